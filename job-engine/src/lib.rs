@@ -1,0 +1,1 @@
+//! The persisted side: store, catalogue, jobs, CIM_Error.

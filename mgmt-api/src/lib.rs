@@ -1,0 +1,1 @@
+//! Management: CIM-XML and REST over one service layer.

@@ -1,0 +1,1 @@
+//! RFC 7143 without I/O: PDUs, login, sessions, digests.

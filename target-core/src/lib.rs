@@ -1,0 +1,1 @@
+//! The data path: iSCSI connections, sessions, logical units and their I/O.
