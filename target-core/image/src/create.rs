@@ -1,0 +1,231 @@
+//! Creating raw images in steps, so that a job can show progress, stop between two steps and go
+//! on after a crash.
+//!
+//! The file grows under `<name>.partial` and gets its name only when it is whole and durable:
+//! whoever finds `<name>` finds all of it.
+
+use std::ffi::OsString;
+use std::io::IoSlice;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
+
+use crate::error::{ImageError, ImageErrorKind, Operation};
+use crate::pool::{MissingFile, delete, pool_space, sync_directory};
+use crate::raw::lock;
+
+/// Whether a new image owns its space from the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Preallocation {
+    /// Space is taken when it is written.
+    #[default]
+    Sparse,
+    /// All space is taken now.
+    Full,
+}
+
+/// What to create.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CreateOptions {
+    /// Size of the disk in bytes.
+    pub size_bytes: u64,
+    /// Whether its space is taken now.
+    pub preallocation: Preallocation,
+}
+
+/// How far a creation is, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes done.
+    pub done: u64,
+    /// Bytes in all.
+    pub total: u64,
+}
+
+impl Progress {
+    /// Nothing is left but [`RawCreator::finish`].
+    #[must_use]
+    pub fn is_complete(self) -> bool {
+        self.done >= self.total
+    }
+}
+
+/// A creation under way. Dropping it leaves the partial file for a later [`RawCreator::begin`];
+/// [`RawCreator::abort`] removes it.
+#[derive(Debug)]
+pub struct RawCreator {
+    file: OwnedFd,
+    path: Arc<Path>,
+    partial: PathBuf,
+    options: CreateOptions,
+    done: u64,
+    /// Cleared when the file system has no `fallocate`: then zeroes are written.
+    fallocate: bool,
+}
+
+/// The name under which the image `path` grows.
+#[must_use]
+pub fn partial_path(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(".partial");
+    name.into()
+}
+
+impl RawCreator {
+    /// Starts to create `path`, or goes on with the partial file that an earlier run left.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if `path` is there, `InUse` while another creator works on it,
+    /// `OutOfSpace` if all space is to be taken and the file system has less, otherwise as the
+    /// system says.
+    pub fn begin(path: impl Into<Arc<Path>>, options: CreateOptions) -> Result<Self, ImageError> {
+        let path: Arc<Path> = path.into();
+        let fail = |errno: Errno| {
+            ImageError::from_io(Operation::Create, path.clone(), errno.into())
+                .at(0, options.size_bytes)
+        };
+        if path.symlink_metadata().is_ok() {
+            return Err(fail(Errno::EXIST));
+        }
+        if i64::try_from(options.size_bytes).is_err() {
+            return Err(fail(Errno::FBIG));
+        }
+        let partial = partial_path(&path);
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let file = retry_on_intr(|| rustix::fs::open(&partial, flags, mode)).map_err(fail)?;
+        lock(&file, false)
+            .map_err(|errno| ImageError::from_io(Operation::Lock, path.clone(), errno.into()))?;
+        let stat = rustix::fs::fstat(&file).map_err(fail)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(fail(Errno::EXIST));
+        }
+        // The file's length is the checkpoint: a full image grows only by allocated space.
+        let mut done = u64::try_from(stat.st_size).unwrap_or(0);
+        if done > options.size_bytes || options.preallocation == Preallocation::Sparse {
+            rustix::fs::ftruncate(&file, 0).map_err(fail)?;
+            done = 0;
+        }
+        let creator = Self { file, path, partial, options, done, fallocate: true };
+        creator.check_space()?;
+        Ok(creator)
+    }
+
+    /// Filling a file system to the brim only to find that the image does not fit would hurt
+    /// everybody else on it.
+    fn check_space(&self) -> Result<(), ImageError> {
+        if self.options.preallocation == Preallocation::Full {
+            let space = pool_space(crate::pool::directory_of(&self.path))?;
+            if space.free < self.options.size_bytes - self.done {
+                let error = self.error(Errno::NOSPC);
+                if self.done == 0 {
+                    delete(&self.partial, MissingFile::Tolerate)?;
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        Progress { done: self.done, total: self.options.size_bytes }
+    }
+
+    /// Does the next at most `max_bytes` bytes; a sparse image is done in one step.
+    ///
+    /// # Errors
+    /// `OutOfSpace`, or as the system says. The step can be repeated.
+    pub fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
+        let left = self.options.size_bytes.saturating_sub(self.done);
+        if left > 0 {
+            let count = left.min(max_bytes.max(1));
+            match self.options.preallocation {
+                Preallocation::Sparse => {
+                    rustix::fs::ftruncate(&self.file, self.options.size_bytes)
+                        .map_err(|errno| self.error(errno))?;
+                    self.done = self.options.size_bytes;
+                }
+                Preallocation::Full => {
+                    self.allocate(count).map_err(|errno| self.error(errno))?;
+                    self.done += count;
+                }
+            }
+        }
+        Ok(self.progress())
+    }
+
+    fn allocate(&mut self, count: u64) -> Result<(), Errno> {
+        static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+        if self.fallocate {
+            let mode = FallocateFlags::empty();
+            match retry_on_intr(|| rustix::fs::fallocate(&self.file, mode, self.done, count)) {
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.fallocate = false,
+                result => return result,
+            }
+        }
+        let end = self.done + count;
+        let mut at = self.done;
+        while at < end {
+            let length = usize::try_from(end - at).unwrap_or(ZEROES.len()).min(ZEROES.len());
+            let piece = [IoSlice::new(ZEROES.get(..length).unwrap_or(&ZEROES))];
+            match rustix::io::pwritev2(&self.file, &piece, at, ReadWriteFlags::empty()) {
+                Ok(0) => return Err(Errno::IO),
+                Ok(written) => at += u64::try_from(written).unwrap_or(0),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the image durable and gives it its name.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if something took the name meanwhile; `Cancelled` if steps are missing.
+    pub fn finish(self) -> Result<(), ImageError> {
+        if !self.progress().is_complete() {
+            let kind = ImageErrorKind::Cancelled;
+            return Err(ImageError::new(kind, Operation::Create, self.path.clone()));
+        }
+        let fail = |errno| self.error(errno);
+        rustix::fs::fsync(&self.file)
+            .map_err(|errno| fail(errno).with_kind(ImageErrorKind::SyncFailed))?;
+        rename_new(&self.partial, &self.path).map_err(fail)?;
+        sync_directory(&self.path).map_err(fail)
+    }
+
+    /// Gives up and removes the partial file.
+    ///
+    /// # Errors
+    /// As the system says; a file that is gone already is none.
+    pub fn abort(self) -> Result<(), ImageError> {
+        delete(&self.partial, MissingFile::Tolerate)
+    }
+
+    fn error(&self, errno: Errno) -> ImageError {
+        ImageError::from_io(Operation::Create, self.path.clone(), errno.into())
+            .at(self.done, self.options.size_bytes - self.done)
+    }
+}
+
+/// Renames without ever replacing: an image that is there is somebody's data.
+fn rename_new(from: &Path, to: &Path) -> Result<(), Errno> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            if to.symlink_metadata().is_ok() {
+                return Err(Errno::EXIST);
+            }
+            rustix::fs::rename(from, to)
+        }
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! The one interface through which the data path sees an image.
+
+use std::fmt;
+use std::io::{IoSlice, IoSliceMut};
+use std::path::Path;
+
+use crate::error::{ImageError, ImageErrorKind, Operation};
+
+/// Whether a call may sleep on a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Fail with [`ImageErrorKind::WouldBlock`] rather than sleep.
+    Nowait,
+    /// Sleep as long as it takes.
+    Block,
+}
+
+/// When a write may be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// As soon as later reads see it.
+    Cached,
+    /// When it is on the medium (FUA).
+    Durable,
+}
+
+/// Whether a range has space of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockState {
+    /// Holds data, or at least space.
+    Mapped,
+    /// A hole: reads zeroes.
+    Deallocated,
+}
+
+/// A run of bytes with one state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// First byte.
+    pub offset: u64,
+    /// Bytes, at least 1.
+    pub length: u64,
+    /// The state of all of them.
+    pub state: BlockState,
+}
+
+/// What an image can do. May change while it is open: a file system that refuses an operation
+/// once turns the feature off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Features {
+    /// Writes of any kind are refused.
+    pub read_only: bool,
+    /// [`Image::unmap`] really gives space back.
+    pub unmap: bool,
+    /// The unit in bytes in which space is given back.
+    pub unmap_granularity: u32,
+    /// Unmapped bytes read as zeroes.
+    pub reads_zero_after_unmap: bool,
+    /// A read with [`Wait::Nowait`] has a chance.
+    pub nowait_reads: bool,
+}
+
+/// A virtual disk's bytes. All methods take `&self`, are positional and may be called from any
+/// number of threads; two calls on overlapping ranges have no order between them.
+///
+/// Offsets and lengths are bytes. A range outside of the image fails with
+/// [`ImageErrorKind::OutOfRange`]; a length of 0 succeeds.
+pub trait Image: Send + Sync + fmt::Debug {
+    /// Size of the disk in bytes.
+    fn size_bytes(&self) -> u64;
+
+    /// What this image can do now.
+    fn features(&self) -> Features;
+
+    /// The file that holds it, for messages and fault records.
+    fn path(&self) -> &Path;
+
+    /// Fills all of `bufs`, or fails; on failure their content is undefined.
+    ///
+    /// # Errors
+    /// [`ImageErrorKind::WouldBlock`] only with [`Wait::Nowait`].
+    fn read(&self, bufs: &mut [IoSliceMut<'_>], offset: u64, wait: Wait) -> Result<(), ImageError>;
+
+    /// Writes all of `bufs`, or fails; on failure any part may have been written.
+    ///
+    /// # Errors
+    /// Any kind but `WouldBlock`.
+    fn write(
+        &self,
+        bufs: &[IoSlice<'_>],
+        offset: u64,
+        durability: Durability,
+    ) -> Result<(), ImageError>;
+
+    /// Makes every write that was answered before this call durable on the medium.
+    ///
+    /// # Errors
+    /// [`ImageErrorKind::SyncFailed`] once the medium refused, and from then on always: the
+    /// operating system drops the pages it could not write, so a later success would be a lie.
+    fn flush(&self) -> Result<(), ImageError>;
+
+    /// Gives the space of a range back; it reads zeroes afterwards, aligned or not.
+    ///
+    /// # Errors
+    /// Any kind but `WouldBlock` and `Unsupported`: where holes do not exist, zeroes are written.
+    fn unmap(&self, offset: u64, length: u64) -> Result<(), ImageError>;
+
+    /// Makes a range read zeroes. With `may_unmap` its space may be given back, without it the
+    /// range keeps (or gets) its space.
+    ///
+    /// # Errors
+    /// Any kind but `WouldBlock` and `Unsupported`.
+    fn write_zeroes(&self, offset: u64, length: u64, may_unmap: bool) -> Result<(), ImageError>;
+
+    /// The extent that starts at `offset`; it is at least 1 and at most `length` bytes long.
+    ///
+    /// # Errors
+    /// [`ImageErrorKind::OutOfRange`] for a length of 0 too.
+    fn block_status(&self, offset: u64, length: u64) -> Result<Extent, ImageError>;
+
+    /// Checks without touching data that the image is still there and whole.
+    ///
+    /// # Errors
+    /// `NotFound` for a deleted file, `ShortTransfer` for a truncated one, `SyncFailed` after a
+    /// failed flush.
+    fn health(&self) -> Result<(), ImageError>;
+}
+
+/// Refuses a range that is not inside of an image of `size` bytes.
+pub(crate) fn check_range(
+    path: &std::sync::Arc<Path>,
+    operation: Operation,
+    offset: u64,
+    length: u64,
+    size: u64,
+) -> Result<(), ImageError> {
+    match offset.checked_add(length) {
+        Some(end) if end <= size => Ok(()),
+        _ => {
+            Err(ImageError::new(ImageErrorKind::OutOfRange, operation, path.clone())
+                .at(offset, length))
+        }
+    }
+}
