@@ -1,1 +1,31 @@
 //! The persisted side: store, catalogue, jobs, CIM_Error.
+//!
+//! Everything here is synchronous and may wait for the medium: call it from a thread that may
+//! block, never from a reactor's worker. The one exception is [`Engine::record_fault`].
+#![forbid(unsafe_code)]
+
+pub mod catalogue;
+mod clock;
+mod engine;
+pub mod error;
+mod event;
+pub mod failpoint;
+mod faults;
+mod id;
+mod job;
+mod kinds;
+pub mod store;
+
+pub use catalogue::{BlockLength, Disk, Mapping, Pool, PoolState, Provisioning, Target};
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use engine::{Engine, EngineConfig, MapRequest, OpenError, Snapshot, TargetRequest};
+pub use error::{Cause, CimError, ObjectPaths, RequestError};
+pub use event::{ChangeEvent, ChangeKind};
+pub use faults::{FaultDetail, FaultReport};
+pub use id::{DiskId, INSTANCE_ID_PREFIX, InvalidId, JobId, Naa, PoolId};
+pub use job::{
+    AffectedElement, DEFAULT_PRIORITY, DEFAULT_TIME_BEFORE_REMOVAL, Element, ElementEffect, Job,
+    JobKind, JobSettings, JobState, KillJobResult, RequestStateChangeResult, RequestedState,
+    Submission,
+};
+pub use kinds::CreateDisk;

@@ -1,0 +1,97 @@
+//! Virtual disks.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{DiskId, JobId, Naa, PoolId};
+
+/// Bytes in a physical block of every disk.
+pub const PHYSICAL_BLOCK_LENGTH: u32 = 4096;
+
+/// Bytes in a logical block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub enum BlockLength {
+    /// 512 bytes.
+    #[default]
+    B512,
+    /// 4096 bytes.
+    B4096,
+}
+
+impl BlockLength {
+    /// In bytes.
+    #[must_use]
+    pub fn bytes(self) -> u32 {
+        match self {
+            Self::B512 => 512,
+            Self::B4096 => 4096,
+        }
+    }
+}
+
+impl From<BlockLength> for u32 {
+    fn from(length: BlockLength) -> Self {
+        length.bytes()
+    }
+}
+
+impl TryFrom<u32> for BlockLength {
+    type Error = String;
+
+    fn try_from(bytes: u32) -> Result<Self, String> {
+        match bytes {
+            512 => Ok(Self::B512),
+            4096 => Ok(Self::B4096),
+            other => Err(format!("a logical block has 512 or 4096 bytes, not {other}")),
+        }
+    }
+}
+
+/// Whether a disk owns its space from the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Provisioning {
+    /// Space is taken when it is written.
+    #[default]
+    Thin,
+    /// All space is taken when the disk is made.
+    Full,
+}
+
+/// A virtual disk. Everything here is fixed for its life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Its identifier.
+    pub id: DiskId,
+    /// Its name, unique among the disks.
+    pub name: String,
+    /// Size in bytes, a multiple of the block length.
+    pub size_bytes: u64,
+    /// Logical block length.
+    pub block_length: BlockLength,
+    /// Thin or full.
+    pub provisioning: Provisioning,
+    /// Unit serial number (VPD page 80h): 16 upper-case hexadecimal digits.
+    pub serial: String,
+    /// NAA identifier (VPD page 83h).
+    pub naa: Naa,
+    /// The pool that it lives in.
+    pub pool: PoolId,
+    /// Its file.
+    pub path: PathBuf,
+    /// When its job was submitted.
+    pub created: Timestamp,
+    /// The job that made it.
+    pub created_by: JobId,
+}
+
+impl Disk {
+    /// Logical blocks in all.
+    #[must_use]
+    pub fn block_count(&self) -> u64 {
+        self.size_bytes / u64::from(self.block_length.bytes())
+    }
+}

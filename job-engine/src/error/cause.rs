@@ -1,0 +1,322 @@
+//! Why something failed, as data; and the one way from there to a `CIM_Error`.
+
+use std::path::{Path, PathBuf};
+
+use disk_image::{ImageError, ImageErrorKind, Operation};
+
+use super::row::{MessageRow, status_name};
+use super::{CimError, OWNING_ENTITY, ObjectPaths, table};
+use crate::job::Element;
+
+/// Why something failed. Paths, sizes and names are those of the occasion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the fields are the message's arguments; table.rs describes them")]
+pub enum Cause {
+    /// No space: ENOSPC, EDQUOT, or more asked for than there is. Bytes; `available` is unknown
+    /// when the operating system said no in the middle.
+    OutOfSpace { what: String, place: PathBuf, needed: u64, available: Option<u64> },
+    /// A limit of this product is reached.
+    LimitReached { what: String, limit: u64 },
+    /// The medium failed: EIO, or a file shorter than its disk.
+    MediumError { context: ImageContext },
+    /// The file, its directory or its file system is gone.
+    Missing { context: ImageContext },
+    /// Another opener holds the image.
+    ImageLocked { context: ImageContext },
+    /// The image contradicts itself.
+    Corrupt { context: ImageContext },
+    /// Not an image of the expected format.
+    BadFormat { context: ImageContext },
+    /// The parent of a differencing image is missing or was changed.
+    ParentMismatch { path: PathBuf, parent: PathBuf },
+    /// A read-only file or file system, or one whose permissions refuse it.
+    WriteProtected { context: ImageContext },
+    /// Memory or file descriptors ran out.
+    OutOfMemory { context: ImageContext },
+    /// Data could not be made durable.
+    SyncFailed { context: ImageContext },
+    /// A file that must not be replaced is in the way.
+    FileExists { context: ImageContext },
+    /// The file system cannot do it.
+    UnsupportedOperation { context: ImageContext },
+    /// Ended by a client in order.
+    Cancelled { by: String },
+    /// Ended by a client at once.
+    Killed { by: String },
+    /// The daemon was restarted and the job could not go on.
+    RestartedDuringJob { step: String },
+    /// The job never got a worker.
+    CouldNotStart { reason: String },
+    /// A request that the job's state does not allow.
+    InvalidTransition { job: String, state: String, request: String },
+    /// The job took longer than it was given.
+    TimeLimit { seconds: u64 },
+    /// A bug: the worker panicked.
+    Panic { message: String },
+    /// What a failed job did could not be undone at once.
+    CleanupFailed { path: PathBuf, reason: String },
+    /// A job that has not ended cannot be deleted.
+    JobNotEnded { job: String, state: String },
+    /// The disk is mapped, or a job works on it.
+    DiskInUse { disk: String, holder: String },
+    /// A name, LUN or mapping that exists already.
+    NameInUse { what: String, name: String },
+    /// A size that no disk can have. `nearest` is the closest one that is possible.
+    BadSize { size: u64, reason: String, nearest: Option<u64> },
+    /// A name that is not allowed.
+    BadName { what: String, name: String, reason: String },
+    /// Something asked for by its name does not exist.
+    NotFound { what: String, name: String },
+    /// The target still has mappings.
+    TargetInUse { target: String, mappings: usize },
+    /// A value that a property cannot take.
+    BadValue { property: String, reason: String },
+    /// The database cannot be written now.
+    StoreUnavailable { reason: String },
+    /// The database was damaged and replaced.
+    StoreReplaced { moved_to: PathBuf, restored: usize },
+    /// The file system of the data directory is too full to accept work.
+    StoreNearlyFull { place: PathBuf, available: u64, needed: u64 },
+    /// The daemon is stopping.
+    ShuttingDown,
+    /// CHAP failed.
+    LoginChapFailed { initiator: String, target: String },
+    /// The initiator may not use the target.
+    LoginNotAuthorized { initiator: String, target: String },
+    /// The target takes no (more) sessions.
+    LoginUnavailable { initiator: String, target: String, reason: String },
+    /// A session ended without logout.
+    SessionDropped { initiator: String, target: String, reason: String },
+    /// An initiator broke the protocol.
+    ProtocolError { initiator: String, reason: String },
+}
+
+/// Where an image error happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageContext {
+    /// What was being done, as a verb: "read", "create", …
+    pub operation: String,
+    /// The file or directory.
+    pub path: PathBuf,
+    /// First byte concerned.
+    pub offset: Option<u64>,
+    /// Bytes concerned.
+    pub length: Option<u64>,
+    /// The errno.
+    pub errno: Option<i32>,
+}
+
+impl ImageContext {
+    /// Context of `operation` on `path`, with nothing else known.
+    #[must_use]
+    pub fn new(operation: Operation, path: impl Into<PathBuf>) -> Self {
+        Self {
+            operation: operation.verb().to_owned(),
+            path: path.into(),
+            offset: None,
+            length: None,
+            errno: None,
+        }
+    }
+
+    /// `byte 4096, 512 bytes, errno 5 (…)`, as far as it is known.
+    fn details(&self) -> String {
+        let mut parts = Vec::new();
+        if let Some(offset) = self.offset {
+            parts.push(format!("at byte {offset}"));
+        }
+        if let Some(length) = self.length {
+            parts.push(format!("{length} bytes"));
+        }
+        if let Some(errno) = self.errno {
+            parts.push(std::io::Error::from_raw_os_error(errno).to_string());
+        }
+        if parts.is_empty() { "no details".to_owned() } else { parts.join(", ") }
+    }
+}
+
+impl From<&ImageError> for Cause {
+    fn from(error: &ImageError) -> Self {
+        let context = ImageContext {
+            operation: error.operation().verb().to_owned(),
+            path: error.path().to_path_buf(),
+            offset: error.offset(),
+            length: error.length(),
+            errno: error.errno(),
+        };
+        Self::from_image(error.kind(), context)
+    }
+}
+
+impl Cause {
+    /// The cause behind a failed operation on an image.
+    #[must_use]
+    pub fn from_image(kind: ImageErrorKind, context: ImageContext) -> Self {
+        match kind {
+            ImageErrorKind::OutOfSpace => Self::OutOfSpace {
+                what: format!("{} {}", context.operation, context.path.display()),
+                place: context.path.parent().map_or_else(PathBuf::new, Path::to_path_buf),
+                needed: context.length.unwrap_or(0),
+                available: None,
+            },
+            ImageErrorKind::NotFound => Self::Missing { context },
+            ImageErrorKind::InUse => Self::ImageLocked { context },
+            ImageErrorKind::ReadOnly | ImageErrorKind::PermissionDenied => {
+                Self::WriteProtected { context }
+            }
+            ImageErrorKind::OutOfMemory => Self::OutOfMemory { context },
+            ImageErrorKind::SyncFailed => Self::SyncFailed { context },
+            ImageErrorKind::InvalidFormat => Self::BadFormat { context },
+            ImageErrorKind::Corrupt => Self::Corrupt { context },
+            ImageErrorKind::AlreadyExists => Self::FileExists { context },
+            ImageErrorKind::Unsupported | ImageErrorKind::OutOfRange => {
+                Self::UnsupportedOperation { context }
+            }
+            ImageErrorKind::Cancelled => Self::Cancelled { by: "the data path".to_owned() },
+            ImageErrorKind::Io
+            | ImageErrorKind::ShortTransfer
+            | ImageErrorKind::WouldBlock
+            // The enum may grow; an unknown failure of the medium is a failure of the medium.
+            | _ => Self::MediumError { context },
+        }
+    }
+
+    /// The message that belongs to it.
+    #[must_use]
+    pub fn row(&self) -> &'static MessageRow {
+        match self {
+            Self::OutOfSpace { .. } => &table::OUT_OF_SPACE,
+            Self::LimitReached { .. } => &table::LIMIT_REACHED,
+            Self::MediumError { .. } => &table::MEDIUM_ERROR,
+            Self::Missing { .. } => &table::MISSING,
+            Self::ImageLocked { .. } => &table::IMAGE_LOCKED,
+            Self::Corrupt { .. } => &table::CORRUPT,
+            Self::BadFormat { .. } => &table::BAD_FORMAT,
+            Self::ParentMismatch { .. } => &table::PARENT_MISMATCH,
+            Self::WriteProtected { .. } => &table::WRITE_PROTECTED,
+            Self::OutOfMemory { .. } => &table::OUT_OF_MEMORY,
+            Self::SyncFailed { .. } => &table::SYNC_FAILED,
+            Self::FileExists { .. } => &table::FILE_EXISTS,
+            Self::UnsupportedOperation { .. } => &table::UNSUPPORTED_OPERATION,
+            Self::Cancelled { .. } => &table::CANCELLED,
+            Self::Killed { .. } => &table::KILLED,
+            Self::RestartedDuringJob { .. } => &table::RESTARTED_DURING_JOB,
+            Self::CouldNotStart { .. } => &table::COULD_NOT_START,
+            Self::InvalidTransition { .. } => &table::INVALID_TRANSITION,
+            Self::TimeLimit { .. } => &table::TIME_LIMIT,
+            Self::Panic { .. } => &table::PANIC,
+            Self::CleanupFailed { .. } => &table::CLEANUP_FAILED,
+            Self::JobNotEnded { .. } => &table::JOB_NOT_ENDED,
+            Self::DiskInUse { .. } => &table::DISK_IN_USE,
+            Self::NameInUse { .. } => &table::NAME_IN_USE,
+            Self::BadSize { .. } => &table::BAD_SIZE,
+            Self::BadName { .. } => &table::BAD_NAME,
+            Self::NotFound { .. } => &table::NOT_FOUND,
+            Self::TargetInUse { .. } => &table::TARGET_IN_USE,
+            Self::BadValue { .. } => &table::BAD_VALUE,
+            Self::StoreUnavailable { .. } => &table::STORE_UNAVAILABLE,
+            Self::StoreReplaced { .. } => &table::STORE_REPLACED,
+            Self::StoreNearlyFull { .. } => &table::STORE_NEARLY_FULL,
+            Self::ShuttingDown => &table::SHUTTING_DOWN,
+            Self::LoginChapFailed { .. } => &table::LOGIN_CHAP_FAILED,
+            Self::LoginNotAuthorized { .. } => &table::LOGIN_NOT_AUTHORIZED,
+            Self::LoginUnavailable { .. } => &table::LOGIN_UNAVAILABLE,
+            Self::SessionDropped { .. } => &table::SESSION_DROPPED,
+            Self::ProtocolError { .. } => &table::PROTOCOL_ERROR,
+        }
+    }
+
+    /// `MessageArguments`.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<String> {
+        fn show(path: &Path) -> String {
+            path.display().to_string()
+        }
+        match self {
+            Self::OutOfSpace { what, place, needed, available } => {
+                let available = available.map_or_else(|| "too few".to_owned(), |n| n.to_string());
+                vec![what.clone(), show(place), needed.to_string(), available]
+            }
+            Self::LimitReached { what, limit } => vec![what.clone(), limit.to_string()],
+            Self::MediumError { context }
+            | Self::Missing { context }
+            | Self::ImageLocked { context }
+            | Self::Corrupt { context }
+            | Self::BadFormat { context }
+            | Self::WriteProtected { context }
+            | Self::OutOfMemory { context }
+            | Self::SyncFailed { context }
+            | Self::FileExists { context }
+            | Self::UnsupportedOperation { context } => {
+                vec![context.operation.clone(), show(&context.path), context.details()]
+            }
+            Self::ParentMismatch { path, parent } => vec![show(path), show(parent)],
+            Self::Cancelled { by } | Self::Killed { by } => vec![by.clone()],
+            Self::RestartedDuringJob { step } => vec![step.clone()],
+            Self::CouldNotStart { reason } | Self::StoreUnavailable { reason } => {
+                vec![reason.clone()]
+            }
+            Self::InvalidTransition { job, state, request } => {
+                vec![request.clone(), job.clone(), state.clone()]
+            }
+            Self::TimeLimit { seconds } => vec![seconds.to_string()],
+            Self::Panic { message } => vec![message.clone()],
+            Self::CleanupFailed { path, reason } => vec![show(path), reason.clone()],
+            Self::JobNotEnded { job, state } => vec![job.clone(), state.clone()],
+            Self::DiskInUse { disk, holder } => vec![disk.clone(), holder.clone()],
+            Self::NameInUse { what, name } | Self::NotFound { what, name } => {
+                vec![what.clone(), name.clone()]
+            }
+            Self::BadSize { size, reason, nearest } => {
+                let nearest = nearest.map_or_else(|| "none".to_owned(), |n| n.to_string());
+                vec![size.to_string(), reason.clone(), nearest]
+            }
+            Self::BadName { what, name, reason } => {
+                vec![name.clone(), what.clone(), reason.clone()]
+            }
+            Self::TargetInUse { target, mappings } => vec![target.clone(), mappings.to_string()],
+            Self::BadValue { property, reason } => vec![property.clone(), reason.clone()],
+            Self::StoreReplaced { moved_to, restored } => {
+                vec![show(moved_to), restored.to_string()]
+            }
+            Self::StoreNearlyFull { place, available, needed } => {
+                vec![show(place), available.to_string(), needed.to_string()]
+            }
+            Self::ShuttingDown => Vec::new(),
+            Self::LoginChapFailed { initiator, target }
+            | Self::LoginNotAuthorized { initiator, target } => {
+                vec![initiator.clone(), target.clone()]
+            }
+            Self::LoginUnavailable { initiator, target, reason }
+            | Self::SessionDropped { initiator, target, reason } => {
+                vec![initiator.clone(), target.clone(), reason.clone()]
+            }
+            Self::ProtocolError { initiator, reason } => vec![initiator.clone(), reason.clone()],
+        }
+    }
+
+    /// The `CIM_Error`, with `source` as the element that it comes from.
+    #[must_use]
+    pub fn to_cim_error(&self, source: Option<&Element>, paths: &ObjectPaths) -> CimError {
+        let row = self.row();
+        let message_arguments = self.arguments();
+        CimError {
+            error_type: row.error_type,
+            other_error_type: row.other_error_type.map(str::to_owned),
+            owning_entity: OWNING_ENTITY.to_owned(),
+            message_id: row.id.to_owned(),
+            message: row.format(&message_arguments),
+            message_arguments,
+            perceived_severity: row.severity,
+            probable_cause: row.probable_cause,
+            probable_cause_description: Some(row.description.to_owned()),
+            recommended_actions: row.actions.iter().map(|&action| action.to_owned()).collect(),
+            error_source: source.map(|element| paths.of(element)),
+            error_source_format: if source.is_some() { 2 } else { 0 },
+            other_error_source_format: None,
+            cim_status_code: row.status,
+            cim_status_code_description: Some(status_name(row.status).to_owned()),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What changed: told to subscribers in order, after it is on the medium.
+
+use std::sync::Arc;
+
+use crate::catalogue::{Disk, Mapping, Target};
+use crate::job::Job;
+
+/// One change. Numbers rise by one and start anew with every start of the engine.
+#[derive(Debug, Clone)]
+pub struct ChangeEvent {
+    /// Position in the sequence of all changes since the engine was opened.
+    pub sequence: u64,
+    /// What changed.
+    pub change: ChangeKind,
+}
+
+/// What changed.
+#[derive(Debug, Clone)]
+pub enum ChangeKind {
+    /// A job was submitted, or a fault recorded for the first time.
+    JobCreated(Arc<Job>),
+    /// State, progress or settings of a job changed.
+    JobChanged {
+        /// Before.
+        previous: Arc<Job>,
+        /// After.
+        current: Arc<Job>,
+    },
+    /// A job was removed.
+    JobDeleted(Arc<Job>),
+    /// A disk can be used.
+    DiskCreated(Arc<Disk>),
+    /// A disk is gone.
+    DiskDeleted(Arc<Disk>),
+    /// A target was made.
+    TargetCreated(Arc<Target>),
+    /// A target is gone.
+    TargetDeleted(Arc<Target>),
+    /// A disk became a LUN.
+    MappingCreated(Arc<Mapping>),
+    /// A LUN is gone.
+    MappingDeleted(Arc<Mapping>),
+}

@@ -1,0 +1,1 @@
+//! Places where a test may kill the process.
