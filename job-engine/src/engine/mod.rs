@@ -1,19 +1,39 @@
 //! The engine: takes requests, runs jobs, keeps what must not be forgotten.
 
+mod control;
+mod core;
+mod exposure;
+mod notify;
+mod open;
+mod shared;
+mod state;
+mod worker;
+
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::catalogue::{Disk, Mapping, Pool, Target};
+use parking_lot::Mutex;
+
+pub(crate) use core::Core;
+pub(crate) use shared::{Message, Shared};
+pub(crate) use state::{Change, Debris, JobRecord, State};
+pub(crate) use worker::{Failure, IfEnding, JobContext, remove_files};
+
+use crate::catalogue::{Disk, Mapping, Pool, PoolState, Target};
 use crate::clock::{Clock, SystemClock};
-use crate::error::{CimError, ObjectPaths, RequestError};
+use crate::error::{Cause, CimError, ObjectPaths, RequestError};
 use crate::event::ChangeEvent;
 use crate::faults::FaultReport;
-use crate::id::{DiskId, JobId};
+use crate::id::{DiskId, JobId, PoolId};
 use crate::job::{
-    Job, JobSettings, KillJobResult, RequestStateChangeResult, RequestedState, Submission,
+    Element, Job, JobSettings, KillJobResult, RequestStateChangeResult, RequestedState, Submission,
 };
 use crate::kinds::CreateDisk;
+use crate::store::Store;
 
 /// Where and how an engine works.
 #[derive(Debug, Clone)]
@@ -127,15 +147,11 @@ pub struct Snapshot {
 /// The engine. Methods that change something return when the change is on the medium **and** every
 /// subscriber has seen it.
 #[derive(Debug)]
-pub struct Engine {}
+pub struct Engine {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
 
-#[allow(
-    clippy::unimplemented,
-    unused_variables,
-    clippy::missing_errors_doc,
-    missing_docs,
-    reason = "being written"
-)]
 impl Engine {
     /// Opens the data directory, recovers what a crash left, and starts to work.
     ///
@@ -143,58 +159,141 @@ impl Engine {
     /// See [`OpenError`]. A damaged database is no error: it is moved aside and a new one made
     /// from the journal; [`Engine::alerts`] tells.
     pub fn open(config: EngineConfig) -> Result<Arc<Self>, OpenError> {
-        unimplemented!()
+        let foundation = open::open_directory(&config)?;
+        Self::start(config, foundation)
+    }
+
+    /// Works on a store of the caller's, without lock and journal: for tests.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; a damaged store is one.
+    pub fn open_with_store(
+        config: EngineConfig,
+        store: Box<dyn Store>,
+    ) -> Result<Arc<Self>, OpenError> {
+        let foundation = open::open_store(&config, store)?;
+        Self::start(config, foundation)
+    }
+
+    fn start(config: EngineConfig, foundation: open::Foundation) -> Result<Arc<Self>, OpenError> {
+        let open::Foundation { state, store, journal, lock } = foundation;
+        let (sender, receiver) = channel();
+        let waker = sender.clone();
+        config.clock.on_jump(Box::new(move || {
+            let _ = waker.send(Message::Wake);
+        }));
+        let path = config.directory.clone();
+        let shared = Shared::new(config, state, sender);
+        let core = Core::new(shared.clone(), store, journal, lock);
+        let thread = std::thread::Builder::new()
+            .name("lund-jobs".to_owned())
+            .spawn(move || core.run(&receiver))
+            .map_err(|source| OpenError::Io { operation: "start a thread for", path, source })?;
+        Ok(Arc::new(Self { shared, thread: Mutex::new(Some(thread)) }))
     }
 
     /// Stops at the next step boundaries and closes the database. Jobs go on at the next start.
+    /// Every request from now on is refused; reading goes on to work.
     pub fn shutdown(&self) {
-        unimplemented!()
+        self.shared.stopping.store(true, Ordering::Release);
+        let _ = self.shared.sender.send(Message::Stop);
+        let thread = self.thread.lock().take();
+        // A subscriber that drops the last handle must not wait for the thread that waits for it.
+        let calls_subscribers =
+            self.shared.delivery.lock().thread == Some(std::thread::current().id());
+        if let Some(thread) = thread
+            && !calls_subscribers
+            && thread.join().is_err()
+        {
+            tracing::error!("the job engine's thread panicked");
+        }
     }
 
     /// Submits the creation of a disk. Everything that can be checked at once is checked now;
     /// capacity is the job's to find out.
+    ///
+    /// # Errors
+    /// `BadName`, `NameInUse`, `BadSize`, `NotFound` (the pool), `CouldNotStart`,
+    /// `StoreNearlyFull`, `StoreUnavailable`, `ShuttingDown`.
     pub fn create_disk(&self, request: CreateDisk) -> Result<JobId, RequestError> {
-        unimplemented!()
+        self.create_disk_with(request, Submission::default())
     }
+
+    /// [`Engine::create_disk`], saying who submits the job and how it shall run.
+    ///
+    /// # Errors
+    /// As [`Engine::create_disk`].
     pub fn create_disk_with(
         &self,
         request: CreateDisk,
         submission: Submission,
     ) -> Result<JobId, RequestError> {
-        unimplemented!()
+        self.shared.request(move |core| core.submit_create(request, submission))
     }
-    /// Submits the deletion of a disk and its file. A mapped disk is refused.
+
+    /// Submits the deletion of a disk and its file.
+    ///
+    /// # Errors
+    /// `DiskInUse` for a disk that is mapped or that a job works on, `NotFound`, `CouldNotStart`,
+    /// `StoreNearlyFull`, `StoreUnavailable`, `ShuttingDown`.
     pub fn delete_disk(&self, disk: DiskId) -> Result<JobId, RequestError> {
-        unimplemented!()
+        self.delete_disk_with(disk, Submission::default())
     }
+
+    /// [`Engine::delete_disk`], saying who submits the job and how it shall run.
+    ///
+    /// # Errors
+    /// As [`Engine::delete_disk`].
     pub fn delete_disk_with(
         &self,
         disk: DiskId,
         submission: Submission,
     ) -> Result<JobId, RequestError> {
-        unimplemented!()
+        self.shared.request(move |core| core.submit_delete(disk, submission))
     }
 
-    /// All jobs in the order of their submission.
+    /// All jobs in the order of their submission, faults of the data path among them.
     #[must_use]
     pub fn jobs(&self) -> Vec<Job> {
-        unimplemented!()
+        let now = self.shared.now();
+        self.shared.state.lock().jobs.values().map(|entry| entry.view(now)).collect()
     }
+
+    /// A job as it is now.
     #[must_use]
     pub fn job(&self, id: &JobId) -> Option<Job> {
-        unimplemented!()
+        let now = self.shared.now();
+        self.shared.state.lock().jobs.get(id).map(|entry| entry.view(now))
     }
+
     /// `GetErrors`: empty while nothing went wrong; the first is `GetError`'s.
+    ///
+    /// # Errors
+    /// `NotFound`.
     pub fn errors(&self, id: &JobId) -> Result<Vec<CimError>, RequestError> {
-        unimplemented!()
+        let errors =
+            self.shared.state.lock().jobs.get(id).map(|entry| entry.record.job.errors.clone());
+        errors.ok_or_else(|| {
+            let cause = Cause::NotFound { what: "job".to_owned(), name: id.to_string() };
+            self.shared.refuse(cause, None)
+        })
     }
-    /// Waits until the job has ended or `timeout` has passed; the job as it is then, `None` if
-    /// there is no such job (any more).
+
+    /// Waits until the job has ended, `timeout` has passed or the engine stops; the job as it is
+    /// then, `None` if there is no such job (any more).
     #[must_use]
     pub fn wait(&self, id: &JobId, timeout: Duration) -> Option<Job> {
-        unimplemented!()
+        self.shared.wait_until(Some(timeout), |state| {
+            let ended = |job: &Job| job.state.is_terminal();
+            let waits = state.jobs.get(id).is_some_and(|entry| !ended(&entry.record.job));
+            (!waits || self.shared.is_stopping()).then_some(())
+        });
+        self.job(id)
     }
-    /// `timeout`: `None` or zero; anything else is not supported. `by` is who asks.
+
+    /// `RequestStateChange`. `timeout` is `None` or zero; anything else is not supported. `by` is
+    /// who asks, for the error that a cancelled job shows.
+    #[must_use]
     pub fn request_state_change(
         &self,
         id: &JobId,
@@ -202,82 +301,185 @@ impl Engine {
         timeout: Option<Duration>,
         by: &str,
     ) -> RequestStateChangeResult {
-        unimplemented!()
+        if timeout.is_some_and(|timeout| !timeout.is_zero()) {
+            return RequestStateChangeResult::TimeoutNotSupported;
+        }
+        let (id, by) = (*id, by.to_owned());
+        let answer = self.shared.request(move |core| Ok(core.request_state(id, state, &by)));
+        answer.unwrap_or(RequestStateChangeResult::Failed)
     }
+
     /// `KillJob`: `delete_on_kill` replaces `DeleteOnCompletion`.
+    #[must_use]
     pub fn kill(&self, id: &JobId, delete_on_kill: bool, by: &str) -> KillJobResult {
-        unimplemented!()
+        let (id, by) = (*id, by.to_owned());
+        let answer = self.shared.request(move |core| Ok(core.kill_job(id, delete_on_kill, &by)));
+        answer.unwrap_or(KillJobResult::Failed)
     }
+
+    /// Changes the writable properties of a job.
+    ///
+    /// # Errors
+    /// `NotFound`, `BadValue`, `StoreUnavailable`, `ShuttingDown`.
     pub fn modify_job(&self, id: &JobId, settings: JobSettings) -> Result<(), RequestError> {
-        unimplemented!()
+        let id = *id;
+        self.shared.request(move |core| core.modify(id, settings))
     }
-    /// Removes a job that has ended.
+
+    /// Removes a job that has ended, or clears a fault.
+    ///
+    /// # Errors
+    /// `NotFound`, `JobNotEnded`, `StoreUnavailable`, `ShuttingDown`.
     pub fn delete_job(&self, id: &JobId) -> Result<(), RequestError> {
-        unimplemented!()
+        let id = *id;
+        self.shared.request(move |core| core.delete(id))
     }
 
     /// Pools with their space now; asks the file systems.
     #[must_use]
     pub fn pools(&self) -> Vec<Pool> {
-        unimplemented!()
+        let id = PoolId::default();
+        let directory = self.shared.config.default_pool.clone();
+        let reserved_bytes = self.shared.state.lock().reserved(&id, None);
+        let (total_bytes, free_bytes, state) = match disk_image::pool_space(&directory) {
+            Ok(space) => (space.total, space.free.saturating_sub(reserved_bytes), PoolState::Ready),
+            Err(error) => (0, 0, PoolState::Unavailable(error.to_string())),
+        };
+        vec![Pool { id, directory, total_bytes, free_bytes, reserved_bytes, state }]
     }
+
+    /// All disks in the order of their creation.
     #[must_use]
     pub fn disks(&self) -> Vec<Disk> {
-        unimplemented!()
+        self.shared.state.lock().disks.values().map(|disk| Disk::clone(disk)).collect()
     }
+
+    /// A disk.
     #[must_use]
     pub fn disk(&self, id: &DiskId) -> Option<Disk> {
-        unimplemented!()
+        self.shared.state.lock().disks.get(id).map(|disk| Disk::clone(disk))
     }
+
+    /// All targets by name.
     #[must_use]
     pub fn targets(&self) -> Vec<Target> {
-        unimplemented!()
+        self.shared.state.lock().targets.values().map(|target| Target::clone(target)).collect()
     }
+
+    /// All mappings by target and LUN.
     #[must_use]
     pub fn mappings(&self) -> Vec<Mapping> {
-        unimplemented!()
+        self.shared.state.lock().mappings.values().map(|mapping| Mapping::clone(mapping)).collect()
     }
+
     /// Everything at one moment.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        unimplemented!()
+        let now = self.shared.now();
+        self.shared.state.lock().snapshot(now)
     }
 
+    /// Makes a target.
+    ///
+    /// # Errors
+    /// `BadName`, `BadValue` (the alias), `NameInUse`, `LimitReached`, `StoreUnavailable`,
+    /// `ShuttingDown`.
     pub fn create_target(&self, request: TargetRequest) -> Result<Target, RequestError> {
-        unimplemented!()
-    }
-    /// Refused while disks are mapped to it.
-    pub fn delete_target(&self, name: &str) -> Result<(), RequestError> {
-        unimplemented!()
-    }
-    pub fn map(&self, request: MapRequest) -> Result<Mapping, RequestError> {
-        unimplemented!()
-    }
-    pub fn unmap(&self, target: &str, lun: u16) -> Result<(), RequestError> {
-        unimplemented!()
+        self.shared.request(move |core| core.create_target(request))
     }
 
-    /// Never blocks. Coalesced per disk and cause.
+    /// Removes a target by its iSCSI name.
+    ///
+    /// # Errors
+    /// `NotFound`, `TargetInUse` while disks are mapped to it, `StoreUnavailable`, `ShuttingDown`.
+    pub fn delete_target(&self, name: &str) -> Result<(), RequestError> {
+        let name = name.to_owned();
+        self.shared.request(move |core| core.delete_target(&name))
+    }
+
+    /// Exposes a disk as a LUN of a target.
+    ///
+    /// # Errors
+    /// `NotFound` (disk or target), `DiskInUse` while a job works on the disk, `NameInUse` (the
+    /// LUN, or the disk in this target), `BadValue` (the LUN), `LimitReached`,
+    /// `StoreUnavailable`, `ShuttingDown`.
+    pub fn map(&self, request: MapRequest) -> Result<Mapping, RequestError> {
+        self.shared.request(move |core| core.map(request))
+    }
+
+    /// Takes a LUN out of a target.
+    ///
+    /// # Errors
+    /// `NotFound`, `StoreUnavailable`, `ShuttingDown`.
+    pub fn unmap(&self, target: &str, lun: u16) -> Result<(), RequestError> {
+        let target = target.to_owned();
+        self.shared.request(move |core| core.unmap(&target, lun))
+    }
+
+    /// Takes in an error of the data path. Never waits for the medium: may be called anywhere.
+    /// Errors with one cause on one disk become one record, a failed job that counts.
     pub fn record_fault(&self, report: FaultReport) {
-        unimplemented!()
+        self.shared.record_fault(report);
+    }
+
+    /// Reports of faults that were lost because too many different ones came at once.
+    #[must_use]
+    pub fn faults_dropped(&self) -> u64 {
+        self.shared.faults_dropped.load(Ordering::Relaxed)
     }
 
     /// Calls `subscriber` for every change after the returned snapshot, in order, on one thread
-    /// of the engine's. The subscriber may call the engine.
-    pub fn subscribe(&self, subscriber: Box<dyn Fn(&ChangeEvent) + Send + Sync>) -> Snapshot {
-        unimplemented!()
+    /// of the engine's. The subscriber may call the engine, but must not wait for another thread
+    /// that does: requests come back only when subscribers have seen their changes.
+    ///
+    /// # Errors
+    /// `CouldNotStart` if there is no thread for it, `ShuttingDown`.
+    pub fn subscribe(
+        &self,
+        subscriber: Box<dyn Fn(&ChangeEvent) + Send + Sync>,
+    ) -> Result<Snapshot, RequestError> {
+        self.shared.request(move |core| {
+            core.subscribe(subscriber).map_err(|error| {
+                core.refuse(Cause::CouldNotStart { reason: error.to_string() }, None)
+            })
+        })
     }
 
-    /// What operators should know about the engine itself: a replaced database, a store that
-    /// cannot be written.
+    /// What operators should know about the engine itself: a replaced database, a database that
+    /// cannot be written now.
     #[must_use]
     pub fn alerts(&self) -> Vec<CimError> {
-        unimplemented!()
+        let state = self.shared.state.lock();
+        let down = state.store_down.clone().map(|reason| {
+            Cause::StoreUnavailable { reason }.to_cim_error(None, &self.shared.paths)
+        });
+        state.alerts.iter().cloned().chain(down).collect()
     }
 
     /// Makes object paths as they stand in errors.
     #[must_use]
     pub fn object_paths(&self) -> &ObjectPaths {
-        unimplemented!()
+        &self.shared.paths
+    }
+
+    /// The object path of an element.
+    #[must_use]
+    pub fn object_path(&self, element: &Element) -> String {
+        self.shared.paths.of(element)
+    }
+
+    /// How it was configured.
+    #[must_use]
+    pub fn config(&self) -> &EngineConfig {
+        &self.shared.config
     }
 }
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -76,6 +76,8 @@ pub enum Cause {
     StoreUnavailable { reason: String },
     /// The database was damaged and replaced.
     StoreReplaced { moved_to: PathBuf, restored: usize },
+    /// Single records of the database were damaged.
+    RecordsDamaged { damaged: usize, restored: usize },
     /// The file system of the data directory is too full to accept work.
     StoreNearlyFull { place: PathBuf, available: u64, needed: u64 },
     /// The daemon is stopping.
@@ -105,6 +107,8 @@ pub struct ImageContext {
     pub length: Option<u64>,
     /// The errno.
     pub errno: Option<i32>,
+    /// For errors that were counted: how often, when, and the latest command.
+    pub occasions: Option<String>,
 }
 
 impl ImageContext {
@@ -117,6 +121,7 @@ impl ImageContext {
             offset: None,
             length: None,
             errno: None,
+            occasions: None,
         }
     }
 
@@ -132,6 +137,7 @@ impl ImageContext {
         if let Some(errno) = self.errno {
             parts.push(std::io::Error::from_raw_os_error(errno).to_string());
         }
+        parts.extend(self.occasions.clone());
         if parts.is_empty() { "no details".to_owned() } else { parts.join(", ") }
     }
 }
@@ -144,6 +150,7 @@ impl From<&ImageError> for Cause {
             offset: error.offset(),
             length: error.length(),
             errno: error.errno(),
+            occasions: None,
         };
         Self::from_image(error.kind(), context)
     }
@@ -152,6 +159,7 @@ impl From<&ImageError> for Cause {
 impl Cause {
     /// The cause behind a failed operation on an image.
     #[must_use]
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the enum of another crate may grow")]
     pub fn from_image(kind: ImageErrorKind, context: ImageContext) -> Self {
         match kind {
             ImageErrorKind::OutOfSpace => Self::OutOfSpace {
@@ -217,6 +225,7 @@ impl Cause {
             Self::BadValue { .. } => &table::BAD_VALUE,
             Self::StoreUnavailable { .. } => &table::STORE_UNAVAILABLE,
             Self::StoreReplaced { .. } => &table::STORE_REPLACED,
+            Self::RecordsDamaged { .. } => &table::RECORDS_DAMAGED,
             Self::StoreNearlyFull { .. } => &table::STORE_NEARLY_FULL,
             Self::ShuttingDown => &table::SHUTTING_DOWN,
             Self::LoginChapFailed { .. } => &table::LOGIN_CHAP_FAILED,
@@ -279,6 +288,9 @@ impl Cause {
             Self::BadValue { property, reason } => vec![property.clone(), reason.clone()],
             Self::StoreReplaced { moved_to, restored } => {
                 vec![show(moved_to), restored.to_string()]
+            }
+            Self::RecordsDamaged { damaged, restored } => {
+                vec![damaged.to_string(), restored.to_string()]
             }
             Self::StoreNearlyFull { place, available, needed } => {
                 vec![show(place), available.to_string(), needed.to_string()]

@@ -5,7 +5,7 @@ mod object_path;
 mod row;
 mod table;
 
-pub use cause::Cause;
+pub use cause::{Cause, ImageContext};
 pub use object_path::{NAMESPACE, ObjectPaths, SYSTEM_CLASS};
 pub use row::{MessageRow, messages_document};
 pub use table::ROWS;

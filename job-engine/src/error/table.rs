@@ -495,6 +495,23 @@ pub(crate) const SHUTTING_DOWN: MessageRow = MessageRow {
     actions: &["Try again when it has been started."],
 };
 
+pub(crate) const RECORDS_DAMAGED: MessageRow = MessageRow {
+    id: "ISCT-DB-005",
+    error_code: 405,
+    error_type: 4,
+    other_error_type: None,
+    severity: 6,
+    probable_cause: 10,
+    description: "Single records of the database were damaged; what the journal knew of them was restored.",
+    status: 1,
+    message: "%1 records of the database were damaged; %2 of them were restored from the journal",
+    arguments: &["how many were damaged", "how many were restored"],
+    actions: &[
+        "Compare the disks, targets and mappings with what is expected.",
+        "Check the health of the file system that holds the data directory.",
+    ],
+};
+
 pub(crate) const LOGIN_CHAP_FAILED: MessageRow = MessageRow {
     id: "ISCT-SCS-001",
     error_code: 501,
@@ -600,6 +617,7 @@ pub const ROWS: &[MessageRow] = &[
     STORE_REPLACED,
     STORE_NEARLY_FULL,
     SHUTTING_DOWN,
+    RECORDS_DAMAGED,
     LOGIN_CHAP_FAILED,
     LOGIN_NOT_AUTHORIZED,
     LOGIN_UNAVAILABLE,

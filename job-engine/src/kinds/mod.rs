@@ -1,35 +1,49 @@
 //! One file per kind of job: persisted idempotent steps, and how they are undone.
+//!
+//! A step is recorded, then done; being done twice does no harm. So a job that was interrupted
+//! anywhere goes on from its last recorded step, or is undone from there.
+
+mod create_disk;
+mod delete_disk;
+
+pub use create_disk::CreateDisk;
+pub(crate) use create_disk::plan_disk;
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalogue::{BlockLength, Provisioning};
-use crate::id::PoolId;
+use crate::engine::{Change, Failure, JobContext, JobRecord};
+use crate::error::Cause;
+use crate::job::JobKind;
 
-/// A request for a new virtual disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CreateDisk {
-    /// Its name, unique among the disks.
-    pub name: String,
-    /// Size in bytes: a multiple of the block length, at least one physical block.
-    pub size_bytes: u64,
-    /// Logical block length.
-    pub block_length: BlockLength,
-    /// Thin or full.
-    pub provisioning: Provisioning,
-    /// The pool; `None` is the default pool.
-    pub pool: Option<PoolId>,
+/// The last step of a job that was recorded before it was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Step {
+    /// Nothing has been done.
+    Pending,
+    /// The image's file is being made.
+    CreateAllocating,
+    /// The disk is out of the catalogue, and its file is being removed.
+    DeleteUnlinking,
 }
 
-impl CreateDisk {
-    /// A thin disk with 512-byte blocks in the default pool.
-    #[must_use]
-    pub fn new(name: impl Into<String>, size_bytes: u64) -> Self {
-        Self {
-            name: name.into(),
-            size_bytes,
-            block_length: BlockLength::default(),
-            provisioning: Provisioning::default(),
-            pool: None,
+/// Runs a job from its last recorded step to its end.
+pub(crate) fn run(context: &JobContext, record: &JobRecord) -> Result<(), Failure> {
+    match &record.job.kind {
+        JobKind::CreateDisk { disk, .. } => create_disk::run(context, disk, record.step),
+        JobKind::DeleteDisk { disk } => delete_disk::run(context, disk, record.step),
+        JobKind::DataPathFault(_) => Ok(()),
+    }
+}
+
+/// Undoes what a job did: what belongs into the transaction that ends it, and what could not be
+/// undone now.
+pub(crate) fn undo(record: &JobRecord) -> (Vec<Change>, Option<Cause>) {
+    match (&record.job.kind, record.step) {
+        (JobKind::CreateDisk { disk, .. }, Step::CreateAllocating) => {
+            create_disk::undo(disk, record.job.id)
         }
+        (JobKind::DeleteDisk { disk }, Step::DeleteUnlinking) => delete_disk::undo(disk),
+        _ => (Vec::new(), None),
     }
 }

@@ -1,1 +1,92 @@
-//! The database behind a small trait.
+//! The database behind a small trait, and what stands beside it: lock and journal.
+
+mod journal;
+mod lock;
+mod mem;
+mod record;
+mod sled;
+
+pub(crate) use journal::{Entry as JournalEntry, Journal};
+pub(crate) use lock::DirectoryLock;
+pub(crate) use lock::LockError;
+pub use mem::{MemContents, MemStore};
+pub use record::{BadRecord, Batch, Operation, load};
+pub use sled::{Opened, SledStore};
+
+/// A named set of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tree {
+    /// Jobs and faults, by identifier.
+    Jobs,
+    /// Disks, by identifier.
+    Disks,
+    /// Targets, by name.
+    Targets,
+    /// Mappings, by target and LUN.
+    Mappings,
+    /// Files that have no owner any more and are to be removed, by path.
+    Debris,
+}
+
+impl Tree {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Jobs, Self::Disks, Self::Targets, Self::Mappings, Self::Debris];
+
+    /// Its name in the database.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Jobs => "jobs",
+            Self::Disks => "disks",
+            Self::Targets => "targets",
+            Self::Mappings => "mappings",
+            Self::Debris => "debris",
+        }
+    }
+}
+
+/// Why the database did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be read or written now; [`Store::reopen`] may help.
+    #[error("{0}")]
+    Unavailable(String),
+    /// It is damaged.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
+}
+
+/// A key and its value.
+pub type KeyValue = (Vec<u8>, Vec<u8>);
+
+/// A transactional key-value store. One thread uses it at a time.
+pub trait Store: Send {
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// `Unavailable` or `Damaged`.
+    fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// All keys of a tree in their order, with their values.
+    ///
+    /// # Errors
+    /// `Unavailable` or `Damaged`.
+    fn scan(&self, tree: Tree) -> Result<Vec<KeyValue>, StoreError>;
+
+    /// Does all of it or nothing. When it returns `Ok`, it is on the medium.
+    ///
+    /// # Errors
+    /// After an error it is unknown whether it was done; nothing else is accepted until
+    /// [`Store::reopen`] succeeds.
+    fn commit(&mut self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// Tries to get back to work after an error.
+    ///
+    /// # Errors
+    /// As before.
+    fn reopen(&mut self) -> Result<(), StoreError>;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,286 @@
+//! Requests about jobs: submit, change state, kill, change settings, delete.
+
+use std::sync::atomic::Ordering;
+
+use super::core::Core;
+use super::state::{Change, Ending, JobRecord};
+use crate::catalogue::Disk;
+use crate::error::{Cause, CimError, RequestError};
+use crate::failpoint;
+use crate::id::{DiskId, JobId};
+use crate::job::{
+    AffectedElement, Element, ElementEffect, Job, JobKind, JobSettings, JobState, KillJobResult,
+    RequestStateChangeResult as Answer, RequestedState, Submission,
+};
+use crate::kinds::{self, CreateDisk, Step};
+
+impl Core {
+    /// Submits the creation of a disk.
+    pub(crate) fn submit_create(
+        &mut self,
+        request: CreateDisk,
+        submission: Submission,
+    ) -> Result<JobId, RequestError> {
+        let id = JobId::generate();
+        let disk = {
+            let state = self.shared.state.lock();
+            kinds::plan_disk(&request, id, self.now(), &self.shared.config, &state)
+        };
+        let disk = disk.map_err(|cause| self.refuse(cause, None))?;
+        let affected = vec![
+            AffectedElement { element: Element::Disk(disk.id), effect: ElementEffect::Create },
+            AffectedElement {
+                element: Element::Pool(disk.pool.clone()),
+                effect: ElementEffect::Other,
+            },
+        ];
+        let name = format!("Create disk {}", disk.name);
+        let kind = JobKind::CreateDisk { request, disk: Box::new(disk) };
+        self.submit(id, name, kind, affected, submission)
+    }
+
+    /// Submits the deletion of a disk.
+    pub(crate) fn submit_delete(
+        &mut self,
+        disk: DiskId,
+        submission: Submission,
+    ) -> Result<JobId, RequestError> {
+        let element = Element::Disk(disk);
+        let found = {
+            let state = self.shared.state.lock();
+            let claimed = state.claim(disk);
+            let mapped = state.mappings.values().find(|mapping| mapping.disk == disk).cloned();
+            match (state.disks.get(&disk), mapped, claimed) {
+                (None, _, _) => {
+                    Err(Cause::NotFound { what: "disk".to_owned(), name: disk.to_string() })
+                }
+                (Some(disk), Some(mapping), _) => Err(Cause::DiskInUse {
+                    disk: disk.name.clone(),
+                    holder: format!("LUN {} of target {}", mapping.lun, mapping.target),
+                }),
+                (Some(disk), None, Some(job)) => {
+                    Err(Cause::DiskInUse { disk: disk.name.clone(), holder: format!("job {job}") })
+                }
+                (Some(disk), None, None) => Ok(Disk::clone(disk)),
+            }
+        };
+        let disk = found.map_err(|cause| self.refuse(cause, Some(&element)))?;
+        let affected = vec![AffectedElement { element, effect: ElementEffect::ExclusiveUse }];
+        let name = format!("Delete disk {}", disk.name);
+        let kind = JobKind::DeleteDisk { disk: Box::new(disk) };
+        self.submit(JobId::generate(), name, kind, affected, submission)
+    }
+
+    fn submit(
+        &mut self,
+        id: JobId,
+        name: String,
+        kind: JobKind,
+        affected: Vec<AffectedElement>,
+        submission: Submission,
+    ) -> Result<JobId, RequestError> {
+        self.check_room()?;
+        let now = self.now();
+        let job = Job {
+            id,
+            kind,
+            name,
+            state: JobState::New,
+            percent_complete: 0,
+            errors: Vec::new(),
+            time_submitted: now,
+            scheduled_start_time: submission.scheduled_start_time,
+            start_time: None,
+            time_of_last_state_change: now,
+            end_time: None,
+            elapsed: std::time::Duration::ZERO,
+            time_before_removal: submission.time_before_removal,
+            delete_on_completion: submission.delete_on_completion,
+            priority: submission.priority,
+            owner: submission.owner,
+            notify: String::new(),
+            affected,
+        };
+        let record = JobRecord { job, step: Step::Pending, ending: None };
+        self.commit_request(failpoint::SUBMIT, vec![Change::PutJob(Box::new(record))])?;
+        Ok(id)
+    }
+
+    /// Refuses a job that could not be recorded to its end.
+    fn check_room(&self) -> Result<(), RequestError> {
+        let config = &self.shared.config;
+        if self.shared.state.lock().unfinished.len() >= config.max_unfinished_jobs {
+            let reason = format!(
+                "{} jobs wait or run already, which is the limit",
+                config.max_unfinished_jobs
+            );
+            return Err(self.refuse(Cause::CouldNotStart { reason }, None));
+        }
+        match disk_image::pool_space(&config.directory) {
+            Ok(space) if space.free < config.min_free_bytes => Err(self.refuse(
+                Cause::StoreNearlyFull {
+                    place: config.directory.clone(),
+                    available: space.free,
+                    needed: config.min_free_bytes,
+                },
+                None,
+            )),
+            // A database in memory has no directory; one that is gone shows in the commit.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// `RequestStateChange`.
+    pub(crate) fn request_state(&mut self, id: JobId, to: RequestedState, by: &str) -> Answer {
+        if to == RequestedState::Service {
+            return Answer::NotSupported;
+        }
+        let Some(entry) = self.job(id) else { return Answer::InvalidParameter };
+        let mut record = JobRecord::clone(&entry.record);
+        let state = record.job.state;
+        let suspending = entry.live.suspend.load(Ordering::Acquire);
+        match (state, to) {
+            (JobState::New, RequestedState::Start) => {
+                if record.job.scheduled_start_time.take().is_some() {
+                    self.answer(failpoint::RESUMED, record, Answer::Started)
+                } else {
+                    // It is in the queue as it is.
+                    Answer::Started
+                }
+            }
+            (JobState::Suspended, RequestedState::Start) => {
+                record.enter(JobState::Starting, self.now());
+                record.job.scheduled_start_time = None;
+                record.job.start_time = record.job.start_time.or(Some(self.now()));
+                self.answer(failpoint::RESUMED, record, Answer::Started)
+            }
+            (
+                JobState::Starting | JobState::Running,
+                RequestedState::Start | RequestedState::Suspend,
+            ) if suspending => Answer::Busy,
+            (JobState::New, RequestedState::Suspend) => {
+                record.enter(JobState::Suspended, self.now());
+                self.answer(failpoint::SUSPENDED, record, Answer::Completed)
+            }
+            (JobState::Starting | JobState::Running, RequestedState::Suspend) => {
+                entry.live.suspend.store(true, Ordering::Release);
+                Answer::Started
+            }
+            (JobState::New, RequestedState::Terminate) => {
+                record.job.errors = vec![self.error(id, &Cause::Cancelled { by: by.to_owned() })];
+                record.enter(JobState::Terminated, self.now());
+                self.answer(failpoint::ENDED, record, Answer::Completed)
+            }
+            (
+                JobState::Starting | JobState::Running | JobState::Suspended,
+                RequestedState::Terminate,
+            ) => {
+                let errors = vec![self.error(id, &Cause::Cancelled { by: by.to_owned() })];
+                record.enter(JobState::ShuttingDown, self.now());
+                record.ending = Some(Ending { state: JobState::Terminated, errors });
+                self.answer(failpoint::ENDING, record, Answer::Started)
+            }
+            (
+                JobState::New
+                | JobState::Starting
+                | JobState::Running
+                | JobState::Suspended
+                | JobState::ShuttingDown,
+                RequestedState::Kill,
+            ) => self.kill_record(record, by),
+            (
+                JobState::Starting
+                | JobState::Running
+                | JobState::ShuttingDown
+                | JobState::Completed
+                | JobState::Terminated
+                | JobState::Killed
+                | JobState::Exception
+                | JobState::Service
+                | JobState::QueryPending,
+                _,
+            )
+            | (JobState::Suspended, RequestedState::Suspend)
+            | (JobState::New | JobState::Suspended, RequestedState::Service) => {
+                Answer::InvalidStateTransition
+            }
+        }
+    }
+
+    fn error(&self, job: JobId, cause: &Cause) -> CimError {
+        cause.to_cim_error(Some(&Element::Job(job)), &self.shared.paths)
+    }
+
+    fn answer(&mut self, point: failpoint::Commit, record: JobRecord, answer: Answer) -> Answer {
+        match self.commit(point, vec![Change::PutJob(Box::new(record))]) {
+            Ok(()) => answer,
+            Err(_) => Answer::Failed,
+        }
+    }
+
+    fn kill_record(&mut self, mut record: JobRecord, by: &str) -> Answer {
+        let id = record.job.id;
+        record.job.errors = vec![self.error(id, &Cause::Killed { by: by.to_owned() })];
+        let mut changes = record.step.leftovers(&record.job.kind, id);
+        record.enter(JobState::Killed, self.now());
+        changes.push(Change::PutJob(Box::new(record)));
+        match self.commit(failpoint::KILLED, changes) {
+            Ok(()) => Answer::Completed,
+            Err(_) => Answer::Failed,
+        }
+    }
+
+    /// `KillJob`.
+    pub(crate) fn kill_job(&mut self, id: JobId, delete_on_kill: bool, by: &str) -> KillJobResult {
+        let Some(entry) = self.job(id) else { return KillJobResult::NotFound };
+        let mut record = JobRecord::clone(&entry.record);
+        if record.job.state.is_terminal() {
+            return KillJobResult::Failed;
+        }
+        record.job.delete_on_completion = delete_on_kill;
+        if self.kill_record(record, by) == Answer::Completed {
+            KillJobResult::Success
+        } else {
+            KillJobResult::Failed
+        }
+    }
+
+    /// `ModifyInstance`.
+    pub(crate) fn modify(&mut self, id: JobId, settings: JobSettings) -> Result<(), RequestError> {
+        let Some(entry) = self.job(id) else { return Err(self.no_such_job(id)) };
+        let mut record = JobRecord::clone(&entry.record);
+        let job = &mut record.job;
+        if let Some(at) = settings.scheduled_start_time {
+            if job.state != JobState::New {
+                let cause = Cause::BadValue {
+                    property: "ScheduledStartTime".to_owned(),
+                    reason: "the job has been started".to_owned(),
+                };
+                return Err(self.refuse(cause, Some(&Element::Job(id))));
+            }
+            job.scheduled_start_time = Some(at);
+        }
+        job.delete_on_completion =
+            settings.delete_on_completion.unwrap_or(job.delete_on_completion);
+        job.time_before_removal = settings.time_before_removal.unwrap_or(job.time_before_removal);
+        job.priority = settings.priority.unwrap_or(job.priority);
+        job.notify = settings.notify.unwrap_or_else(|| std::mem::take(&mut job.notify));
+        self.commit_request(failpoint::CATALOGUE, vec![Change::PutJob(Box::new(record))])
+    }
+
+    /// `DeleteInstance`: only of a job that has ended.
+    pub(crate) fn delete(&mut self, id: JobId) -> Result<(), RequestError> {
+        let Some(entry) = self.job(id) else { return Err(self.no_such_job(id)) };
+        let state = entry.record.job.state;
+        if !state.is_terminal() {
+            let state = state.name().to_owned();
+            let cause = Cause::JobNotEnded { job: id.to_string(), state };
+            return Err(self.refuse(cause, Some(&Element::Job(id))));
+        }
+        self.commit_request(failpoint::REMOVED, vec![Change::DeleteJob(id)])
+    }
+
+    fn no_such_job(&self, id: JobId) -> RequestError {
+        self.refuse(Cause::NotFound { what: "job".to_owned(), name: id.to_string() }, None)
+    }
+}

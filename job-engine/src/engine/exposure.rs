@@ -1,0 +1,135 @@
+//! Requests about targets and mappings: one transaction each, no job.
+
+use super::core::Core;
+use super::state::Change;
+use super::{MapRequest, TargetRequest};
+use crate::catalogue::{
+    MAX_LUN, Mapping, Target, check_iscsi_name, default_target_name, lowest_free_lun,
+};
+use crate::error::{Cause, RequestError};
+use crate::failpoint;
+use crate::job::Element;
+
+/// LUNs of one target.
+const MAX_MAPPINGS: usize = 256;
+
+/// Targets of one system.
+const MAX_TARGETS: usize = 1024;
+
+/// Longest `TargetAlias` in bytes (RFC 7143 §13.7: a text value of up to 255 bytes).
+const MAX_ALIAS: usize = 255;
+
+impl Core {
+    pub(crate) fn create_target(&mut self, request: TargetRequest) -> Result<Target, RequestError> {
+        let name = default_target_name(&request.name);
+        let what = || "target".to_owned();
+        if let Err(reason) = check_iscsi_name(&name) {
+            let cause = Cause::BadName { what: what(), name, reason: reason.to_string() };
+            return Err(self.refuse(cause, None));
+        }
+        if request.alias.len() > MAX_ALIAS || request.alias.chars().any(char::is_control) {
+            let cause = Cause::BadValue {
+                property: "TargetAlias".to_owned(),
+                reason: "it has at most 255 bytes and no control characters".to_owned(),
+            };
+            return Err(self.refuse(cause, None));
+        }
+        let refused = {
+            let state = self.shared.state.lock();
+            if state.targets.contains_key(&name) {
+                Some(Cause::NameInUse { what: what(), name: name.clone() })
+            } else if state.targets.len() >= MAX_TARGETS {
+                Some(Cause::LimitReached { what: "targets".to_owned(), limit: 1024 })
+            } else {
+                None
+            }
+        };
+        if let Some(cause) = refused {
+            return Err(self.refuse(cause, None));
+        }
+        let target = Target { name, alias: request.alias, created: self.now() };
+        let changes = vec![Change::PutTarget(target.clone())];
+        self.commit_request(failpoint::CATALOGUE, changes)?;
+        Ok(target)
+    }
+
+    pub(crate) fn delete_target(&mut self, name: &str) -> Result<(), RequestError> {
+        let refused = {
+            let state = self.shared.state.lock();
+            let mappings = state.mappings.keys().filter(|(target, _)| target == name).count();
+            if !state.targets.contains_key(name) {
+                Some(Cause::NotFound { what: "target".to_owned(), name: name.to_owned() })
+            } else if mappings > 0 {
+                Some(Cause::TargetInUse { target: name.to_owned(), mappings })
+            } else {
+                None
+            }
+        };
+        if let Some(cause) = refused {
+            return Err(self.refuse(cause, Some(&Element::Target(name.to_owned()))));
+        }
+        let changes = vec![Change::DeleteTarget(name.to_owned())];
+        self.commit_request(failpoint::CATALOGUE, changes)
+    }
+
+    pub(crate) fn map(&mut self, request: MapRequest) -> Result<Mapping, RequestError> {
+        let element = Element::Disk(request.disk);
+        let planned = self.plan_mapping(request);
+        let mapping = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
+        let changes = vec![Change::PutMapping(mapping.clone())];
+        self.commit_request(failpoint::CATALOGUE, changes)?;
+        Ok(mapping)
+    }
+
+    fn plan_mapping(&self, request: MapRequest) -> Result<Mapping, Cause> {
+        let MapRequest { disk, target, lun } = request;
+        let state = self.shared.state.lock();
+        let Some(found) = state.disks.get(&disk) else {
+            return Err(Cause::NotFound { what: "disk".to_owned(), name: disk.to_string() });
+        };
+        if !state.targets.contains_key(&target) {
+            return Err(Cause::NotFound { what: "target".to_owned(), name: target });
+        }
+        if let Some(job) = state.claim(disk) {
+            return Err(Cause::DiskInUse {
+                disk: found.name.clone(),
+                holder: format!("job {job}"),
+            });
+        }
+        let of_target = || state.mappings.values().filter(|mapping| mapping.target == target);
+        if let Some(mapping) = of_target().find(|mapping| mapping.disk == disk) {
+            let name = format!("of disk {} as LUN {} of {target}", found.name, mapping.lun);
+            return Err(Cause::NameInUse { what: "mapping".to_owned(), name });
+        }
+        if of_target().count() >= MAX_MAPPINGS {
+            let what = format!("LUNs of target {target}");
+            return Err(Cause::LimitReached { what, limit: 256 });
+        }
+        let lun = match lun {
+            Some(lun) if lun > MAX_LUN => {
+                return Err(Cause::BadValue {
+                    property: format!("LUN {lun}"),
+                    reason: format!("the highest LUN is {MAX_LUN}"),
+                });
+            }
+            Some(lun) if of_target().any(|mapping| mapping.lun == lun) => {
+                let name = format!("{lun} of target {target}");
+                return Err(Cause::NameInUse { what: "LUN".to_owned(), name });
+            }
+            Some(lun) => lun,
+            None => lowest_free_lun(of_target().map(|mapping| mapping.lun)).unwrap_or(MAX_LUN),
+        };
+        Ok(Mapping { disk, target, lun })
+    }
+
+    pub(crate) fn unmap(&mut self, target: &str, lun: u16) -> Result<(), RequestError> {
+        let key = (target.to_owned(), lun);
+        if !self.shared.state.lock().mappings.contains_key(&key) {
+            let name = format!("of LUN {lun} of target {target}");
+            let cause = Cause::NotFound { what: "mapping".to_owned(), name };
+            return Err(self.refuse(cause, Some(&Element::Target(target.to_owned()))));
+        }
+        let changes = vec![Change::DeleteMapping { target: target.to_owned(), lun }];
+        self.commit_request(failpoint::CATALOGUE, changes)
+    }
+}

@@ -1,0 +1,170 @@
+//! Opening the data directory: lock, database, journal, and what a crash left.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::state::{Change, JobRecord, State, batch};
+use super::{EngineConfig, OpenError};
+use crate::catalogue::{Disk, Mapping, Target};
+use crate::error::{Cause, ObjectPaths};
+use crate::store::{
+    BadRecord, Batch, DirectoryLock, Journal, JournalEntry, LockError, SledStore, Store,
+    StoreError, Tree, load,
+};
+
+/// Name of the database in the data directory.
+const DATABASE: &str = "db";
+
+/// What an engine starts from.
+pub(super) struct Foundation {
+    pub(super) state: State,
+    pub(super) store: Box<dyn Store>,
+    pub(super) journal: Option<Journal>,
+    pub(super) lock: Option<DirectoryLock>,
+}
+
+/// Opens everything in the data directory.
+pub(super) fn open_directory(config: &EngineConfig) -> Result<Foundation, OpenError> {
+    let directory = &config.directory;
+    make_directory(directory)?;
+    let lock = DirectoryLock::take(directory).map_err(|error| match error {
+        LockError::Held(pid) => OpenError::InUse { directory: directory.clone(), pid },
+        LockError::Io(path, source) => OpenError::Io { operation: "lock", path, source },
+    })?;
+    make_directory(&config.default_pool)?;
+    let database = directory.join(DATABASE);
+    let refused =
+        |error: StoreError| OpenError::Store { path: database.clone(), reason: error.to_string() };
+    let (mut journal, entries) = Journal::open(directory).map_err(|source| OpenError::Io {
+        operation: "open the journal in",
+        path: directory.clone(),
+        source,
+    })?;
+    let opened = SledStore::open(&database).map_err(refused)?;
+    let mut store: Box<dyn Store> = Box::new(opened.store);
+    let now = config.clock.now();
+    let mut state = State::default();
+    let paths = ObjectPaths::new(config.system_name.clone());
+    let replayed = replay(entries, now);
+    if let Some(moved_to) = opened.moved_to {
+        let everything = replayed.everything();
+        let restored = everything.len();
+        let all = batch(&everything).map_err(refused)?;
+        store.commit(&all).map_err(refused)?;
+        let cause = Cause::StoreReplaced { moved_to, restored };
+        state.alerts.push(cause.to_cim_error(None, &paths));
+    }
+    let bad = read(&*store, &mut state, now).map_err(refused)?;
+    if !bad.is_empty() {
+        let restored = repair(&mut *store, &bad, &replayed).map_err(refused)?;
+        let cause = Cause::RecordsDamaged { damaged: bad.len(), restored };
+        tracing::error!(damaged = bad.len(), restored, "records of the database are damaged");
+        let mut alerts = std::mem::take(&mut state.alerts);
+        alerts.push(cause.to_cim_error(None, &paths));
+        state = State { alerts, ..State::default() };
+        // Nothing bad is left: it was replaced or removed.
+        read(&*store, &mut state, now).map_err(refused)?;
+    }
+    // A crash between database and journal leaves the journal behind.
+    if state.catalogue() != replayed.catalogue() {
+        let entry = JournalEntry { time: now, reset: true, changes: state.catalogue() };
+        if let Err(error) = journal.append(&entry) {
+            tracing::warn!(%error, "the journal cannot be written");
+        }
+    }
+    Ok(Foundation { state, store, journal: Some(journal), lock: Some(lock) })
+}
+
+/// The foundation on a store alone: no lock, no journal.
+pub(super) fn open_store(
+    config: &EngineConfig,
+    store: Box<dyn Store>,
+) -> Result<Foundation, OpenError> {
+    make_directory(&config.default_pool)?;
+    let mut state = State::default();
+    let refused =
+        |error: StoreError| OpenError::Store { path: PathBuf::new(), reason: error.to_string() };
+    let bad = read(&*store, &mut state, config.clock.now()).map_err(refused)?;
+    if let Some(record) = bad.first() {
+        return Err(refused(StoreError::Damaged(record.reason.clone())));
+    }
+    Ok(Foundation { state, store, journal: None, lock: None })
+}
+
+fn make_directory(path: &Path) -> Result<(), OpenError> {
+    std::fs::create_dir_all(path).map_err(|source| OpenError::Io {
+        operation: "make the directory",
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+/// Fills the state from the database.
+fn read(
+    store: &dyn Store,
+    state: &mut State,
+    now: jiff::Timestamp,
+) -> Result<Vec<BadRecord>, StoreError> {
+    let mut bad = Vec::new();
+    let mut changes = Vec::new();
+    let (disks, damaged) = load::<Disk>(store, Tree::Disks)?;
+    changes.extend(disks.into_iter().map(|disk| Change::PutDisk(Box::new(disk))));
+    bad.extend(damaged);
+    let (targets, damaged) = load::<Target>(store, Tree::Targets)?;
+    changes.extend(targets.into_iter().map(Change::PutTarget));
+    bad.extend(damaged);
+    let (mappings, damaged) = load::<Mapping>(store, Tree::Mappings)?;
+    changes.extend(mappings.into_iter().map(Change::PutMapping));
+    bad.extend(damaged);
+    let (jobs, damaged) = load::<JobRecord>(store, Tree::Jobs)?;
+    changes.extend(jobs.into_iter().map(|job| Change::PutJob(Box::new(job))));
+    bad.extend(damaged);
+    let (debris, damaged) = load(store, Tree::Debris)?;
+    changes.extend(debris.into_iter().map(Change::PutDebris));
+    bad.extend(damaged);
+    for change in changes {
+        state.apply(change, now);
+    }
+    state.sequence = 0;
+    Ok(bad)
+}
+
+/// What the journal says.
+fn replay(entries: Vec<JournalEntry>, now: jiff::Timestamp) -> State {
+    let mut state = State::default();
+    for entry in entries {
+        if entry.reset {
+            state.disks.clear();
+            state.targets.clear();
+            state.mappings.clear();
+        }
+        for change in entry.changes {
+            state.apply(change, now);
+        }
+    }
+    state
+}
+
+/// Replaces damaged records by what the journal says of them, and removes the others. Says how
+/// many could be replaced.
+fn repair(store: &mut dyn Store, bad: &[BadRecord], journal: &State) -> Result<usize, StoreError> {
+    let known = batch(&journal.everything())?;
+    let known: BTreeMap<_, _> = known
+        .operations()
+        .iter()
+        .map(|operation| ((operation.tree, &operation.key), &operation.value))
+        .collect();
+    let mut repair = Batch::default();
+    let mut restored = 0;
+    for record in bad {
+        match known.get(&(record.tree, &record.key)) {
+            Some(Some(value)) => {
+                repair.put_raw(record.tree, &record.key, value.clone());
+                restored += 1;
+            }
+            Some(None) | None => repair.delete(record.tree, &record.key),
+        }
+    }
+    store.commit(&repair)?;
+    Ok(restored)
+}

@@ -1,0 +1,317 @@
+//! What is on the medium, in memory; and the changes that lead from one state to the next.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Snapshot;
+use crate::catalogue::{Disk, Mapping, Target};
+use crate::clock::{between, later};
+use crate::error::CimError;
+use crate::event::ChangeKind;
+use crate::id::{DiskId, JobId, PoolId};
+use crate::job::{Job, JobKind, JobState};
+use crate::kinds::Step;
+use crate::store::{Batch, StoreError, Tree};
+
+/// A job as it lies in the database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JobRecord {
+    pub(crate) job: Job,
+    /// The last step that was recorded.
+    pub(crate) step: Step,
+    /// It is being undone, and ends like this.
+    pub(crate) ending: Option<Ending>,
+}
+
+/// How a job that is `ShuttingDown` will end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ending {
+    pub(crate) state: JobState,
+    pub(crate) errors: Vec<CimError>,
+}
+
+impl JobRecord {
+    /// Enters a state; a terminal one is final in every respect.
+    pub(crate) fn enter(&mut self, state: JobState, now: Timestamp) {
+        let job = &mut self.job;
+        job.state = state;
+        job.time_of_last_state_change = now;
+        if state.is_terminal() {
+            self.ending = None;
+            job.percent_complete = 100;
+            job.end_time = Some(now);
+            job.elapsed = job.start_time.map_or_else(Default::default, |start| between(start, now));
+        }
+    }
+
+    /// When it goes by itself.
+    fn due(&self) -> Option<Timestamp> {
+        let end = self.job.end_time?;
+        self.job.delete_on_completion.then(|| later(end, self.job.time_before_removal))
+    }
+}
+
+/// What a running job changes more often than the database is told.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    /// Percent, never falling.
+    pub(crate) percent: AtomicU16,
+    /// Bytes of its pool that it will still take.
+    pub(crate) reserved: AtomicU64,
+    /// A client wants it suspended.
+    pub(crate) suspend: AtomicBool,
+}
+
+/// A file that is to be removed, and the file that it grew under.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Debris {
+    /// The image's path.
+    pub(crate) path: PathBuf,
+    /// The job that left it; it is not touched while that still runs.
+    pub(crate) job: JobId,
+}
+
+/// One change of the state. A transaction is a list of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Change {
+    PutJob(Box<JobRecord>),
+    DeleteJob(JobId),
+    PutDisk(Box<Disk>),
+    DeleteDisk(DiskId),
+    PutTarget(Target),
+    DeleteTarget(String),
+    PutMapping(Mapping),
+    DeleteMapping { target: String, lun: u16 },
+    PutDebris(Debris),
+    DeleteDebris(PathBuf),
+}
+
+/// A job in memory.
+#[derive(Debug, Clone)]
+pub(crate) struct JobEntry {
+    pub(crate) record: Arc<JobRecord>,
+    pub(crate) live: Arc<Live>,
+}
+
+impl JobEntry {
+    /// The job as a client sees it now.
+    pub(crate) fn view(&self, now: Timestamp) -> Job {
+        let mut job = self.record.job.clone();
+        if !job.state.is_terminal() {
+            let percent = self.live.percent.load(Ordering::Relaxed).min(99);
+            job.percent_complete = job.percent_complete.max(percent);
+            if let Some(start) = job.start_time {
+                job.elapsed = between(start, now);
+            }
+        }
+        job
+    }
+}
+
+/// Everything that is on the medium.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) sequence: u64,
+    pub(crate) jobs: BTreeMap<JobId, JobEntry>,
+    pub(crate) unfinished: BTreeSet<JobId>,
+    /// Ended jobs in the order in which they go by themselves.
+    pub(crate) due: BTreeSet<(Timestamp, JobId)>,
+    pub(crate) disks: BTreeMap<DiskId, Arc<Disk>>,
+    pub(crate) targets: BTreeMap<String, Arc<Target>>,
+    pub(crate) mappings: BTreeMap<(String, u16), Arc<Mapping>>,
+    pub(crate) debris: BTreeMap<PathBuf, Debris>,
+    /// Why the database cannot be written, while it cannot.
+    pub(crate) store_down: Option<String>,
+    /// What happened to the database when it was opened.
+    pub(crate) alerts: Vec<CimError>,
+}
+
+impl State {
+    /// Makes a change visible, and tells what to tell subscribers.
+    pub(crate) fn apply(&mut self, change: Change, now: Timestamp) -> Option<ChangeKind> {
+        self.sequence += 1;
+        match change {
+            Change::PutJob(record) => Some(self.put_job(*record, now)),
+            Change::DeleteJob(id) => {
+                let entry = self.jobs.remove(&id)?;
+                self.unfinished.remove(&id);
+                if let Some(due) = entry.record.due() {
+                    self.due.remove(&(due, id));
+                }
+                Some(ChangeKind::JobDeleted(Arc::new(entry.view(now))))
+            }
+            Change::PutDisk(disk) => {
+                let disk = Arc::new(*disk);
+                self.disks.insert(disk.id, disk.clone());
+                Some(ChangeKind::DiskCreated(disk))
+            }
+            Change::DeleteDisk(id) => self.disks.remove(&id).map(ChangeKind::DiskDeleted),
+            Change::PutTarget(target) => {
+                let target = Arc::new(target);
+                self.targets.insert(target.name.clone(), target.clone());
+                Some(ChangeKind::TargetCreated(target))
+            }
+            Change::DeleteTarget(name) => self.targets.remove(&name).map(ChangeKind::TargetDeleted),
+            Change::PutMapping(mapping) => {
+                let mapping = Arc::new(mapping);
+                self.mappings.insert((mapping.target.clone(), mapping.lun), mapping.clone());
+                Some(ChangeKind::MappingCreated(mapping))
+            }
+            Change::DeleteMapping { target, lun } => {
+                self.mappings.remove(&(target, lun)).map(ChangeKind::MappingDeleted)
+            }
+            Change::PutDebris(debris) => {
+                self.debris.insert(debris.path.clone(), debris);
+                None
+            }
+            Change::DeleteDebris(path) => {
+                self.debris.remove(&path);
+                None
+            }
+        }
+    }
+
+    fn put_job(&mut self, record: JobRecord, now: Timestamp) -> ChangeKind {
+        let id = record.job.id;
+        let record = Arc::new(record);
+        let before = self.jobs.get(&id).cloned();
+        let live = before.as_ref().map_or_else(Arc::default, |entry| entry.live.clone());
+        let previous = before.map(|entry| {
+            if let Some(due) = entry.record.due() {
+                self.due.remove(&(due, id));
+            }
+            // What subscribers were told before, not what happens to be fresher in memory.
+            Arc::new(entry.record.job.clone())
+        });
+        if record.job.state.is_terminal() {
+            self.unfinished.remove(&id);
+            live.reserved.store(0, Ordering::Relaxed);
+        } else {
+            self.unfinished.insert(id);
+        }
+        if let Some(due) = record.due() {
+            self.due.insert((due, id));
+        }
+        let entry = JobEntry { record, live };
+        let current = Arc::new(entry.view(now));
+        self.jobs.insert(id, entry);
+        match previous {
+            Some(previous) => ChangeKind::JobChanged { previous, current },
+            None => ChangeKind::JobCreated(current),
+        }
+    }
+
+    /// Everything, for somebody outside.
+    pub(crate) fn snapshot(&self, now: Timestamp) -> Snapshot {
+        Snapshot {
+            sequence: self.sequence,
+            jobs: self.jobs.values().map(|entry| entry.view(now)).collect(),
+            disks: self.disks.values().map(|disk| Disk::clone(disk)).collect(),
+            targets: self.targets.values().map(|target| Target::clone(target)).collect(),
+            mappings: self.mappings.values().map(|mapping| Mapping::clone(mapping)).collect(),
+        }
+    }
+
+    /// The catalogue as changes that make it from nothing.
+    pub(crate) fn catalogue(&self) -> Vec<Change> {
+        let disks = self.disks.values().map(|disk| Change::PutDisk(Box::new(Disk::clone(disk))));
+        let targets = self.targets.values().map(|target| Change::PutTarget(Target::clone(target)));
+        let mappings =
+            self.mappings.values().map(|mapping| Change::PutMapping(Mapping::clone(mapping)));
+        disks.chain(targets).chain(mappings).collect()
+    }
+
+    /// Everything as changes that make it from nothing.
+    pub(crate) fn everything(&self) -> Vec<Change> {
+        let jobs = self
+            .jobs
+            .values()
+            .map(|entry| Change::PutJob(Box::new(JobRecord::clone(&entry.record))));
+        let debris = self.debris.values().cloned().map(Change::PutDebris);
+        self.catalogue().into_iter().chain(jobs).chain(debris).collect()
+    }
+
+    /// The job that works on a disk, if one does.
+    pub(crate) fn claim(&self, disk: DiskId) -> Option<JobId> {
+        self.unfinished_jobs().find(|job| job.kind.disk() == disk).map(|job| job.id)
+    }
+
+    /// Jobs that have not ended.
+    pub(crate) fn unfinished_jobs(&self) -> impl Iterator<Item = &Job> {
+        self.unfinished.iter().filter_map(|id| self.jobs.get(id)).map(|entry| &entry.record.job)
+    }
+
+    /// Whether a disk has that name, or an unfinished job is about to give it to one or take it
+    /// from one that may yet come back.
+    pub(crate) fn disk_name_taken(&self, name: &str) -> bool {
+        self.disks.values().any(|disk| disk.name == name)
+            || self.unfinished_jobs().any(|job| match &job.kind {
+                JobKind::CreateDisk { disk, .. } | JobKind::DeleteDisk { disk } => {
+                    disk.name == name
+                }
+                JobKind::DataPathFault(_) => false,
+            })
+    }
+
+    /// Bytes of a pool promised to jobs other than `except`.
+    pub(crate) fn reserved(&self, pool: &PoolId, except: Option<JobId>) -> u64 {
+        self.unfinished
+            .iter()
+            .filter(|id| Some(**id) != except)
+            .filter_map(|id| self.jobs.get(id))
+            .filter(|entry| match &entry.record.job.kind {
+                JobKind::CreateDisk { disk, .. } => disk.pool == *pool,
+                JobKind::DeleteDisk { .. } | JobKind::DataPathFault(_) => false,
+            })
+            .map(|entry| entry.live.reserved.load(Ordering::Relaxed))
+            .fold(0, u64::saturating_add)
+    }
+}
+
+/// The transaction that does `changes`.
+pub(crate) fn batch(changes: &[Change]) -> Result<Batch, StoreError> {
+    let mut batch = Batch::default();
+    for change in changes {
+        match change {
+            Change::PutJob(record) => {
+                batch.put(Tree::Jobs, record.job.id.uuid().as_bytes(), record)?;
+            }
+            Change::DeleteJob(id) => batch.delete(Tree::Jobs, id.uuid().as_bytes()),
+            Change::PutDisk(disk) => batch.put(Tree::Disks, disk.id.uuid().as_bytes(), disk)?,
+            Change::DeleteDisk(id) => batch.delete(Tree::Disks, id.uuid().as_bytes()),
+            Change::PutTarget(target) => {
+                batch.put(Tree::Targets, target.name.as_bytes(), target)?;
+            }
+            Change::DeleteTarget(name) => batch.delete(Tree::Targets, name.as_bytes()),
+            Change::PutMapping(mapping) => {
+                let key = mapping_key(&mapping.target, mapping.lun);
+                batch.put(Tree::Mappings, &key, mapping)?;
+            }
+            Change::DeleteMapping { target, lun } => {
+                batch.delete(Tree::Mappings, &mapping_key(target, *lun));
+            }
+            Change::PutDebris(debris) => {
+                batch.put(Tree::Debris, path_key(&debris.path), debris)?;
+            }
+            Change::DeleteDebris(path) => batch.delete(Tree::Debris, path_key(path)),
+        }
+    }
+    Ok(batch)
+}
+
+fn mapping_key(target: &str, lun: u16) -> Vec<u8> {
+    let mut key = target.as_bytes().to_vec();
+    key.push(0);
+    key.extend_from_slice(&lun.to_be_bytes());
+    key
+}
+
+fn path_key(path: &Path) -> &[u8] {
+    std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())
+}

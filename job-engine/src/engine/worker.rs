@@ -1,0 +1,336 @@
+//! The thread that runs one job, and what a job may ask of the engine.
+//!
+//! A thread is made when there is work and ends with it: nothing waits while nothing is to do.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use disk_image::{MissingFile, partial_path};
+
+use super::core::Core;
+use super::shared::Shared;
+use super::state::{Change, Debris, Ending, JobRecord, Live};
+use crate::error::Cause;
+use crate::failpoint::{self, Commit};
+use crate::id::JobId;
+use crate::job::{Element, JobKind, JobState};
+use crate::kinds::{self, Step};
+
+/// Progress goes to the database at most this often.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why a job must leave its worker.
+#[derive(Debug)]
+pub(crate) enum Interrupt {
+    /// A client wants it suspended.
+    Suspend,
+    /// It is to be undone: a client terminated it.
+    End,
+    /// It was killed: it exists no more.
+    Gone,
+    /// The engine stops; it goes on at the next start.
+    Stop,
+}
+
+/// Why a job did not come to its end.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It was told to leave.
+    Interrupted(Interrupt),
+    /// It failed.
+    Cause(Box<Cause>),
+}
+
+impl From<Interrupt> for Failure {
+    fn from(interrupt: Interrupt) -> Self {
+        Self::Interrupted(interrupt)
+    }
+}
+
+impl From<Cause> for Failure {
+    fn from(cause: Cause) -> Self {
+        Self::Cause(Box::new(cause))
+    }
+}
+
+/// What to do with a job that is being undone when it wants to record something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IfEnding {
+    /// It must turn back.
+    TurnBack,
+    /// It is past the point of no return, or this is the way back.
+    GoOn,
+}
+
+/// A running job's view of the engine.
+pub(crate) struct JobContext {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) id: JobId,
+    pub(crate) live: Arc<Live>,
+    written: std::cell::Cell<Option<Instant>>,
+}
+
+impl JobContext {
+    /// The job as it was last recorded.
+    pub(crate) fn record(&self) -> Result<Arc<JobRecord>, Interrupt> {
+        let state = self.shared.state.lock();
+        let entry = state.jobs.get(&self.id).ok_or(Interrupt::Gone)?;
+        if entry.record.job.state.is_terminal() {
+            return Err(Interrupt::Gone);
+        }
+        Ok(entry.record.clone())
+    }
+
+    /// Between two steps: may the job go on?
+    pub(crate) fn boundary(&self) -> Result<(), Interrupt> {
+        let record = self.record()?;
+        if record.ending.is_some() {
+            Err(Interrupt::End)
+        } else if self.shared.is_stopping() {
+            Err(Interrupt::Stop)
+        } else if self.live.suspend.load(Ordering::Acquire) {
+            Err(Interrupt::Suspend)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Records a change of the job, with `more` in the same transaction. While the database cannot
+    /// be written it waits: what is not recorded has not happened.
+    pub(crate) fn commit(
+        &self,
+        point: Commit,
+        if_ending: IfEnding,
+        change: impl Fn(&mut JobRecord) + Send + Sync + 'static,
+        more: Vec<Change>,
+    ) -> Result<(), Interrupt> {
+        let change = Arc::new(change);
+        let more = Arc::new(more);
+        loop {
+            let (id, more, change) = (self.id, more.clone(), change.clone());
+            let reply = self
+                .shared
+                .call(move |core| core.worker_commit(id, point, if_ending, &more, &*change));
+            match reply {
+                Some(Reply::Done) => return Ok(()),
+                Some(Reply::Refused(interrupt)) => return Err(interrupt),
+                Some(Reply::StoreDown) => {
+                    if !self.shared.wait_for_store() {
+                        return Err(Interrupt::Stop);
+                    }
+                }
+                None => return Err(Interrupt::Stop),
+            }
+        }
+    }
+
+    /// Records that a step is about to be done.
+    pub(crate) fn step(
+        &self,
+        point: Commit,
+        step: Step,
+        more: Vec<Change>,
+    ) -> Result<(), Interrupt> {
+        self.commit(point, IfEnding::TurnBack, move |record| record.step = step, more)
+    }
+
+    /// Records that the job is done, with its effect in the same transaction.
+    pub(crate) fn complete(
+        &self,
+        point: Commit,
+        if_ending: IfEnding,
+        effect: Vec<Change>,
+    ) -> Result<(), Interrupt> {
+        let shared = self.shared.clone();
+        let change = move |record: &mut JobRecord| record.enter(JobState::Completed, shared.now());
+        self.commit(point, if_ending, change, effect)
+    }
+
+    /// How far the job is. Readers see it at once, the database at most once a second.
+    pub(crate) fn progress(&self, done: u64, total: u64) -> Result<(), Interrupt> {
+        let percent = u128::from(done.min(total)) * 99 / u128::from(total.max(1));
+        let percent = u16::try_from(percent).unwrap_or(99);
+        let before = self.live.percent.fetch_max(percent, Ordering::Relaxed);
+        let due = self.written.get().is_none_or(|at| at.elapsed() >= PROGRESS_INTERVAL);
+        if percent > before && due {
+            self.written.set(Some(Instant::now()));
+            let change = move |record: &mut JobRecord| {
+                record.job.percent_complete = record.job.percent_complete.max(percent);
+            };
+            self.commit(failpoint::PROGRESS, IfEnding::TurnBack, change, Vec::new())?;
+        }
+        Ok(())
+    }
+}
+
+/// What the engine answers a worker.
+pub(crate) enum Reply {
+    Done,
+    Refused(Interrupt),
+    StoreDown,
+}
+
+impl Core {
+    fn worker_commit(
+        &mut self,
+        id: JobId,
+        point: Commit,
+        if_ending: IfEnding,
+        more: &[Change],
+        change: &(impl Fn(&mut JobRecord) + ?Sized),
+    ) -> Reply {
+        let Some(entry) = self.job(id) else { return Reply::Refused(Interrupt::Gone) };
+        if entry.record.job.state.is_terminal() {
+            return Reply::Refused(Interrupt::Gone);
+        }
+        if entry.record.ending.is_some() && if_ending == IfEnding::TurnBack {
+            return Reply::Refused(Interrupt::End);
+        }
+        let mut record = JobRecord::clone(&entry.record);
+        change(&mut record);
+        let mut changes = more.to_vec();
+        changes.push(Change::PutJob(Box::new(record)));
+        match self.commit(point, changes) {
+            Ok(()) => Reply::Done,
+            Err(_) => Reply::StoreDown,
+        }
+    }
+}
+
+/// Starts a worker for a job.
+pub(crate) fn spawn(shared: &Arc<Shared>, id: JobId, live: Arc<Live>) -> std::io::Result<()> {
+    let context = JobContext { shared: shared.clone(), id, live, written: None.into() };
+    std::thread::Builder::new().name("lund-job".to_owned()).spawn(move || {
+        // Its own panics are caught inside; this one keeps the slot from being lost.
+        let _ = catch_unwind(AssertUnwindSafe(|| run(&context)));
+        let id = context.id;
+        context.shared.call(move |core| core.worker_left(id));
+    })?;
+    Ok(())
+}
+
+fn run(context: &JobContext) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| work(context)));
+    let failure = match outcome {
+        Ok(Ok(())) => return,
+        Ok(Err(failure)) => failure,
+        Err(panic) => Cause::Panic { message: panic_message(&*panic) }.into(),
+    };
+    let result = match failure {
+        Failure::Interrupted(Interrupt::Gone | Interrupt::Stop) => Ok(()),
+        Failure::Interrupted(Interrupt::Suspend) => suspend(context),
+        Failure::Interrupted(Interrupt::End) => undo(context),
+        Failure::Cause(cause) => fail(context, &cause).and_then(|()| undo(context)),
+    };
+    if let Err(interrupt) = result {
+        tracing::debug!(job = %context.id, ?interrupt, "the job leaves its worker");
+        // Terminated in the moment in which it was to be suspended.
+        if matches!(interrupt, Interrupt::End) {
+            let _ = undo(context);
+        }
+    }
+}
+
+fn work(context: &JobContext) -> Result<(), Failure> {
+    let record = context.record()?;
+    if record.ending.is_some() {
+        return Err(Interrupt::End.into());
+    }
+    context.boundary()?;
+    if record.job.state != JobState::Running {
+        let shared = context.shared.clone();
+        let change = move |record: &mut JobRecord| record.enter(JobState::Running, shared.now());
+        context.commit(failpoint::RUNNING, IfEnding::TurnBack, change, Vec::new())?;
+    }
+    kinds::run(context, &record)
+}
+
+fn suspend(context: &JobContext) -> Result<(), Interrupt> {
+    let (shared, live) = (context.shared.clone(), context.live.clone());
+    let change = move |record: &mut JobRecord| {
+        record.enter(JobState::Suspended, shared.now());
+        live.suspend.store(false, Ordering::Release);
+    };
+    context.commit(failpoint::SUSPENDED, IfEnding::TurnBack, change, Vec::new())
+}
+
+/// Records that the job has failed and is being undone. If a client has terminated it meanwhile,
+/// the failure is still the better answer.
+fn fail(context: &JobContext, cause: &Cause) -> Result<(), Interrupt> {
+    let source = Element::Disk(context.record()?.job.kind.disk());
+    tracing::warn!(job = %context.id, ?cause, "the job failed");
+    let error = cause.to_cim_error(Some(&source), &context.shared.paths);
+    let shared = context.shared.clone();
+    let change = move |record: &mut JobRecord| {
+        record.enter(JobState::ShuttingDown, shared.now());
+        record.ending = Some(Ending { state: JobState::Exception, errors: vec![error.clone()] });
+    };
+    context.commit(failpoint::ENDING, IfEnding::GoOn, change, Vec::new())
+}
+
+/// Undoes what the job did, and ends it.
+fn undo(context: &JobContext) -> Result<(), Interrupt> {
+    let record = context.record()?;
+    let undone = catch_unwind(AssertUnwindSafe(|| kinds::undo(&record)));
+    failpoint::hit("undo.files");
+    let (changes, failed) = match undone {
+        Ok(undone) => undone,
+        Err(panic) => {
+            let leftovers = record.step.leftovers(&record.job.kind, context.id);
+            (leftovers, Some(Cause::Panic { message: panic_message(&*panic) }))
+        }
+    };
+    let source = Element::Disk(record.job.kind.disk());
+    let extra = failed.map(|cause| cause.to_cim_error(Some(&source), &context.shared.paths));
+    let shared = context.shared.clone();
+    let change = move |record: &mut JobRecord| {
+        if let Some(ending) = record.ending.take() {
+            record.job.errors = ending.errors;
+            record.job.errors.extend(extra.clone());
+            record.enter(ending.state, shared.now());
+        }
+    };
+    context.commit(failpoint::ENDED, IfEnding::GoOn, change, changes)
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "the worker panicked".to_owned())
+}
+
+/// Removes an image's file and the file that it grew under.
+pub(crate) fn remove_files(path: &std::path::Path) -> Result<(), disk_image::ImageError> {
+    disk_image::delete(&partial_path(path), MissingFile::Tolerate)?;
+    disk_image::delete(path, MissingFile::Tolerate)
+}
+
+/// Starts a thread that removes files nobody cares for any more.
+pub(crate) fn spawn_sweeper(shared: &Arc<Shared>, debris: Debris) -> std::io::Result<()> {
+    let shared = shared.clone();
+    std::thread::Builder::new().name("lund-sweep".to_owned()).spawn(move || {
+        let result = remove_files(&debris.path);
+        if let Err(error) = &result {
+            tracing::warn!(%error, "left until the next start");
+        }
+        let removed = result.is_ok();
+        shared.call(move |core| core.swept(debris.path, removed));
+    })?;
+    Ok(())
+}
+
+impl Step {
+    /// What a job leaves that ends now, without being undone.
+    pub(crate) fn leftovers(self, kind: &JobKind, job: JobId) -> Vec<Change> {
+        match (self, kind) {
+            (Self::CreateAllocating, JobKind::CreateDisk { disk, .. })
+            | (Self::DeleteUnlinking, JobKind::DeleteDisk { disk }) => {
+                vec![Change::PutDebris(Debris { path: disk.path.clone(), job })]
+            }
+            _ => Vec::new(),
+        }
+    }
+}

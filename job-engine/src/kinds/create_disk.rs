@@ -1,0 +1,208 @@
+//! Making a virtual disk.
+//!
+//! 1. record `CreateAllocating`; 2. the file grows under `<name>.partial` and gets its name when it
+//!    is durable; 3. one transaction puts the disk into the catalogue and completes the job.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use disk_image::{
+    CreateOptions, ImageErrorKind, Preallocation, RawCreator, partial_path, pool_space,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::Step;
+use crate::catalogue::{BlockLength, Disk, Provisioning, check_disk_name};
+use crate::engine::{
+    Change, Debris, EngineConfig, Failure, IfEnding, JobContext, State, remove_files,
+};
+use crate::error::Cause;
+use crate::failpoint;
+use crate::id::{DiskId, JobId, Naa, PoolId};
+
+/// A request for a new virtual disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateDisk {
+    /// Its name, unique among the disks.
+    pub name: String,
+    /// Size in bytes: a multiple of the block length, not 0.
+    pub size_bytes: u64,
+    /// Logical block length.
+    pub block_length: BlockLength,
+    /// Thin or full.
+    pub provisioning: Provisioning,
+    /// The pool; `None` is the default pool.
+    pub pool: Option<PoolId>,
+}
+
+/// The largest disk in bytes: what a file offset can say, in whole physical blocks.
+const MAX_SIZE_BYTES: u64 = (1 << 63) - 4096;
+
+/// Allocated between two looks at what clients want.
+const PIECE_BYTES: u64 = 256 << 20;
+
+impl CreateDisk {
+    /// A thin disk with 512-byte blocks in the default pool.
+    #[must_use]
+    pub fn new(name: impl Into<String>, size_bytes: u64) -> Self {
+        Self {
+            name: name.into(),
+            size_bytes,
+            block_length: BlockLength::default(),
+            provisioning: Provisioning::default(),
+            pool: None,
+        }
+    }
+
+    /// The nearest size that a disk can have: `size_bytes` rounded up to whole blocks, within
+    /// what is possible at all.
+    #[must_use]
+    pub fn nearest_size(size_bytes: u64, block_length: BlockLength) -> u64 {
+        let block = u64::from(block_length.bytes());
+        size_bytes.clamp(block, MAX_SIZE_BYTES).next_multiple_of(block)
+    }
+}
+
+/// Checks a request as far as that can be done at once, and says which disk it will make.
+pub(crate) fn plan_disk(
+    request: &CreateDisk,
+    job: JobId,
+    now: Timestamp,
+    config: &EngineConfig,
+    state: &State,
+) -> Result<Disk, Cause> {
+    let CreateDisk { name, size_bytes, block_length, provisioning, pool } = request.clone();
+    if let Err(reason) = check_disk_name(&name) {
+        let reason = reason.to_string();
+        return Err(Cause::BadName { what: "disk".to_owned(), name, reason });
+    }
+    if state.disk_name_taken(&name) {
+        return Err(Cause::NameInUse { what: "disk name".to_owned(), name });
+    }
+    let nearest = CreateDisk::nearest_size(size_bytes, block_length);
+    if nearest != size_bytes {
+        let reason = if size_bytes == 0 {
+            "a disk has at least one block".to_owned()
+        } else if size_bytes > MAX_SIZE_BYTES {
+            format!("the largest disk has {MAX_SIZE_BYTES} bytes")
+        } else {
+            format!("it is no multiple of the block length, {} bytes", block_length.bytes())
+        };
+        return Err(Cause::BadSize { size: size_bytes, reason, nearest: Some(nearest) });
+    }
+    let pool = pool.unwrap_or_default();
+    if pool != PoolId::default() {
+        return Err(Cause::NotFound { what: "pool".to_owned(), name: pool.to_string() });
+    }
+    let id = DiskId::generate();
+    let seed = Uuid::new_v4().as_u128();
+    Ok(Disk {
+        path: config.default_pool.join(format!("{id}.raw")),
+        id,
+        name,
+        size_bytes,
+        block_length,
+        provisioning,
+        serial: format!("{:016X}", seed & u128::from(u64::MAX)),
+        naa: Naa::from_seed(seed),
+        pool,
+        created: now,
+        created_by: job,
+    })
+}
+
+pub(super) fn run(context: &JobContext, disk: &Disk, step: Step) -> Result<(), Failure> {
+    if step == Step::Pending {
+        reserve(context, disk)?;
+        context.step(failpoint::CREATE_ALLOCATING, Step::CreateAllocating, Vec::new())?;
+    } else if is_whole(disk) {
+        // Interrupted after the file got its name and before that was recorded.
+        return complete(context, disk);
+    }
+    allocate(context, disk)?;
+    failpoint::hit("create.named");
+    complete(context, disk)
+}
+
+fn complete(context: &JobContext, disk: &Disk) -> Result<(), Failure> {
+    let effect = vec![Change::PutDisk(Box::new(disk.clone()))];
+    Ok(context.complete(failpoint::CREATE_COMPLETE, IfEnding::TurnBack, effect)?)
+}
+
+/// Compares the size with what the pool has left beside what other jobs were promised.
+fn reserve(context: &JobContext, disk: &Disk) -> Result<(), Failure> {
+    let directory: PathBuf = disk.path.parent().map(PathBuf::from).unwrap_or_default();
+    let space = pool_space(&directory).map_err(|error| Cause::from(&error))?;
+    let overcommit = context.shared.config.overcommit && disk.provisioning == Provisioning::Thin;
+    // Under the lock until it is promised: two jobs must not get the same bytes.
+    let state = context.shared.state.lock();
+    let promised = state.reserved(&disk.pool, Some(context.id));
+    let available = space.free.saturating_sub(promised);
+    if disk.size_bytes > available && !overcommit {
+        let what = format!("create disk {}", disk.name);
+        let (needed, available) = (disk.size_bytes, Some(available));
+        return Err(Cause::OutOfSpace { what, place: directory, needed, available }.into());
+    }
+    if disk.provisioning == Provisioning::Full {
+        context.live.reserved.store(disk.size_bytes, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+fn is_whole(disk: &Disk) -> bool {
+    std::fs::metadata(&disk.path).is_ok_and(|file| file.len() == disk.size_bytes)
+}
+
+fn allocate(context: &JobContext, disk: &Disk) -> Result<(), Failure> {
+    context.boundary()?;
+    let preallocation = match disk.provisioning {
+        Provisioning::Thin => Preallocation::Sparse,
+        Provisioning::Full => Preallocation::Full,
+    };
+    let options = CreateOptions { size_bytes: disk.size_bytes, preallocation };
+    let failed = |error: disk_image::ImageError| cause(disk, &error);
+    let mut creator = RawCreator::begin(disk.path.as_path(), options).map_err(failed)?;
+    loop {
+        let progress = creator.progress();
+        if disk.provisioning == Provisioning::Full {
+            let left = progress.total.saturating_sub(progress.done);
+            context.live.reserved.store(left, Ordering::Relaxed);
+        }
+        context.progress(progress.done, progress.total)?;
+        if progress.is_complete() {
+            break;
+        }
+        context.boundary()?;
+        creator.step(PIECE_BYTES).map_err(failed)?;
+        failpoint::hit("create.piece");
+    }
+    creator.finish().map_err(failed)?;
+    Ok(())
+}
+
+/// The cause behind a failed creation; names what is free where space ran out.
+fn cause(disk: &Disk, error: &disk_image::ImageError) -> Cause {
+    let directory: PathBuf = disk.path.parent().map(PathBuf::from).unwrap_or_default();
+    if error.kind() != ImageErrorKind::OutOfSpace {
+        return Cause::from(error);
+    }
+    Cause::OutOfSpace {
+        what: format!("create disk {}", disk.name),
+        needed: disk.size_bytes,
+        available: pool_space(&directory).ok().map(|space| space.free),
+        place: directory,
+    }
+}
+
+pub(super) fn undo(disk: &Disk, job: JobId) -> (Vec<Change>, Option<Cause>) {
+    match remove_files(&disk.path) {
+        Ok(()) => (Vec::new(), None),
+        Err(error) => {
+            let path = partial_path(&disk.path);
+            let debris = Change::PutDebris(Debris { path: disk.path.clone(), job });
+            (vec![debris], Some(Cause::CleanupFailed { path, reason: error.to_string() }))
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! A second source beside the database: a file of JSON lines that is only ever appended to.
+//!
+//! One line is one transaction, as far as it matters after a loss: jobs that have ended, and every
+//! change of the catalogue. `{"crc":"<8 hex>","entry":<JSON>}`, the CRC32C of the entry's text.
+//! When the file is large it starts anew with everything that is true at that moment.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Change;
+
+const NAME: &str = "journal.jsonl";
+const OLD_NAME: &str = "journal.1.jsonl";
+const NEW_NAME: &str = "journal.new.jsonl";
+
+/// A file of this size is rotated.
+const ROTATE_BYTES: u64 = 1 << 20;
+
+const HEAD: &str = "{\"crc\":\"";
+const MIDDLE: &str = "\",\"entry\":";
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// When.
+    pub(crate) time: Timestamp,
+    /// The catalogue is exactly what this line says; jobs stay.
+    #[serde(default)]
+    pub(crate) reset: bool,
+    /// What changed.
+    pub(crate) changes: Vec<Change>,
+}
+
+/// The journal, open for appending.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    directory: PathBuf,
+    file: File,
+    length: u64,
+}
+
+impl Journal {
+    /// Opens the journal in `directory`; also what it says, oldest first. A torn last line is cut
+    /// off, damaged lines are left out.
+    pub(crate) fn open(directory: &Path) -> io::Result<(Self, Vec<Entry>)> {
+        let path = directory.join(NAME);
+        let new = directory.join(NEW_NAME);
+        if !path.exists() && new.exists() {
+            std::fs::rename(&new, &path)?;
+        }
+        let mut entries = Vec::new();
+        let old = read(&directory.join(OLD_NAME))?;
+        entries.extend(parse(&old).0);
+        let text = read(&path)?;
+        let (current, valid) = parse(&text);
+        entries.extend(current);
+        let file = OpenOptions::new().append(true).create(true).open(&path)?;
+        let length = u64::try_from(valid).unwrap_or(u64::MAX);
+        if valid < text.len() {
+            file.set_len(length)?;
+        }
+        file.sync_all()?;
+        sync_directory(directory)?;
+        Ok((Self { directory: directory.to_path_buf(), file, length }, entries))
+    }
+
+    /// Appends a line; it is on the medium when this returns.
+    pub(crate) fn append(&mut self, entry: &Entry) -> io::Result<()> {
+        let line = line(entry)?;
+        if let Err(error) = self.write(&line) {
+            // A torn line in the middle would swallow the next one.
+            let _ = self.file.set_len(self.length);
+            return Err(error);
+        }
+        self.length = self.length.saturating_add(u64::try_from(line.len()).unwrap_or(u64::MAX));
+        Ok(())
+    }
+
+    fn write(&mut self, line: &str) -> io::Result<()> {
+        self.file.write_all(line.as_bytes())?;
+        self.file.sync_data()
+    }
+
+    /// It is time to [`Journal::rotate`].
+    pub(crate) fn is_large(&self) -> bool {
+        self.length >= ROTATE_BYTES
+    }
+
+    /// Starts a new file that begins with `everything`; the old one stays beside it.
+    pub(crate) fn rotate(&mut self, everything: &Entry) -> io::Result<()> {
+        let new = self.directory.join(NEW_NAME);
+        let path = self.directory.join(NAME);
+        let line = line(everything)?;
+        let mut file = File::create(&new)?;
+        file.write_all(line.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&path, self.directory.join(OLD_NAME))?;
+        std::fs::rename(&new, &path)?;
+        sync_directory(&self.directory)?;
+        self.file = OpenOptions::new().append(true).open(&path)?;
+        self.length = u64::try_from(line.len()).unwrap_or(u64::MAX);
+        Ok(())
+    }
+}
+
+fn line(entry: &Entry) -> io::Result<String> {
+    let json = serde_json::to_string(entry)?;
+    Ok(format!("{HEAD}{:08x}{MIDDLE}{json}}}\n", crc32c::crc32c(json.as_bytes())))
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    match File::open(path) {
+        Ok(mut file) => file.read_to_end(&mut text).map(|_| text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(text),
+        Err(error) => Err(error),
+    }
+}
+
+/// The entries, and the length up to which lines are complete.
+fn parse(text: &[u8]) -> (Vec<Entry>, usize) {
+    let complete = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    let lines = text.get(..complete).unwrap_or_default().split(|byte| *byte == b'\n');
+    (lines.filter_map(parse_line).collect(), complete)
+}
+
+fn parse_line(line: &[u8]) -> Option<Entry> {
+    let line = std::str::from_utf8(line).ok()?;
+    let (crc, rest) = line.strip_prefix(HEAD)?.split_at_checked(8)?;
+    let json = rest.strip_prefix(MIDDLE)?.strip_suffix('}')?;
+    let crc = u32::from_str_radix(crc, 16).ok()?;
+    if crc != crc32c::crc32c(json.as_bytes()) {
+        return None;
+    }
+    serde_json::from_str(json).ok()
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
