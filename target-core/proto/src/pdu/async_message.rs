@@ -1,0 +1,89 @@
+//! Asynchronous Message (RFC 7143 §11.9).
+
+use super::{U16, U24, U32, U64, header};
+
+header! {
+    /// Asynchronous Message (RFC 7143 §11.9).
+    AsyncMessage {
+        /// 32h.
+        pub opcode: u8,
+        /// Final bit only.
+        pub flags: u8,
+        /// Reserved.
+        pub reserved: U16,
+        /// 0.
+        pub total_ahs_length: u8,
+        /// Length of sense data and event data.
+        pub data_segment_length: U24,
+        /// The logical unit of a SCSI event.
+        pub lun: U64,
+        /// The reserved value.
+        pub initiator_task_tag: U32,
+        /// Reserved.
+        pub reserved2: U32,
+        /// StatSN.
+        pub stat_sn: U32,
+        /// ExpCmdSN.
+        pub exp_cmd_sn: U32,
+        /// MaxCmdSN.
+        pub max_cmd_sn: U32,
+        /// See [`AsyncEvent`].
+        pub async_event: u8,
+        /// Vendor code.
+        pub async_vcode: u8,
+        /// Depends on the event.
+        pub parameter1: U16,
+        /// Depends on the event.
+        pub parameter2: U16,
+        /// Depends on the event.
+        pub parameter3: U16,
+        /// Reserved.
+        pub reserved3: U32,
+    }
+}
+
+/// AsyncEvent (RFC 7143 §11.9.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AsyncEvent {
+    /// The initiator must log out within this many seconds.
+    LogoutRequest {
+        /// Parameter3.
+        seconds: u16,
+    },
+    /// The target drops the connection.
+    DropConnection {
+        /// Parameter1: which.
+        cid: u16,
+        /// Parameter2, seconds.
+        time2wait: u16,
+        /// Parameter3, seconds.
+        time2retain: u16,
+    },
+    /// The target drops all connections of the session.
+    DropSession {
+        /// Parameter2, seconds.
+        time2wait: u16,
+        /// Parameter3, seconds.
+        time2retain: u16,
+    },
+    /// The initiator must negotiate parameters anew within this many seconds.
+    Renegotiate {
+        /// Parameter3.
+        seconds: u16,
+    },
+}
+
+impl AsyncEvent {
+    /// AsyncEvent, Parameter1, Parameter2, Parameter3.
+    #[must_use]
+    pub const fn fields(self) -> (u8, u16, u16, u16) {
+        match self {
+            Self::LogoutRequest { seconds } => (1, 0, 0, seconds),
+            Self::DropConnection { cid, time2wait, time2retain } => {
+                (2, cid, time2wait, time2retain)
+            }
+            Self::DropSession { time2wait, time2retain } => (3, 0, time2wait, time2retain),
+            Self::Renegotiate { seconds } => (4, 0, 0, seconds),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! SCSI Command and SCSI Response (RFC 7143 §11.3, §11.4).
+
+use super::{U24, U32, U64, header};
+
+header! {
+    /// SCSI Command (RFC 7143 §11.3).
+    ScsiCommand {
+        /// 01h, immediate bit.
+        pub opcode: u8,
+        /// F, R, W and the task attribute.
+        pub flags: u8,
+        /// Reserved.
+        pub reserved: u8,
+        /// CRN of the T10 drafts, priority at iSCSIProtocolLevel 2.
+        pub crn: u8,
+        /// In four-byte words.
+        pub total_ahs_length: u8,
+        /// Length of the immediate data.
+        pub data_segment_length: U24,
+        /// The logical unit.
+        pub lun: U64,
+        /// Names the task.
+        pub initiator_task_tag: U32,
+        /// Bytes the initiator means to transfer.
+        pub expected_data_transfer_length: U32,
+        /// CmdSN.
+        pub cmd_sn: U32,
+        /// ExpStatSN.
+        pub exp_stat_sn: U32,
+        /// The first 16 bytes of the CDB.
+        pub cdb: [u8; 16],
+    }
+}
+
+impl ScsiCommand {
+    /// R: data goes to the initiator.
+    pub const READ: u8 = 0x40;
+    /// W: data comes from the initiator.
+    pub const WRITE: u8 = 0x20;
+
+    /// The R bit.
+    #[must_use]
+    pub const fn reads(&self) -> bool {
+        self.flags & Self::READ != 0
+    }
+
+    /// The W bit.
+    #[must_use]
+    pub const fn writes(&self) -> bool {
+        self.flags & Self::WRITE != 0
+    }
+
+    /// The task attribute.
+    #[must_use]
+    pub const fn attribute(&self) -> TaskAttribute {
+        match self.flags & 7 {
+            0 => TaskAttribute::Untagged,
+            1 => TaskAttribute::Simple,
+            2 => TaskAttribute::Ordered,
+            3 => TaskAttribute::HeadOfQueue,
+            4 => TaskAttribute::Aca,
+            other => TaskAttribute::Reserved(other),
+        }
+    }
+}
+
+/// ATTR (RFC 7143 §11.3.1, SAM-5 §8.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskAttribute {
+    /// No attribute; treated as simple.
+    Untagged,
+    /// May be reordered.
+    Simple,
+    /// After all earlier, before all later ones.
+    Ordered,
+    /// Before all that wait.
+    HeadOfQueue,
+    /// For a task set with an auto contingent allegiance.
+    Aca,
+    /// 5 to 7.
+    Reserved(u8),
+}
+
+header! {
+    /// SCSI Response (RFC 7143 §11.4).
+    ScsiResponse {
+        /// 21h.
+        pub opcode: u8,
+        /// Final bit and the residual flags.
+        pub flags: u8,
+        /// 0: command completed at target; 1: target failure.
+        pub response: u8,
+        /// SAM status.
+        pub status: u8,
+        /// 0.
+        pub total_ahs_length: u8,
+        /// SenseLength, its two bytes and response data.
+        pub data_segment_length: U24,
+        /// Reserved.
+        pub reserved: U64,
+        /// Names the task.
+        pub initiator_task_tag: U32,
+        /// 0 without recovery.
+        pub snack_tag: U32,
+        /// StatSN.
+        pub stat_sn: U32,
+        /// ExpCmdSN.
+        pub exp_cmd_sn: U32,
+        /// MaxCmdSN.
+        pub max_cmd_sn: U32,
+        /// Number of Data-In and R2T PDUs sent for the task.
+        pub exp_data_sn: U32,
+        /// Of bidirectional commands.
+        pub bidirectional_read_residual_count: U32,
+        /// Meant by the O and U flags.
+        pub residual_count: U32,
+    }
+}
+
+/// Residual Overflow, in [`ScsiResponse::flags`] and [`super::DataIn::flags`].
+pub(crate) const OVERFLOW: u8 = 0x04;
+/// Residual Underflow, likewise.
+pub(crate) const UNDERFLOW: u8 = 0x02;
+
+impl ScsiResponse {
+    /// O: the device has more data than was expected.
+    pub const OVERFLOW: u8 = OVERFLOW;
+    /// U: the device has less data than was expected.
+    pub const UNDERFLOW: u8 = UNDERFLOW;
+}

@@ -1,0 +1,130 @@
+//! Task Management Function Request and Response (RFC 7143 §11.5, §11.6).
+
+use super::{U16, U24, U32, U64, header};
+
+header! {
+    /// Task Management Function Request (RFC 7143 §11.5).
+    TaskManagementRequest {
+        /// 02h, immediate bit.
+        pub opcode: u8,
+        /// Final bit and the function.
+        pub flags: u8,
+        /// Reserved.
+        pub reserved: U16,
+        /// 0.
+        pub total_ahs_length: u8,
+        /// 0.
+        pub data_segment_length: U24,
+        /// The logical unit, for the functions that address one.
+        pub lun: U64,
+        /// Names this request.
+        pub initiator_task_tag: U32,
+        /// The task that is meant, or the reserved value.
+        pub referenced_task_tag: U32,
+        /// CmdSN.
+        pub cmd_sn: U32,
+        /// ExpStatSN.
+        pub exp_stat_sn: U32,
+        /// CmdSN of the task that is meant.
+        pub ref_cmd_sn: U32,
+        /// For TASK REASSIGN.
+        pub exp_data_sn: U32,
+        /// Reserved.
+        pub reserved2: U64,
+    }
+}
+
+impl TaskManagementRequest {
+    /// The function.
+    #[must_use]
+    pub const fn function(&self) -> TaskManagementFunction {
+        match self.flags & 0x7f {
+            1 => TaskManagementFunction::AbortTask,
+            2 => TaskManagementFunction::AbortTaskSet,
+            3 => TaskManagementFunction::ClearAca,
+            4 => TaskManagementFunction::ClearTaskSet,
+            5 => TaskManagementFunction::LogicalUnitReset,
+            6 => TaskManagementFunction::TargetWarmReset,
+            7 => TaskManagementFunction::TargetColdReset,
+            8 => TaskManagementFunction::TaskReassign,
+            other => TaskManagementFunction::Other(other),
+        }
+    }
+}
+
+/// Function (RFC 7143 §11.5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskManagementFunction {
+    /// 1
+    AbortTask,
+    /// 2
+    AbortTaskSet,
+    /// 3
+    ClearAca,
+    /// 4
+    ClearTaskSet,
+    /// 5
+    LogicalUnitReset,
+    /// 6
+    TargetWarmReset,
+    /// 7
+    TargetColdReset,
+    /// 8
+    TaskReassign,
+    /// Any other, those of RFC 7144 among them.
+    Other(u8),
+}
+
+header! {
+    /// Task Management Function Response (RFC 7143 §11.6).
+    TaskManagementResponse {
+        /// 22h.
+        pub opcode: u8,
+        /// Final bit only.
+        pub flags: u8,
+        /// See [`TaskManagementResponseCode`].
+        pub response: u8,
+        /// Reserved.
+        pub reserved: u8,
+        /// 0.
+        pub total_ahs_length: u8,
+        /// 0.
+        pub data_segment_length: U24,
+        /// Reserved.
+        pub reserved2: U64,
+        /// Names the request.
+        pub initiator_task_tag: U32,
+        /// Reserved.
+        pub reserved3: U32,
+        /// StatSN.
+        pub stat_sn: U32,
+        /// ExpCmdSN.
+        pub exp_cmd_sn: U32,
+        /// MaxCmdSN.
+        pub max_cmd_sn: U32,
+        /// Reserved.
+        pub reserved4: [u8; 12],
+    }
+}
+
+/// Response (RFC 7143 §11.6.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum TaskManagementResponseCode {
+    /// The function is complete.
+    Complete = 0,
+    /// The referenced task is not in the task set.
+    TaskDoesNotExist = 1,
+    /// The logical unit does not exist.
+    LunDoesNotExist = 2,
+    /// The task still has an allegiance to another connection.
+    TaskStillAllegiant = 3,
+    /// Task allegiance reassignment is not supported.
+    ReassignmentNotSupported = 4,
+    /// The function is not supported.
+    NotSupported = 5,
+    /// The initiator may not ask for this.
+    AuthorizationFailed = 6,
+    /// The function is refused.
+    Rejected = 255,
+}
