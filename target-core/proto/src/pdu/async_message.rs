@@ -4,7 +4,7 @@ use super::{U16, U24, U32, U64, header};
 
 header! {
     /// Asynchronous Message (RFC 7143 §11.9).
-    AsyncMessage {
+    AsyncMessage = opcode::ASYNC_MESSAGE {
         /// 32h.
         pub opcode: u8,
         /// Final bit only.
@@ -71,6 +71,26 @@ pub enum AsyncEvent {
         /// Parameter3.
         seconds: u16,
     },
+}
+
+impl AsyncMessage {
+    /// What happens; `None` for a SCSI event (0), a vendor's event (255) and
+    /// reserved codes.
+    #[must_use]
+    pub const fn event(&self) -> Option<AsyncEvent> {
+        let (time2wait, seconds) = (self.parameter2.get(), self.parameter3.get());
+        Some(match self.async_event {
+            1 => AsyncEvent::LogoutRequest { seconds },
+            2 => AsyncEvent::DropConnection {
+                cid: self.parameter1.get(),
+                time2wait,
+                time2retain: seconds,
+            },
+            3 => AsyncEvent::DropSession { time2wait, time2retain: seconds },
+            4 => AsyncEvent::Renegotiate { seconds },
+            _ => return None,
+        })
+    }
 }
 
 impl AsyncEvent {

@@ -4,7 +4,7 @@ use super::{U16, U24, U32, U64, header, scsi};
 
 header! {
     /// SCSI Data-Out (RFC 7143 §11.7).
-    DataOut {
+    DataOut = opcode::DATA_OUT {
         /// 05h.
         pub opcode: u8,
         /// F: the last PDU of a sequence.
@@ -36,9 +36,17 @@ header! {
     }
 }
 
+impl DataOut {
+    /// The F bit: the last PDU of its sequence.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        self.flags & super::FINAL != 0
+    }
+}
+
 header! {
     /// SCSI Data-In (RFC 7143 §11.7).
-    DataIn {
+    DataIn = opcode::DATA_IN {
         /// 25h.
         pub opcode: u8,
         /// F, A, O, U and S.
@@ -75,6 +83,8 @@ header! {
 impl DataIn {
     /// S: the PDU carries the status too.
     pub const STATUS: u8 = 0x01;
+    /// A: the target wants a data acknowledgement; only above ErrorRecoveryLevel 0.
+    pub const ACKNOWLEDGE: u8 = 0x40;
     /// O: the device has more data than was expected.
     pub const OVERFLOW: u8 = scsi::OVERFLOW;
     /// U: the device has less data than was expected.

@@ -38,7 +38,7 @@ impl Stage {
 
 header! {
     /// Login Request (RFC 7143 §11.12).
-    LoginRequest {
+    LoginRequest = opcode::LOGIN_REQUEST {
         /// 43h: always immediate.
         pub opcode: u8,
         /// T, C, CSG and NSG.
@@ -98,7 +98,7 @@ impl LoginRequest {
 
 header! {
     /// Login Response (RFC 7143 §11.13).
-    LoginResponse {
+    LoginResponse = opcode::LOGIN_RESPONSE {
         /// 23h.
         pub opcode: u8,
         /// T, C, CSG and NSG.
@@ -131,5 +131,31 @@ header! {
         pub status_detail: u8,
         /// Reserved.
         pub reserved2: [u8; 10],
+    }
+}
+
+impl LoginResponse {
+    /// T: the target goes to the next stage.
+    #[must_use]
+    pub const fn transit(&self) -> bool {
+        self.flags & FINAL != 0
+    }
+
+    /// C: the text goes on in the next PDU.
+    #[must_use]
+    pub const fn continues(&self) -> bool {
+        self.flags & CONTINUE != 0
+    }
+
+    /// CSG; `None` is the reserved value.
+    #[must_use]
+    pub const fn current_stage(&self) -> Option<Stage> {
+        Stage::from_bits(self.flags >> 2)
+    }
+
+    /// NSG; `None` is the reserved value. Meant only with T.
+    #[must_use]
+    pub const fn next_stage(&self) -> Option<Stage> {
+        Stage::from_bits(self.flags)
     }
 }

@@ -4,7 +4,7 @@ use super::{U16, U24, U32, U64, header};
 
 header! {
     /// Logout Request (RFC 7143 §11.14).
-    LogoutRequest {
+    LogoutRequest = opcode::LOGOUT_REQUEST {
         /// 06h, immediate bit.
         pub opcode: u8,
         /// Final bit and the reason.
@@ -45,6 +45,19 @@ impl LogoutRequest {
     }
 }
 
+impl LogoutReason {
+    /// The number of the reason.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::CloseSession => 0,
+            Self::CloseConnection => 1,
+            Self::RemoveConnectionForRecovery => 2,
+            Self::Reserved(code) => code & 0x7f,
+        }
+    }
+}
+
 /// Reason Code (RFC 7143 §11.14.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogoutReason {
@@ -60,7 +73,7 @@ pub enum LogoutReason {
 
 header! {
     /// Logout Response (RFC 7143 §11.15).
-    LogoutResponse {
+    LogoutResponse = opcode::LOGOUT_RESPONSE {
         /// 26h.
         pub opcode: u8,
         /// Final bit only.
@@ -108,4 +121,18 @@ pub enum LogoutResponseCode {
     RecoveryNotSupported = 2,
     /// Cleanup failed.
     CleanupFailed = 3,
+}
+
+impl LogoutResponse {
+    /// What became of the request; `None` is a reserved code.
+    #[must_use]
+    pub const fn response(&self) -> Option<LogoutResponseCode> {
+        Some(match self.response {
+            0 => LogoutResponseCode::Closed,
+            1 => LogoutResponseCode::CidNotFound,
+            2 => LogoutResponseCode::RecoveryNotSupported,
+            3 => LogoutResponseCode::CleanupFailed,
+            _ => return None,
+        })
+    }
 }

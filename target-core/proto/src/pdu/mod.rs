@@ -75,6 +75,22 @@ pub mod opcode {
 
 /// Declares a 48-byte header: a struct that can lie over wire bytes.
 macro_rules! header {
+    ($(#[$doc:meta])* $name:ident = opcode::$opcode:ident { $($fields:tt)* }) => {
+        $crate::pdu::header! { $(#[$doc])* $name { $($fields)* } }
+
+        impl $name {
+            /// Its opcode, without the immediate bit.
+            pub const OPCODE: u8 = $crate::pdu::opcode::$opcode;
+
+            /// A header of zeroes but for the opcode, as a base for struct update syntax.
+            #[must_use]
+            pub const fn new() -> Self {
+                let mut header = Self::zeroed();
+                header.opcode = Self::OPCODE;
+                header
+            }
+        }
+    };
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $visibility:vis $field:ident: $type:ty,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +112,12 @@ macro_rules! header {
                 zerocopy::transmute_ref!(self)
             }
 
-            /// A header of zeroes, as a base for struct update syntax.
+            /// Writes the header where it is to be sent from.
+            pub const fn emit(&self, bhs: &mut $crate::pdu::Bhs) {
+                *bhs = *self.bytes();
+            }
+
+            /// A header of zeroes.
             #[must_use]
             pub const fn zeroed() -> Self {
                 zerocopy::transmute!([0u8; $crate::pdu::BHS_LENGTH])

@@ -4,7 +4,7 @@ use super::{U16, U24, U32, U64, header};
 
 header! {
     /// NOP-Out (RFC 7143 §11.18).
-    NopOut {
+    NopOut = opcode::NOP_OUT {
         /// 00h, immediate bit.
         pub opcode: u8,
         /// Final bit only.
@@ -32,7 +32,7 @@ header! {
 
 header! {
     /// NOP-In (RFC 7143 §11.19).
-    NopIn {
+    NopIn = opcode::NOP_IN {
         /// 20h.
         pub opcode: u8,
         /// Final bit only.

@@ -4,7 +4,7 @@ use super::{U16, U24, U32, U64, header};
 
 header! {
     /// Ready To Transfer: the target asks for data (RFC 7143 §11.8).
-    ReadyToTransfer {
+    ReadyToTransfer = opcode::READY_TO_TRANSFER {
         /// 31h.
         pub opcode: u8,
         /// Final bit only.

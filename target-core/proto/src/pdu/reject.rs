@@ -4,7 +4,7 @@ use super::{U24, U32, U64, header};
 
 header! {
     /// Reject; the data segment is the header that is refused (RFC 7143 §11.17).
-    Reject {
+    Reject = opcode::REJECT {
         /// 3Fh.
         pub opcode: u8,
         /// Final bit only.
@@ -62,4 +62,25 @@ pub enum RejectReason {
     NegotiationReset = 0x0b,
     /// The session is being logged out.
     WaitingForLogout = 0x0c,
+}
+
+impl Reject {
+    /// Why the PDU was refused; `None` is a reserved code.
+    #[must_use]
+    pub const fn reason(&self) -> Option<RejectReason> {
+        Some(match self.reason {
+            0x02 => RejectReason::DataDigestError,
+            0x03 => RejectReason::SnackReject,
+            0x04 => RejectReason::ProtocolError,
+            0x05 => RejectReason::CommandNotSupported,
+            0x06 => RejectReason::ImmediateCommandReject,
+            0x07 => RejectReason::TaskInProgress,
+            0x08 => RejectReason::InvalidDataAck,
+            0x09 => RejectReason::InvalidPduField,
+            0x0a => RejectReason::LongOperationReject,
+            0x0b => RejectReason::NegotiationReset,
+            0x0c => RejectReason::WaitingForLogout,
+            _ => return None,
+        })
+    }
 }

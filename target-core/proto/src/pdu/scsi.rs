@@ -4,7 +4,7 @@ use super::{U24, U32, U64, header};
 
 header! {
     /// SCSI Command (RFC 7143 §11.3).
-    ScsiCommand {
+    ScsiCommand = opcode::SCSI_COMMAND {
         /// 01h, immediate bit.
         pub opcode: u8,
         /// F, R, W and the task attribute.
@@ -33,6 +33,18 @@ header! {
 }
 
 impl ScsiCommand {
+    /// The immediate bit.
+    #[must_use]
+    pub const fn immediate(&self) -> bool {
+        self.opcode & super::IMMEDIATE != 0
+    }
+
+    /// The F bit: no unsolicited Data-Out PDUs follow.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        self.flags & super::FINAL != 0
+    }
+
     /// R: data goes to the initiator.
     pub const READ: u8 = 0x40;
     /// W: data comes from the initiator.
@@ -64,6 +76,21 @@ impl ScsiCommand {
     }
 }
 
+impl TaskAttribute {
+    /// As three bits.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        match self {
+            Self::Untagged => 0,
+            Self::Simple => 1,
+            Self::Ordered => 2,
+            Self::HeadOfQueue => 3,
+            Self::Aca => 4,
+            Self::Reserved(bits) => bits & 7,
+        }
+    }
+}
+
 /// ATTR (RFC 7143 §11.3.1, SAM-5 §8.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskAttribute {
@@ -83,7 +110,7 @@ pub enum TaskAttribute {
 
 header! {
     /// SCSI Response (RFC 7143 §11.4).
-    ScsiResponse {
+    ScsiResponse = opcode::SCSI_RESPONSE {
         /// 21h.
         pub opcode: u8,
         /// Final bit and the residual flags.
@@ -127,4 +154,12 @@ impl ScsiResponse {
     pub const OVERFLOW: u8 = OVERFLOW;
     /// U: the device has less data than was expected.
     pub const UNDERFLOW: u8 = UNDERFLOW;
+    /// o: the same of the data that a bidirectional command reads.
+    pub const BIDIRECTIONAL_OVERFLOW: u8 = 0x10;
+    /// u: the same of the data that a bidirectional command reads.
+    pub const BIDIRECTIONAL_UNDERFLOW: u8 = 0x08;
+    /// Response: the command ran to its end at the target.
+    pub const COMPLETED_AT_TARGET: u8 = 0;
+    /// Response: the target failed.
+    pub const TARGET_FAILURE: u8 = 1;
 }

@@ -4,7 +4,7 @@ use super::{U16, U24, U32, U64, header};
 
 header! {
     /// SNACK Request (RFC 7143 §11.16); never valid at ErrorRecoveryLevel 0.
-    Snack {
+    Snack = opcode::SNACK {
         /// 10h.
         pub opcode: u8,
         /// Final bit and the type.

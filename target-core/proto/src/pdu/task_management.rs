@@ -4,7 +4,7 @@ use super::{U16, U24, U32, U64, header};
 
 header! {
     /// Task Management Function Request (RFC 7143 §11.5).
-    TaskManagementRequest {
+    TaskManagementRequest = opcode::TASK_MANAGEMENT_REQUEST {
         /// 02h, immediate bit.
         pub opcode: u8,
         /// Final bit and the function.
@@ -52,6 +52,24 @@ impl TaskManagementRequest {
     }
 }
 
+impl TaskManagementFunction {
+    /// The number of the function.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::AbortTask => 1,
+            Self::AbortTaskSet => 2,
+            Self::ClearAca => 3,
+            Self::ClearTaskSet => 4,
+            Self::LogicalUnitReset => 5,
+            Self::TargetWarmReset => 6,
+            Self::TargetColdReset => 7,
+            Self::TaskReassign => 8,
+            Self::Other(code) => code & 0x7f,
+        }
+    }
+}
+
 /// Function (RFC 7143 §11.5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskManagementFunction {
@@ -77,7 +95,7 @@ pub enum TaskManagementFunction {
 
 header! {
     /// Task Management Function Response (RFC 7143 §11.6).
-    TaskManagementResponse {
+    TaskManagementResponse = opcode::TASK_MANAGEMENT_RESPONSE {
         /// 22h.
         pub opcode: u8,
         /// Final bit only.
@@ -127,4 +145,30 @@ pub enum TaskManagementResponseCode {
     AuthorizationFailed = 6,
     /// The function is refused.
     Rejected = 255,
+}
+
+impl TaskManagementResponseCode {
+    /// From the field; `None` is a reserved code.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::Complete,
+            1 => Self::TaskDoesNotExist,
+            2 => Self::LunDoesNotExist,
+            3 => Self::TaskStillAllegiant,
+            4 => Self::ReassignmentNotSupported,
+            5 => Self::NotSupported,
+            6 => Self::AuthorizationFailed,
+            255 => Self::Rejected,
+            _ => return None,
+        })
+    }
+}
+
+impl TaskManagementResponse {
+    /// What became of the function; `None` is a reserved code.
+    #[must_use]
+    pub const fn response(&self) -> Option<TaskManagementResponseCode> {
+        TaskManagementResponseCode::from_code(self.response)
+    }
 }

@@ -1,10 +1,10 @@
 //! Text Request and Text Response (RFC 7143 §11.10, §11.11).
 
-use super::{CONTINUE, U16, U24, U32, U64, header};
+use super::{CONTINUE, FINAL, U16, U24, U32, U64, header};
 
 header! {
     /// Text Request (RFC 7143 §11.10).
-    TextRequest {
+    TextRequest = opcode::TEXT_REQUEST {
         /// 04h, immediate bit.
         pub opcode: u8,
         /// F and C.
@@ -31,6 +31,12 @@ header! {
 }
 
 impl TextRequest {
+    /// The F bit: the initiator has nothing more to say.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        self.flags & FINAL != 0
+    }
+
     /// C: the text goes on in the next PDU.
     #[must_use]
     pub const fn continues(&self) -> bool {
@@ -40,7 +46,7 @@ impl TextRequest {
 
 header! {
     /// Text Response (RFC 7143 §11.11).
-    TextResponse {
+    TextResponse = opcode::TEXT_RESPONSE {
         /// 24h.
         pub opcode: u8,
         /// F and C.
@@ -65,5 +71,19 @@ header! {
         pub max_cmd_sn: U32,
         /// Reserved.
         pub reserved2: [u8; 12],
+    }
+}
+
+impl TextResponse {
+    /// The F bit: the negotiation is over.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        self.flags & FINAL != 0
+    }
+
+    /// C: the text goes on in the next PDU.
+    #[must_use]
+    pub const fn continues(&self) -> bool {
+        self.flags & CONTINUE != 0
     }
 }
