@@ -1,1 +1,474 @@
-//! To come.
+//! The login phase (RFC 7143 §6.3, §11.12, §11.13), from the first PDU of a connection to the
+//! full feature phase.
+//!
+//! [`Login::handle`] takes each PDU and writes the response; when everything is settled it asks
+//! to be admitted, and [`Login::admit`] writes the last response.
+
+mod chap;
+pub mod fuzz;
+mod keys;
+mod negotiate;
+mod security;
+mod status;
+
+use std::collections::HashSet;
+
+use self::keys::SECURITY;
+use self::negotiate::Draft;
+use self::security::Security;
+use crate::codec::{Decoder, encode};
+use crate::ids::{Cid, Isid, Tsih};
+use crate::names::IscsiName;
+use crate::parameters::{Offer, Parameters};
+use crate::pdu::{CONTINUE, FINAL, LoginRequest, LoginResponse, Pdu, Request, Stage, opcode};
+use crate::serial::{CmdSn, StatSn};
+use crate::text::{self, TextAccumulator};
+
+#[cfg(any(test, feature = "sim"))]
+pub use chap::prove;
+pub use chap::{ChapAccount, ChapPolicy, Secret};
+pub use chap::{from_text as binary_from_text, to_hex as binary_to_hex};
+pub use negotiate::full_feature;
+pub use status::LoginStatus;
+
+/// MaxRecvDataSegmentLength of both sides during login (RFC 7143 §13.12).
+pub const LOGIN_SEGMENT_LENGTH: u32 = 8192;
+/// The most text a connection may send before it has logged in.
+pub const MAX_LOGIN_TEXT: usize = 64 << 10;
+/// The most requests a login may take; initiators need four.
+const MAX_REQUESTS: u32 = 64;
+
+/// SessionType (RFC 7143 §13.21).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionType {
+    /// SCSI commands.
+    Normal,
+    /// SendTargets and Logout only.
+    Discovery,
+}
+
+/// How an initiator must prove itself.
+#[derive(Debug, Clone, Default)]
+pub enum AuthPolicy {
+    /// It need not.
+    #[default]
+    None,
+    /// By CHAP; AuthMethod None is refused.
+    Chap(ChapPolicy),
+}
+
+/// What a login needs to know of a target.
+#[derive(Debug, Clone, Default)]
+pub struct TargetLogin {
+    /// How the initiator must prove itself.
+    pub auth: AuthPolicy,
+    /// TargetAlias; may be empty.
+    pub alias: String,
+}
+
+/// Decides who may log in where.
+pub trait LoginPolicy {
+    /// Before a normal session.
+    ///
+    /// # Errors
+    /// The status that the login ends with.
+    fn target(&self, initiator: &IscsiName, target: &IscsiName)
+    -> Result<TargetLogin, LoginStatus>;
+
+    /// Before a discovery session.
+    ///
+    /// # Errors
+    /// The status that the login ends with.
+    fn discovery(&self, initiator: &IscsiName) -> Result<AuthPolicy, LoginStatus>;
+
+    /// Fills `bytes` with what nobody can guess.
+    ///
+    /// # Errors
+    /// There is no such source now; the login fails.
+    fn random(&self, bytes: &mut [u8]) -> Result<(), LoginStatus>;
+}
+
+/// What settles the bounds of a login.
+#[derive(Debug, Clone, Copy)]
+pub struct LoginConfig {
+    /// What the target offers.
+    pub offer: Offer,
+    /// Portal group of the portal that was connected to.
+    pub target_portal_group_tag: u16,
+    /// Commands a session may have outstanding; MaxCmdSN starts from it.
+    pub window: u32,
+}
+
+/// What comes of a login.
+#[derive(Debug, Clone)]
+pub struct LoginOutcome {
+    /// Normal or discovery.
+    pub session_type: SessionType,
+    /// InitiatorName.
+    pub initiator_name: IscsiName,
+    /// InitiatorAlias.
+    pub initiator_alias: Option<String>,
+    /// TargetName, in normal sessions.
+    pub target_name: Option<IscsiName>,
+    /// The initiator's part of the session's name.
+    pub isid: Isid,
+    /// The TSIH that was asked for; [`Tsih::NEW`] in a new session.
+    pub requested_tsih: Tsih,
+    /// The connection's ID.
+    pub cid: Cid,
+    /// The first CmdSN of the full feature phase.
+    pub cmd_sn: CmdSn,
+    /// The next StatSN of the connection.
+    pub stat_sn: StatSn,
+    /// What was negotiated.
+    pub parameters: Parameters,
+}
+
+/// What follows from a PDU.
+#[derive(Debug)]
+pub enum LoginStep {
+    /// Send what was written and go on reading.
+    Respond,
+    /// Everything is settled: find a session for it, then call [`Login::admit`].
+    Admit(Box<LoginOutcome>),
+    /// Send what was written, then close.
+    Fail(LoginStatus),
+}
+
+/// A login that is going on.
+#[derive(Debug)]
+pub struct Login {
+    config: LoginConfig,
+    stage: Stage,
+    /// From the first request; the rest must be like it.
+    first: Option<LoginRequest>,
+    requests: u32,
+    text: TextAccumulator,
+    text_received: usize,
+    /// Keys of this login, none of which may come twice (§6.2).
+    seen: HashSet<String>,
+    peer: Option<Peer>,
+    security: Security,
+    draft: Draft,
+    declared: bool,
+    stat_sn: StatSn,
+    /// The last response, until somebody is admitted.
+    pending: Option<(LoginResponse, Vec<u8>)>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    session_type: SessionType,
+    initiator_name: IscsiName,
+    initiator_alias: Option<String>,
+    target_name: Option<IscsiName>,
+    alias: String,
+}
+
+impl Login {
+    /// The state of a connection that has sent nothing yet.
+    #[must_use]
+    pub fn new(config: LoginConfig) -> Self {
+        Self {
+            config,
+            stage: Stage::SecurityNegotiation,
+            first: None,
+            requests: 0,
+            text: TextAccumulator::new(MAX_LOGIN_TEXT),
+            text_received: 0,
+            seen: HashSet::new(),
+            peer: None,
+            security: Security::default(),
+            draft: Draft { offer: config.offer, parameters: Parameters::default() },
+            declared: false,
+            stat_sn: StatSn(0),
+            pending: None,
+        }
+    }
+
+    /// InitiatorName, as soon as it is known.
+    #[must_use]
+    pub fn initiator_name(&self) -> Option<&IscsiName> {
+        self.peer.as_ref().map(|peer| &peer.initiator_name)
+    }
+
+    /// Takes a PDU; appends the response, if one is due, to `out`.
+    pub fn handle(
+        &mut self,
+        pdu: &Pdu<'_>,
+        policy: &dyn LoginPolicy,
+        out: &mut Vec<u8>,
+    ) -> LoginStep {
+        let Request::Login(request) = pdu.request() else {
+            // §6.3: nothing but Login Requests before the full feature phase.
+            let echo = LoginRequest::view(pdu.bhs);
+            return self.fail(echo, LoginStatus::InvalidDuringLogin, out);
+        };
+        match self.step(request, pdu, policy, out) {
+            Ok(step) => step,
+            Err(status) => self.fail(request, status, out),
+        }
+    }
+
+    /// Ends the login: with the session's TSIH, or with the reason why it cannot be.
+    pub fn admit(&mut self, decision: Result<Tsih, LoginStatus>, out: &mut Vec<u8>) {
+        let Some((mut response, text)) = self.pending.take() else { return };
+        match decision {
+            Ok(tsih) => {
+                response.tsih = tsih.0.into();
+                self.send(&response, &text, out);
+            }
+            Err(status) => {
+                (response.status_class, response.status_detail) = status.code();
+                response.flags = 0;
+                self.send(&response, &[], out);
+            }
+        }
+    }
+
+    fn step(
+        &mut self,
+        request: &LoginRequest,
+        pdu: &Pdu<'_>,
+        policy: &dyn LoginPolicy,
+        out: &mut Vec<u8>,
+    ) -> Result<LoginStep, LoginStatus> {
+        let next = self.check_header(request, pdu)?;
+        self.text_received += pdu.data.len();
+        if self.text_received > MAX_LOGIN_TEXT || self.requests > MAX_REQUESTS {
+            return Err(LoginStatus::InitiatorError);
+        }
+        self.text.push(pdu.data).map_err(|_| LoginStatus::InitiatorError)?;
+        if request.continues() {
+            let response = self.response(request);
+            self.send(&response, &[], out);
+            return Ok(LoginStep::Respond);
+        }
+        let received = self.text.take();
+        let pairs = text::parse(&received).map_err(|_| LoginStatus::InitiatorError)?;
+        if pairs.iter().any(|(key, _)| !self.seen_once(key)) {
+            return Err(LoginStatus::InitiatorError);
+        }
+        if self.peer.is_none() {
+            self.introduce(&pairs, policy)?;
+        }
+        let mut answer = Vec::new();
+        self.negotiate(&pairs, next.is_some(), policy, &mut answer)?;
+        self.declare(&mut answer);
+
+        let mut response = self.response(request);
+        let Some(next) = next.filter(|_| self.may_leave()) else {
+            self.send(&response, &answer, out);
+            return Ok(LoginStep::Respond);
+        };
+        response.flags |= FINAL | next.bits();
+        self.stage = next;
+        if next != Stage::FullFeaturePhase {
+            self.send(&response, &answer, out);
+            return Ok(LoginStep::Respond);
+        }
+        let outcome = self.outcome(request)?;
+        self.pending = Some((response, answer));
+        Ok(LoginStep::Admit(Box::new(outcome)))
+    }
+
+    /// A key may come once, but for those that CHAP sends in both directions and in steps.
+    fn seen_once(&mut self, key: &str) -> bool {
+        self.seen.insert(key.to_owned())
+    }
+
+    /// The rules for the header (§11.12); the stage that is wanted, if T is set.
+    fn check_header(
+        &mut self,
+        request: &LoginRequest,
+        pdu: &Pdu<'_>,
+    ) -> Result<Option<Stage>, LoginStatus> {
+        if request.version_min > 0 {
+            return Err(LoginStatus::UnsupportedVersion);
+        }
+        self.requests += 1;
+        if let Some(first) = &self.first {
+            let same = first.isid == request.isid
+                && first.tsih == request.tsih
+                && first.cid == request.cid
+                && first.initiator_task_tag == request.initiator_task_tag
+                && first.cmd_sn == request.cmd_sn;
+            if !same {
+                return Err(LoginStatus::InitiatorError);
+            }
+        } else {
+            self.first = Some(*request);
+            self.stat_sn = StatSn(request.exp_stat_sn.get());
+            // An initiator that needs no security may begin with the second stage.
+            if request.current_stage() == Some(Stage::LoginOperationalNegotiation) {
+                self.stage = Stage::LoginOperationalNegotiation;
+            }
+        }
+        let immediate = pdu.basic().immediate();
+        let sound = immediate
+            && request.current_stage() == Some(self.stage)
+            && pdu.ahs.is_empty()
+            && !(request.transit() && request.continues());
+        if !sound {
+            return Err(LoginStatus::InitiatorError);
+        }
+        if !request.transit() {
+            return Ok(None);
+        }
+        match request.next_stage() {
+            Some(next) if next.bits() > self.stage.bits() => Ok(Some(next)),
+            _ => Err(LoginStatus::InitiatorError),
+        }
+    }
+
+    /// What the first text must say (§6.3, §13.4, §13.21).
+    fn introduce(
+        &mut self,
+        pairs: &[text::Pair<'_>],
+        policy: &dyn LoginPolicy,
+    ) -> Result<(), LoginStatus> {
+        let value = |name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+        let initiator = value("InitiatorName").ok_or(LoginStatus::MissingParameter)?;
+        let initiator_name = IscsiName::new(initiator).map_err(|_| LoginStatus::InitiatorError)?;
+        let session_type = match value("SessionType") {
+            None | Some("Normal") => SessionType::Normal,
+            Some("Discovery") => SessionType::Discovery,
+            Some(_) => return Err(LoginStatus::SessionTypeNotSupported),
+        };
+        let (auth, target_name, alias) = match session_type {
+            SessionType::Normal => {
+                let name = value("TargetName").ok_or(LoginStatus::MissingParameter)?;
+                let name = IscsiName::new(name).map_err(|_| LoginStatus::NotFound)?;
+                let target = policy.target(&initiator_name, &name)?;
+                (target.auth, Some(name), target.alias)
+            }
+            SessionType::Discovery => (policy.discovery(&initiator_name)?, None, String::new()),
+        };
+        // Whoever skips the security stage has proved nothing.
+        if matches!(auth, AuthPolicy::Chap(_)) && self.stage != Stage::SecurityNegotiation {
+            return Err(LoginStatus::AuthenticationFailure);
+        }
+        self.security = Security::new(auth);
+        self.peer = Some(Peer {
+            session_type,
+            initiator_name,
+            initiator_alias: value("InitiatorAlias").map(str::to_owned),
+            target_name,
+            alias,
+        });
+        Ok(())
+    }
+
+    fn negotiate(
+        &mut self,
+        pairs: &[text::Pair<'_>],
+        transit: bool,
+        policy: &dyn LoginPolicy,
+        answer: &mut Vec<u8>,
+    ) -> Result<(), LoginStatus> {
+        let in_security = self.stage == Stage::SecurityNegotiation;
+        if in_security {
+            self.security.handle(pairs, transit, policy, answer)?;
+        }
+        let discovery =
+            self.peer.as_ref().is_some_and(|peer| peer.session_type == SessionType::Discovery);
+        // MaxBurstLength bounds FirstBurstLength, whatever their order.
+        let (bounds, others): (Vec<_>, Vec<_>) =
+            pairs.iter().partition(|(name, _)| *name == "MaxBurstLength");
+        for (name, value) in bounds.into_iter().chain(others) {
+            if SECURITY.contains(&name) {
+                if in_security {
+                    continue;
+                }
+                return Err(LoginStatus::InitiatorError);
+            }
+            match keys::find(name) {
+                Some(key) if in_security && !key.in_security => {
+                    return Err(LoginStatus::InitiatorError);
+                }
+                Some(key) => negotiate::answer(&mut self.draft, key, value, discovery, answer),
+                None => text::push(answer, name, "NotUnderstood"),
+            }
+        }
+        Ok(())
+    }
+
+    /// What the target says of itself, once and as early as it may.
+    fn declare(&mut self, answer: &mut Vec<u8>) {
+        let Some(peer) = &self.peer else { return };
+        if !self.declared && peer.target_name.is_some() {
+            let tag = self.config.target_portal_group_tag;
+            text::push(answer, "TargetPortalGroupTag", &tag.to_string());
+            if !peer.alias.is_empty() {
+                text::push(answer, "TargetAlias", &peer.alias);
+            }
+        }
+        self.declared = true;
+        if self.stage == Stage::LoginOperationalNegotiation
+            && self.draft.parameters.max_recv_data_segment_length
+                != self.config.offer.max_recv_data_segment_length
+        {
+            let length = self.config.offer.max_recv_data_segment_length;
+            self.draft.parameters.max_recv_data_segment_length = length;
+            text::push(answer, "MaxRecvDataSegmentLength", &length.to_string());
+        }
+    }
+
+    /// Whether the stage has done what it is for.
+    fn may_leave(&self) -> bool {
+        self.stage != Stage::SecurityNegotiation || self.security.is_done()
+    }
+
+    fn outcome(&mut self, request: &LoginRequest) -> Result<LoginOutcome, LoginStatus> {
+        // Cannot happen: nobody gets here without an introduction and proof.
+        let peer = self.peer.take().filter(|_| self.security.is_done());
+        let peer = peer.ok_or(LoginStatus::TargetError)?;
+        Ok(LoginOutcome {
+            session_type: peer.session_type,
+            initiator_name: peer.initiator_name,
+            initiator_alias: peer.initiator_alias,
+            target_name: peer.target_name,
+            isid: Isid(request.isid),
+            requested_tsih: Tsih(request.tsih.get()),
+            cid: Cid(request.cid.get()),
+            cmd_sn: CmdSn(request.cmd_sn.get()),
+            stat_sn: self.stat_sn.next(),
+            parameters: self.draft.parameters,
+        })
+    }
+
+    /// A response in the current stage that goes nowhere.
+    fn response(&self, request: &LoginRequest) -> LoginResponse {
+        let cmd_sn = request.cmd_sn.get();
+        LoginResponse {
+            opcode: opcode::LOGIN_RESPONSE,
+            flags: self.stage.bits() << 2,
+            isid: request.isid,
+            tsih: request.tsih,
+            initiator_task_tag: request.initiator_task_tag,
+            stat_sn: self.stat_sn.0.into(),
+            exp_cmd_sn: cmd_sn.into(),
+            max_cmd_sn: cmd_sn.wrapping_add(self.config.window).wrapping_sub(1).into(),
+            ..LoginResponse::zeroed()
+        }
+    }
+
+    fn send(&mut self, response: &LoginResponse, text: &[u8], out: &mut Vec<u8>) {
+        let rules = Decoder::for_login(LOGIN_SEGMENT_LENGTH);
+        encode(&rules, response.bytes(), &[], text, out);
+        self.stat_sn = self.stat_sn.next();
+    }
+
+    fn fail(
+        &mut self,
+        request: &LoginRequest,
+        status: LoginStatus,
+        out: &mut Vec<u8>,
+    ) -> LoginStep {
+        let mut response = self.response(request);
+        response.flags &= !(FINAL | CONTINUE);
+        (response.status_class, response.status_detail) = status.code();
+        self.send(&response, &[], out);
+        LoginStep::Fail(status)
+    }
+}

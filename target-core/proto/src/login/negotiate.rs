@@ -38,19 +38,23 @@ const fn yes_no(value: bool) -> &'static str {
 }
 
 /// Answers one key into `out`.
-pub(super) fn answer(draft: &mut Draft, key: &Key, value: &str, discovery: bool, out: &mut Vec<u8>) {
+pub(super) fn answer(
+    draft: &mut Draft,
+    key: &Key,
+    value: &str,
+    discovery: bool,
+    out: &mut Vec<u8>,
+) {
     if discovery && key.normal_only {
         return text::push(out, key.name, "Irrelevant");
     }
     let result = match key.rule {
         Rule::Text => return,
         Rule::Answer(answer) => Some(answer.to_owned()),
-        Rule::List(known, apply) => {
-            value.split(',').find(|v| known.contains(v)).map(|chosen| {
-                apply(draft, known.first() == Some(&chosen));
-                chosen.to_owned()
-            })
-        }
+        Rule::List(known, apply) => value.split(',').find(|v| known.contains(v)).map(|chosen| {
+            apply(draft, known.first() == Some(&chosen));
+            chosen.to_owned()
+        }),
         Rule::Or(ours, apply) => boolean(value).map(|theirs| {
             let result = theirs || ours(draft);
             apply(draft, result);
@@ -178,10 +182,8 @@ mod tests {
         ];
         full_feature(&mut parameters, &pairs, &mut out);
         assert_eq!(out, b"MaxBurstLength=Reject\0X-b=NotUnderstood\0");
-        let expected = Parameters {
-            initiator_max_recv_data_segment_length: 4096,
-            ..Parameters::default()
-        };
+        let expected =
+            Parameters { initiator_max_recv_data_segment_length: 4096, ..Parameters::default() };
         assert_eq!(parameters, expected);
     }
 }

@@ -26,7 +26,7 @@ macro_rules! layout {
         assert_eq!(header.bytes(), &bytes);
         assert_eq!(header.flags, 1);
         assert_eq!(header.data_segment_length.get(), 0x0005_0607);
-        assert_eq!(header.initiator_task_tag.get(), at32(16));
+        assert_eq!(header.initiator_task_tag, at32(16));
         $(assert_eq!(header.$field, $value, "{}", stringify!($name.$field));)*
     }};
 }

@@ -1,1 +1,484 @@
-//! To come.
+//! The full feature phase of a session over its one connection (RFC 7143 §4.2, §11).
+//!
+//! [`Session::handle`] takes each PDU, answers what concerns only the protocol, and hands the
+//! rest out as an [`Event`]. What the device server makes of it comes back through the other
+//! methods, in any order and at any later time. Everything that is to be sent is appended to the
+//! connection's [`TransmitQueue`].
+//!
+//! The data of a write is not gathered here: each piece is handed out as it arrives.
+
+mod data_in;
+mod data_out;
+pub mod fuzz;
+mod other;
+mod task;
+
+pub use data_in::DataInLayout;
+pub use task::TaskId;
+
+use self::other::PendingText;
+use self::task::{Task, Tasks};
+use crate::codec::Decoder;
+use crate::ids::{Cid, InitiatorTaskTag, Lun};
+use crate::login::{LoginOutcome, SessionType};
+use crate::parameters::Parameters;
+use crate::pdu::{
+    Ahs, FINAL, LogoutReason, Pdu, RejectReason, Request, ScsiCommand, ScsiResponse, TaskAttribute,
+    TaskManagementFunction, U24, opcode,
+};
+use crate::serial::{CmdSn, StatSn};
+use crate::text::TextAccumulator;
+use crate::transmit::TransmitQueue;
+
+/// Tasks beyond the window that immediate commands may take.
+const IMMEDIATE_TASKS: usize = 16;
+/// The most text of one Text Request sequence.
+const MAX_TEXT: usize = 64 << 10;
+
+/// Bounds of a session.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionLimits {
+    /// Commands that may be outstanding, at most 2048; MaxCmdSN follows from it.
+    pub max_tasks: u32,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self { max_tasks: 128 }
+    }
+}
+
+/// Why the connection must be closed, once what is queued is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// The initiator broke a rule that nothing can be done about at recovery level 0.
+    #[error("protocol error of the initiator: {0}")]
+    Protocol(&'static str),
+    /// Data was damaged on its way (§7.8).
+    #[error("data digest mismatch")]
+    DataDigest,
+}
+
+/// A SCSI command.
+#[derive(Debug, Clone, Copy)]
+pub struct Command<'a> {
+    /// The task; it ends with a response or [`Session::abort`].
+    pub task: TaskId,
+    /// Its tag.
+    pub initiator_task_tag: InitiatorTaskTag,
+    /// The logical unit.
+    pub lun: Lun,
+    /// The first 16 bytes of the CDB.
+    pub cdb: &'a [u8; 16],
+    /// The bytes behind them; mostly none.
+    pub extended_cdb: &'a [u8],
+    /// Task attribute.
+    pub attribute: TaskAttribute,
+    /// Immediate delivery.
+    pub immediate: bool,
+    /// R: data may go to the initiator.
+    pub reads: bool,
+    /// W: data may come from the initiator.
+    pub writes: bool,
+    /// Expected Data Transfer Length.
+    pub expected_data_transfer_length: u32,
+    /// The first bytes of a write's data.
+    pub immediate_data: &'a [u8],
+}
+
+/// What the device server has to deal with.
+#[derive(Debug, Clone)]
+pub enum Event<'a> {
+    /// A new command.
+    Command(Command<'a>),
+    /// Data for which [`Session::accept_write`] was called.
+    WriteData {
+        /// The task.
+        task: TaskId,
+        /// Where the data belongs; pieces come in order and without gaps.
+        offset: u32,
+        /// The piece.
+        data: &'a [u8],
+        /// Everything that was accepted has come.
+        complete: bool,
+    },
+    /// A task management function; answer with [`Session::task_management_response`].
+    TaskManagement {
+        /// Names the request.
+        initiator_task_tag: InitiatorTaskTag,
+        /// The function.
+        function: TaskManagementFunction,
+        /// The logical unit.
+        lun: Lun,
+        /// The task that is meant, if it is there.
+        referenced: Option<TaskId>,
+    },
+    /// All of a Text Request; answer with [`Session::text_response`].
+    Text {
+        /// Names the request.
+        initiator_task_tag: InitiatorTaskTag,
+        /// The text.
+        text: Vec<u8>,
+    },
+    /// A Logout Request; answer with [`Session::logout_response`], then close.
+    Logout {
+        /// Names the request.
+        initiator_task_tag: InitiatorTaskTag,
+        /// The reason.
+        reason: LogoutReason,
+        /// The connection that is meant.
+        cid: Cid,
+    },
+}
+
+/// Counts since the session began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// SCSI commands.
+    pub commands: u64,
+    /// Bytes of Data-In.
+    pub data_in_bytes: u64,
+    /// Bytes of immediate data and Data-Out.
+    pub data_out_bytes: u64,
+    /// Rejects sent.
+    pub rejects: u64,
+}
+
+/// A session in its full feature phase.
+#[derive(Debug)]
+pub struct Session {
+    parameters: Parameters,
+    session_type: SessionType,
+    max_tasks: u32,
+    tasks: Tasks,
+    /// Tasks that take a place in the window.
+    in_window: u32,
+    exp_cmd_sn: CmdSn,
+    max_cmd_sn: CmdSn,
+    stat_sn: StatSn,
+    text: TextAccumulator,
+    text_tag: Option<InitiatorTaskTag>,
+    pending_text: Option<PendingText>,
+    counters: Counters,
+}
+
+impl Session {
+    /// The session that a login led to.
+    #[must_use]
+    pub fn new(outcome: &LoginOutcome, limits: SessionLimits) -> Self {
+        let max_tasks = limits.max_tasks.clamp(1, 2048);
+        Self {
+            parameters: outcome.parameters,
+            session_type: outcome.session_type,
+            max_tasks,
+            tasks: Tasks::default(),
+            in_window: 0,
+            exp_cmd_sn: outcome.cmd_sn,
+            max_cmd_sn: outcome.cmd_sn.add(max_tasks - 1),
+            stat_sn: outcome.stat_sn,
+            text: TextAccumulator::new(MAX_TEXT),
+            text_tag: None,
+            pending_text: None,
+            counters: Counters::default(),
+        }
+    }
+
+    /// How to cut what the initiator sends.
+    #[must_use]
+    pub const fn decoder(&self) -> Decoder {
+        Decoder {
+            header_digest: self.parameters.header_digest,
+            data_digest: self.parameters.data_digest,
+            max_recv_data_segment_length: self.parameters.max_recv_data_segment_length,
+        }
+    }
+
+    /// The parameters in force.
+    #[must_use]
+    pub const fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The parameters, for what a Text Request changes.
+    pub const fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    /// Counts since the session began.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Commands that are not answered yet.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// The tasks that are not answered yet, with their logical units.
+    pub fn tasks(&self) -> impl Iterator<Item = (TaskId, Lun)> {
+        self.tasks.iter().map(|(id, task)| (id, task.lun))
+    }
+
+    /// The tag of a task.
+    #[must_use]
+    pub fn initiator_task_tag(&self, task: TaskId) -> Option<InitiatorTaskTag> {
+        self.tasks.get(task).map(|task| task.itt)
+    }
+
+    /// Takes a PDU.
+    ///
+    /// # Errors
+    /// The connection must be closed, once the queue is sent.
+    pub fn handle<'a, P: AsRef<[u8]>>(
+        &mut self,
+        pdu: &Pdu<'a>,
+        tx: &mut TransmitQueue<P>,
+    ) -> Result<Option<Event<'a>>, SessionError> {
+        match pdu.request() {
+            Request::ScsiCommand(command) if self.session_type == SessionType::Normal => {
+                self.scsi_command(command, pdu, tx)
+            }
+            Request::DataOut(header) if self.session_type == SessionType::Normal => {
+                self.data_out(header, pdu, tx)
+            }
+            Request::TaskManagement(request) if self.session_type == SessionType::Normal => {
+                self.task_management(request, pdu)
+            }
+            Request::NopOut(request) => self.nop_out(request, pdu, tx),
+            Request::Text(request) => self.text(request, pdu, tx),
+            Request::Logout(request) => self.logout(request, pdu),
+            Request::Snack(_) => {
+                // §11.16: not at ErrorRecoveryLevel 0.
+                self.reject(RejectReason::SnackReject, pdu, tx);
+                Ok(None)
+            }
+            Request::Login(_) => {
+                self.reject(RejectReason::ProtocolError, pdu, tx);
+                Err(SessionError::Protocol("a Login Request in the full feature phase"))
+            }
+            Request::ScsiCommand(_) | Request::DataOut(_) | Request::TaskManagement(_) => {
+                self.reject(RejectReason::ProtocolError, pdu, tx);
+                Err(SessionError::Protocol("a SCSI request in a discovery session"))
+            }
+            Request::Unknown(_) => {
+                self.reject(RejectReason::CommandNotSupported, pdu, tx);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Deals with a PDU whose data digest does not match: it is rejected, and at recovery level 0
+    /// that is the end of the session (§7.8).
+    pub fn data_digest_error<P: AsRef<[u8]>>(
+        &mut self,
+        pdu: &Pdu<'_>,
+        tx: &mut TransmitQueue<P>,
+    ) -> SessionError {
+        self.reject(RejectReason::DataDigestError, pdu, tx);
+        SessionError::DataDigest
+    }
+
+    /// Ends a task without an answer. Data that is still under way for it is rejected.
+    pub fn abort(&mut self, task: TaskId) {
+        self.finish(task);
+    }
+
+    /// Ends a task with a SCSI Response.
+    ///
+    /// `device_length` is what the device has or wants in bytes; the residual follows from it. A
+    /// response overtakes no data: it is held until what is under way has come.
+    pub fn respond<P: AsRef<[u8]>>(
+        &mut self,
+        task: TaskId,
+        status: u8,
+        sense: &[u8],
+        device_length: u64,
+        tx: &mut TransmitQueue<P>,
+    ) {
+        let Some(entry) = self.tasks.get_mut(task) else { return };
+        if entry.data_is_under_way() {
+            let sense = sense.into();
+            entry.held.get_or_insert(task::HeldResponse { status, sense, device_length });
+            return;
+        }
+        let Some(entry) = self.finish(task) else { return };
+        let (flags, residual_count) = residual(entry.expected, device_length);
+        let header = ScsiResponse {
+            opcode: opcode::SCSI_RESPONSE,
+            flags: FINAL | flags,
+            status,
+            initiator_task_tag: entry.itt.0.into(),
+            stat_sn: self.next_stat_sn().0.into(),
+            exp_cmd_sn: self.exp_cmd_sn.0.into(),
+            max_cmd_sn: self.max_cmd_sn().0.into(),
+            exp_data_sn: entry.data_in_sn.into(),
+            residual_count: residual_count.into(),
+            ..ScsiResponse::zeroed()
+        };
+        if sense.is_empty() {
+            self.send(*header.bytes(), &[&[]], tx);
+        } else {
+            // §11.4.7: the sense data stands behind its length.
+            let length = u16::try_from(sense.len()).unwrap_or(u16::MAX).to_be_bytes();
+            self.send(*header.bytes(), &[&length, sense], tx);
+        }
+    }
+
+    /// Takes a command's number, or says that it is to be dropped (§4.2.2.1).
+    fn admit_number(&mut self, cmd_sn: CmdSn, immediate: bool) -> Result<bool, SessionError> {
+        if immediate {
+            return Ok(true);
+        }
+        if cmd_sn == self.exp_cmd_sn {
+            // The window is closed when no task may be added.
+            if !cmd_sn.le(self.max_cmd_sn) {
+                return Ok(false);
+            }
+            self.exp_cmd_sn = cmd_sn.next();
+            return Ok(true);
+        }
+        if cmd_sn.lt(self.exp_cmd_sn) || !cmd_sn.le(self.max_cmd_sn) {
+            return Ok(false);
+        }
+        // One connection delivers in order: what is missing will never come.
+        Err(SessionError::Protocol("a gap in CmdSN"))
+    }
+
+    fn scsi_command<'a, P: AsRef<[u8]>>(
+        &mut self,
+        command: &'a ScsiCommand,
+        pdu: &Pdu<'a>,
+        tx: &mut TransmitQueue<P>,
+    ) -> Result<Option<Event<'a>>, SessionError> {
+        let cmd_sn = CmdSn(command.cmd_sn.get());
+        let immediate = pdu.basic().immediate();
+        if !self.admit_number(cmd_sn, immediate)? {
+            return Ok(None);
+        }
+        let itt = InitiatorTaskTag(command.initiator_task_tag.get());
+        if let Err(reason) = self.check_command(command, pdu, itt, immediate) {
+            self.reject(reason, pdu, tx);
+            return Ok(None);
+        }
+        let Ok(ahs) = Ahs::parse(pdu.ahs) else {
+            self.reject(RejectReason::InvalidPduField, pdu, tx);
+            return Ok(None);
+        };
+        let expected = command.expected_data_transfer_length.get();
+        // The length of immediate data is at most 2^24.
+        let received = u32::try_from(pdu.data.len()).unwrap_or(u32::MAX);
+        let task = self.tasks.insert(Task {
+            generation: 0,
+            itt,
+            lun: Lun(command.lun.get()),
+            cmd_sn,
+            in_window: !immediate,
+            expected,
+            reads: command.reads(),
+            writes: command.writes(),
+            unsolicited: command.writes() && command.flags & FINAL == 0,
+            received,
+            wanted: None,
+            solicited: 0,
+            sequence_end: 0,
+            data_sn: 0,
+            outstanding_r2t: 0,
+            r2t_sn: 0,
+            data_in_sn: 0,
+            held: None,
+        });
+        self.in_window += u32::from(!immediate);
+        self.counters.commands += 1;
+        self.counters.data_out_bytes += u64::from(received);
+        Ok(Some(Event::Command(Command {
+            task,
+            initiator_task_tag: itt,
+            lun: Lun(command.lun.get()),
+            cdb: &command.cdb,
+            extended_cdb: ahs.extended_cdb.unwrap_or_default(),
+            attribute: command.attribute(),
+            immediate,
+            reads: command.reads(),
+            writes: command.writes(),
+            expected_data_transfer_length: expected,
+            immediate_data: pdu.data,
+        })))
+    }
+
+    /// The rules of §11.3 and of the negotiated parameters.
+    fn check_command(
+        &self,
+        command: &ScsiCommand,
+        pdu: &Pdu<'_>,
+        itt: InitiatorTaskTag,
+        immediate: bool,
+    ) -> Result<(), RejectReason> {
+        if itt == InitiatorTaskTag::RESERVED {
+            return Err(RejectReason::InvalidPduField);
+        }
+        if self.tasks.find(itt).is_some() {
+            return Err(RejectReason::TaskInProgress);
+        }
+        if immediate && self.tasks.len() >= self.max_tasks as usize + IMMEDIATE_TASKS {
+            return Err(RejectReason::ImmediateCommandReject);
+        }
+        let expected = command.expected_data_transfer_length.get();
+        let received = u32::try_from(pdu.data.len()).unwrap_or(u32::MAX);
+        let parameters = &self.parameters;
+        let allowed = if command.writes() && parameters.immediate_data {
+            expected.min(parameters.first_burst_length)
+        } else {
+            0
+        };
+        if received > allowed {
+            return Err(RejectReason::ProtocolError);
+        }
+        let follows = command.flags & FINAL == 0;
+        if follows && (!command.writes() || parameters.initial_r2t) {
+            return Err(RejectReason::ProtocolError);
+        }
+        Ok(())
+    }
+
+    /// Takes a task out; its place in the window is free again.
+    fn finish(&mut self, task: TaskId) -> Option<Task> {
+        let task = self.tasks.remove(task)?;
+        self.in_window -= u32::from(task.in_window);
+        Some(task)
+    }
+
+    fn next_stat_sn(&mut self) -> StatSn {
+        let now = self.stat_sn;
+        self.stat_sn = now.next();
+        now
+    }
+
+    /// MaxCmdSN leaves room for the tasks that may still be added, and never goes back.
+    fn max_cmd_sn(&mut self) -> CmdSn {
+        let room = self.max_tasks.saturating_sub(self.in_window);
+        let candidate = CmdSn(self.exp_cmd_sn.add(room).0.wrapping_sub(1));
+        if self.max_cmd_sn.lt(candidate) {
+            self.max_cmd_sn = candidate;
+        }
+        self.max_cmd_sn
+    }
+}
+
+/// Residual flags and count of a transfer (RFC 7143 §11.4.5).
+fn residual(expected: u32, device_length: u64) -> (u8, u32) {
+    let expected = u64::from(expected);
+    let clamp = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+    match device_length {
+        length if length > expected => (ScsiResponse::OVERFLOW, clamp(length - expected)),
+        length if length < expected => (ScsiResponse::UNDERFLOW, clamp(expected - length)),
+        _ => (0, 0),
+    }
+}
+
+/// Sets DataSegmentLength, which stands at the same place in every header.
+fn set_length(bhs: &mut crate::pdu::Bhs, length: usize) {
+    let [_, a, b, c] = u32::try_from(length).unwrap_or(U24::MAX).to_be_bytes();
+    [bhs[5], bhs[6], bhs[7]] = [a, b, c];
+}

@@ -1,0 +1,116 @@
+//! The security negotiation stage (RFC 7143 §12).
+
+use super::chap::{Answer, CHALLENGE_LENGTH, Challenge, choose_algorithm};
+use super::{AuthPolicy, ChapPolicy, LoginPolicy, LoginStatus};
+use crate::text;
+
+/// How far the initiator has proved itself.
+#[derive(Debug)]
+pub(super) enum Security {
+    /// No proof is wanted.
+    Open,
+    /// AuthMethod has not been agreed on.
+    MethodWanted(ChapPolicy),
+    /// CHAP is agreed on, CHAP_A has not come.
+    AlgorithmWanted(ChapPolicy),
+    /// A challenge is out.
+    ResponseWanted(ChapPolicy, Challenge),
+    /// Proved.
+    Proved,
+}
+
+impl Default for Security {
+    /// Nobody is known to be anybody: the state before the introduction.
+    fn default() -> Self {
+        Self::MethodWanted(ChapPolicy::default())
+    }
+}
+
+fn value<'a>(pairs: &[text::Pair<'a>], name: &str) -> Option<&'a str> {
+    pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
+}
+
+impl Security {
+    pub(super) fn new(policy: AuthPolicy) -> Self {
+        match policy {
+            AuthPolicy::None => Self::Open,
+            AuthPolicy::Chap(policy) => Self::MethodWanted(policy),
+        }
+    }
+
+    /// Whether the stage may be left.
+    pub(super) const fn is_done(&self) -> bool {
+        matches!(self, Self::Open | Self::Proved)
+    }
+
+    /// Takes the keys of a request in this stage.
+    ///
+    /// `transit`: the initiator wants to leave the stage with it.
+    pub(super) fn handle(
+        &mut self,
+        pairs: &[text::Pair<'_>],
+        transit: bool,
+        policy: &dyn LoginPolicy,
+        answer: &mut Vec<u8>,
+    ) -> Result<(), LoginStatus> {
+        const FAILURE: LoginStatus = LoginStatus::AuthenticationFailure;
+        let chap_keys = pairs.iter().any(|(key, _)| key.starts_with("CHAP_"));
+        let method = value(pairs, "AuthMethod");
+        let state = std::mem::take(self);
+        *self = match state {
+            // Keys of a method that was not chosen.
+            Self::Open | Self::Proved if chap_keys => return Err(LoginStatus::InitiatorError),
+            Self::Open => {
+                if let Some(list) = method {
+                    if !list.split(',').any(|method| method == "None") {
+                        return Err(FAILURE);
+                    }
+                    text::push(answer, "AuthMethod", "None");
+                }
+                Self::Open
+            }
+            Self::MethodWanted(_) if chap_keys => return Err(LoginStatus::InitiatorError),
+            Self::MethodWanted(chap) => match method {
+                Some(list) if list.split(',').any(|method| method == "CHAP") => {
+                    text::push(answer, "AuthMethod", "CHAP");
+                    Self::AlgorithmWanted(chap)
+                }
+                // Some initiators introduce themselves first and negotiate then.
+                None if !transit => Self::MethodWanted(chap),
+                _ => return Err(FAILURE),
+            },
+            Self::AlgorithmWanted(chap) => {
+                let list = value(pairs, "CHAP_A").ok_or(FAILURE)?;
+                choose_algorithm(list).map_err(|_| FAILURE)?;
+                let challenge = new_challenge(policy)?;
+                text::push(answer, "CHAP_A", "5");
+                text::push(answer, "CHAP_I", &challenge.identifier.to_string());
+                text::push(answer, "CHAP_C", &super::binary_to_hex(&challenge.bytes));
+                Self::ResponseWanted(chap, challenge)
+            }
+            Self::ResponseWanted(chap, challenge) => {
+                let given = Answer {
+                    name: value(pairs, "CHAP_N"),
+                    response: value(pairs, "CHAP_R"),
+                    identifier: value(pairs, "CHAP_I"),
+                    challenge: value(pairs, "CHAP_C"),
+                };
+                if let Some((name, proof)) = challenge.verify(&chap, given).map_err(|_| FAILURE)? {
+                    text::push(answer, "CHAP_N", &name);
+                    text::push(answer, "CHAP_R", &proof);
+                }
+                Self::Proved
+            }
+            Self::Proved => Self::Proved,
+        };
+        Ok(())
+    }
+}
+
+fn new_challenge(policy: &dyn LoginPolicy) -> Result<Challenge, LoginStatus> {
+    let (mut identifier, mut bytes) = ([0; 1], [0; CHALLENGE_LENGTH]);
+    policy.random(&mut identifier)?;
+    policy.random(&mut bytes)?;
+    let [identifier] = identifier;
+    Ok(Challenge { identifier, bytes })
+}

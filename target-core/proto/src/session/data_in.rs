@@ -1,0 +1,274 @@
+//! Data for the initiator (RFC 7143 §11.7): split, numbered, and the status on the last PDU.
+
+use std::io::IoSliceMut;
+use std::ops::Range;
+
+use smallvec::SmallVec;
+
+use super::{Session, TaskId, residual};
+use crate::codec::padding;
+use crate::digest::Digest;
+use crate::ids::{InitiatorTaskTag, TargetTransferTag};
+use crate::pdu::{BHS_LENGTH, Bhs, DataIn, FINAL, U24, opcode};
+use crate::transmit::TransmitQueue;
+
+/// Room in the queue for a task's data and its headers.
+#[derive(Debug, Clone, Copy)]
+#[must_use = "finish or cancel it: until then nothing else may be queued"]
+pub struct DataInLayout {
+    task: TaskId,
+    start: usize,
+    length: u32,
+    segment: u32,
+    header: usize,
+    trailer: usize,
+}
+
+impl DataInLayout {
+    /// Bytes of payload.
+    #[must_use]
+    pub const fn length(&self) -> u32 {
+        self.length
+    }
+
+    /// Place of each PDU and the range of its payload, in order.
+    fn pdus(self) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let (mut at, mut left) = (self.start, self.length as usize);
+        std::iter::from_fn(move || {
+            let length = left.min(self.segment as usize);
+            if length == 0 {
+                return None;
+            }
+            left -= length;
+            let pdu = at;
+            let data = at + self.header..at + self.header + length;
+            at = data.end + padding(length) + self.trailer;
+            Some((pdu, data))
+        })
+    }
+}
+
+/// What all Data-In PDUs of a transfer have in common.
+#[derive(Clone, Copy)]
+struct Transfer {
+    itt: InitiatorTaskTag,
+    length: u32,
+    device_length: u64,
+    expected: u32,
+    status: Option<u8>,
+    max_burst: u32,
+}
+
+impl Session {
+    /// Reserves room for the data of `task`: `device_length` bytes, or as many as the initiator
+    /// expects. `None` if it expects none or the task is gone; respond then.
+    pub fn begin_data_in<P: AsRef<[u8]>>(
+        &mut self,
+        task: TaskId,
+        device_length: u64,
+        tx: &mut TransmitQueue<P>,
+    ) -> Option<DataInLayout> {
+        let length = self.data_in_length(task, device_length)?;
+        let segment = self.parameters.initiator_max_recv_data_segment_length;
+        let header = BHS_LENGTH + usize::from(self.parameters.header_digest) * 4;
+        let trailer = usize::from(self.parameters.data_digest) * 4;
+        let (whole, rest) = ((length / segment) as usize, (length % segment) as usize);
+        let pdu = |data: usize| header + data + padding(data) + trailer;
+        let total = whole * pdu(segment as usize) + if rest > 0 { pdu(rest) } else { 0 };
+        let start = tx.reserve(total);
+        Some(DataInLayout { task, start, length, segment, header, trailer })
+    }
+
+    /// Bytes that may be sent for a task; `None` if that is nothing.
+    #[must_use]
+    pub fn data_in_length(&self, task: TaskId, device_length: u64) -> Option<u32> {
+        let entry = self.tasks.get(task)?;
+        let expected = if entry.reads { entry.expected } else { 0 };
+        let length = u32::try_from(device_length).unwrap_or(u32::MAX).min(expected);
+        (length > 0).then_some(length)
+    }
+
+    /// Stamps the headers once the payload stands in its slices. With a status the task ends
+    /// with the last PDU (phase collapse), else with a response.
+    pub fn finish_data_in<P: AsRef<[u8]>>(
+        &mut self,
+        layout: DataInLayout,
+        device_length: u64,
+        status: Option<u8>,
+        tx: &mut TransmitQueue<P>,
+    ) {
+        let Some(transfer) = self.transfer(layout.task, layout.length, device_length, status)
+        else {
+            // The task was aborted meanwhile.
+            return tx.truncate(layout.start);
+        };
+        for (at, data) in layout.pdus() {
+            let offset = self.offset_of(layout, at);
+            let bhs = self.data_in_header(layout.task, transfer, offset, data.len());
+            let end = data.end;
+            let length = data.len();
+            self.write_header(&bhs, tx.bytes_mut(at..data.start));
+            let pad = padding(length);
+            tx.bytes_mut(end..end + pad).fill(0);
+            if self.parameters.data_digest {
+                let mut digest = Digest::default();
+                digest.update(tx.bytes_mut(data.start..end + pad));
+                tx.bytes_mut(end + pad..end + pad + 4).copy_from_slice(&digest.to_wire());
+            }
+        }
+        if status.is_some() {
+            self.finish(layout.task);
+        }
+    }
+
+    /// Takes the room back; nothing may have been queued behind it.
+    pub fn cancel_data_in<P: AsRef<[u8]>>(
+        &mut self,
+        layout: DataInLayout,
+        tx: &mut TransmitQueue<P>,
+    ) {
+        tx.truncate(layout.start);
+    }
+
+    /// Sends data that was read elsewhere, without copying it. `clone` must be cheap: each PDU
+    /// of the transfer keeps one.
+    pub fn data_in_owned<P: AsRef<[u8]> + Clone>(
+        &mut self,
+        task: TaskId,
+        payload: &P,
+        device_length: u64,
+        status: Option<u8>,
+        tx: &mut TransmitQueue<P>,
+    ) {
+        let Some(length) = self.data_in_length(task, device_length) else { return };
+        let Some(transfer) = self.transfer(task, length, device_length, status) else { return };
+        let segment = self.parameters.initiator_max_recv_data_segment_length;
+        let mut offset = 0;
+        while offset < length {
+            let count = segment.min(length - offset) as usize;
+            let range = offset as usize..offset as usize + count;
+            let bhs = self.data_in_header(task, transfer, offset, count);
+            let start = tx.end();
+            let header = BHS_LENGTH + usize::from(self.parameters.header_digest) * 4;
+            tx.reserve(header);
+            self.write_header(&bhs, tx.bytes_mut(start..start + header));
+            let pad = padding(count);
+            let digest = self.parameters.data_digest.then(|| {
+                let mut digest = Digest::default();
+                digest.update(payload.as_ref().get(range.clone()).unwrap_or_default());
+                digest.update([0; 3].get(..pad).unwrap_or_default());
+                digest.to_wire()
+            });
+            tx.push_payload(payload.clone(), range);
+            tx.push([0; 3].get(..pad).unwrap_or_default());
+            tx.push(digest.as_ref().map_or(&[], |digest| digest.as_slice()));
+            offset += u32::try_from(count).unwrap_or(u32::MAX);
+        }
+        if status.is_some() {
+            self.finish(task);
+        }
+    }
+
+    fn transfer(
+        &self,
+        task: TaskId,
+        length: u32,
+        device_length: u64,
+        status: Option<u8>,
+    ) -> Option<Transfer> {
+        let entry = self.tasks.get(task)?;
+        Some(Transfer {
+            itt: entry.itt,
+            length,
+            device_length,
+            expected: entry.expected,
+            status,
+            max_burst: self.parameters.max_burst_length,
+        })
+    }
+
+    /// Where in the transfer the PDU at this place of the queue begins.
+    fn offset_of(&self, layout: DataInLayout, at: usize) -> u32 {
+        let whole = layout.header
+            + layout.segment as usize
+            + padding(layout.segment as usize)
+            + layout.trailer;
+        u32::try_from((at - layout.start) / whole)
+            .unwrap_or(u32::MAX)
+            .saturating_mul(layout.segment)
+    }
+
+    fn data_in_header(
+        &mut self,
+        task: TaskId,
+        transfer: Transfer,
+        offset: u32,
+        count: usize,
+    ) -> Bhs {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let end = offset + count;
+        let last = end == transfer.length;
+        let status = transfer.status.filter(|_| last);
+        // F ends a sequence, which has at most MaxBurstLength bytes (§11.7.2).
+        let segment = self.parameters.initiator_max_recv_data_segment_length;
+        let burst = transfer.max_burst - transfer.max_burst % segment.min(transfer.max_burst);
+        let is_final = last || end % burst.max(segment) == 0;
+        let data_sn = self.tasks.get_mut(task).map_or(0, |entry| {
+            let now = entry.data_in_sn;
+            entry.data_in_sn += 1;
+            now
+        });
+        let mut header = DataIn {
+            opcode: opcode::DATA_IN,
+            flags: if is_final { FINAL } else { 0 },
+            data_segment_length: U24::new(count),
+            initiator_task_tag: transfer.itt.0.into(),
+            target_transfer_tag: TargetTransferTag::RESERVED.0.into(),
+            data_sn: data_sn.into(),
+            buffer_offset: offset.into(),
+            ..DataIn::zeroed()
+        };
+        if let Some(status) = status {
+            let (flags, count) = residual(transfer.expected, transfer.device_length);
+            header.flags |= DataIn::STATUS | flags;
+            header.status = status;
+            header.residual_count = count.into();
+            header.stat_sn = self.next_stat_sn().0.into();
+            // The task's place in the window is free with this very PDU.
+            if let Some(entry) = self.tasks.get_mut(task).filter(|entry| entry.in_window) {
+                entry.in_window = false;
+                self.in_window -= 1;
+            }
+        }
+        header.exp_cmd_sn = self.exp_cmd_sn.0.into();
+        header.max_cmd_sn = self.max_cmd_sn().0.into();
+        self.counters.data_in_bytes += u64::from(count);
+        *header.bytes()
+    }
+
+    /// The header and, if that is negotiated, its digest.
+    pub(super) fn write_header(&self, bhs: &Bhs, room: &mut [u8]) {
+        if let Some((first, rest)) = room.split_first_chunk_mut::<BHS_LENGTH>() {
+            *first = *bhs;
+            if self.parameters.header_digest {
+                rest.copy_from_slice(&crate::digest::crc32c(bhs).to_le_bytes());
+            }
+        }
+    }
+}
+
+impl<P: AsRef<[u8]>> TransmitQueue<P> {
+    /// The places of a transfer's payload, to be filled in order.
+    pub fn payload_slices(&mut self, layout: &DataInLayout) -> SmallVec<[IoSliceMut<'_>; 8]> {
+        let end = self.end();
+        let mut slices = SmallVec::new();
+        let (mut rest, mut at) = (self.bytes_mut(layout.start..end), layout.start);
+        for (_, data) in layout.pdus() {
+            let Some((_, behind)) = rest.split_at_mut_checked(data.start - at) else { break };
+            let Some((payload, behind)) = behind.split_at_mut_checked(data.len()) else { break };
+            slices.push(IoSliceMut::new(payload));
+            (rest, at) = (behind, data.end);
+        }
+        slices
+    }
+}

@@ -1,0 +1,187 @@
+//! What a logical unit is: the facts that the commands report and check against.
+
+use crate::sense::Sense;
+
+/// How space is provided (SBC-3 §4.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Provisioning {
+    /// Every block has space of its own.
+    #[default]
+    Full,
+    /// Space is taken when it is written.
+    Thin,
+}
+
+/// MEDIUM ROTATION RATE (SBC-3 §6.6.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MediumRotation {
+    /// Unknown.
+    #[default]
+    NotReported,
+    /// Solid state.
+    NonRotating,
+    /// Nominal rotations a minute, 0401h to FFFEh.
+    Rpm(u16),
+}
+
+/// The limits of the Block Limits VPD page (SBC-3 §6.6.4), in logical blocks; 0 = no limit
+/// (and none reported), except where said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// MAXIMUM TRANSFER LENGTH.
+    pub max_transfer_blocks: u32,
+    /// OPTIMAL TRANSFER LENGTH.
+    pub optimal_transfer_blocks: u32,
+    /// OPTIMAL TRANSFER LENGTH GRANULARITY.
+    pub optimal_granularity_blocks: u16,
+    /// MAXIMUM UNMAP LBA COUNT: all descriptors of one command together; FFFFFFFFh = no limit.
+    pub max_unmap_blocks: u32,
+    /// MAXIMUM UNMAP BLOCK DESCRIPTOR COUNT; FFFFFFFFh = no limit.
+    pub max_unmap_descriptors: u32,
+    /// MAXIMUM WRITE SAME LENGTH.
+    pub max_write_same_blocks: u64,
+}
+
+/// A logical unit. Immutable: a change makes a new one, which replaces it inside of an `Arc`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// T10 VENDOR IDENTIFICATION, ASCII, padded with blanks.
+    pub vendor: [u8; 8],
+    /// PRODUCT IDENTIFICATION, ASCII, padded with blanks.
+    pub product: [u8; 16],
+    /// PRODUCT REVISION LEVEL, ASCII, padded with blanks.
+    pub revision: [u8; 4],
+    /// PRODUCT SERIAL NUMBER, printable ASCII, at most 252 bytes; also the unique part of the
+    /// T10 vendor identification and of the SCSI name string.
+    pub serial: String,
+    /// NAA IEEE Registered Extended identifier (first nibble 6).
+    pub naa: [u8; 16],
+    /// Bytes a logical block, 512 or 4096.
+    pub logical_block_length: u32,
+    /// 2^n logical blocks are one physical block.
+    pub physical_block_exponent: u8,
+    /// Capacity in logical blocks.
+    pub block_count: u64,
+    /// How space is provided.
+    pub provisioning: Provisioning,
+    /// UNMAP and WRITE SAME with UNMAP exist (LBPME, LBPU, LBPWS, LBPWS10).
+    pub unmap: bool,
+    /// Unmapped blocks read zeroes.
+    pub lbprz: bool,
+    /// OPTIMAL UNMAP GRANULARITY in logical blocks.
+    pub unmap_granularity_blocks: u32,
+    /// Every write is refused.
+    pub read_only: bool,
+    /// WCE of the Caching mode page.
+    pub write_cache_enabled: bool,
+    /// D_SENSE of the Control mode page.
+    pub descriptor_sense: bool,
+    /// SWP of the Control mode page.
+    pub software_write_protect: bool,
+    /// MODE SELECT may change WCE, D_SENSE and SWP, which the engine then carries out
+    /// ([`crate::Plan::ModeSelect`]); without it they are reported as not changeable.
+    pub mode_changeable: bool,
+    /// What the medium is.
+    pub rotation: MediumRotation,
+    /// Limits on one command.
+    pub limits: Limits,
+}
+
+impl Device {
+    /// A device with this size and identity and ordinary values for everything else: thin, with
+    /// UNMAP, 4096-byte physical blocks, write cache on, transfers up to 16 MiB.
+    ///
+    /// `logical_block_length` is 512 or 4096, `block_count` the capacity in such blocks.
+    #[must_use]
+    pub fn new(
+        serial: impl Into<String>,
+        naa: [u8; 16],
+        logical_block_length: u32,
+        block_count: u64,
+    ) -> Self {
+        let physical_block_exponent = if logical_block_length < 4096 { 3 } else { 0 };
+        let blocks_a_mebibyte = (1 << 20) / logical_block_length.max(1);
+        Self {
+            vendor: *b"LUND    ",
+            product: *b"VIRTUAL DISK    ",
+            revision: *b"0001",
+            serial: serial.into(),
+            naa,
+            logical_block_length,
+            physical_block_exponent,
+            block_count,
+            provisioning: Provisioning::Thin,
+            unmap: true,
+            lbprz: true,
+            unmap_granularity_blocks: 1 << physical_block_exponent,
+            read_only: false,
+            write_cache_enabled: true,
+            descriptor_sense: false,
+            software_write_protect: false,
+            mode_changeable: false,
+            rotation: MediumRotation::NonRotating,
+            limits: Limits {
+                max_transfer_blocks: blocks_a_mebibyte.saturating_mul(16),
+                optimal_transfer_blocks: blocks_a_mebibyte,
+                optimal_granularity_blocks: 1 << physical_block_exponent,
+                max_unmap_blocks: 1 << 20,
+                max_unmap_descriptors: 256,
+                max_write_same_blocks: 1 << 20,
+            },
+        }
+    }
+
+    /// Whether writes are refused for any reason.
+    #[must_use]
+    pub fn is_write_protected(&self) -> bool {
+        self.read_only || self.software_write_protect
+    }
+
+    /// LBA of the last block.
+    #[must_use]
+    pub(crate) fn last_lba(&self) -> u64 {
+        self.block_count.saturating_sub(1)
+    }
+}
+
+/// The target port through which a command came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// iSCSI name of the target.
+    pub target_name: String,
+    /// Target portal group tag.
+    pub target_portal_group_tag: u16,
+    /// RELATIVE TARGET PORT IDENTIFIER, 1 or more.
+    pub relative_target_port_id: u16,
+}
+
+/// Whether commands that need the medium can run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MediumState {
+    /// They can.
+    #[default]
+    Ready,
+    /// They are answered with this sense data.
+    NotReady(Sense),
+}
+
+/// Everything outside of the CDB that an answer depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The logical unit; none if the LUN does not exist.
+    pub device: Option<&'a Device>,
+    /// The port through which the command came.
+    pub port: &'a Port,
+    /// What REPORT LUNS reports: 8-byte LUNs as on the wire, in ascending order.
+    pub luns: &'a [u64],
+    /// The LUN that the command is for, as on the wire.
+    pub lun: u64,
+    /// Whether the medium can be used.
+    pub state: MediumState,
+    /// The unit attention that comes next for this I_T nexus ([`crate::UnitAttentions::first`]).
+    /// The engine drops it after the command if [`crate::clears_unit_attention`] says so.
+    pub unit_attention: Option<Sense>,
+    /// Bytes of data that the initiator means to send (iSCSI: Expected Data Transfer Length of a
+    /// write), 0 for none. Commands that take exactly one block check it.
+    pub data_out_length: u32,
+}
