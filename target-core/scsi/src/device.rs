@@ -78,9 +78,6 @@ pub struct Device {
     pub descriptor_sense: bool,
     /// SWP of the Control mode page.
     pub software_write_protect: bool,
-    /// MODE SELECT may change WCE, D_SENSE and SWP, which the engine then carries out
-    /// ([`crate::Plan::ModeSelect`]); without it they are reported as not changeable.
-    pub mode_changeable: bool,
     /// What the medium is.
     pub rotation: MediumRotation,
     /// Limits on one command.
@@ -89,7 +86,7 @@ pub struct Device {
 
 impl Device {
     /// A device with this size and identity and ordinary values for everything else: thin, with
-    /// UNMAP, 4096-byte physical blocks, write cache on, transfers up to 16 MiB.
+    /// UNMAP, 4096-byte physical blocks, write cache on, transfers up to 4 MiB.
     ///
     /// `logical_block_length` is 512 or 4096, `block_count` the capacity in such blocks.
     #[must_use]
@@ -118,10 +115,9 @@ impl Device {
             write_cache_enabled: true,
             descriptor_sense: false,
             software_write_protect: false,
-            mode_changeable: false,
             rotation: MediumRotation::NonRotating,
             limits: Limits {
-                max_transfer_blocks: blocks_a_mebibyte.saturating_mul(16),
+                max_transfer_blocks: blocks_a_mebibyte.saturating_mul(4),
                 optimal_transfer_blocks: blocks_a_mebibyte,
                 optimal_granularity_blocks: 1 << physical_block_exponent,
                 max_unmap_blocks: 1 << 20,

@@ -1,12 +1,40 @@
 //! SAM, SPC and SBC without I/O: the command table, sense data, mode and VPD pages.
+//!
+//! [`plan`] looks at a CDB and says what the engine must do for it; nothing here reads a disk,
+//! knows a transport or keeps state. The table in [`commands`] is the one place that knows which
+//! commands exist: field checks, REPORT SUPPORTED OPERATION CODES and the tests come from it.
 #![forbid(unsafe_code)]
 
 mod asc;
+mod basic;
+mod capacity;
+mod cdb;
+pub mod commands;
+mod device;
+mod dispatch;
+mod inquiry;
+mod mode;
+mod plan;
+mod provisioning;
+mod read_write;
+mod reply;
+mod report;
 mod sense;
 mod status;
 mod unit_attention;
+mod verify;
+mod vpd;
 
 pub use asc::AdditionalSense;
+pub use cdb::Cdb;
+pub use commands::{COMMANDS, Command, lookup};
+pub use device::{Context, Device, Limits, MediumRotation, MediumState, Port, Provisioning};
+pub use dispatch::{clears_unit_attention, plan, plan_with_data};
+pub use plan::{BlockRange, Plan, WriteSameSource};
+pub use provisioning::{LbaStatusReply, ProvisioningStatus};
 pub use sense::{FieldPointer, Sense, SenseFormat, SenseKey};
 pub use status::Status;
 pub use unit_attention::{UnitAttention, UnitAttentions};
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,5 @@
 //! What the engine must do for a command.
 
-use crate::mode_select::ModeChanges;
 use crate::sense::Sense;
 
 /// A run of logical blocks.
@@ -69,8 +68,8 @@ pub enum Plan {
         /// One block was gathered and is compared with each of the blocks (BYTCHK = 11b).
         single_block: bool,
     },
-    /// Write blocks as they arrive, durably, then check that they can be read; with `compare`
-    /// they must read as written (WRITE AND VERIFY).
+    /// Write the gathered data durably, then check that it can be read; with `compare` it must
+    /// read as written (WRITE AND VERIFY).
     WriteAndVerify {
         /// First block.
         lba: u64,
@@ -78,16 +77,6 @@ pub enum Plan {
         blocks: u32,
         /// BYTCHK = 1.
         compare: bool,
-    },
-    /// Compare the first half of the gathered data with the medium and, if they are equal, write
-    /// the second half, with nothing in between (COMPARE AND WRITE).
-    CompareAndWrite {
-        /// First block.
-        lba: u64,
-        /// Number of blocks.
-        blocks: u32,
-        /// Durable before GOOD.
-        fua: bool,
     },
     /// Write one block to many.
     WriteSame {
@@ -132,16 +121,8 @@ pub enum Plan {
         /// Flush before stopping.
         flush: bool,
     },
-    /// Apply these and establish MODE PARAMETERS CHANGED for all other I_T nexuses.
-    ModeSelect(ModeChanges),
     /// CHECK CONDITION.
     Check(Sense),
-    /// RESERVATION CONFLICT.
-    ReservationConflict,
-    /// BUSY.
-    Busy,
-    /// TASK SET FULL.
-    TaskSetFull,
 }
 
 impl From<Sense> for Plan {

@@ -212,7 +212,7 @@ impl Session {
         // F ends a sequence, which has at most MaxBurstLength bytes (§11.7.2).
         let segment = self.parameters.initiator_max_recv_data_segment_length;
         let burst = transfer.max_burst - transfer.max_burst % segment.min(transfer.max_burst);
-        let is_final = last || end % burst.max(segment) == 0;
+        let is_final = last || end.is_multiple_of(burst.max(segment));
         let data_sn = self.tasks.get_mut(task).map_or(0, |entry| {
             let now = entry.data_in_sn;
             entry.data_in_sn += 1;

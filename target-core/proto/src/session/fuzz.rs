@@ -71,11 +71,10 @@ fn serve(session: &mut Session, event: Option<Event<'_>>, tx: &mut TransmitQueue
                 _ => session.respond(command.task, 2, &[0x70; 18], 0, tx),
             }
         }
-        Some(Event::WriteData { task, complete, .. }) => {
-            if complete {
-                session.respond(task, 0, &[], 0, tx);
-            }
+        Some(Event::WriteData { task, complete: true, .. }) => {
+            session.respond(task, 0, &[], 0, tx);
         }
+        Some(Event::WriteData { complete: false, .. }) => {}
         Some(Event::TaskManagement { initiator_task_tag, referenced, .. }) => {
             if let Some(task) = referenced {
                 session.abort(task);

@@ -1,0 +1,112 @@
+//! From a CDB to a plan: the checks that all commands have in common, in the order in which SAM
+//! and SPC want them.
+
+use crate::asc::AdditionalSense;
+use crate::cdb::Cdb;
+use crate::commands::{Command, Handler, Needs, Unit, lookup};
+use crate::device::{Context, MediumState};
+use crate::plan::{BlockRange, Plan};
+use crate::sense::{Sense, SenseKey};
+
+/// What the engine must do for `cdb`. Parameter data goes into `reply`, which is cleared first.
+pub fn plan(cdb: Cdb, context: &Context<'_>, reply: &mut Vec<u8>) -> Plan {
+    reply.clear();
+    match check(cdb, context) {
+        Ok(command) => match (command.handler, context.device) {
+            (Handler::Any(handler), _) => handler(cdb, context, reply).into(),
+            (Handler::Unit(handler), Some(device)) => {
+                handler(cdb, &Unit { device, context }, reply).into()
+            }
+            (Handler::Unit(_), None) => Plan::Check(NO_UNIT),
+        },
+        Err(sense) => Plan::Check(sense),
+    }
+}
+
+/// What the engine must do now that the data of [`Plan::NeedData`] is there; `ranges` is filled
+/// for [`Plan::Unmap`].
+pub fn plan_with_data(
+    cdb: Cdb,
+    context: &Context<'_>,
+    data: &[u8],
+    ranges: &mut Vec<BlockRange>,
+) -> Plan {
+    ranges.clear();
+    let handler = lookup(cdb).and_then(|command| command.with_data);
+    match (handler, context.device) {
+        (Some(handler), Some(device)) => handler(cdb, device, data, ranges).into(),
+        // The unit went away while its data came.
+        (_, None) => Plan::Check(NO_UNIT),
+        (None, _) => Plan::Check(INVALID_OPERATION_CODE),
+    }
+}
+
+/// Whether a command that gets this plan has told the initiator of the unit attention that was
+/// pending (SAM-5 §5.14.3).
+#[must_use]
+pub fn clears_unit_attention(cdb: Cdb, context: &Context<'_>) -> bool {
+    context.unit_attention.is_some()
+        && context.device.is_some()
+        && match lookup(cdb) {
+            Some(command) => {
+                command.needs != Needs::Nothing || command.operation_code == REQUEST_SENSE
+            }
+            None => false,
+        }
+}
+
+const REQUEST_SENSE: u8 = 0x03;
+
+pub(crate) const NO_UNIT: Sense = Sense::illegal(AdditionalSense::LOGICAL_UNIT_NOT_SUPPORTED);
+
+const INVALID_OPERATION_CODE: Sense =
+    Sense::illegal(AdditionalSense::INVALID_COMMAND_OPERATION_CODE);
+
+fn check(cdb: Cdb, context: &Context<'_>) -> Result<&'static Command, Sense> {
+    let found = lookup(cdb);
+    let Some(device) = context.device else {
+        // SPC-4 §5.8: a LUN that is not there answers these three and nothing else.
+        let command = found.filter(|command| command.needs == Needs::Nothing).ok_or(NO_UNIT)?;
+        return check_reserved(command, cdb).map(|()| command);
+    };
+    let Some(command) = found.filter(|command| device.unmap || !command.unmap_only) else {
+        // The operation code exists, the service action does not.
+        let known = lookup_operation(cdb.operation_code());
+        return Err(if known {
+            Sense::invalid_field_in_cdb(1, Some(4))
+        } else {
+            INVALID_OPERATION_CODE
+        });
+    };
+    if let (Some(sense), true) = (context.unit_attention, command.needs != Needs::Nothing) {
+        return Err(sense);
+    }
+    check_reserved(command, cdb)?;
+    if matches!(command.needs, Needs::Medium | Needs::WritableMedium)
+        && let MediumState::NotReady(sense) = context.state
+    {
+        return Err(sense);
+    }
+    if command.needs == Needs::WritableMedium && device.is_write_protected() {
+        let asc = if device.software_write_protect {
+            AdditionalSense::LOGICAL_UNIT_SOFTWARE_WRITE_PROTECTED
+        } else {
+            AdditionalSense::WRITE_PROTECTED
+        };
+        return Err(Sense::new(SenseKey::DataProtect, asc));
+    }
+    Ok(command)
+}
+
+/// SPC-4 §4.2.5.1: what is reserved must be 0.
+fn check_reserved(command: &Command, cdb: Cdb) -> Result<(), Sense> {
+    command
+        .reserved_bit(cdb)
+        .map_or(Ok(()), |(byte, bit)| Err(Sense::invalid_field_in_cdb(byte, Some(bit))))
+}
+
+fn lookup_operation(operation_code: u8) -> bool {
+    crate::COMMANDS
+        .iter()
+        .any(|row| row.operation_code == operation_code && row.service_action.is_some())
+}

@@ -1,0 +1,58 @@
+//! INQUIRY (SPC-4 §6.6).
+
+use crate::cdb::Cdb;
+use crate::commands::VPD_PAGES;
+use crate::device::{Context, Device};
+use crate::plan::Plan;
+use crate::reply::{Fields as _, truncate};
+use crate::sense::Sense;
+
+/// PERIPHERAL QUALIFIER 011b, PERIPHERAL DEVICE TYPE 1Fh: nothing can ever be there.
+const NO_DEVICE: u8 = 0x7f;
+/// A direct access block device that is connected.
+const DIRECT_ACCESS: u8 = 0x00;
+
+/// VERSION DESCRIPTORs: SAM-5, iSCSI, SPC-4, SBC-3, none of them with a version claimed.
+const VERSION_DESCRIPTORS: [u16; 4] = [0x00a0, 0x0960, 0x0460, 0x04c0];
+
+pub(crate) fn inquiry(cdb: Cdb, context: &Context<'_>, reply: &mut Vec<u8>) -> Result<Plan, Sense> {
+    let allocation_length = u32::from(cdb.u16_at(3));
+    let (vital, page) = (cdb.bit(1, 0x01), cdb.byte(2));
+    if vital {
+        let found = VPD_PAGES.iter().find(|(code, _)| *code == page);
+        let (Some((_, build)), Some(device)) = (found, context.device) else {
+            return Err(Sense::invalid_field_in_cdb(2, None));
+        };
+        reply.extend_from_slice(&[DIRECT_ACCESS, page, 0, 0]);
+        build(device, context.port, reply);
+        let length = reply.len().saturating_sub(4);
+        reply.set_u16(2, length);
+    } else if page != 0 {
+        return Err(Sense::invalid_field_in_cdb(2, None));
+    } else {
+        standard(context.device, reply);
+    }
+    truncate(reply, allocation_length);
+    Ok(Plan::DataIn)
+}
+
+fn standard(device: Option<&Device>, reply: &mut Vec<u8>) {
+    reply.u8(device.map_or(NO_DEVICE, |_| DIRECT_ACCESS));
+    // Not removable; SPC-4; HISUP with response data format 2; 96 bytes in all.
+    reply.extend_from_slice(&[0x00, 0x06, 0x12, 91]);
+    // No third party copy, no ALUA, no protection; CMDQUE.
+    reply.extend_from_slice(&[0x00, 0x00, 0x02]);
+    match device {
+        Some(device) => {
+            reply.extend_from_slice(&device.vendor);
+            reply.extend_from_slice(&device.product);
+            reply.extend_from_slice(&device.revision);
+        }
+        None => reply.extend_from_slice(&[b' '; 28]),
+    }
+    reply.zeroes(22);
+    for descriptor in VERSION_DESCRIPTORS {
+        reply.u16(descriptor);
+    }
+    reply.zeroes(96usize.saturating_sub(reply.len()));
+}

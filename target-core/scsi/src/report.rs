@@ -1,0 +1,146 @@
+//! REPORT LUNS, REPORT SUPPORTED OPERATION CODES, REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS
+//! (SPC-4 §6.33, §6.35, §6.36).
+
+use crate::cdb::Cdb;
+use crate::commands::{COMMANDS, Command, Unit};
+use crate::device::{Context, Device};
+use crate::plan::Plan;
+use crate::reply::{Fields as _, truncate};
+use crate::sense::Sense;
+
+pub(crate) fn report_luns(
+    cdb: Cdb,
+    context: &Context<'_>,
+    reply: &mut Vec<u8>,
+) -> Result<Plan, Sense> {
+    // The least allocation length is 16 bytes (§6.33.1).
+    let allocation_length = cdb.u32_at(6);
+    if allocation_length < 16 {
+        return Err(Sense::invalid_field_in_cdb(6, None));
+    }
+    let luns: &[u64] = match cdb.byte(2) {
+        0x00 | 0x02 => context.luns,
+        // Well known logical units only, administrative ones only, conglomerates: none here.
+        0x01 | 0x10 | 0x11 | 0x12 => &[],
+        _ => return Err(Sense::invalid_field_in_cdb(2, None)),
+    };
+    reply.u32(u32::try_from(luns.len() * 8).unwrap_or(u32::MAX));
+    reply.u32(0);
+    for lun in luns {
+        reply.u64(*lun);
+    }
+    truncate(reply, allocation_length);
+    Ok(Plan::DataIn)
+}
+
+/// REPORTING OPTIONS (SPC-4 table 241).
+mod option {
+    pub(super) const ALL: u8 = 0;
+    pub(super) const OPERATION_CODE: u8 = 1;
+    pub(super) const SERVICE_ACTION: u8 = 2;
+    pub(super) const EITHER: u8 = 3;
+}
+
+pub(crate) fn report_supported_operation_codes(
+    cdb: Cdb,
+    unit: &Unit<'_>,
+    reply: &mut Vec<u8>,
+) -> Result<Plan, Sense> {
+    let timeouts = cdb.bit(2, 0x80);
+    let (operation_code, service_action) = (cdb.byte(3), cdb.u16_at(4));
+    let rows = || COMMANDS.iter().filter(|row| exists(row, unit.device));
+    let of_code = || rows().filter(|row| row.operation_code == operation_code);
+    let with_action = || {
+        of_code().find(|row| {
+            row.service_action.is_some_and(|action| u16::from(action) == service_action)
+        })
+    };
+    let has_actions = of_code().any(|row| row.service_action.is_some());
+    match cdb.byte(2) & 0x07 {
+        option::ALL => all(rows(), timeouts, reply),
+        option::OPERATION_CODE if has_actions => {
+            return Err(Sense::invalid_field_in_cdb(2, Some(2)));
+        }
+        option::OPERATION_CODE => one(of_code().next(), timeouts, reply),
+        option::SERVICE_ACTION if of_code().next().is_some() && !has_actions => {
+            return Err(Sense::invalid_field_in_cdb(2, Some(2)));
+        }
+        option::SERVICE_ACTION => one(with_action(), timeouts, reply),
+        option::EITHER if has_actions => one(with_action(), timeouts, reply),
+        option::EITHER => {
+            one(of_code().next().filter(|_| service_action == 0), timeouts, reply);
+        }
+        _ => return Err(Sense::invalid_field_in_cdb(2, Some(2))),
+    }
+    truncate(reply, cdb.u32_at(6));
+    Ok(Plan::DataIn)
+}
+
+fn exists(row: &Command, device: &Device) -> bool {
+    device.unmap || !row.unmap_only
+}
+
+fn all(rows: impl Iterator<Item = &'static Command>, timeouts: bool, reply: &mut Vec<u8>) {
+    reply.u32(0);
+    for row in rows {
+        reply.u8(row.operation_code);
+        reply.u8(0);
+        reply.u16(row.service_action.map_or(0, u16::from));
+        reply.u8(0);
+        // CTDP, SERVACTV.
+        reply.u8(u8::from(timeouts) << 1 | u8::from(row.service_action.is_some()));
+        reply.u16(u16::try_from(row.usage.len()).unwrap_or(0));
+        if timeouts {
+            timeouts_descriptor(reply);
+        }
+    }
+    let length = u32::try_from(reply.len().saturating_sub(4)).unwrap_or(u32::MAX);
+    if let Some(field) = reply.get_mut(..4) {
+        field.copy_from_slice(&length.to_be_bytes());
+    }
+}
+
+fn one(row: Option<&'static Command>, timeouts: bool, reply: &mut Vec<u8>) {
+    let Some(row) = row else {
+        // SUPPORT 001b: there is no such command.
+        reply.extend_from_slice(&[0, 0x01, 0, 0]);
+        return;
+    };
+    // CTDP; SUPPORT 011b: as the standard has it.
+    reply.extend_from_slice(&[0, u8::from(timeouts) << 7 | 0x03]);
+    reply.u16(u16::try_from(row.usage.len()).unwrap_or(0));
+    let usage = reply.len();
+    reply.extend_from_slice(row.usage);
+    if let Some(action) = row.service_action {
+        // In place of the service action's bits stands the service action.
+        reply.set_u8(usage + 1, usize::from(action));
+    }
+    if timeouts {
+        timeouts_descriptor(reply);
+    }
+}
+
+/// No timeouts are recommended.
+fn timeouts_descriptor(reply: &mut Vec<u8>) {
+    reply.u16(10);
+    reply.zeroes(10);
+}
+
+pub(crate) fn report_supported_task_management_functions(
+    cdb: Cdb,
+    _unit: &Unit<'_>,
+    reply: &mut Vec<u8>,
+) -> Result<Plan, Sense> {
+    let allocation_length = cdb.u32_at(6);
+    if allocation_length < 4 {
+        return Err(Sense::invalid_field_in_cdb(6, None));
+    }
+    // ATS, ATSS, CTSS, LURS, TRS; no ACA, no queries.
+    reply.extend_from_slice(&[0x80 | 0x40 | 0x10 | 0x08 | 0x02, 0, 0, 0]);
+    if cdb.bit(2, 0x80) {
+        reply.set_u8(3, 12);
+        reply.zeroes(12);
+    }
+    truncate(reply, allocation_length);
+    Ok(Plan::DataIn)
+}

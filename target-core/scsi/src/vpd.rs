@@ -1,0 +1,122 @@
+//! Vital product data pages: what stands behind their four-byte header (SPC-4 §7.8, SBC-3 §6.6).
+
+use crate::capacity::reads_zeroes;
+use crate::commands::VPD_PAGES;
+use crate::device::{Device, MediumRotation, Port, Provisioning};
+use crate::reply::Fields as _;
+
+/// Appends a page.
+pub(crate) type Page = fn(&Device, &Port, &mut Vec<u8>);
+
+/// 00h
+pub(crate) fn supported_pages(_device: &Device, _port: &Port, reply: &mut Vec<u8>) {
+    reply.extend(VPD_PAGES.iter().map(|(code, _)| code));
+}
+
+/// 80h
+pub(crate) fn unit_serial_number(device: &Device, _port: &Port, reply: &mut Vec<u8>) {
+    reply.extend_from_slice(device.serial.as_bytes());
+}
+
+/// ASSOCIATION of a designator.
+#[derive(Clone, Copy)]
+enum Association {
+    LogicalUnit = 0,
+    TargetPort = 1,
+    TargetDevice = 2,
+}
+
+const BINARY: u8 = 1;
+const ASCII: u8 = 2;
+const UTF8: u8 = 3;
+/// PROTOCOL IDENTIFIER of iSCSI.
+const ISCSI: u8 = 5;
+
+fn designator(reply: &mut Vec<u8>, code_set: u8, of: Association, kind: u8, value: &[u8]) {
+    let of_port = !matches!(of, Association::LogicalUnit);
+    // PIV: the protocol identifier counts only with ports and devices.
+    let (protocol, valid) = if of_port { (ISCSI << 4, 0x80) } else { (0, 0) };
+    let length = u8::try_from(value.len()).unwrap_or(u8::MAX);
+    reply.extend_from_slice(&[protocol | code_set, valid | (of as u8) << 4 | kind, 0, length]);
+    reply.extend(value.iter().take(usize::from(length)));
+}
+
+/// A SCSI name string: UTF-8, ended by a zero, filled up to a multiple of four (SPC-4 §7.8.6.11).
+fn name_string(name: &str) -> Vec<u8> {
+    let mut bytes = name.as_bytes().to_vec();
+    bytes.resize((bytes.len() + 1).next_multiple_of(4), 0);
+    bytes
+}
+
+/// 83h: stable for the life of the disk, but for the port through which one asks.
+pub(crate) fn device_identification(device: &Device, port: &Port, reply: &mut Vec<u8>) {
+    use Association::{LogicalUnit, TargetDevice, TargetPort};
+    designator(reply, BINARY, LogicalUnit, 3, &device.naa);
+    let mut vendor = device.vendor.to_vec();
+    vendor.extend_from_slice(device.serial.as_bytes());
+    designator(reply, ASCII, LogicalUnit, 1, &vendor);
+    let mut name = String::from("naa.");
+    for byte in device.naa {
+        name.push_str(&format!("{byte:02x}"));
+    }
+    designator(reply, UTF8, LogicalUnit, 8, &name_string(&name));
+    let [high, low] = port.relative_target_port_id.to_be_bytes();
+    designator(reply, BINARY, TargetPort, 4, &[0, 0, high, low]);
+    let tag = port.target_portal_group_tag;
+    let port_name = format!("{},t,0x{tag:04x}", port.target_name);
+    designator(reply, UTF8, TargetPort, 8, &name_string(&port_name));
+    designator(reply, UTF8, TargetDevice, 8, &name_string(&port.target_name));
+}
+
+/// 86h
+pub(crate) fn extended_inquiry_data(_device: &Device, _port: &Port, reply: &mut Vec<u8>) {
+    // No protection; SIMPSUP; V_SUP: there is a volatile cache.
+    reply.extend_from_slice(&[0x00, 0x01, 0x01]);
+    reply.zeroes(57);
+}
+
+/// B0h
+pub(crate) fn block_limits(device: &Device, _port: &Port, reply: &mut Vec<u8>) {
+    let limits = device.limits;
+    // WSNZ = 0: a WRITE SAME of 0 blocks goes to the end.
+    reply.u8(0);
+    // There is no COMPARE AND WRITE.
+    reply.u8(0);
+    reply.u16(limits.optimal_granularity_blocks);
+    reply.u32(limits.max_transfer_blocks);
+    reply.u32(limits.optimal_transfer_blocks);
+    reply.u32(0);
+    let unmap = |value: u32| if device.unmap { value } else { 0 };
+    reply.u32(unmap(limits.max_unmap_blocks));
+    reply.u32(unmap(limits.max_unmap_descriptors));
+    reply.u32(unmap(device.unmap_granularity_blocks));
+    // UGAVALID, UNMAP GRANULARITY ALIGNMENT 0.
+    reply.u32(unmap(0x8000_0000));
+    reply.u64(limits.max_write_same_blocks);
+    reply.zeroes(20);
+}
+
+/// B1h
+pub(crate) fn block_device_characteristics(device: &Device, _port: &Port, reply: &mut Vec<u8>) {
+    reply.u16(match device.rotation {
+        MediumRotation::NotReported => 0,
+        MediumRotation::NonRotating => 1,
+        MediumRotation::Rpm(rate) => rate,
+    });
+    reply.zeroes(58);
+}
+
+/// B2h
+pub(crate) fn logical_block_provisioning(device: &Device, _port: &Port, reply: &mut Vec<u8>) {
+    reply.u8(0);
+    // LBPU, LBPWS, LBPWS10, LBPRZ = 001b.
+    let zeroes = u8::from(reads_zeroes(device)) << 2;
+    reply.u8(if device.unmap { 0xe0 | zeroes } else { 0 });
+    reply.u8(match (device.unmap, device.provisioning) {
+        (false, _) => 0,
+        // Resource provisioned, thin provisioned.
+        (true, Provisioning::Full) => 1,
+        (true, Provisioning::Thin) => 2,
+    });
+    reply.u8(0);
+}
