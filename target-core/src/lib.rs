@@ -1,1 +1,31 @@
 //! The data path: iSCSI connections, sessions, logical units and their I/O.
+//!
+//! A [`Node`] has targets, a target has logical units, [`serve`] lets initiators in. One task
+//! runs each connection, from its socket to the image and back, without another task or a lock
+//! that connections share; what may sleep goes to threads that may ([`io`]).
+//!
+//! Nothing here knows a database, a job or HTTP. What the outside world must know goes through
+//! [`Events`].
+#![forbid(unsafe_code)]
+
+mod buffers;
+mod config;
+mod connection;
+mod events;
+mod fault;
+mod io;
+mod listener;
+mod login;
+mod nexus;
+mod node;
+mod sessions;
+mod unit;
+
+pub use config::NodeConfig;
+pub use events::{Events, Fault, NoEvents, SessionEnd};
+pub use iscsi_proto::login::{AuthPolicy, ChapAccount, ChapPolicy, Secret};
+pub use iscsi_proto::names::IscsiName;
+pub use listener::serve;
+pub use node::{Node, NodeError, NodeState, TargetConfig};
+pub use sessions::SessionSummary;
+pub use unit::{LogicalUnit, UnitConfig};

@@ -114,6 +114,11 @@ impl<P: AsRef<[u8]>> TransmitQueue<P> {
         }
     }
 
+    /// Appends bytes that are not a session's: a login's last response.
+    pub fn append(&mut self, bytes: &[u8]) {
+        self.push(bytes);
+    }
+
     /// Appends room for `length` bytes whose content is undefined; where it starts.
     pub(crate) fn reserve(&mut self, length: usize) -> usize {
         let start = self.filled;

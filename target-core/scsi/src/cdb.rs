@@ -37,6 +37,16 @@ impl Cdb {
         self.byte(1) & 0x1f
     }
 
+    /// LOGICAL BLOCK ADDRESS, in the commands that read or write blocks; for messages.
+    #[must_use]
+    pub fn logical_block_address(self) -> Option<u64> {
+        use crate::commands::Needs;
+        let command = crate::commands::lookup(self)?;
+        let names_blocks = matches!(command.needs, Needs::Medium | Needs::WritableMedium)
+            && !matches!(command.operation_code, 0x00 | 0x25 | 0x42);
+        names_blocks.then(|| crate::read_write::Run::of(self).lba)
+    }
+
     pub(crate) const fn byte(self, at: u32) -> u8 {
         let [.., byte] = self.field(at, 1);
         byte

@@ -1,0 +1,139 @@
+"""The two servers of the comparison: each starts in its `with` block and is gone after it."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "interop"))
+from lund import Lund  # noqa: E402
+
+# With cached disks one I/O thread is tgt's best: up to 1.4 times the IOPS of its default of 16.
+TGT_THREADS = 1
+# What Debian's defaults cost tgt on large writes is not lund's merit.
+TGT_PARAMETERS = {
+    "MaxRecvDataSegmentLength": 262144, "MaxXmitDataSegmentLength": 262144,
+    "MaxBurstLength": 1048576, "FirstBurstLength": 262144, "MaxOutstandingR2T": 8,
+    "InitialR2T": "No", "ImmediateData": "Yes",
+    "HeaderDigest": "CRC32C,None", "DataDigest": "CRC32C,None",
+}
+
+
+class LundServer:
+    """lund with its demo disk."""
+
+    name = "lund"
+
+    def __init__(self, directory, size):
+        arguments = ("--demo", "--demo-size", f"{size // 2**20}MiB")
+        self.lund = Lund(*arguments, data_dir=directory / "lund")
+
+    def __enter__(self):
+        # Whatever goes wrong between its start and the end of this block must not leave it.
+        try:
+            self.lund.__enter__()
+            self.pid, self.url, self.image = self.lund.process.pid, self.lund.url, self.lund.image()
+        except BaseException:
+            if self.lund.process:
+                self.lund.kill()
+            raise
+        return self
+
+    def __exit__(self, *exception):
+        return self.lund.__exit__(*exception)
+
+
+class TgtServer:
+    """tgtd in the foreground on ports of its own, tuned."""
+
+    name = "tgt"
+    iqn = "iqn.2026-01.invalid.bench:tgt"
+
+    def __init__(self, directory, size, threads):
+        self.image, self.size, self.threads = directory / "tgt.img", size, threads
+        self.log = directory / "tgt.log"
+        self.process = None
+
+    def __enter__(self):
+        with open(self.image, "wb") as image:
+            image.truncate(self.size)
+        try:
+            self._start()
+            self._admin("target", "new", targetname=self.iqn)
+            for name, value in TGT_PARAMETERS.items():
+                self._admin("target", "update", name=name, value=value)
+            self._admin("logicalunit", "new", lun=1, bstype="rdwr", backing_store=self.image)
+            self._admin("target", "bind", initiator_address="ALL")
+        except BaseException:
+            self._stop()
+            raise
+        self.pid = self.process.pid
+        self.url = f"iscsi://127.0.0.1:{self.port}/{self.iqn}/1"
+        return self
+
+    def __exit__(self, *exception):
+        self._stop()
+
+    def _start(self):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        # The number of its control socket, at most 32767; ours for as long as we run.
+        self.control = str(1 + os.getpid() % 32767)
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                ["tgtd", "-f", "-C", self.control, "-t", str(self.threads),
+                 "--iscsi", f"portal=127.0.0.1:{self.port}"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        for _ in range(100):
+            if self.process.poll() is not None:
+                break
+            try:
+                # It listens before it answers its control socket.
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                if self._tgtadm("--mode", "system", "--op", "show").returncode == 0:
+                    return
+            except OSError:
+                pass
+            time.sleep(0.1)
+        sys.exit(f"tgtd did not start:\n{self.log.read_text(errors='replace')}")
+
+    def _tgtadm(self, *arguments):
+        return subprocess.run(["tgtadm", "-C", self.control, "--lld", "iscsi", *arguments],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+
+    def _admin(self, mode, operation, **options):
+        arguments = ["--mode", mode, "--op", operation, "--tid", "1"]
+        for name, value in options.items():
+            arguments += ["--" + name.replace("_", "-"), str(value)]
+        result = self._tgtadm(*arguments)
+        if result.returncode:
+            sys.exit(f"tgtadm {' '.join(arguments)}: {result.stderr.strip()}")
+
+    def _stop(self):
+        if self.process is None:
+            return
+        # It does not end on SIGTERM, and leaves its control socket behind in any case.
+        with contextlib.suppress(subprocess.SubprocessError, OSError):
+            if self.process.poll() is None:
+                self._tgtadm("--mode", "target", "--op", "delete", "--force", "--tid", "1")
+                self._tgtadm("--mode", "system", "--op", "delete")
+                self.process.wait(timeout=5)
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for name in (f"socket.{self.control}", f"socket.{self.control}.lock"):
+            with contextlib.suppress(OSError):
+                (pathlib.Path("/var/run/tgtd") / name).unlink()
+
+
+def why_no_tgt():
+    missing = [name for name in ("tgtd", "tgtadm") if shutil.which(name) is None]
+    if missing:
+        return f"{' and '.join(missing)} not installed"
+    # Its control socket is below /run.
+    return "tgtd can be started by root only" if os.geteuid() != 0 else None

@@ -1,0 +1,51 @@
+//! Buffers of connections that have something to do. A connection that waits holds none.
+
+use std::cell::RefCell;
+
+/// What one receive takes at most; a PDU of the largest data segment fits with its headers.
+pub(crate) const RECEIVE_BUFFER: usize = (256 << 10) + 4096;
+/// A transmit buffer that grew beyond this is given back to the system.
+const MAX_TRANSMIT_BUFFER: usize = 2 << 20;
+/// Buffers of each kind that a thread keeps.
+const KEPT: usize = 4;
+
+#[derive(Debug, Default)]
+struct Pool {
+    receive: Vec<Vec<u8>>,
+    transmit: Vec<Vec<u8>>,
+}
+
+thread_local! {
+    /// Of a thread, so that no lock is taken; a task that moves takes its buffers along.
+    static POOL: RefCell<Pool> = RefCell::default();
+}
+
+/// A receive buffer of [`RECEIVE_BUFFER`] bytes.
+pub(crate) fn take_receive() -> Vec<u8> {
+    let kept = POOL.with_borrow_mut(|pool| pool.receive.pop());
+    kept.unwrap_or_else(|| vec![0; RECEIVE_BUFFER])
+}
+
+/// Gives a receive buffer back.
+pub(crate) fn give_receive(buffer: Vec<u8>) {
+    POOL.with_borrow_mut(|pool| {
+        if buffer.len() == RECEIVE_BUFFER && pool.receive.len() < KEPT {
+            pool.receive.push(buffer);
+        }
+    });
+}
+
+/// A transmit buffer, of whatever size.
+pub(crate) fn take_transmit() -> Vec<u8> {
+    let kept = POOL.with_borrow_mut(|pool| pool.transmit.pop());
+    kept.unwrap_or_else(|| Vec::with_capacity(64 << 10))
+}
+
+/// Gives a transmit buffer back.
+pub(crate) fn give_transmit(buffer: Vec<u8>) {
+    POOL.with_borrow_mut(|pool| {
+        if buffer.capacity() <= MAX_TRANSMIT_BUFFER && pool.transmit.len() < KEPT {
+            pool.transmit.push(buffer);
+        }
+    });
+}

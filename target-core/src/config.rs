@@ -1,0 +1,35 @@
+//! The bounds of a node.
+
+use std::time::Duration;
+
+use iscsi_proto::parameters::Offer;
+
+/// What a node offers and allows.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeConfig {
+    /// What it offers in negotiations.
+    pub offer: Offer,
+    /// Target portal group of all portals.
+    pub target_portal_group_tag: u16,
+    /// Commands that a session may have outstanding.
+    pub max_tasks: u32,
+    /// From the first byte to the full feature phase.
+    pub login_timeout: Duration,
+    /// Connections that have not logged in yet, in all.
+    pub max_logins: usize,
+    /// Sessions, in all.
+    pub max_sessions: usize,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            offer: Offer::default(),
+            target_portal_group_tag: 1,
+            max_tasks: 128,
+            login_timeout: Duration::from_secs(15),
+            max_logins: 256,
+            max_sessions: 4096,
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! From a SCSI command to its answer, or to what the answer waits for.
+
+use std::io::IoSliceMut;
+use std::sync::Arc;
+
+use disk_image::{Image, ImageError, ImageErrorKind, Wait};
+use iscsi_proto::session::{Command, TaskId};
+use scsi::{Cdb, Context, MediumState, Plan, Status, WriteSameSource};
+
+use super::core::{Core, Job, Pending, Stage};
+use crate::fault;
+use crate::io::Work;
+
+/// Slices of one vectored read (`IOV_MAX`).
+const MAX_SLICES: usize = 1024;
+
+impl Core {
+    /// Handles a command.
+    pub(super) fn command(&mut self, command: &Command<'_>) {
+        let cdb = Cdb::new(command.cdb);
+        let found = self.nexus.find(command.lun);
+        let data_out_length =
+            if command.writes { command.expected_data_transfer_length } else { 0 };
+        let context = Context {
+            device: found.map(|seen| seen.unit.device()),
+            port: &self.nexus.port,
+            luns: self.nexus.luns(),
+            lun: command.lun.0,
+            state: found.map_or(MediumState::Ready, |seen| seen.unit.state()),
+            unit_attention: found
+                .and_then(|seen| seen.attentions.first())
+                .map(scsi::UnitAttention::sense),
+            data_out_length,
+        };
+        let plan = scsi::plan(cdb, &context, &mut self.reply);
+        let told = scsi::clears_unit_attention(cdb, &context);
+        let unit = found.map(|seen| seen.unit.clone());
+        if told && let Some(seen) = self.nexus.find_mut(command.lun) {
+            seen.attentions.pop();
+        }
+        let Some(unit) = unit else {
+            // INQUIRY, REPORT LUNS and REQUEST SENSE answer without a unit; all else is refused.
+            return if let Plan::Check(sense) = plan {
+                self.check(command.task, None, sense);
+            } else {
+                self.parameter_data(command.task);
+            };
+        };
+        if unit.claim_health_check(self.now) {
+            self.submit(&unit, None, Work::Health);
+        }
+        let job = Job { task: command.task, cdb, lun: command.lun, unit };
+        self.carry_out(plan, job, command.immediate_data);
+    }
+
+    fn carry_out(&mut self, plan: Plan, job: Job, immediate_data: &[u8]) {
+        let block_length = u64::from(job.unit.device().logical_block_length);
+        match plan {
+            Plan::Read { lba, blocks, fua } => {
+                self.read(job, lba * block_length, u64::from(blocks) * block_length, fua);
+            }
+            Plan::Write { lba, blocks, fua } => {
+                let length = u64::from(blocks) * block_length;
+                self.write(job, lba * block_length, length, fua, immediate_data);
+            }
+            Plan::Good => self.good(job.task, 0),
+            Plan::DataIn => self.parameter_data(job.task),
+            Plan::Check(sense) => self.check(job.task, Some(&job.unit), sense),
+            Plan::NeedData { length } => self.gather(job, length, immediate_data),
+            Plan::Verify { lba, blocks } => {
+                let length = u64::from(blocks) * block_length;
+                let work = Work::Verify { offset: lba * block_length, length };
+                self.hand_off(job, work, 0);
+            }
+            Plan::Flush { immediate: true, .. } => {
+                // GOOD now; a failure is found by the next flush, which fails for ever.
+                self.submit(&job.unit, None, Work::Flush);
+                self.good(job.task, 0);
+            }
+            Plan::Flush { .. } => self.hand_off(job, Work::Flush, 0),
+            Plan::LbaStatus { lba, blocks, allocation_length } => {
+                let work = Work::LbaStatus { lba, blocks, block_length, allocation_length };
+                self.hand_off(job, work, 0);
+            }
+            Plan::StartStop { start, flush, .. } => {
+                self.hand_off(job, Work::StartStop { start, flush }, 0);
+            }
+            Plan::WriteSame { lba, blocks, unmap, source, .. } => {
+                self.write_same(job, lba, blocks, unmap, source, Vec::new(), 0);
+            }
+            // These come only when data has been gathered.
+            Plan::VerifyCompare { .. } | Plan::WriteAndVerify { .. } | Plan::Unmap => {
+                self.check(job.task, Some(&job.unit), fault::internal());
+            }
+        }
+    }
+
+    /// Carries out a command whose data has been gathered.
+    pub(super) fn with_data(&mut self, job: Job, data: Vec<u8>) {
+        let context = Context {
+            device: Some(job.unit.device()),
+            port: &self.nexus.port,
+            luns: self.nexus.luns(),
+            lun: job.lun.0,
+            state: job.unit.state(),
+            unit_attention: None,
+            data_out_length: u32::try_from(data.len()).unwrap_or(u32::MAX),
+        };
+        let plan = scsi::plan_with_data(job.cdb, &context, &data, &mut self.ranges);
+        let block_length = u64::from(job.unit.device().logical_block_length);
+        let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        match plan {
+            Plan::VerifyCompare { lba, blocks, single_block } => {
+                let times = if single_block { blocks } else { 1 };
+                let work = Work::Compare { offset: lba * block_length, data, times };
+                self.hand_off(job, work, length);
+            }
+            Plan::WriteAndVerify { lba, compare, .. } => {
+                let work = Work::WriteAndVerify { offset: lba * block_length, data, compare };
+                self.hand_off(job, work, length);
+            }
+            Plan::WriteSame { lba, blocks, unmap, source, .. } => {
+                self.write_same(job, lba, blocks, unmap, source, data, length);
+            }
+            Plan::Unmap => {
+                let ranges = std::mem::take(&mut self.ranges);
+                self.hand_off(job, Work::Unmap { ranges, block_length }, length);
+            }
+            Plan::Good => self.good(job.task, length),
+            Plan::Check(sense) => self.check(job.task, Some(&job.unit), sense),
+            Plan::DataIn
+            | Plan::Read { .. }
+            | Plan::Write { .. }
+            | Plan::NeedData { .. }
+            | Plan::Verify { .. }
+            | Plan::Flush { .. }
+            | Plan::LbaStatus { .. }
+            | Plan::StartStop { .. } => {
+                self.check(job.task, Some(&job.unit), fault::internal());
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the fields of one plan")]
+    fn write_same(
+        &mut self,
+        job: Job,
+        lba: u64,
+        blocks: u64,
+        unmap: bool,
+        source: WriteSameSource,
+        block: Vec<u8>,
+        device_length: u64,
+    ) {
+        let block_length = u64::from(job.unit.device().logical_block_length);
+        let (offset, length) = (lba * block_length, blocks * block_length);
+        let work = match source {
+            WriteSameSource::Zeroes => Work::Zeroes { offset, length, unmap },
+            WriteSameSource::Data => Work::WriteSame { offset, length, block },
+        };
+        self.hand_off(job, work, device_length);
+    }
+
+    /// Sends what stands in `reply`.
+    pub(super) fn parameter_data(&mut self, task: TaskId) {
+        let length = u64::try_from(self.reply.len()).unwrap_or(u64::MAX);
+        let Some(layout) = self.session.begin_data_in(task, length, &mut self.tx) else {
+            return self.good(task, length);
+        };
+        let mut rest = self.reply.as_slice();
+        for mut slice in self.tx.payload_slices(&layout) {
+            let (now, behind) = rest.split_at(slice.len().min(rest.len()));
+            slice.copy_from_slice(now);
+            rest = behind;
+        }
+        self.session.finish_data_in(layout, length, Some(Status::Good.code()), &mut self.tx);
+    }
+
+    /// Reads straight into what is to be sent, if the blocks are in the page cache.
+    fn read(&mut self, job: Job, offset: u64, length: u64, flush: bool) {
+        let Some(image) = job.unit.image() else {
+            return self.check(job.task, Some(&job.unit), fault::not_ready());
+        };
+        if flush {
+            return self.read_elsewhere(job, offset, length, true);
+        }
+        let Some(layout) = self.session.begin_data_in(job.task, length, &mut self.tx) else {
+            return self.good(job.task, length);
+        };
+        let result = fill(image, &mut self.tx.payload_slices(&layout), offset);
+        match result {
+            Ok(()) => {
+                let status = Some(Status::Good.code());
+                self.session.finish_data_in(layout, length, status, &mut self.tx);
+            }
+            Err(error) => {
+                self.session.cancel_data_in(layout, &mut self.tx);
+                if error.kind() == ImageErrorKind::WouldBlock {
+                    self.read_elsewhere(job, offset, length, false);
+                } else {
+                    self.failed(&job, &error);
+                }
+            }
+        }
+    }
+
+    fn read_elsewhere(&mut self, job: Job, offset: u64, device_length: u64, flush: bool) {
+        let Some(length) = self.session.data_in_length(job.task, device_length) else {
+            return self.good(job.task, device_length);
+        };
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        self.hand_off(job, Work::Read { offset, length, flush }, device_length);
+    }
+
+    /// Gathers data that a command needs as a whole.
+    fn gather(&mut self, job: Job, length: u32, immediate_data: &[u8]) {
+        let task = job.task;
+        let wanted = self.session.accept_write(task, u64::from(length), &mut self.tx);
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+        let mut data = Vec::with_capacity(wanted);
+        data.extend(immediate_data.iter().take(wanted));
+        if self.session.write_is_complete(task) {
+            return self.with_data(job, data);
+        }
+        let stage = Stage::Gather(data);
+        self.pending.push(Pending::new(job, stage));
+    }
+}
+
+/// Reads into slices of any number.
+fn fill(
+    image: &Arc<dyn Image>,
+    slices: &mut [IoSliceMut<'_>],
+    mut offset: u64,
+) -> Result<(), ImageError> {
+    if slices.len() <= MAX_SLICES {
+        return image.read(slices, offset, Wait::Nowait);
+    }
+    for part in slices.chunks_mut(MAX_SLICES) {
+        image.read(part, offset, Wait::Nowait)?;
+        let length: usize = part.iter().map(|slice| slice.len()).sum();
+        offset += u64::try_from(length).unwrap_or(0);
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! What to do when handed-off work is done.
+
+use disk_image::ImageErrorKind;
+use iscsi_proto::Lun;
+use scsi::{Status, UnitAttention};
+
+use super::core::{Core, Job, Stage};
+use crate::fault;
+use crate::io::{Completion, Output, WorkError};
+
+/// TEST UNIT READY stands for a check that no command asked for.
+const NO_COMMAND: u8 = 0x00;
+
+impl Core {
+    pub(super) fn completed(&mut self, completion: Completion) {
+        self.working -= 1;
+        let Some(task) = completion.task else { return self.checked(completion) };
+        let Some(at) = self.position(task) else { return };
+        let Some(pending) = self.pending.get_mut(at) else { return };
+        pending.working -= 1;
+        if pending.aborted {
+            if pending.working == 0 {
+                // Its guards go with it.
+                self.pending.swap_remove(at);
+            }
+            return;
+        }
+        match &mut pending.stage {
+            Stage::Write(streaming) => {
+                if let Err(WorkError::Image(error)) = completion.result {
+                    streaming.failure.get_or_insert(error);
+                }
+                self.proceed(at);
+            }
+            Stage::Work { device_length } => {
+                let device_length = *device_length;
+                let job = self.pending.swap_remove(at).job;
+                self.answer(&job, completion.result, device_length);
+            }
+            Stage::Gather(_) => {}
+        }
+    }
+
+    fn answer(&mut self, job: &Job, result: Result<Output, WorkError>, device_length: u64) {
+        match result {
+            Ok(Output::Done) => self.good(job.task, device_length),
+            Ok(Output::Data(data)) => {
+                let status = Some(Status::Good.code());
+                self.session.data_in_owned(job.task, &data, device_length, status, &mut self.tx);
+            }
+            Ok(Output::Reply(reply)) => {
+                self.reply = reply;
+                self.parameter_data(job.task);
+            }
+            Err(WorkError::Check(sense)) => self.check(job.task, Some(&job.unit), sense),
+            Err(WorkError::Image(error)) => self.failed(job, &error),
+        }
+    }
+
+    /// Work that belongs to no command: a health check, or a flush that was answered before.
+    fn checked(&mut self, completion: Completion) {
+        let unit = completion.unit;
+        match completion.result {
+            Err(WorkError::Image(error)) => {
+                let sense = fault::sense(&error, None);
+                // A medium that failed once is not gone: each command finds out for itself.
+                let gone = error.kind() == ImageErrorKind::NotFound;
+                if !gone || unit.set_health(Err(sense)) {
+                    let lun = self.nexus.luns_of(&unit).first().copied();
+                    let lun = lun.unwrap_or(Lun(0));
+                    self.report(NO_COMMAND, lun, &unit, None, &error);
+                }
+            }
+            Ok(_) => {
+                if unit.set_health(Ok(())) {
+                    self.nexus.attention(&unit, UnitAttention::MediumMayHaveChanged);
+                }
+            }
+            Err(WorkError::Check(_)) => {}
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The state of a connection without its socket.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use disk_image::ImageError;
+use iscsi_proto::login::{LoginOutcome, SessionType};
+use iscsi_proto::pdu::Pdu;
+use iscsi_proto::session::{Event, Session, SessionError, SessionLimits, TaskId};
+use iscsi_proto::transmit::TransmitQueue;
+use iscsi_proto::{Cid, Lun};
+use scsi::{BlockRange, Cdb, Port, Sense, SenseFormat, Status};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+
+use super::Message;
+use super::task_management::Guard;
+use crate::buffers;
+use crate::events::{Fault, SessionEnd};
+use crate::fault;
+use crate::io::{UnitQueue, Work};
+use crate::nexus::{Nexus, UnitMap, UnitRef};
+use crate::node::Node;
+use crate::sessions::Admission;
+use crate::unit::LogicalUnit;
+
+/// A command and the unit it is for.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    pub(super) task: TaskId,
+    pub(super) cdb: Cdb,
+    pub(super) lun: Lun,
+    pub(super) unit: UnitRef,
+}
+
+/// A command that could not be answered at once.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) job: Job,
+    pub(super) stage: Stage,
+    /// Pieces of work that are handed off.
+    pub(super) working: u32,
+    /// It was aborted; it is kept until nothing of it can write any more.
+    pub(super) aborted: bool,
+    /// Task management functions that wait for that.
+    pub(super) guards: Vec<Arc<Guard>>,
+    /// Removals of its unit that wait for that.
+    pub(super) held: Vec<Arc<oneshot::Sender<()>>>,
+}
+
+impl Pending {
+    pub(super) fn new(job: Job, stage: Stage) -> Self {
+        Self { job, stage, working: 0, aborted: false, guards: Vec::new(), held: Vec::new() }
+    }
+}
+
+/// What a pending command waits for.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Data that is written as it comes.
+    Write(super::write::Streaming),
+    /// Data that is needed as a whole.
+    Gather(Vec<u8>),
+    /// Work that was handed off; then it is answered.
+    Work {
+        /// Bytes that the device has or wants.
+        device_length: u64,
+    },
+}
+
+/// Why no more requests are taken.
+#[derive(Debug, Clone, Copy)]
+struct Closing {
+    end: SessionEnd,
+    /// What is queued is sent first.
+    send: bool,
+}
+
+pub(super) struct Core {
+    pub(super) node: Arc<Node>,
+    pub(super) admission: Admission,
+    pub(super) local: SocketAddr,
+    pub(super) cid: Cid,
+    pub(super) session: Session,
+    pub(super) tx: TransmitQueue<Bytes>,
+    pub(super) nexus: Nexus,
+    pub(super) sender: UnboundedSender<Message>,
+    pub(super) pending: Vec<Pending>,
+    /// Parameter data and unmap ranges, kept for the next command that needs some.
+    pub(super) reply: Vec<u8>,
+    pub(super) ranges: Vec<BlockRange>,
+    /// When this turn began.
+    pub(super) now: Instant,
+    /// Pieces of work that are handed off and not back, health checks too.
+    pub(super) working: u32,
+    closing: Option<Closing>,
+}
+
+impl Core {
+    pub(super) fn new(
+        node: Arc<Node>,
+        outcome: &LoginOutcome,
+        admission: Admission,
+        local: SocketAddr,
+        sender: UnboundedSender<Message>,
+        response: &[u8],
+    ) -> Option<Self> {
+        let initiator = outcome.initiator_name.as_str().to_owned();
+        let found = match &outcome.target_name {
+            Some(target) => node.port(target.as_str()),
+            None => Some((no_port(), Arc::new(UnitMap::new()))),
+        };
+        let Some((port, units)) = found else {
+            node.sessions.remove(admission.tsih);
+            return None;
+        };
+        let nexus = Nexus::new(initiator, port, &units);
+        let limits = SessionLimits { max_tasks: node.config.max_tasks };
+        let mut tx = TransmitQueue::new();
+        tx.append(response);
+        Some(Self {
+            session: Session::new(outcome, limits),
+            cid: outcome.cid,
+            node,
+            admission,
+            local,
+            tx,
+            nexus,
+            sender,
+            pending: Vec::new(),
+            reply: Vec::new(),
+            ranges: Vec::new(),
+            now: Instant::now(),
+            working: 0,
+            closing: None,
+        })
+    }
+
+    /// Tells the outside that the session is there.
+    pub(super) fn announce(&self) {
+        if self.session.session_type() == SessionType::Normal
+            && let Some(summary) = self.node.sessions.summary(self.admission.tsih)
+        {
+            self.node.events.session_up(&summary);
+        }
+    }
+
+    /// Takes the session out of the table: nothing of it can write any more.
+    pub(super) fn finish(&mut self, end: SessionEnd) {
+        self.account();
+        if let Some(summary) = self.node.sessions.remove(self.admission.tsih)
+            && self.session.session_type() == SessionType::Normal
+        {
+            self.node.events.session_down(&summary, end);
+        }
+    }
+
+    /// Publishes the counters.
+    pub(super) fn account(&self) {
+        self.admission.statistics.store(self.session.counters());
+    }
+
+    /// Whether requests are still taken.
+    pub(super) fn takes_more(&self) -> bool {
+        self.closing.is_none()
+    }
+
+    /// The end has come: everything that had to be sent is sent, and nothing can write any more.
+    pub(super) fn ended(&self) -> Option<SessionEnd> {
+        let closing = self.closing?;
+        let waits = closing.end == SessionEnd::Drained && !self.pending.is_empty();
+        let done = self.working == 0 && !waits && (!closing.send || self.tx.is_empty());
+        done.then_some(closing.end)
+    }
+
+    /// Takes no more requests, aborts what is there, and ends when what is queued is sent.
+    pub(super) fn close_after_sending(&mut self, end: SessionEnd) {
+        self.close(Closing { end, send: true });
+    }
+
+    /// Nobody is there to send anything to.
+    pub(super) fn disconnected(&mut self) {
+        self.close(Closing { end: SessionEnd::Disconnected, send: false });
+        if let Some(closing) = &mut self.closing {
+            closing.send = false;
+        }
+        // What waits for data that will never come.
+        self.abort_all();
+    }
+
+    fn close(&mut self, closing: Closing) {
+        self.closing.get_or_insert(closing);
+        if closing.end == SessionEnd::Drained {
+            // Work that has begun is finished and answered; data is not waited for.
+            self.pending.retain(|pending| pending.working > 0);
+        } else {
+            self.abort_all();
+        }
+    }
+
+    fn abort_all(&mut self) {
+        self.pending.retain_mut(|pending| {
+            pending.aborted = true;
+            pending.working > 0
+        });
+    }
+
+    /// Deals with a message from elsewhere.
+    pub(super) fn message(&mut self, message: Message) {
+        match message {
+            Message::Done(completion) => self.completed(completion),
+            Message::Units(units, held) => self.units_changed(&units, held.as_ref()),
+            Message::Abort { unit, attention, guard } => {
+                let affected = self.abort_tasks_of(&unit, &guard);
+                if attention != scsi::UnitAttention::CommandsCleared || affected {
+                    self.nexus.attention(&unit, attention);
+                }
+            }
+            Message::TaskManagementDone { itt, response } => {
+                if self.takes_more() {
+                    self.session.task_management_response(itt, response, &mut self.tx);
+                }
+            }
+            Message::Close(end @ (SessionEnd::Reinstated | SessionEnd::Disconnected)) => {
+                self.close(Closing { end, send: false });
+            }
+            Message::Close(end) => self.close_after_sending(end),
+        }
+    }
+
+    /// Handles a PDU.
+    pub(super) fn pdu(&mut self, pdu: &Pdu<'_>) {
+        if self.tx.is_empty() {
+            self.tx.attach(buffers::take_transmit());
+        }
+        match self.session.handle(pdu, &mut self.tx) {
+            Ok(None) => {}
+            Ok(Some(Event::Command(command))) => self.command(&command),
+            Ok(Some(Event::WriteData { task, offset, data, complete })) => {
+                self.write_data(task, offset, data, complete);
+            }
+            Ok(Some(Event::TaskManagement { initiator_task_tag, function, lun, referenced })) => {
+                self.task_management(initiator_task_tag, function, lun, referenced);
+            }
+            Ok(Some(Event::Text { initiator_task_tag, text })) => {
+                self.text(initiator_task_tag, &text);
+            }
+            Ok(Some(Event::Logout { initiator_task_tag, reason, cid })) => {
+                self.logout(initiator_task_tag, reason, cid);
+            }
+            Err(error) => self.session_error(error),
+        }
+    }
+
+    /// Handles a PDU whose data was damaged on the way.
+    pub(super) fn data_digest_mismatch(&mut self, pdu: &Pdu<'_>) {
+        let error = self.session.data_digest_error(pdu, &mut self.tx);
+        self.session_error(error);
+    }
+
+    fn session_error(&mut self, error: SessionError) {
+        tracing::info!(initiator = self.nexus.initiator, %error, "session closed");
+        self.close_after_sending(SessionEnd::ProtocolError(match error {
+            SessionError::Protocol(rule) => rule,
+            SessionError::DataDigest => "data digest mismatch",
+        }));
+    }
+
+    /// GOOD.
+    pub(super) fn good(&mut self, task: TaskId, device_length: u64) {
+        self.session.respond(task, Status::Good.code(), &[], device_length, &mut self.tx);
+    }
+
+    /// CHECK CONDITION.
+    pub(super) fn check(&mut self, task: TaskId, unit: Option<&LogicalUnit>, sense: Sense) {
+        let descriptors = unit.is_some_and(|unit| unit.device().descriptor_sense);
+        let format = if descriptors { SenseFormat::Descriptor } else { SenseFormat::Fixed };
+        let mut bytes = [0; Sense::MAX_LENGTH];
+        let length = sense.encode(format, &mut bytes);
+        let bytes = bytes.get(..length).unwrap_or_default();
+        let status = Status::CheckCondition.code();
+        self.session.respond(task, status, bytes, 0, &mut self.tx);
+    }
+
+    /// CHECK CONDITION for a failed image, and a fault.
+    pub(super) fn failed(&mut self, job: &Job, error: &ImageError) {
+        let lba = logical_block(&job.unit, error).or_else(|| job.cdb.logical_block_address());
+        self.report(job.cdb.operation_code(), job.lun, &job.unit, lba, error);
+        self.check(job.task, Some(&job.unit), fault::sense(error, lba));
+    }
+
+    /// Reports a fault.
+    pub(super) fn report(
+        &self,
+        operation_code: u8,
+        lun: Lun,
+        unit: &LogicalUnit,
+        lba: Option<u64>,
+        error: &ImageError,
+    ) {
+        self.node.events.fault(Fault {
+            unit: unit.name().to_owned(),
+            target: self.nexus.port.target_name.clone(),
+            lun: lun.number().unwrap_or(u16::MAX),
+            lba,
+            operation_code,
+            initiator: self.nexus.initiator.clone(),
+            kind: error.kind(),
+            operation: error.operation(),
+            errno: error.errno(),
+            path: error.path().to_path_buf(),
+            text: error.to_string(),
+        });
+    }
+
+    /// Hands work off to a thread that may sleep.
+    pub(super) fn submit(&mut self, unit: &Arc<LogicalUnit>, task: Option<TaskId>, work: Work) {
+        self.working += 1;
+        UnitQueue::submit(unit, task, work, self.sender.clone());
+    }
+
+    /// Hands off the work that a command consists of.
+    pub(super) fn hand_off(&mut self, job: Job, work: Work, device_length: u64) {
+        self.submit(&job.unit, Some(job.task), work);
+        let stage = Stage::Work { device_length };
+        self.pending.push(Pending { working: 1, ..Pending::new(job, stage) });
+    }
+
+    /// Where a pending command stands.
+    pub(super) fn position(&self, task: TaskId) -> Option<usize> {
+        self.pending.iter().position(|pending| pending.job.task == task)
+    }
+}
+
+/// The block at which the image failed.
+fn logical_block(unit: &LogicalUnit, error: &ImageError) -> Option<u64> {
+    error.offset()?.checked_div(u64::from(unit.device().logical_block_length))
+}
+
+/// In a discovery session there is no port.
+fn no_port() -> Port {
+    Port { target_name: String::new(), target_portal_group_tag: 0, relative_target_port_id: 0 }
+}

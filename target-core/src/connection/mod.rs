@@ -1,0 +1,184 @@
+//! A connection in its full feature phase: one task, that receives what there is, handles every
+//! PDU of it, and sends all answers at once.
+
+mod command;
+mod completion;
+mod core;
+mod receive;
+mod task_management;
+mod text;
+mod write;
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use iscsi_proto::InitiatorTaskTag;
+use iscsi_proto::codec::Decoded;
+use iscsi_proto::pdu::TaskManagementResponseCode;
+use scsi::UnitAttention;
+use tokio::io::AsyncWrite as _;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
+
+use self::core::Core;
+use self::receive::Receive;
+use self::task_management::Guard;
+use crate::buffers;
+use crate::events::SessionEnd;
+use crate::io::Completion;
+use crate::login::Admitted;
+use crate::nexus::UnitMap;
+use crate::node::Node;
+use crate::unit::LogicalUnit;
+
+/// With so much to send nothing more is taken in: an initiator that does not read its answers
+/// gets no more of them.
+const MAX_PENDING: usize = 1 << 20;
+/// Slices of one vectored write (`IOV_MAX`).
+const MAX_SLICES: usize = 1024;
+
+/// What a connection hears from other threads and tasks.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Work that was handed off is done.
+    Done(Completion),
+    /// The target's units have changed. The sender is dropped when nothing can reach a unit that
+    /// went away.
+    Units(Arc<UnitMap>, Option<Arc<oneshot::Sender<()>>>),
+    /// Another session aborts all tasks of a unit; the guard is dropped when they have ended.
+    Abort { unit: Arc<LogicalUnit>, attention: UnitAttention, guard: Arc<Guard> },
+    /// Everything that a task management function waits for has ended.
+    TaskManagementDone { itt: InitiatorTaskTag, response: TaskManagementResponseCode },
+    /// The session must end.
+    Close(SessionEnd),
+}
+
+/// A connection.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    receive: Receive,
+    mailbox: UnboundedReceiver<Message>,
+    core: Core,
+}
+
+impl Connection {
+    /// Takes over from the login, whose last response is still to be sent. `None` if the target
+    /// went away meanwhile.
+    pub(crate) fn new(node: Arc<Node>, admitted: Admitted, response: &[u8]) -> Option<Box<Self>> {
+        let Admitted { outcome, admission, stream, local, rest, sender, mailbox } = admitted;
+        let core = Core::new(node, &outcome, admission, local, sender, response)?;
+        Some(Box::new(Self { stream, receive: Receive::new(&rest), mailbox, core }))
+    }
+
+    /// Runs the session to its end.
+    pub(crate) async fn run(mut self: Box<Self>) {
+        self.core.announce();
+        let end = poll_fn(|cx| self.poll(cx)).await;
+        self.core.finish(end);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SessionEnd> {
+        self.core.now = Instant::now();
+        loop {
+            let mut progress = false;
+            while let Poll::Ready(Some(message)) = self.mailbox.poll_recv(cx) {
+                self.core.message(message);
+                progress = true;
+            }
+            self.parse();
+            progress |= self.send(cx);
+            if let Some(end) = self.core.ended() {
+                return Poll::Ready(end);
+            }
+            progress |= self.receive(cx);
+            if !progress {
+                self.core.account();
+                self.rest();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Handles every PDU that is there.
+    fn parse(&mut self) {
+        while self.core.takes_more() && self.core.tx.pending_bytes() < MAX_PENDING {
+            let decoder = self.core.session.decoder();
+            let consumed = match decoder.decode(self.receive.filled()) {
+                Ok(Decoded::Pdu { pdu, consumed }) => {
+                    self.core.pdu(&pdu);
+                    consumed
+                }
+                Ok(Decoded::DataDigestMismatch { pdu, consumed }) => {
+                    self.core.data_digest_mismatch(&pdu);
+                    consumed
+                }
+                Ok(Decoded::Incomplete { total }) => {
+                    self.receive.expect(total);
+                    return;
+                }
+                Err(error) => {
+                    tracing::info!(initiator = self.core.nexus.initiator, %error, "bad framing");
+                    self.core.close_after_sending(SessionEnd::ProtocolError("bad framing"));
+                    return;
+                }
+            };
+            self.receive.consume(consumed);
+        }
+    }
+
+    /// Sends as much as the socket takes.
+    fn send(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        while !self.core.tx.is_empty() {
+            let sent = {
+                let slices = self.core.tx.io_slices();
+                let slices = slices.get(..MAX_SLICES).unwrap_or(&slices);
+                Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+            };
+            let Poll::Ready(sent) = sent else { break };
+            let sent = sent.unwrap_or(0);
+            if sent == 0 {
+                self.core.disconnected();
+                break;
+            }
+            self.core.tx.advance(sent);
+            progress = true;
+        }
+        progress
+    }
+
+    /// Receives as much as there is room for.
+    fn receive(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.core.takes_more() || self.core.tx.pending_bytes() >= MAX_PENDING {
+            return false;
+        }
+        match self.receive.poll(&mut self.stream, cx) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(count)) if count > 0 => true,
+            Poll::Ready(Ok(_)) => {
+                self.core.disconnected();
+                true
+            }
+            Poll::Ready(Err(error)) => {
+                if error.kind() != io::ErrorKind::ConnectionReset {
+                    tracing::debug!(initiator = self.core.nexus.initiator, %error, "receive failed");
+                }
+                self.core.disconnected();
+                true
+            }
+        }
+    }
+
+    /// Gives the buffers back while there is nothing in them.
+    fn rest(&mut self) {
+        self.receive.rest();
+        if let Some(buffer) = self.core.tx.detach() {
+            buffers::give_transmit(buffer);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Writes: each piece goes to the image as it comes, straight from the receive buffer.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::Instant;
+
+use disk_image::{Durability, ImageError};
+use iscsi_proto::session::TaskId;
+
+use super::core::{Core, Job, Pending, Stage};
+use crate::fault;
+use crate::io::Work;
+use crate::unit::LogicalUnit;
+
+/// A write whose data is coming.
+#[derive(Debug)]
+pub(super) struct Streaming {
+    /// First byte on the image.
+    offset: u64,
+    /// Bytes that the device wants.
+    length: u64,
+    /// Durable before GOOD.
+    durable: bool,
+    /// All of the data has come.
+    complete: bool,
+    /// The first thing that went wrong.
+    pub(super) failure: Option<ImageError>,
+}
+
+impl Core {
+    pub(super) fn write(
+        &mut self,
+        job: Job,
+        offset: u64,
+        length: u64,
+        durable: bool,
+        immediate_data: &[u8],
+    ) {
+        if job.unit.image().is_none() {
+            return self.check(job.task, Some(&job.unit), fault::not_ready());
+        }
+        let task = job.task;
+        let wanted = self.session.accept_write(task, length, &mut self.tx);
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+        let data = immediate_data.get(..wanted).unwrap_or(immediate_data);
+        if self.session.write_is_complete(task) {
+            return self.write_at_once(job, offset, length, durable, data);
+        }
+        let streaming = Streaming { offset, length, durable, complete: false, failure: None };
+        let stage = Stage::Write(streaming);
+        let at = self.pending.len();
+        self.pending.push(Pending::new(job, stage));
+        if !data.is_empty() {
+            self.piece(at, 0, data);
+            self.proceed(at);
+        }
+    }
+
+    /// All of the data has come with the command.
+    fn write_at_once(&mut self, job: Job, offset: u64, length: u64, durable: bool, data: &[u8]) {
+        if data.is_empty() {
+            return self.good(job.task, length);
+        }
+        if durable || job.unit.is_slow(self.now) {
+            let work = Work::Write { offset, data: data.to_vec(), durable };
+            return self.hand_off(job, work, length);
+        }
+        match write_now(&job.unit, offset, data) {
+            Ok(()) => self.good(job.task, length),
+            Err(error) => self.failed(&job, &error),
+        }
+    }
+
+    /// Takes data that has come for a command.
+    pub(super) fn write_data(&mut self, task: TaskId, offset: u32, data: &[u8], complete: bool) {
+        let Some(at) = self.position(task) else { return };
+        let Some(pending) = self.pending.get_mut(at) else { return };
+        match &mut pending.stage {
+            Stage::Gather(gathered) => {
+                gathered.extend_from_slice(data);
+                if complete {
+                    let pending = self.pending.swap_remove(at);
+                    if let Stage::Gather(data) = pending.stage {
+                        self.with_data(pending.job, data);
+                    }
+                }
+            }
+            Stage::Write(streaming) => {
+                streaming.complete |= complete;
+                if !data.is_empty() {
+                    self.piece(at, u64::from(offset), data);
+                }
+                self.proceed(at);
+            }
+            // Nothing is accepted for it.
+            Stage::Work { .. } => {}
+        }
+    }
+
+    /// Writes one piece, here or elsewhere.
+    fn piece(&mut self, at: usize, offset: u64, data: &[u8]) {
+        let now = self.now;
+        let Some(pending) = self.pending.get_mut(at) else { return };
+        let Stage::Write(streaming) = &mut pending.stage else { return };
+        if streaming.failure.is_some() {
+            return;
+        }
+        let place = streaming.offset + offset;
+        if pending.job.unit.is_slow(now) {
+            pending.working += 1;
+            let (unit, task) = (pending.job.unit.clone(), pending.job.task);
+            let work = Work::Write { offset: place, data: data.to_vec(), durable: false };
+            self.submit(&unit, Some(task), work);
+        } else if let Err(error) = write_now(&pending.job.unit, place, data) {
+            streaming.failure = Some(error);
+        }
+    }
+
+    /// Answers a write, if it has failed or everything of it is done.
+    pub(super) fn proceed(&mut self, at: usize) {
+        let Some(pending) = self.pending.get_mut(at) else { return };
+        let Stage::Write(streaming) = &mut pending.stage else { return };
+        if pending.working > 0 || !(streaming.complete || streaming.failure.is_some()) {
+            return;
+        }
+        let pending = self.pending.swap_remove(at);
+        let Stage::Write(streaming) = pending.stage else { return };
+        match streaming.failure {
+            // The rest of the data is dropped as it comes, then the response goes out.
+            Some(error) => self.failed(&pending.job, &error),
+            None if streaming.durable => self.hand_off(pending.job, Work::Flush, streaming.length),
+            None => self.good(pending.job.task, streaming.length),
+        }
+    }
+}
+
+/// Writes on this thread. In the page cache that costs microseconds; when it does not, the unit
+/// is known as slow for a while.
+fn write_now(unit: &Arc<LogicalUnit>, offset: u64, data: &[u8]) -> Result<(), ImageError> {
+    let Some(image) = unit.image() else { return Ok(()) };
+    let start = Instant::now();
+    let result = image.write(&[IoSlice::new(data)], offset, Durability::Cached);
+    unit.write_took(start, start.elapsed());
+    result
+}

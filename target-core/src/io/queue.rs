@@ -1,0 +1,77 @@
+//! The queue of one logical unit.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use iscsi_proto::session::TaskId;
+use parking_lot::Mutex;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{Output, Work, WorkError};
+use crate::connection::Message;
+use crate::unit::LogicalUnit;
+
+/// Threads that work for one unit at once. More deepen the device's queue; without a bound a
+/// device that hangs would take them all.
+const THREADS_A_UNIT: usize = 16;
+
+/// What has been handed off and waits for a thread.
+#[derive(Debug, Default)]
+pub(crate) struct UnitQueue {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Item>,
+    threads: usize,
+}
+
+#[derive(Debug)]
+struct Item {
+    task: Option<TaskId>,
+    work: Work,
+    reply: UnboundedSender<Message>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct Completion {
+    /// For which command; none for a check of the unit's health.
+    pub(crate) task: Option<TaskId>,
+    pub(crate) unit: Arc<LogicalUnit>,
+    pub(crate) result: Result<Output, WorkError>,
+}
+
+impl UnitQueue {
+    /// Hands work off. Its completion goes to `reply`, whatever happens.
+    pub(crate) fn submit(
+        unit: &Arc<LogicalUnit>,
+        task: Option<TaskId>,
+        work: Work,
+        reply: UnboundedSender<Message>,
+    ) {
+        let mut state = unit.queue().state.lock();
+        state.waiting.push_back(Item { task, work, reply });
+        if state.threads < THREADS_A_UNIT {
+            state.threads += 1;
+            drop(state);
+            let unit = unit.clone();
+            tokio::task::spawn_blocking(move || drain(&unit));
+        }
+    }
+}
+
+fn drain(unit: &Arc<LogicalUnit>) {
+    loop {
+        let mut state = unit.queue().state.lock();
+        let Some(Item { task, work, reply }) = state.waiting.pop_front() else {
+            state.threads -= 1;
+            return;
+        };
+        drop(state);
+        let result = work.run(unit);
+        // A connection that is gone has nobody to tell.
+        let _ = reply.send(Message::Done(Completion { task, unit: unit.clone(), result }));
+    }
+}

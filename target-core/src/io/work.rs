@@ -1,0 +1,255 @@
+//! What a unit's thread does. All offsets and lengths are bytes of the image.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use disk_image::{BlockState, Durability, Image, ImageError, ImageErrorKind, Operation, Wait};
+use scsi::{BlockRange, LbaStatusReply, ProvisioningStatus, Sense};
+
+use crate::unit::LogicalUnit;
+
+/// Compared or verified at once.
+const PIECE: usize = 1 << 20;
+
+/// One operation on a unit.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// With `flush`, what is read is on the medium.
+    Read {
+        offset: u64,
+        length: usize,
+        flush: bool,
+    },
+    Write {
+        offset: u64,
+        data: Vec<u8>,
+        durable: bool,
+    },
+    WriteAndVerify {
+        offset: u64,
+        data: Vec<u8>,
+        compare: bool,
+    },
+    Verify {
+        offset: u64,
+        length: u64,
+    },
+    /// `data` is compared with as many bytes, `times` times one behind the other.
+    Compare {
+        offset: u64,
+        data: Vec<u8>,
+        times: u32,
+    },
+    Zeroes {
+        offset: u64,
+        length: u64,
+        unmap: bool,
+    },
+    /// `block` is written again and again.
+    WriteSame {
+        offset: u64,
+        length: u64,
+        block: Vec<u8>,
+    },
+    Unmap {
+        ranges: Vec<BlockRange>,
+        block_length: u64,
+    },
+    Flush,
+    LbaStatus {
+        lba: u64,
+        blocks: u64,
+        block_length: u64,
+        allocation_length: u32,
+    },
+    StartStop {
+        start: bool,
+        flush: bool,
+    },
+    Health,
+}
+
+/// What a finished operation gives back.
+#[derive(Debug)]
+pub(crate) enum Output {
+    Done,
+    /// Blocks that were read.
+    Data(Bytes),
+    /// Parameter data.
+    Reply(Vec<u8>),
+}
+
+/// Why it failed.
+#[derive(Debug)]
+pub(crate) enum WorkError {
+    Image(ImageError),
+    /// Nothing is wrong with the image.
+    Check(Sense),
+}
+
+impl From<ImageError> for WorkError {
+    fn from(error: ImageError) -> Self {
+        Self::Image(error)
+    }
+}
+
+impl Work {
+    /// Runs it; may sleep.
+    pub(crate) fn run(self, unit: &LogicalUnit) -> Result<Output, WorkError> {
+        let Some(image) = unit.image() else {
+            let sense = crate::fault::not_ready();
+            return Err(WorkError::Check(sense));
+        };
+        self.run_on(unit, image)
+    }
+
+    fn run_on(self, unit: &LogicalUnit, image: &Arc<dyn Image>) -> Result<Output, WorkError> {
+        match self {
+            Self::Read { offset, length, flush } => {
+                if flush {
+                    image.flush()?;
+                }
+                let mut data = vec![0; length];
+                image.read(&mut [IoSliceMut::new(&mut data)], offset, Wait::Block)?;
+                return Ok(Output::Data(data.into()));
+            }
+            Self::Write { offset, data, durable } => {
+                let durability = if durable { Durability::Durable } else { Durability::Cached };
+                image.write(&[IoSlice::new(&data)], offset, durability)?;
+            }
+            Self::WriteAndVerify { offset, data, compare } => {
+                image.write(&[IoSlice::new(&data)], offset, Durability::Durable)?;
+                if compare {
+                    compare_data(image, offset, &data, 1)?;
+                } else {
+                    verify(image, offset, length_of(&data))?;
+                }
+            }
+            Self::Verify { offset, length } => verify(image, offset, length)?,
+            Self::Compare { offset, data, times } => compare_data(image, offset, &data, times)?,
+            Self::Zeroes { offset, length, unmap } => image.write_zeroes(offset, length, unmap)?,
+            Self::WriteSame { offset, length, block } => {
+                write_same(image, offset, length, &block)?;
+            }
+            Self::Unmap { ranges, block_length } => {
+                for range in ranges {
+                    let length = u64::from(range.blocks) * block_length;
+                    image.unmap(range.lba * block_length, length)?;
+                }
+            }
+            Self::Flush => image.flush()?,
+            Self::LbaStatus { lba, blocks, block_length, allocation_length } => {
+                let mut reply = Vec::new();
+                let status = LbaStatusReply::new(&mut reply, allocation_length);
+                lba_status(image, status, lba, blocks, block_length)?;
+                return Ok(Output::Reply(reply));
+            }
+            Self::StartStop { start, flush } => {
+                if !start && flush {
+                    image.flush()?;
+                }
+                unit.set_stopped(!start);
+            }
+            Self::Health => image.health()?,
+        }
+        Ok(Output::Done)
+    }
+}
+
+fn length_of(data: &[u8]) -> u64 {
+    u64::try_from(data.len()).unwrap_or(u64::MAX)
+}
+
+/// Reads everything, for the errors alone.
+fn verify(image: &Arc<dyn Image>, offset: u64, length: u64) -> Result<(), ImageError> {
+    let mut buffer = vec![0; PIECE.min(usize::try_from(length).unwrap_or(PIECE))];
+    let mut done = 0;
+    while done < length {
+        let left = usize::try_from(length - done).unwrap_or(usize::MAX);
+        let now = left.min(buffer.len());
+        let Some(piece) = buffer.get_mut(..now) else { break };
+        image.read(&mut [IoSliceMut::new(piece)], offset + done, Wait::Block)?;
+        done += length_of(piece);
+    }
+    Ok(())
+}
+
+fn compare_data(
+    image: &Arc<dyn Image>,
+    offset: u64,
+    data: &[u8],
+    times: u32,
+) -> Result<(), WorkError> {
+    let mut buffer = vec![0; PIECE.min(data.len())];
+    let mut at = offset;
+    for _ in 0..times {
+        let mut compared = 0;
+        for expected in data.chunks(PIECE) {
+            let Some(piece) = buffer.get_mut(..expected.len()) else { break };
+            image.read(&mut [IoSliceMut::new(piece)], at, Wait::Block)?;
+            let different = piece.iter().zip(expected).position(|(a, b)| a != b);
+            if let Some(position) = different {
+                let position = u64::try_from(position).unwrap_or(0);
+                return Err(WorkError::Check(Sense::miscompare(compared + position)));
+            }
+            compared += length_of(expected);
+            at += length_of(expected);
+        }
+    }
+    Ok(())
+}
+
+fn write_same(
+    image: &Arc<dyn Image>,
+    offset: u64,
+    length: u64,
+    block: &[u8],
+) -> Result<(), ImageError> {
+    let whole = usize::try_from(length).unwrap_or(usize::MAX).min(PIECE);
+    let piece = block.repeat((whole / block.len().max(1)).max(1));
+    let mut done = 0;
+    while done < length {
+        let left = usize::try_from(length - done).unwrap_or(usize::MAX);
+        let now = piece.get(..left.min(piece.len())).unwrap_or(&piece);
+        image.write(&[IoSlice::new(now)], offset + done, Durability::Cached)?;
+        done += length_of(now);
+    }
+    Ok(())
+}
+
+fn lba_status(
+    image: &Arc<dyn Image>,
+    mut reply: LbaStatusReply<'_>,
+    lba: u64,
+    blocks: u64,
+    block_length: u64,
+) -> Result<(), ImageError> {
+    let (mut at, end) = (lba, lba + blocks);
+    while at < end {
+        let extent = image.block_status(at * block_length, (end - at) * block_length)?;
+        // A hole that ends within a block leaves that block mapped.
+        let whole = match extent.state {
+            BlockState::Deallocated => extent.length / block_length,
+            BlockState::Mapped => extent.length.div_ceil(block_length),
+        };
+        let (whole, status) = match (extent.state, whole) {
+            (BlockState::Deallocated, 1..) => (whole, ProvisioningStatus::Deallocated),
+            (BlockState::Deallocated, 0) => (1, ProvisioningStatus::Mapped),
+            (BlockState::Mapped, 1..) => (whole, ProvisioningStatus::Mapped),
+            // An extent is never empty; a loop that stands still would be worse.
+            (BlockState::Mapped, 0) => {
+                let path = image.path();
+                let kind = ImageErrorKind::Corrupt;
+                return Err(ImageError::new(kind, Operation::BlockStatus, path));
+            }
+        };
+        let whole = whole.min(end - at);
+        if !reply.push(at, whole, status) {
+            break;
+        }
+        at += whole;
+    }
+    reply.finish();
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! A connection from its first byte to the full feature phase.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use iscsi_proto::codec::{Decoded, Decoder, MAX_AHS_LENGTH};
+use iscsi_proto::login::{LOGIN_SEGMENT_LENGTH, Login, LoginConfig, LoginOutcome, LoginStep};
+use iscsi_proto::pdu::BHS_LENGTH;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::connection::{Connection, Message};
+use crate::node::Node;
+use crate::sessions::Admission;
+
+/// A peer that is gone without a word is noticed after about this long.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Everything that a connection does, from here on.
+pub(crate) async fn connection(
+    node: Arc<Node>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+) {
+    // Boxed, so that a session that waits does not carry the login's state along.
+    let login = Box::pin(tokio::time::timeout(
+        node.config.login_timeout,
+        log_in(node.clone(), stream, peer),
+    ));
+    let admitted = match login.await {
+        Ok(Ok(admitted)) => admitted,
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "login ended");
+            None
+        }
+        Err(_) => {
+            tracing::info!(%peer, "login took too long");
+            None
+        }
+    };
+    drop(permit);
+    if let Some(connection) = admitted {
+        connection.run().await;
+    }
+}
+
+/// What is known once a login has succeeded.
+pub(crate) struct Admitted {
+    pub(crate) outcome: Box<LoginOutcome>,
+    pub(crate) admission: Admission,
+    pub(crate) stream: TcpStream,
+    pub(crate) local: SocketAddr,
+    /// What came behind the last Login Request.
+    pub(crate) rest: Vec<u8>,
+    pub(crate) sender: UnboundedSender<Message>,
+    pub(crate) mailbox: UnboundedReceiver<Message>,
+}
+
+async fn log_in(
+    node: Arc<Node>,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+) -> io::Result<Option<Box<Connection>>> {
+    stream.set_nodelay(true)?;
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
+    socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    let local = stream.local_addr()?;
+    let mut login = Login::new(LoginConfig {
+        offer: node.config.offer,
+        target_portal_group_tag: node.config.target_portal_group_tag,
+        window: node.config.max_tasks,
+    });
+    let decoder = Decoder::for_login(LOGIN_SEGMENT_LENGTH);
+    let limit = BHS_LENGTH + MAX_AHS_LENGTH as usize + LOGIN_SEGMENT_LENGTH as usize;
+    let (mut input, mut output) = (Vec::new(), Vec::new());
+    loop {
+        let (step, consumed) = match decoder.decode(&input) {
+            Ok(Decoded::Incomplete { .. }) => {
+                input.reserve(limit.saturating_sub(input.len()));
+                // A PDU never needs more than the limit, so there is always room.
+                if stream.read_buf(&mut input).await? == 0 {
+                    return Ok(None);
+                }
+                continue;
+            }
+            Ok(Decoded::Pdu { pdu, consumed } | Decoded::DataDigestMismatch { pdu, consumed }) => {
+                (login.handle(&pdu, &*node, &mut output), consumed)
+            }
+            Err(error) => {
+                tracing::info!(%peer, %error, "not an iSCSI login");
+                return Ok(None);
+            }
+        };
+        input.drain(..consumed);
+        match step {
+            LoginStep::Respond => send(&mut stream, &mut output).await?,
+            LoginStep::Fail(status) => {
+                let initiator = login.initiator_name().map_or("", |name| name.as_str());
+                tracing::info!(%peer, initiator, %status, "login refused");
+                send(&mut stream, &mut output).await?;
+                stream.shutdown().await?;
+                return Ok(None);
+            }
+            LoginStep::Admit(outcome) => {
+                let (sender, mailbox) = unbounded_channel();
+                let decision = node.sessions.admit(&outcome, peer, &sender).await;
+                login.admit(
+                    decision.as_ref().map(|it| it.tsih).map_err(|status| *status),
+                    &mut output,
+                );
+                let admission = match decision {
+                    Ok(admission) => admission,
+                    Err(status) => {
+                        tracing::info!(%peer, %status, "login refused");
+                        send(&mut stream, &mut output).await?;
+                        stream.shutdown().await?;
+                        return Ok(None);
+                    }
+                };
+                let admitted =
+                    Admitted { outcome, admission, stream, local, rest: input, sender, mailbox };
+                return Ok(Connection::new(node, admitted, &output));
+            }
+        }
+    }
+}
+
+async fn send(stream: &mut TcpStream, output: &mut Vec<u8>) -> io::Result<()> {
+    stream.write_all(output).await?;
+    output.clear();
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! An I_T nexus: the units that an initiator sees through a session, and what it has not been
+//! told of each.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use iscsi_proto::Lun;
+use scsi::{Port, UnitAttention, UnitAttentions};
+
+use crate::unit::LogicalUnit;
+
+/// The units of a target by LUN.
+pub(crate) type UnitMap = BTreeMap<u16, Arc<LogicalUnit>>;
+
+/// A session's own reference to a unit: cloning it counts in memory that no other session
+/// touches, so that sessions of one unit do not slow each other down.
+#[derive(Debug, Clone)]
+#[allow(clippy::redundant_allocation, reason = "the outer count is the session's own")]
+pub(crate) struct UnitRef(Arc<Arc<LogicalUnit>>);
+
+impl std::ops::Deref for UnitRef {
+    type Target = Arc<LogicalUnit>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+/// A unit as one session sees it.
+#[derive(Debug)]
+pub(crate) struct NexusUnit {
+    pub(crate) lun: u16,
+    pub(crate) unit: UnitRef,
+    pub(crate) attentions: UnitAttentions,
+}
+
+/// What a session sees. It belongs to the session's connection alone, so that no command takes a
+/// lock to find its unit.
+#[derive(Debug)]
+pub(crate) struct Nexus {
+    pub(crate) initiator: String,
+    pub(crate) port: Port,
+    units: Vec<NexusUnit>,
+    /// What REPORT LUNS reports.
+    luns: Vec<u64>,
+}
+
+impl Nexus {
+    /// A new nexus: every unit has POWER ON to tell.
+    pub(crate) fn new(initiator: String, port: Port, map: &UnitMap) -> Self {
+        let mut nexus = Self { initiator, port, units: Vec::new(), luns: Vec::new() };
+        nexus.rebuild(map);
+        nexus
+    }
+
+    fn rebuild(&mut self, map: &UnitMap) {
+        let mut before = std::mem::take(&mut self.units);
+        self.units = map
+            .iter()
+            .map(|(&lun, unit)| {
+                let same = |old: &NexusUnit| old.lun == lun && Arc::ptr_eq(&old.unit, unit);
+                match before.iter().position(same) {
+                    Some(at) => before.swap_remove(at),
+                    None => {
+                        let mut attentions = UnitAttentions::new();
+                        attentions.push(UnitAttention::PowerOn);
+                        let unit = UnitRef(Arc::new(unit.clone()));
+                        NexusUnit { lun, unit, attentions }
+                    }
+                }
+            })
+            .collect();
+        self.luns = map.keys().map(|lun| Lun::from_number(*lun).0).collect();
+    }
+
+    /// Takes over a change of the target's units. Those that stay tell of it.
+    pub(crate) fn update(&mut self, map: &UnitMap) {
+        for unit in &mut self.units {
+            unit.attentions.push(UnitAttention::ReportedLunsDataHasChanged);
+        }
+        self.rebuild(map);
+    }
+
+    pub(crate) fn luns(&self) -> &[u64] {
+        &self.luns
+    }
+
+    pub(crate) fn units(&self) -> &[NexusUnit] {
+        &self.units
+    }
+
+    /// The unit behind a LUN.
+    pub(crate) fn find(&self, lun: Lun) -> Option<&NexusUnit> {
+        let number = lun.number()?;
+        let at = self.units.binary_search_by_key(&number, |unit| unit.lun).ok()?;
+        self.units.get(at)
+    }
+
+    pub(crate) fn find_mut(&mut self, lun: Lun) -> Option<&mut NexusUnit> {
+        let number = lun.number()?;
+        let at = self.units.binary_search_by_key(&number, |unit| unit.lun).ok()?;
+        self.units.get_mut(at)
+    }
+
+    /// The LUNs under which a unit is seen here.
+    pub(crate) fn luns_of(&self, unit: &Arc<LogicalUnit>) -> Vec<Lun> {
+        let seen = self.units.iter().filter(|seen| Arc::ptr_eq(&seen.unit, unit));
+        seen.map(|seen| Lun::from_number(seen.lun)).collect()
+    }
+
+    /// Establishes a unit attention condition.
+    pub(crate) fn attention(&mut self, unit: &Arc<LogicalUnit>, condition: UnitAttention) {
+        for seen in self.units.iter_mut().filter(|seen| Arc::ptr_eq(&seen.unit, unit)) {
+            seen.attentions.push(condition);
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! An iSCSI node: its targets, their units, and who is logged in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use iscsi_proto::login::{AuthPolicy, LoginPolicy, LoginStatus, TargetLogin};
+use iscsi_proto::names::IscsiName;
+use parking_lot::RwLock;
+use scsi::Port;
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::config::NodeConfig;
+use crate::connection::Message;
+use crate::events::{Events, SessionEnd};
+use crate::nexus::UnitMap;
+use crate::sessions::{SessionSummary, Sessions};
+use crate::unit::LogicalUnit;
+
+/// Whether initiators are let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum NodeState {
+    /// Not yet: logins are answered "service unavailable", which makes initiators try again.
+    Starting = 0,
+    /// They are.
+    Serving = 1,
+    /// No more: answered like [`NodeState::Starting`].
+    Draining = 2,
+}
+
+/// A target to be added.
+#[derive(Debug, Clone)]
+pub struct TargetConfig {
+    /// Its iSCSI name.
+    pub name: IscsiName,
+    /// TargetAlias; may be empty.
+    pub alias: String,
+    /// How initiators must prove themselves.
+    pub auth: AuthPolicy,
+}
+
+/// What a node refuses.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NodeError {
+    /// There is no such target.
+    #[error("there is no target {0}")]
+    NoSuchTarget(String),
+    /// There is one already.
+    #[error("there is a target {0} already")]
+    TargetExists(String),
+    /// The LUN is taken.
+    #[error("LUN {lun} of target {target} is taken")]
+    LunInUse {
+        /// The target.
+        target: String,
+        /// The LUN.
+        lun: u16,
+    },
+    /// The LUN is not there.
+    #[error("target {target} has no LUN {lun}")]
+    NoSuchLun {
+        /// The target.
+        target: String,
+        /// The LUN.
+        lun: u16,
+    },
+}
+
+#[derive(Debug)]
+struct Target {
+    alias: String,
+    auth: AuthPolicy,
+    units: Arc<UnitMap>,
+    relative_port: u16,
+}
+
+/// An iSCSI node.
+pub struct Node {
+    pub(crate) config: NodeConfig,
+    pub(crate) events: Arc<dyn Events>,
+    pub(crate) sessions: Sessions,
+    pub(crate) logins: Arc<Semaphore>,
+    state: AtomicU8,
+    targets: RwLock<BTreeMap<String, Target>>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("targets", &self.targets.read().len()).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// A node without targets, that is starting.
+    #[must_use]
+    pub fn new(config: NodeConfig, events: Arc<dyn Events>) -> Arc<Self> {
+        Arc::new(Self {
+            sessions: Sessions::new(config.max_sessions),
+            logins: Arc::new(Semaphore::new(config.max_logins)),
+            config,
+            events,
+            state: AtomicU8::new(NodeState::Starting as u8),
+            targets: RwLock::default(),
+        })
+    }
+
+    /// Lets initiators in, or no more of them.
+    pub fn set_state(&self, state: NodeState) {
+        self.state.store(state as u8, Ordering::Release);
+    }
+
+    fn is_serving(&self) -> bool {
+        self.state.load(Ordering::Acquire) == NodeState::Serving as u8
+    }
+
+    /// Adds a target without units.
+    ///
+    /// # Errors
+    /// [`NodeError::TargetExists`].
+    pub fn add_target(&self, config: TargetConfig) -> Result<(), NodeError> {
+        let name = config.name.as_str().to_owned();
+        let mut targets = self.targets.write();
+        if targets.contains_key(&name) {
+            return Err(NodeError::TargetExists(name));
+        }
+        let taken: Vec<u16> = targets.values().map(|target| target.relative_port).collect();
+        let relative_port = (1..=u16::MAX).find(|port| !taken.contains(port)).unwrap_or(u16::MAX);
+        let target =
+            Target { alias: config.alias, auth: config.auth, units: Arc::default(), relative_port };
+        targets.insert(name, target);
+        Ok(())
+    }
+
+    /// Removes a target and closes its sessions; none of their commands can write any more when
+    /// this returns.
+    ///
+    /// # Errors
+    /// [`NodeError::NoSuchTarget`].
+    pub async fn remove_target(&self, name: &str) -> Result<(), NodeError> {
+        let removed = self.targets.write().remove(name);
+        removed.ok_or_else(|| NodeError::NoSuchTarget(name.to_owned()))?;
+        self.sessions.send(Some(name), || Message::Close(SessionEnd::TargetGone));
+        self.sessions.wait_for_none(Some(name)).await;
+        Ok(())
+    }
+
+    /// Makes a unit a LUN of a target, for the sessions that are there too.
+    ///
+    /// # Errors
+    /// [`NodeError::NoSuchTarget`], [`NodeError::LunInUse`].
+    pub fn add_unit(
+        &self,
+        target: &str,
+        lun: u16,
+        unit: Arc<LogicalUnit>,
+    ) -> Result<(), NodeError> {
+        let units = self.change_units(target, |units| match units.entry(lun) {
+            std::collections::btree_map::Entry::Occupied(_) => {
+                Err(NodeError::LunInUse { target: target.to_owned(), lun })
+            }
+            std::collections::btree_map::Entry::Vacant(place) => {
+                place.insert(unit);
+                Ok(())
+            }
+        })?;
+        self.sessions.send(Some(target), || Message::Units(units.clone(), None));
+        Ok(())
+    }
+
+    /// Takes a LUN away; no command can reach its unit through it when this returns.
+    ///
+    /// # Errors
+    /// [`NodeError::NoSuchTarget`], [`NodeError::NoSuchLun`].
+    pub async fn remove_unit(&self, target: &str, lun: u16) -> Result<(), NodeError> {
+        let units = self.change_units(target, |units| match units.remove(&lun) {
+            Some(_) => Ok(()),
+            None => Err(NodeError::NoSuchLun { target: target.to_owned(), lun }),
+        })?;
+        let (sender, receiver) = oneshot::channel::<()>();
+        let held = Arc::new(sender);
+        self.sessions.send(Some(target), || Message::Units(units.clone(), Some(held.clone())));
+        drop(held);
+        // Ends when the last session has let go of it.
+        let _ = receiver.await;
+        Ok(())
+    }
+
+    fn change_units(
+        &self,
+        target: &str,
+        change: impl FnOnce(&mut UnitMap) -> Result<(), NodeError>,
+    ) -> Result<Arc<UnitMap>, NodeError> {
+        let mut targets = self.targets.write();
+        let found = targets.get_mut(target);
+        let found = found.ok_or_else(|| NodeError::NoSuchTarget(target.to_owned()))?;
+        let mut units = UnitMap::clone(&found.units);
+        change(&mut units)?;
+        found.units = Arc::new(units);
+        Ok(found.units.clone())
+    }
+
+    /// The sessions that are there now.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionSummary> {
+        self.sessions.list()
+    }
+
+    /// Lets nobody in any more and ends all sessions as soon as what they have begun is done.
+    /// False if some of them were still there after `timeout`.
+    pub async fn drain(&self, timeout: Duration) -> bool {
+        self.set_state(NodeState::Draining);
+        self.sessions.close();
+        self.sessions.send(None, || Message::Close(SessionEnd::Drained));
+        tokio::time::timeout(timeout, self.sessions.wait_for_none(None)).await.is_ok()
+    }
+
+    /// Names of the targets.
+    pub(crate) fn target_names(&self) -> Vec<String> {
+        self.targets.read().keys().cloned().collect()
+    }
+
+    /// The port and the units that a session of `target` gets.
+    pub(crate) fn port(&self, target: &str) -> Option<(Port, Arc<UnitMap>)> {
+        let targets = self.targets.read();
+        let found = targets.get(target)?;
+        let port = Port {
+            target_name: target.to_owned(),
+            target_portal_group_tag: self.config.target_portal_group_tag,
+            relative_target_port_id: found.relative_port,
+        };
+        Some((port, found.units.clone()))
+    }
+}
+
+impl LoginPolicy for Node {
+    fn target(
+        &self,
+        _initiator: &IscsiName,
+        target: &IscsiName,
+    ) -> Result<TargetLogin, LoginStatus> {
+        // Never "not found" now: Linux would not try again.
+        if !self.is_serving() {
+            return Err(LoginStatus::ServiceUnavailable);
+        }
+        let targets = self.targets.read();
+        let found = targets.get(target.as_str()).ok_or(LoginStatus::NotFound)?;
+        Ok(TargetLogin { auth: found.auth.clone(), alias: found.alias.clone() })
+    }
+
+    fn discovery(&self, _initiator: &IscsiName) -> Result<AuthPolicy, LoginStatus> {
+        if self.is_serving() { Ok(AuthPolicy::None) } else { Err(LoginStatus::ServiceUnavailable) }
+    }
+
+    fn random(&self, bytes: &mut [u8]) -> Result<(), LoginStatus> {
+        getrandom::fill(bytes).map_err(|_| LoginStatus::TargetError)
+    }
+}

@@ -1,0 +1,164 @@
+//! A logical unit: a SCSI device over an image.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use disk_image::{Image, ImageError};
+use parking_lot::Mutex;
+use scsi::{AdditionalSense, Device, MediumState, Sense, SenseKey};
+
+use crate::fault;
+use crate::io::UnitQueue;
+
+/// A turn whose writes took longer than this found a medium that makes writers wait.
+const SLOW_TURN: Duration = Duration::from_millis(1);
+/// For so long the writes of a slow unit do not run on the connection's own thread.
+const SLOW_FOR: Duration = Duration::from_millis(100);
+/// A unit that is in use is checked so often.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a logical unit is made of.
+#[derive(Debug)]
+pub struct UnitConfig {
+    /// Names it in faults; the catalogue's name of the disk.
+    pub name: String,
+    /// What it reports.
+    pub device: Device,
+    /// Its image, or why that cannot be opened: then the unit is there, and not ready.
+    pub image: Result<Arc<dyn Image>, ImageError>,
+}
+
+/// A logical unit. May be a LUN of several targets at once.
+pub struct LogicalUnit {
+    name: String,
+    device: Device,
+    image: Option<Arc<dyn Image>>,
+    queue: UnitQueue,
+    /// START STOP UNIT.
+    stopped: AtomicBool,
+    /// The last check found the image.
+    healthy: AtomicBool,
+    not_ready: Mutex<Sense>,
+    /// Milliseconds since `born`.
+    next_health_check: AtomicU64,
+    slow_until: AtomicU64,
+    born: Instant,
+}
+
+impl fmt::Debug for LogicalUnit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogicalUnit").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl LogicalUnit {
+    /// Makes the unit. It does its first I/O when an initiator asks.
+    #[must_use]
+    pub fn new(config: UnitConfig) -> Arc<Self> {
+        let UnitConfig { name, mut device, image } = config;
+        let (image, sense) = match image {
+            Ok(image) => (Some(image), fault::not_ready()),
+            Err(error) => (None, fault::sense(&error, None)),
+        };
+        if let Some(image) = &image {
+            let features = image.features();
+            device.read_only |= features.read_only;
+            device.lbprz &= features.reads_zero_after_unmap;
+            let granularity = features.unmap_granularity / device.logical_block_length.max(1);
+            device.unmap_granularity_blocks = granularity.max(1);
+        }
+        Arc::new(Self {
+            name,
+            device,
+            healthy: AtomicBool::new(image.is_some()),
+            image,
+            queue: UnitQueue::default(),
+            stopped: AtomicBool::new(false),
+            not_ready: Mutex::new(sense),
+            next_health_check: AtomicU64::new(0),
+            slow_until: AtomicU64::new(0),
+            born: Instant::now(),
+        })
+    }
+
+    /// Its name in faults.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it reports.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    pub(crate) fn image(&self) -> Option<&Arc<dyn Image>> {
+        self.image.as_ref()
+    }
+
+    pub(crate) fn queue(&self) -> &UnitQueue {
+        &self.queue
+    }
+
+    /// Whether media commands can run now.
+    pub(crate) fn state(&self) -> MediumState {
+        if self.stopped.load(Ordering::Relaxed) {
+            return MediumState::NotReady(Sense::new(
+                SenseKey::NotReady,
+                AdditionalSense::LOGICAL_UNIT_NOT_READY_INITIALIZING_COMMAND_REQUIRED,
+            ));
+        }
+        if self.healthy.load(Ordering::Relaxed) {
+            MediumState::Ready
+        } else {
+            MediumState::NotReady(*self.not_ready.lock())
+        }
+    }
+
+    pub(crate) fn set_stopped(&self, stopped: bool) {
+        self.stopped.store(stopped, Ordering::Relaxed);
+    }
+
+    /// Takes note of what a check found. True if the unit is worse or better than before.
+    pub(crate) fn set_health(&self, health: Result<(), Sense>) -> bool {
+        if let Err(sense) = health {
+            *self.not_ready.lock() = sense;
+        }
+        self.healthy.swap(health.is_ok(), Ordering::Relaxed) != health.is_ok()
+    }
+
+    fn milliseconds(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.born).as_millis();
+        u64::try_from(since).unwrap_or(u64::MAX)
+    }
+
+    /// Whether a command that comes now should have the image checked. True for one caller an
+    /// interval; a unit that nobody uses is not checked.
+    pub(crate) fn claim_health_check(&self, now: Instant) -> bool {
+        let now = self.milliseconds(now);
+        let due = self.next_health_check.load(Ordering::Relaxed);
+        let interval = u64::try_from(HEALTH_INTERVAL.as_millis()).unwrap_or(u64::MAX);
+        now >= due
+            && self.image.is_some()
+            && self
+                .next_health_check
+                .compare_exchange(due, now + interval, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// Whether writes must not run on the connection's own thread now.
+    pub(crate) fn is_slow(&self, now: Instant) -> bool {
+        self.slow_until.load(Ordering::Relaxed) > self.milliseconds(now)
+    }
+
+    /// Takes note of how long a write took.
+    pub(crate) fn write_took(&self, start: Instant, took: Duration) {
+        if took > SLOW_TURN {
+            let until = self.milliseconds(start + took + SLOW_FOR);
+            self.slow_until.store(until, Ordering::Relaxed);
+        }
+    }
+}
