@@ -37,6 +37,11 @@ pub(crate) const fn not_ready() -> Sense {
     )
 }
 
+/// Data was damaged or lost between the initiator and here (RFC 7143 §11.4.7.2).
+pub(crate) const fn data_lost() -> Sense {
+    Sense::new(SenseKey::AbortedCommand, AdditionalSense::PROTOCOL_SERVICE_CRC_ERROR)
+}
+
 /// A bug of ours, told as what it is.
 pub(crate) const fn internal() -> Sense {
     Sense::new(SenseKey::HardwareError, AdditionalSense::INTERNAL_TARGET_FAILURE)

@@ -122,7 +122,8 @@ impl Device {
                 optimal_granularity_blocks: 1 << physical_block_exponent,
                 max_unmap_blocks: 1 << 20,
                 max_unmap_descriptors: 256,
-                max_write_same_blocks: 1 << 20,
+                // What WRITE SAME(10) can say; an abort waits for a command that has begun.
+                max_write_same_blocks: 0xffff,
             },
         }
     }

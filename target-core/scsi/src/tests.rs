@@ -157,9 +157,9 @@ fn a_unit_attention_comes_before_everything_but_three_commands() {
     assert_eq!(world.sense(&[0; 6]), UnitAttention::PowerOn.sense());
     assert!(matches!(world.plan(&[0x12, 0, 0, 0, 96, 0]).0, Plan::DataIn));
     let sense = world.reply(&[0x03, 0, 0, 0, 252, 0]);
-    assert_eq!((sense[0], sense[2], sense[12], sense[13]), (0x70, 6, 0x29, 0x01));
+    assert_eq!((sense[0], sense[2], sense[12], sense[13]), (0x70, 6, 0x29, 0x00));
     let sense = world.reply(&[0x03, 1, 0, 0, 252, 0]);
-    assert_eq!(sense[..4], [0x72, 6, 0x29, 0x01]);
+    assert_eq!(sense[..4], [0x72, 6, 0x29, 0x00]);
     let clears = |cdb: &[u8]| clears_unit_attention(Cdb::new(cdb), &world.context());
     assert!(clears(&[0; 6]));
     assert!(clears(&[0x03, 0, 0, 0, 252, 0]));

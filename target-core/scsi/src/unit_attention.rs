@@ -60,8 +60,10 @@ impl UnitAttention {
     #[must_use]
     pub const fn sense(self) -> Sense {
         let asc = match self {
-            Self::PowerOn => AdditionalSense::POWER_ON_OCCURRED,
-            Self::Reset => AdditionalSense::POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED,
+            // 29h/01h says more, and libiscsi's programs do not know it.
+            Self::PowerOn | Self::Reset => {
+                AdditionalSense::POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED
+            }
             Self::BusDeviceReset => AdditionalSense::BUS_DEVICE_RESET_FUNCTION_OCCURRED,
             Self::NexusLoss => AdditionalSense::I_T_NEXUS_LOSS_OCCURRED,
             Self::CommandsCleared => AdditionalSense::COMMANDS_CLEARED_BY_ANOTHER_INITIATOR,

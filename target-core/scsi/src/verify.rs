@@ -67,7 +67,11 @@ pub(crate) fn write_and_verify(
     let run = Run::of(cdb).transfer(unit.device)?;
     match byte_check(cdb) {
         0 | 1 if run.blocks == 0 => Ok(Plan::Good),
-        0 | 1 => exactly(unit, u64::from(run.blocks), run.length_at),
+        // Like a write, it takes less data than it has blocks: the residual tells.
+        0 | 1 => match bytes(unit.device, u64::from(run.blocks)) {
+            Some(length) => Ok(Plan::NeedData { length }),
+            None => Err(Sense::invalid_field_in_cdb(run.length_at, None)),
+        },
         _ => Err(Sense::invalid_field_in_cdb(1, Some(2))),
     }
 }

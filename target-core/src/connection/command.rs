@@ -115,7 +115,11 @@ impl Core {
                 let work = Work::Compare { offset: lba * block_length, data, times };
                 self.hand_off(job, work, length);
             }
-            Plan::WriteAndVerify { lba, compare, .. } => {
+            Plan::WriteAndVerify { lba, blocks, compare } => {
+                let length = u64::from(blocks) * block_length;
+                if data.is_empty() {
+                    return self.good(job.task, length);
+                }
                 let work = Work::WriteAndVerify { offset: lba * block_length, data, compare };
                 self.hand_off(job, work, length);
             }

@@ -27,7 +27,7 @@ impl Core {
         }
         match &mut pending.stage {
             Stage::Write(streaming) => {
-                if let Err(WorkError::Image(error)) = completion.result {
+                if let Err(error) = completion.result {
                     streaming.failure.get_or_insert(error);
                 }
                 self.proceed(at);

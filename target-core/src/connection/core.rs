@@ -235,8 +235,20 @@ impl Core {
         if self.tx.is_empty() {
             self.tx.attach(buffers::take_transmit());
         }
-        match self.session.handle(pdu, &mut self.tx) {
+        let event = self.session.handle(pdu, &mut self.tx);
+        self.event(event);
+    }
+
+    /// Handles a PDU whose data was damaged on the way.
+    pub(super) fn data_digest_mismatch(&mut self, pdu: &Pdu<'_>) {
+        let event = self.session.data_digest_error(pdu, &mut self.tx);
+        self.event(event);
+    }
+
+    fn event(&mut self, event: Result<Option<Event<'_>>, SessionError>) {
+        match event {
             Ok(None) => {}
+            Ok(Some(Event::DataLost { task })) => self.data_lost(task),
             Ok(Some(Event::Command(command))) => self.command(&command),
             Ok(Some(Event::WriteData { task, offset, data, complete })) => {
                 self.write_data(task, offset, data, complete);
@@ -252,12 +264,6 @@ impl Core {
             }
             Err(error) => self.session_error(error),
         }
-    }
-
-    /// Handles a PDU whose data was damaged on the way.
-    pub(super) fn data_digest_mismatch(&mut self, pdu: &Pdu<'_>) {
-        let error = self.session.data_digest_error(pdu, &mut self.tx);
-        self.session_error(error);
     }
 
     fn session_error(&mut self, error: SessionError) {

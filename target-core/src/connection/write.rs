@@ -9,7 +9,7 @@ use iscsi_proto::session::TaskId;
 
 use super::core::{Core, Job, Pending, Stage};
 use crate::fault;
-use crate::io::Work;
+use crate::io::{Work, WorkError};
 use crate::unit::LogicalUnit;
 
 /// A write whose data is coming.
@@ -24,7 +24,7 @@ pub(super) struct Streaming {
     /// All of the data has come.
     complete: bool,
     /// The first thing that went wrong.
-    pub(super) failure: Option<ImageError>,
+    pub(super) failure: Option<WorkError>,
 }
 
 impl Core {
@@ -97,6 +97,19 @@ impl Core {
         }
     }
 
+    /// Data of a write was lost on its way: the command fails, and may be tried again.
+    pub(super) fn data_lost(&mut self, task: TaskId) {
+        let sense = fault::data_lost();
+        let Some(at) = self.position(task) else { return self.check(task, None, sense) };
+        let Some(pending) = self.pending.get_mut(at) else { return };
+        if let Stage::Write(streaming) = &mut pending.stage {
+            streaming.failure.get_or_insert(WorkError::Check(sense));
+            return self.proceed(at);
+        }
+        let job = self.pending.swap_remove(at).job;
+        self.check(task, Some(&job.unit), sense);
+    }
+
     /// Writes one piece, here or elsewhere.
     fn piece(&mut self, at: usize, offset: u64, data: &[u8]) {
         let now = self.now;
@@ -112,7 +125,7 @@ impl Core {
             let work = Work::Write { offset: place, data: data.to_vec(), durable: false };
             self.submit(&unit, Some(task), work);
         } else if let Err(error) = write_now(&pending.job.unit, place, data) {
-            streaming.failure = Some(error);
+            streaming.failure = Some(error.into());
         }
     }
 
@@ -127,7 +140,10 @@ impl Core {
         let Stage::Write(streaming) = pending.stage else { return };
         match streaming.failure {
             // The rest of the data is dropped as it comes, then the response goes out.
-            Some(error) => self.failed(&pending.job, &error),
+            Some(WorkError::Image(error)) => self.failed(&pending.job, &error),
+            Some(WorkError::Check(sense)) => {
+                self.check(pending.job.task, Some(&pending.job.unit), sense);
+            }
             None if streaming.durable => self.hand_off(pending.job, Work::Flush, streaming.length),
             None => self.good(pending.job.task, streaming.length),
         }

@@ -32,7 +32,8 @@ impl Session {
             (self.parameters.max_burst_length, self.parameters.max_outstanding_r2t);
         loop {
             let Some(entry) = self.tasks.get_mut(task) else { return };
-            let Some(wanted) = entry.wanted.filter(|_| !entry.unsolicited && entry.held.is_none())
+            let Some(wanted) =
+                entry.wanted.filter(|_| !entry.unsolicited && !entry.lost && entry.held.is_none())
             else {
                 return;
             };
@@ -82,6 +83,10 @@ impl Session {
         };
         let first_burst = self.parameters.first_burst_length;
         let Some(entry) = self.tasks.get_mut(task) else { return Ok(None) };
+        if entry.lost || header.data_sn.get() != entry.data_sn {
+            // §7.9: a PDU before this one was lost.
+            return Ok(self.data_lost(header, tx));
+        }
         let length = u32::try_from(pdu.data.len()).unwrap_or(u32::MAX);
         if let Err(broken) = check(entry, task, header, length, first_burst) {
             self.reject(RejectReason::ProtocolError, pdu, tx);
@@ -96,13 +101,8 @@ impl Session {
         }
         self.counters.data_out_bytes += u64::from(length);
 
-        if let Some(held) =
-            entry.held.take_if(|_| !(entry.unsolicited || entry.outstanding_r2t > 0))
-        {
-            self.respond(task, held.status, &held.sense, held.device_length, tx);
-            return Ok(None);
-        }
         if entry.held.is_some() {
+            self.respond_held(task, tx);
             return Ok(None);
         }
         let Some(wanted) = entry.wanted else { return Ok(None) };
@@ -114,6 +114,36 @@ impl Session {
             return Ok(None);
         }
         Ok(Some(Event::WriteData { task, offset, data, complete }))
+    }
+
+    /// Ends a task of which data was lost: it is told so once, and what still comes for it is only
+    /// looked at for its end.
+    pub(super) fn data_lost<'a, P: AsRef<[u8]>>(
+        &mut self,
+        header: &DataOut,
+        tx: &mut TransmitQueue<P>,
+    ) -> Option<Event<'a>> {
+        let task = self.tasks.find(InitiatorTaskTag(header.initiator_task_tag.get()))?;
+        let max_burst = self.parameters.max_burst_length;
+        let entry = self.tasks.get_mut(task)?;
+        let first = !std::mem::replace(&mut entry.lost, true);
+        if header.flags & FINAL != 0 && entry.data_is_under_way() {
+            end_sequence(entry, max_burst);
+        }
+        if first && entry.held.is_none() {
+            return Some(Event::DataLost { task });
+        }
+        self.respond_held(task, tx);
+        None
+    }
+
+    /// Sends a response that waited for data, if there is nothing left to wait for.
+    fn respond_held<P: AsRef<[u8]>>(&mut self, task: TaskId, tx: &mut TransmitQueue<P>) {
+        let Some(entry) = self.tasks.get_mut(task) else { return };
+        let waits = entry.data_is_under_way();
+        if let Some(held) = entry.held.take_if(|_| !waits) {
+            self.respond(task, held.status, &held.sense, held.device_length, tx);
+        }
     }
 
     /// Whether everything that was accepted for a write has come already.
@@ -146,9 +176,6 @@ fn check(
     let tag = TargetTransferTag(header.target_transfer_tag.get());
     let is_final = header.flags & FINAL != 0;
     let end = entry.received.checked_add(length).ok_or("a Data-Out beyond 4 GiB")?;
-    if header.data_sn.get() != entry.data_sn {
-        return Err("a Data-Out with a wrong DataSN");
-    }
     if header.buffer_offset.get() != entry.received {
         return Err("a Data-Out with a wrong Buffer Offset");
     }

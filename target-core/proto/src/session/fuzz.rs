@@ -75,6 +75,7 @@ fn serve(session: &mut Session, event: Option<Event<'_>>, tx: &mut TransmitQueue
             session.respond(task, 0, &[], 0, tx);
         }
         Some(Event::WriteData { complete: false, .. }) => {}
+        Some(Event::DataLost { task }) => session.respond(task, 2, &[0x70; 18], 0, tx),
         Some(Event::TaskManagement { initiator_task_tag, referenced, .. }) => {
             if let Some(task) = referenced {
                 session.abort(task);

@@ -102,6 +102,11 @@ pub enum Event<'a> {
         /// Everything that was accepted has come.
         complete: bool,
     },
+    /// Data of a write was lost or damaged on its way; [`Session::respond`] with a failure.
+    DataLost {
+        /// The task.
+        task: TaskId,
+    },
     /// A task management function; answer with [`Session::task_management_response`].
     TaskManagement {
         /// Names the request.
@@ -269,15 +274,31 @@ impl Session {
         }
     }
 
-    /// Deals with a PDU whose data digest does not match: it is rejected, and at recovery level 0
-    /// that is the end of the session (§7.8).
-    pub fn data_digest_error<P: AsRef<[u8]>>(
+    /// Deals with a PDU whose data digest does not match: it is rejected. At recovery level 0 a
+    /// Data-Out takes its task with it, and everything else the session (§7.8).
+    ///
+    /// # Errors
+    /// The connection must be closed, once the queue is sent.
+    pub fn data_digest_error<'a, P: AsRef<[u8]>>(
         &mut self,
-        pdu: &Pdu<'_>,
+        pdu: &Pdu<'a>,
         tx: &mut TransmitQueue<P>,
-    ) -> SessionError {
+    ) -> Result<Option<Event<'a>>, SessionError> {
         self.reject(RejectReason::DataDigestError, pdu, tx);
-        SessionError::DataDigest
+        match pdu.request() {
+            Request::DataOut(header) if self.session_type == SessionType::Normal => {
+                Ok(self.data_lost(header, tx))
+            }
+            Request::NopOut(_)
+            | Request::ScsiCommand(_)
+            | Request::DataOut(_)
+            | Request::TaskManagement(_)
+            | Request::Login(_)
+            | Request::Text(_)
+            | Request::Logout(_)
+            | Request::Snack(_)
+            | Request::Unknown(_) => Err(SessionError::DataDigest),
+        }
     }
 
     /// Ends a task without an answer. Data that is still under way for it is rejected.
@@ -380,6 +401,7 @@ impl Session {
             writes: command.writes(),
             unsolicited: command.writes() && command.flags & FINAL == 0,
             received,
+            lost: false,
             wanted: None,
             solicited: 0,
             sequence_end: 0,

@@ -38,6 +38,8 @@ pub(super) struct Task {
     pub(super) unsolicited: bool,
     /// Bytes that have come, without a gap.
     pub(super) received: u32,
+    /// Some of the data was lost: what still comes is dropped.
+    pub(super) lost: bool,
     /// Bytes that the device wants, at most `expected`.
     pub(super) wanted: Option<u32>,
     /// Bytes up to which R2Ts are out.
