@@ -19,7 +19,9 @@ use crate::event::ChangeEvent;
 use crate::failpoint::{self, Commit};
 use crate::id::JobId;
 use crate::job::{Element, JobState};
-use crate::store::{Batch, DirectoryLock, Journal, JournalEntry, Store, StoreError, Tree};
+use crate::store::{
+    Batch, DirectoryLock, Journal, JournalEntry, Store, StoreError, Tree, put_mark,
+};
 
 /// First and longest wait between two attempts to open a database that failed.
 const REOPEN_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
@@ -68,6 +70,11 @@ impl Core {
         loop {
             let next = self.look_around();
             if self.stopping && self.running.is_empty() && self.sweeping.is_empty() {
+                if self.is_up() {
+                    // Those that wait for their second to pass: there is none left.
+                    self.last_fault_write = None;
+                    self.write_faults();
+                }
                 return;
             }
             let message = match next {
@@ -153,14 +160,22 @@ impl Core {
             let state = self.shared.state.lock();
             return Err(StoreError::Unavailable(state.store_down.clone().unwrap_or_default()));
         }
-        let batch = batch(&changes)?;
+        let mut batch = batch(&changes)?;
+        let entry = self.journal_entry(&changes);
+        if let Some(entry) = &entry {
+            put_mark(&mut batch, entry.number)?;
+        }
         failpoint::hit(point.before);
         if let Err(error) = self.store.commit(&batch) {
             self.went_down(&error);
             return Err(error);
         }
         failpoint::hit(point.after);
-        self.write_journal(&changes);
+        if let (Some(journal), Some(entry)) = (&mut self.journal, &entry)
+            && let Err(error) = journal.append(entry)
+        {
+            tracing::warn!(%error, "the journal cannot be written");
+        }
         self.publish(changes);
         Ok(())
     }
@@ -182,9 +197,9 @@ impl Core {
 
     /// Jobs that have ended and changes of the catalogue go to the journal too. The database is
     /// what counts: a journal that cannot be written is a warning.
-    fn write_journal(&mut self, changes: &[Change]) {
+    fn journal_entry(&self, changes: &[Change]) -> Option<JournalEntry> {
         let time = self.now();
-        let Some(journal) = &mut self.journal else { return };
+        let number = self.journal.as_ref()?.number().saturating_add(1);
         let known = &self.shared.state.lock().jobs;
         let kept: Vec<Change> = changes
             .iter()
@@ -207,12 +222,7 @@ impl Core {
             })
             .cloned()
             .collect();
-        if kept.is_empty() {
-            return;
-        }
-        if let Err(error) = journal.append(&JournalEntry { time, reset: false, changes: kept }) {
-            tracing::warn!(%error, "the journal cannot be written");
-        }
+        (!kept.is_empty()).then_some(JournalEntry { time, number, reset: false, changes: kept })
     }
 
     /// Starts a new journal when it has become long.
@@ -221,7 +231,8 @@ impl Core {
         let Some(journal) = &mut self.journal else { return };
         if journal.is_large() {
             let changes = self.shared.state.lock().catalogue();
-            let everything = JournalEntry { time, reset: true, changes };
+            let number = journal.number();
+            let everything = JournalEntry { time, number, reset: true, changes };
             if let Err(error) = journal.rotate(&everything) {
                 tracing::warn!(%error, "the journal cannot be rotated");
             }
@@ -233,6 +244,7 @@ impl Core {
         let (first, _) = REOPEN_BACKOFF;
         self.reopen = Some((Instant::now() + first, first));
         self.shared.state.lock().store_down = Some(error.to_string());
+        self.shared.changed.notify_all();
     }
 
     fn try_reopen(&mut self, backoff: Duration) {
@@ -256,7 +268,10 @@ impl Core {
     /// Whether the commit that failed was done is not known. Its requester was told that it
     /// failed: so the database is made to say what everybody was told.
     fn align_store(&mut self) -> Result<(), StoreError> {
-        let wanted = batch(&self.shared.state.lock().everything())?;
+        let mut wanted = batch(&self.shared.state.lock().everything())?;
+        if let Some(journal) = &self.journal {
+            put_mark(&mut wanted, journal.number())?;
+        }
         let mut repair = Batch::default();
         for tree in Tree::ALL {
             let mut found: std::collections::BTreeMap<_, _> =

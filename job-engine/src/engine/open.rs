@@ -9,7 +9,7 @@ use crate::catalogue::{Disk, Mapping, Target};
 use crate::error::{Cause, ObjectPaths};
 use crate::store::{
     BadRecord, Batch, DirectoryLock, Journal, JournalEntry, LockError, SledStore, Store,
-    StoreError, Tree, load,
+    StoreError, Tree, load, mark, put_mark,
 };
 
 /// Name of the database in the data directory.
@@ -40,7 +40,13 @@ pub(super) fn open_directory(config: &EngineConfig) -> Result<Foundation, OpenEr
         path: directory.clone(),
         source,
     })?;
-    let opened = SledStore::open(&database).map_err(refused)?;
+    let mut opened = SledStore::open(&database).map_err(refused)?;
+    let known = mark(&opened.store).map_err(refused)?.unwrap_or(journal.number());
+    if opened.moved_to.is_none() && known < journal.number() {
+        let reason = format!("{} transactions are missing", journal.number() - known);
+        opened = opened.store.give_up(&reason).map_err(refused)?;
+    }
+    journal.raise_to(known);
     let mut store: Box<dyn Store> = Box::new(opened.store);
     let now = config.clock.now();
     let mut state = State::default();
@@ -49,7 +55,8 @@ pub(super) fn open_directory(config: &EngineConfig) -> Result<Foundation, OpenEr
     if let Some(moved_to) = opened.moved_to {
         let everything = replayed.everything();
         let restored = everything.len();
-        let all = batch(&everything).map_err(refused)?;
+        let mut all = batch(&everything).map_err(refused)?;
+        put_mark(&mut all, journal.number()).map_err(refused)?;
         store.commit(&all).map_err(refused)?;
         let cause = Cause::StoreReplaced { moved_to, restored };
         state.alerts.push(cause.to_cim_error(None, &paths));
@@ -67,7 +74,8 @@ pub(super) fn open_directory(config: &EngineConfig) -> Result<Foundation, OpenEr
     }
     // A crash between database and journal leaves the journal behind.
     if state.catalogue() != replayed.catalogue() {
-        let entry = JournalEntry { time: now, reset: true, changes: state.catalogue() };
+        let number = journal.number();
+        let entry = JournalEntry { time: now, number, reset: true, changes: state.catalogue() };
         if let Err(error) = journal.append(&entry) {
             tracing::warn!(%error, "the journal cannot be written");
         }

@@ -190,6 +190,9 @@ impl Core {
             return Reply::Refused(Interrupt::End);
         }
         let mut record = JobRecord::clone(&entry.record);
+        // What clients have seen must not fall after a restart.
+        let seen = entry.live.percent.load(Ordering::Relaxed).min(99);
+        record.job.percent_complete = record.job.percent_complete.max(seen);
         change(&mut record);
         let mut changes = more.to_vec();
         changes.push(Change::PutJob(Box::new(record)));

@@ -28,6 +28,10 @@ const MIDDLE: &str = "\",\"entry\":";
 pub(crate) struct Entry {
     /// When.
     pub(crate) time: Timestamp,
+    /// Number of the transaction. The database knows it too: one that knows less than the journal
+    /// has lost something.
+    #[serde(default)]
+    pub(crate) number: u64,
     /// The catalogue is exactly what this line says; jobs stay.
     #[serde(default)]
     pub(crate) reset: bool,
@@ -41,6 +45,7 @@ pub(crate) struct Journal {
     directory: PathBuf,
     file: File,
     length: u64,
+    number: u64,
 }
 
 impl Journal {
@@ -65,11 +70,23 @@ impl Journal {
         }
         file.sync_all()?;
         sync_directory(directory)?;
-        Ok((Self { directory: directory.to_path_buf(), file, length }, entries))
+        let number = entries.iter().map(|entry| entry.number).max().unwrap_or(0);
+        Ok((Self { directory: directory.to_path_buf(), file, length, number }, entries))
+    }
+
+    /// The highest number so far.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Goes on after `number`, if that is higher.
+    pub(crate) fn raise_to(&mut self, number: u64) {
+        self.number = self.number.max(number);
     }
 
     /// Appends a line; it is on the medium when this returns.
     pub(crate) fn append(&mut self, entry: &Entry) -> io::Result<()> {
+        self.raise_to(entry.number);
         let line = line(entry)?;
         if let Err(error) = self.write(&line) {
             // A torn line in the middle would swallow the next one.

@@ -11,6 +11,7 @@ pub(crate) use lock::DirectoryLock;
 pub(crate) use lock::LockError;
 pub use mem::{MemContents, MemStore};
 pub use record::{BadRecord, Batch, Operation, load};
+pub(crate) use record::{mark, put_mark};
 pub use sled::{Opened, SledStore};
 
 /// A named set of keys.
@@ -26,12 +27,14 @@ pub enum Tree {
     Mappings,
     /// Files that have no owner any more and are to be removed, by path.
     Debris,
+    /// What the database says about itself.
+    Meta,
 }
 
 impl Tree {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Jobs, Self::Disks, Self::Targets, Self::Mappings, Self::Debris];
+    pub const ALL: [Self; 6] =
+        [Self::Jobs, Self::Disks, Self::Targets, Self::Mappings, Self::Debris, Self::Meta];
 
     /// Its name in the database.
     #[must_use]
@@ -42,6 +45,7 @@ impl Tree {
             Self::Targets => "targets",
             Self::Mappings => "mappings",
             Self::Debris => "debris",
+            Self::Meta => "meta",
         }
     }
 }

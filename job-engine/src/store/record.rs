@@ -121,6 +121,21 @@ pub fn load<T: DeserializeOwned>(
     Ok((good, bad))
 }
 
+/// Where the number of the last journaled transaction stands.
+const MARK: &[u8] = b"journal";
+
+/// Adds the number of the journal's entry to the transaction that it tells of.
+pub(crate) fn put_mark(batch: &mut Batch, number: u64) -> Result<(), StoreError> {
+    batch.put(Tree::Meta, MARK, &number)
+}
+
+/// Number of the last journaled transaction that the database knows; `None` if that cannot be
+/// read.
+pub(crate) fn mark(store: &dyn Store) -> Result<Option<u64>, StoreError> {
+    let value = store.get(Tree::Meta, MARK)?;
+    Ok(value.map_or(Some(0), |value| unseal(Tree::Meta, MARK, &value).ok()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

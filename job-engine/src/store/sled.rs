@@ -63,17 +63,27 @@ impl SledStore {
     pub fn open(directory: &Path) -> Result<Opened, StoreError> {
         match try_open(directory) {
             Ok(open) => Ok(Opened { store: Self::with(directory, open), moved_to: None }),
-            Err(StoreError::Damaged(reason)) => {
-                let moved_to = move_aside(directory)?;
-                tracing::error!(
-                    database = %directory.display(), moved_to = %moved_to.display(), reason,
-                    "the database is damaged and was moved aside"
-                );
-                let open = try_open(directory)?;
-                Ok(Opened { store: Self::with(directory, open), moved_to: Some(moved_to) })
-            }
+            Err(StoreError::Damaged(reason)) => Self::replace(directory, &reason),
             Err(error) => Err(error),
         }
+    }
+
+    /// Moves this database aside: sled takes a damaged log for one that ends there, so only
+    /// somebody with a second source can say that something is missing.
+    pub(crate) fn give_up(self, reason: &str) -> Result<Opened, StoreError> {
+        let directory = self.directory.clone();
+        drop(self);
+        Self::replace(&directory, reason)
+    }
+
+    fn replace(directory: &Path, reason: &str) -> Result<Opened, StoreError> {
+        let moved_to = move_aside(directory)?;
+        tracing::error!(
+            database = %directory.display(), moved_to = %moved_to.display(), reason,
+            "the database is damaged and was moved aside"
+        );
+        let open = try_open(directory)?;
+        Ok(Opened { store: Self::with(directory, open), moved_to: Some(moved_to) })
     }
 
     fn with(directory: &Path, open: Open) -> Self {
@@ -200,9 +210,7 @@ fn try_open(directory: &Path) -> Result<Open, StoreError> {
         match result {
             Ok(Ok(db)) => return finish_open(directory, db),
             // Our own lock keeps other daemons out: this is a handle of ours on its way out.
-            Ok(Err(sled::Error::Io(io)))
-                if io.kind() == ErrorKind::WouldBlock && Instant::now() < deadline =>
-            {
+            Ok(Err(sled::Error::Io(io))) if is_locked(&io) && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(10));
             }
             Ok(Err(error)) => return Err(classify(&error)),
@@ -211,6 +219,11 @@ fn try_open(directory: &Path) -> Result<Open, StoreError> {
             }
         }
     }
+}
+
+/// sled hides the kind of this error; only its text tells.
+fn is_locked(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::Other && error.to_string().starts_with("could not acquire lock")
 }
 
 fn finish_open(directory: &Path, db: sled::Db) -> Result<Open, StoreError> {
@@ -266,4 +279,22 @@ fn move_aside(directory: &Path) -> Result<PathBuf, StoreError> {
         sync_directory(parent)?;
     }
     Ok(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_somebody_has_is_told_from_other_errors() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || sled::Config::new().path(directory.path()).open();
+        let held = open().unwrap();
+        match open() {
+            Err(sled::Error::Io(error)) => assert!(is_locked(&error), "{error:?}"),
+            other => panic!("{other:?}"),
+        }
+        drop(held);
+        assert!(!is_locked(&std::io::Error::from(ErrorKind::PermissionDenied)));
+    }
 }

@@ -1,0 +1,171 @@
+//! What must hold after a death, whenever it came.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use disk_image::partial_path;
+use job_engine::{CreateDisk, DiskId, Engine, Job, JobId, JobKind, JobState, RequestedState};
+
+use crate::{PATIENCE, scenario};
+
+/// Opens what a death left. It must never look like a damaged database.
+pub(crate) fn open(directory: &Path) -> Arc<Engine> {
+    let pool = scenario::config(directory).default_pool;
+    // What the scenario put there as an obstacle; an operator would have removed it too.
+    for entry in std::fs::read_dir(pool).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            std::fs::remove_dir(path).unwrap();
+        }
+    }
+    let engine = Engine::open(scenario::config(directory)).unwrap();
+    assert!(engine.alerts().is_empty(), "{:?}", engine.alerts());
+    engine
+}
+
+/// Starts what waits for somebody, and brings every job to its end.
+pub(crate) fn finish_jobs(engine: &Engine) {
+    for job in engine.jobs() {
+        if matches!(job.state, JobState::New | JobState::Suspended) {
+            let _ = engine.request_state_change(&job.id, RequestedState::Start, None, "a test");
+        }
+        let ended = engine.wait(&job.id, PATIENCE).unwrap();
+        assert!(ended.state.is_terminal(), "stuck: {ended:?}");
+        assert_eq!(ended.percent_complete, 100);
+        assert_eq!(ended.errors.is_empty(), ended.state == JobState::Completed, "{ended:?}");
+        assert!(ended.end_time.is_some());
+    }
+}
+
+pub(crate) fn all(directory: &Path) {
+    let engine = open(directory);
+    promises_are_kept(directory, &engine);
+    finish_jobs(&engine);
+    let jobs = engine.jobs();
+    engine.shutdown();
+    drop(engine);
+    // What the last jobs left is swept up at the next start at the latest.
+    open(directory).shutdown();
+    let engine = open(directory);
+    assert_eq!(engine.jobs(), jobs, "ends stay as they are");
+    jobs.iter().for_each(has_a_possible_outcome);
+    catalogue_agrees_with_jobs(&engine, &jobs);
+    files_agree_with_catalogue(directory, &engine);
+    for mapping in engine.mappings() {
+        assert!(engine.targets().iter().any(|target| target.name == mapping.target));
+        assert!(engine.disk(&mapping.disk).is_some(), "{mapping:?}");
+    }
+    everything_works(&engine);
+}
+
+fn promises_are_kept(directory: &Path, engine: &Engine) {
+    let text = std::fs::read_to_string(directory.join("promises")).unwrap_or_default();
+    let mut wanted = BTreeMap::new();
+    let mut ended: BTreeMap<JobId, String> = BTreeMap::new();
+    for line in text.lines() {
+        match line.split_once(' ').unwrap() {
+            ("there", what) => drop(wanted.insert(what, true)),
+            ("gone", what) => drop(wanted.insert(what, false)),
+            ("open", what) => drop(wanted.remove(what)),
+            ("ended", what) => {
+                let (id, state) = what.split_once(' ').unwrap();
+                ended.insert(id.parse().unwrap(), state.to_owned());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    for (what, there) in wanted {
+        let found = match what.split_once(' ').unwrap() {
+            ("job", id) => engine.job(&id.parse().unwrap()).is_some(),
+            ("target", name) => engine.targets().iter().any(|target| target.name == name),
+            ("mapping", name) => engine.mappings().iter().any(|mapping| mapping.target == name),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(found, there, "{what}");
+    }
+    for (id, state) in ended {
+        if let Some(job) = engine.job(&id) {
+            assert_eq!(job.state.name(), state, "{job:?}");
+        }
+    }
+}
+
+/// A death changes no outcome: what would have succeeded goes on and succeeds.
+fn has_a_possible_outcome(job: &Job) {
+    use JobState::{Completed, Exception, Killed, Terminated};
+    let possible: &[JobState] = match &job.kind {
+        JobKind::CreateDisk { disk, .. } => match disk.name.as_str() {
+            "thin" | "full" | "kept" | "suspended" => &[Completed],
+            "large" => &[Exception],
+            // The death took the obstacle away, or came before the client's request.
+            "locked" | "debris" => &[Completed, Exception],
+            "killed" => &[Completed, Killed],
+            "terminated while new" | "terminated while suspended" => &[Completed, Terminated],
+            other => panic!("{other}"),
+        },
+        JobKind::DeleteDisk { disk } if disk.name == "suspended" => &[Completed, Killed],
+        JobKind::DeleteDisk { .. } => &[Completed],
+        JobKind::DataPathFault(_) => &[Exception],
+    };
+    assert!(possible.contains(&job.state), "{job:?}");
+}
+
+/// A disk is in the catalogue exactly if its creation was completed and no deletion was.
+fn catalogue_agrees_with_jobs(engine: &Engine, jobs: &[Job]) {
+    let mut wanted: BTreeMap<DiskId, bool> = BTreeMap::new();
+    for job in jobs {
+        let completed = job.state == JobState::Completed;
+        match &job.kind {
+            JobKind::CreateDisk { disk, .. } => drop(wanted.insert(disk.id, completed)),
+            JobKind::DeleteDisk { disk } if completed => drop(wanted.insert(disk.id, false)),
+            JobKind::DeleteDisk { .. } | JobKind::DataPathFault(_) => {}
+        }
+    }
+    for (id, there) in &wanted {
+        assert_eq!(engine.disk(id).is_some(), *there, "{id}");
+    }
+    assert!(engine.disks().iter().all(|disk| wanted.contains_key(&disk.id)));
+}
+
+/// A disk in the catalogue has a whole file under its name, and there is no other file.
+fn files_agree_with_catalogue(directory: &Path, engine: &Engine) {
+    let mut wanted = Vec::new();
+    for disk in engine.disks() {
+        assert!(!partial_path(&disk.path).exists());
+        let file = std::fs::metadata(&disk.path).unwrap();
+        assert_eq!(file.len(), disk.size_bytes, "{disk:?}");
+        wanted.push(disk.path);
+    }
+    let entries = std::fs::read_dir(scenario::config(directory).default_pool).unwrap();
+    let mut found: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    wanted.sort();
+    assert_eq!(found, wanted);
+}
+
+/// No name and no disk is held by something that does not exist any more.
+fn everything_works(engine: &Engine) {
+    for mapping in engine.mappings() {
+        engine.unmap(&mapping.target, mapping.lun).unwrap();
+    }
+    for target in engine.targets() {
+        engine.delete_target(&target.name).unwrap();
+    }
+    let mut names: Vec<_> = engine.disks().into_iter().map(|disk| disk.name).collect();
+    names.extend(["thin", "suspended", "debris"].map(str::to_owned));
+    names.sort();
+    names.dedup();
+    let delete: Vec<_> =
+        engine.disks().iter().map(|disk| engine.delete_disk(disk.id).unwrap()).collect();
+    let end = |id: &JobId| {
+        let job = engine.wait(id, PATIENCE).unwrap();
+        assert_eq!(job.state, JobState::Completed, "{job:?}");
+    };
+    delete.iter().for_each(end);
+    let create: Vec<_> = names
+        .into_iter()
+        .map(|name| engine.create_disk(CreateDisk::new(name, 1 << 20)).unwrap())
+        .collect();
+    create.iter().for_each(end);
+}

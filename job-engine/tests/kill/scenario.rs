@@ -1,0 +1,232 @@
+//! What the child does: it passes every step, and writes down what it was promised.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use disk_image::{ImageErrorKind, OpenOptions, Operation, RawImage, partial_path};
+use jiff::Timestamp;
+use job_engine::{
+    ChangeKind, CreateDisk, Disk, Engine, EngineConfig, FaultReport, Job, JobId, JobKind,
+    JobSettings, JobState, KillJobResult, MapRequest, Provisioning, RequestStateChangeResult,
+    RequestedState, Submission, TargetRequest,
+};
+
+use crate::PATIENCE;
+
+const MIB: u64 = 1 << 20;
+
+/// Promises, one per line, as [`crate::check`] reads them. A kill takes nothing from the file:
+/// what was written is the kernel's.
+pub(crate) struct Promises(File);
+
+impl Promises {
+    fn open(directory: &Path) -> Self {
+        let path = directory.join("promises");
+        Self(File::options().create(true).append(true).open(path).unwrap())
+    }
+
+    fn write(&mut self, line: &str) {
+        self.0.write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    /// It exists.
+    fn there(&mut self, what: &str) {
+        self.write(&format!("there {what}"));
+    }
+
+    /// It may vanish from now on.
+    fn open_end(&mut self, what: &str) {
+        self.write(&format!("open {what}"));
+    }
+
+    /// It is gone.
+    fn gone(&mut self, what: &str) {
+        self.write(&format!("gone {what}"));
+    }
+
+    /// The job has ended like this, and will never be otherwise.
+    fn ended(&mut self, job: &Job) {
+        assert!(job.state.is_terminal(), "{job:?}");
+        self.write(&format!("ended {} {}", job.id, job.state.name()));
+    }
+}
+
+pub(crate) fn config(directory: &Path) -> EngineConfig {
+    EngineConfig::new(directory.join("data"))
+}
+
+struct Child {
+    engine: Arc<Engine>,
+    promises: Promises,
+}
+
+pub(crate) fn run(directory: &Path) {
+    let engine = Engine::open(config(directory)).unwrap();
+    let mut child = Child { engine, promises: Promises::open(directory) };
+    let disk = child.disks();
+    child.transitions();
+    child.failures();
+    child.exposure(&disk);
+    child.fault(&disk);
+    let rest = child.debris();
+    child.engine.shutdown();
+    drop(child);
+    std::fs::remove_dir(rest).unwrap();
+    // At the next start it can be swept up; the end waits for that.
+    Engine::open(config(directory)).unwrap().shutdown();
+}
+
+impl Child {
+    fn submit(&mut self, request: CreateDisk, waits: bool) -> (JobId, Disk) {
+        let later = Timestamp::now() + Duration::from_secs(1_000_000);
+        let scheduled_start_time = waits.then_some(later);
+        let submission = Submission { scheduled_start_time, ..Submission::default() };
+        let id = self.engine.create_disk_with(request, submission).unwrap();
+        self.promises.there(&format!("job {id}"));
+        let JobKind::CreateDisk { disk, .. } = self.engine.job(&id).unwrap().kind else {
+            panic!("{id} makes a disk");
+        };
+        (id, *disk)
+    }
+
+    fn waiting(&mut self, name: &str) -> (JobId, Disk) {
+        self.submit(CreateDisk::new(name, MIB), true)
+    }
+
+    fn delete(&mut self, disk: &Disk) -> JobId {
+        let id = self.engine.delete_disk(disk.id).unwrap();
+        self.promises.there(&format!("job {id}"));
+        id
+    }
+
+    fn end(&mut self, id: JobId, wanted: JobState) -> Job {
+        let job = self.engine.wait(&id, PATIENCE).unwrap();
+        assert_eq!(job.state, wanted, "{job:?}");
+        self.promises.ended(&job);
+        job
+    }
+
+    fn ask(&self, id: JobId, state: RequestedState) -> RequestStateChangeResult {
+        self.engine.request_state_change(&id, state, None, "a test")
+    }
+
+    /// Thin and full disks come and go; one stays.
+    fn disks(&mut self) -> Disk {
+        let (thin, thin_disk) = self.submit(CreateDisk::new("thin", MIB), false);
+        self.end(thin, JobState::Completed);
+        let full =
+            CreateDisk { provisioning: Provisioning::Full, ..CreateDisk::new("full", 3 * MIB) };
+        let (full, full_disk) = self.submit(full, false);
+        self.end(full, JobState::Completed);
+        for disk in [&thin_disk, &full_disk] {
+            let id = self.delete(disk);
+            self.end(id, JobState::Completed);
+        }
+        let (kept, disk) = self.submit(CreateDisk::new("kept", MIB), false);
+        self.end(kept, JobState::Completed);
+        disk
+    }
+
+    fn transitions(&mut self) {
+        let (id, _) = self.waiting("suspended");
+        assert_eq!(self.ask(id, RequestedState::Suspend), RequestStateChangeResult::Completed);
+        assert_eq!(self.ask(id, RequestedState::Start), RequestStateChangeResult::Started);
+        let job = self.end(id, JobState::Completed);
+        let (id, _) = self.waiting("terminated while new");
+        let settings = JobSettings { priority: Some(7), ..JobSettings::default() };
+        self.engine.modify_job(&id, settings).unwrap();
+        assert_eq!(self.ask(id, RequestedState::Terminate), RequestStateChangeResult::Completed);
+        self.end(id, JobState::Terminated);
+        self.promises.open_end(&format!("job {id}"));
+        self.engine.delete_job(&id).unwrap();
+        self.promises.gone(&format!("job {id}"));
+        let (id, _) = self.waiting("terminated while suspended");
+        self.ask(id, RequestedState::Suspend);
+        assert_eq!(self.ask(id, RequestedState::Terminate), RequestStateChangeResult::Started);
+        self.end(id, JobState::Terminated);
+        let (id, _) = self.waiting("killed");
+        assert_eq!(self.engine.kill(&id, false, "a test"), KillJobResult::Success);
+        self.end(id, JobState::Killed);
+        // A deletion has to wait as long as somebody has the image.
+        let disk = self.engine.disk(&job.kind.disk()).unwrap();
+        let image = RawImage::open(disk.path.as_path(), OpenOptions::default()).unwrap();
+        let id = self.delete(&disk);
+        assert_eq!(self.engine.kill(&id, false, "a test"), KillJobResult::Success);
+        self.end(id, JobState::Killed);
+        drop(image);
+    }
+
+    fn failures(&mut self) {
+        let large =
+            CreateDisk { provisioning: Provisioning::Full, ..CreateDisk::new("large", 1 << 60) };
+        let (id, _) = self.submit(large, false);
+        self.end(id, JobState::Exception);
+        // With a file that has to be removed on the way back.
+        let (id, disk) = self.waiting("locked");
+        let partial = File::create(partial_path(&disk.path)).unwrap();
+        partial.lock().unwrap();
+        self.ask(id, RequestedState::Start);
+        self.end(id, JobState::Exception);
+        assert!(!partial_path(&disk.path).exists());
+    }
+
+    fn exposure(&mut self, disk: &Disk) {
+        let request = TargetRequest { name: "t".to_owned(), ..TargetRequest::default() };
+        for _ in 0..2 {
+            let target = self.engine.create_target(request.clone()).unwrap().name;
+            self.promises.there(&format!("target {target}"));
+            let map = MapRequest { disk: disk.id, target: target.clone(), lun: Some(1) };
+            self.engine.map(map).unwrap();
+            self.promises.there(&format!("mapping {target}"));
+            self.promises.open_end(&format!("mapping {target}"));
+            self.engine.unmap(&target, 1).unwrap();
+            self.promises.gone(&format!("mapping {target}"));
+            self.promises.open_end(&format!("target {target}"));
+            self.engine.delete_target(&target).unwrap();
+            self.promises.gone(&format!("target {target}"));
+            self.promises.open_end(&format!("target {target}"));
+            self.promises.open_end(&format!("mapping {target}"));
+        }
+    }
+
+    fn fault(&mut self, disk: &Disk) {
+        let (sender, told) = channel();
+        let tell = move |event: &job_engine::ChangeEvent| {
+            if let ChangeKind::JobCreated(job) = &event.change {
+                let _ = sender.send(job.id);
+            }
+        };
+        self.engine.subscribe(Box::new(tell)).unwrap();
+        self.engine.record_fault(FaultReport {
+            disk: disk.id,
+            target: "iqn.2026-01.io.lund:t".to_owned(),
+            lun: 1,
+            lba: Some(8),
+            opcode: 0x28,
+            initiator: "iqn.2026-01.io.lund:host".to_owned(),
+            kind: ImageErrorKind::Io,
+            operation: Operation::Read,
+            errno: Some(5),
+            path: disk.path.clone(),
+            text: "input/output error".to_owned(),
+        });
+        let id = told.recv_timeout(PATIENCE).unwrap();
+        self.promises.there(&format!("job {id}"));
+        self.end(id, JobState::Exception);
+    }
+
+    /// A creation that can be undone only when the directory is gone that is returned.
+    fn debris(&mut self) -> std::path::PathBuf {
+        let (id, disk) = self.waiting("debris");
+        let partial = partial_path(&disk.path);
+        std::fs::create_dir(&partial).unwrap();
+        self.ask(id, RequestedState::Start);
+        let job = self.end(id, JobState::Exception);
+        assert_eq!(job.errors.len(), 2, "{job:?}");
+        partial
+    }
+}
