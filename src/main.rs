@@ -1,2 +1,39 @@
 //! The daemon.
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod args;
+mod config;
+mod demo;
+mod logging;
+mod run;
+mod wiring;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let Arguments { command: Command::Serve(serve) } = Arguments::parse();
+    let config = match config::Config::load(&serve) {
+        Ok(config) => config,
+        Err(error) => return fail(&error, 2),
+    };
+    if let Err(error) = logging::start(&config) {
+        return fail(&error, 2);
+    }
+    match run::run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "lund stops");
+            fail(&error, 1)
+        }
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "the last word of a program that ends")]
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    eprintln!("lund: {error:#}");
+    ExitCode::from(code)
+}

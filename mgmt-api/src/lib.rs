@@ -1,1 +1,9 @@
 //! Management: CIM-XML and REST over one service layer.
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod cim;
+pub mod rest;
+pub mod server;
+pub mod service;
+pub mod size;

@@ -1,2 +1,41 @@
-//! The command line.
-fn main() {}
+//! The command line client.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to people and scripts")]
+
+mod args;
+mod client;
+mod disk;
+mod exit;
+mod job;
+mod output;
+mod progress;
+mod system;
+mod target;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Arguments, Noun};
+use client::Client;
+use output::Output;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let output = Output { json: arguments.json };
+    let done = Client::new(&arguments.server).and_then(|client| match arguments.noun {
+        Noun::Disk(verb) => disk::run(&client, output, verb),
+        Noun::Target(verb) => target::run(&client, output, verb),
+        Noun::Job(verb) => job::run(&client, output, verb),
+        Noun::Pool(verb) => system::pool(&client, output, &verb),
+        Noun::Session(verb) => system::session(&client, output, &verb),
+        Noun::Status => system::status(&client, output),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.failure(&error);
+            ExitCode::from(error.code())
+        }
+    }
+}

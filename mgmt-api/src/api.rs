@@ -1,0 +1,214 @@
+//! What REST and its clients say to each other, as JSON.
+
+use jiff::Timestamp;
+use job_engine::{AffectedElement, CimError};
+use serde::{Deserialize, Serialize};
+
+/// A request for a new disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateDisk {
+    /// Its name, unique among the disks.
+    pub name: String,
+    /// Size in bytes: a multiple of the block length.
+    pub size_bytes: u64,
+    /// Logical block length: 512 (default) or 4096.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_length: Option<u32>,
+    /// `thin` (default) or `full`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioning: Option<job_engine::Provisioning>,
+    /// The pool; the default pool without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+}
+
+/// A virtual disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Its identifier.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Logical block length.
+    pub block_length: u32,
+    /// Thin or full.
+    pub provisioning: job_engine::Provisioning,
+    /// Unit serial number.
+    pub serial: String,
+    /// NAA identifier.
+    pub naa: String,
+    /// Its pool.
+    pub pool: String,
+    /// Its file.
+    pub path: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Bytes that its file takes; none if it cannot be asked.
+    pub allocated_bytes: Option<u64>,
+    /// Where it is exposed.
+    pub mappings: Vec<Mapping>,
+}
+
+/// A disk as a LUN of a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mapping {
+    /// The target's iSCSI name.
+    pub target: String,
+    /// The LUN.
+    pub lun: u16,
+}
+
+/// A request for a new target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateTarget {
+    /// An iSCSI name, or a short name that gets the default prefix.
+    pub name: String,
+    /// `TargetAlias`.
+    #[serde(default)]
+    pub alias: String,
+}
+
+/// A target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Its iSCSI name.
+    pub name: String,
+    /// `TargetAlias`; may be empty.
+    pub alias: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Its LUNs.
+    pub luns: Vec<Lun>,
+    /// Sessions that are logged in.
+    pub sessions: usize,
+}
+
+/// A LUN of a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lun {
+    /// The LUN.
+    pub lun: u16,
+    /// The disk's identifier.
+    pub disk: String,
+    /// The disk's name.
+    pub disk_name: String,
+}
+
+/// A request to expose a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Map {
+    /// The disk, by name or identifier.
+    pub disk: String,
+    /// The LUN; the lowest free one without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lun: Option<u16>,
+}
+
+/// A job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its identifier.
+    pub id: String,
+    /// `InstanceID` of `MSISCSITARGET_ConcreteJob`.
+    pub instance_id: String,
+    /// `create-disk`, `delete-disk`, `data-path-fault`.
+    pub kind: String,
+    /// One line for people.
+    pub name: String,
+    /// `JobState` in words.
+    pub state: String,
+    /// `JobState`.
+    pub job_state: u16,
+    /// `OperationalStatus`.
+    pub operational_status: Vec<u16>,
+    /// It has ended.
+    pub ended: bool,
+    /// `PercentComplete`.
+    pub percent_complete: u16,
+    /// The disk concerned.
+    pub disk: String,
+    /// `Owner`.
+    pub owner: String,
+    /// `TimeSubmitted`.
+    pub time_submitted: Timestamp,
+    /// `StartTime`.
+    pub start_time: Option<Timestamp>,
+    /// When it ended.
+    pub end_time: Option<Timestamp>,
+    /// `ElapsedTime` in milliseconds.
+    pub elapsed_ms: u64,
+    /// How often a fault has happened; none for other jobs.
+    pub occurrences: Option<u64>,
+    /// What it concerns.
+    pub affected: Vec<AffectedElement>,
+    /// `GetErrors`; the first is `GetError`'s.
+    pub errors: Vec<CimError>,
+}
+
+/// A pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// Its identifier.
+    pub id: String,
+    /// Its directory.
+    pub directory: String,
+    /// Size of its file system in bytes.
+    pub total_bytes: u64,
+    /// Bytes that may still be used.
+    pub free_bytes: u64,
+    /// Bytes promised to jobs that are still allocating.
+    pub reserved_bytes: u64,
+    /// Why it cannot be used; none if it can.
+    pub unavailable: Option<String>,
+}
+
+/// A session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Target Session Identifying Handle.
+    pub tsih: u16,
+    /// The initiator's part of its name.
+    pub isid: String,
+    /// The initiator's iSCSI name.
+    pub initiator: String,
+    /// The initiator's alias; may be empty.
+    pub initiator_alias: String,
+    /// The target; none in a discovery session.
+    pub target: Option<String>,
+    /// Where the initiator connects from.
+    pub address: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// SCSI commands so far.
+    pub commands: u64,
+    /// Bytes read by the initiator.
+    pub read_bytes: u64,
+    /// Bytes written by it.
+    pub written_bytes: u64,
+}
+
+/// What is known of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version.
+    pub version: String,
+    /// Addresses at which initiators are served.
+    pub portals: Vec<String>,
+    /// What operators should know: a database that was replaced, or cannot be written.
+    pub alerts: Vec<CimError>,
+}
+
+/// A request that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What is wrong and what would be right.
+    pub message: String,
+    /// The same as a `CIM_Error`, where the engine said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<CimError>,
+}

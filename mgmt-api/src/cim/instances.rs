@@ -1,0 +1,396 @@
+//! What exists, as instances: one view of the engine for one request.
+
+use std::cell::OnceCell;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use job_engine::error::{NAMESPACE, SYSTEM_CLASS};
+use job_engine::{Disk, DiskId, Engine, Job, JobId, JobKind, Pool, PoolId, PoolState, Snapshot};
+use job_engine::{Provisioning, Target};
+
+use super::associations;
+use super::encode::path_of;
+use super::mof::Class;
+use super::path::ObjectPath;
+use super::schema::Schema;
+use super::time;
+use super::value::{Instance, Value};
+
+pub(crate) const JOB: &str = "MSISCSITARGET_ConcreteJob";
+pub(crate) const POOL: &str = "MSISCSITARGET_StoragePool";
+pub(crate) const VOLUME: &str = "MSISCSITARGET_StorageVolume";
+pub(crate) const SERVICE: &str = "MSISCSITARGET_StorageConfigurationService";
+pub(crate) const CONTROLLER: &str = "MSISCSITARGET_SCSIProtocolController";
+pub(crate) const CAPABILITIES: &str = "MSISCSITARGET_StorageConfigurationCapabilities";
+const OBJECT_MANAGER: &str = "MSFTSM_ObjectManager";
+const NAMESPACE_CLASS: &str = "MSFTSM_Namespace";
+
+/// Key of the one instance that says what can be done.
+const CAPABILITIES_ID: &str = "MSISCSITARGET:capabilities:storage";
+
+/// Name of the one service.
+const SERVICE_NAME: &str = "lund";
+
+/// Names of the namespace for what describes the server itself; clients try them in this order.
+pub(crate) const INTEROP: [&str; 2] = ["interop", "root/interop"];
+
+/// Which kind of namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Space {
+    /// Everything about storage.
+    Storage,
+    /// The server itself.
+    Interop,
+}
+
+/// Classes that have instances, associations aside.
+const ELEMENTS: [(&str, Space); 9] = [
+    (SYSTEM_CLASS, Space::Storage),
+    (SERVICE, Space::Storage),
+    (CAPABILITIES, Space::Storage),
+    (POOL, Space::Storage),
+    (VOLUME, Space::Storage),
+    (CONTROLLER, Space::Storage),
+    (JOB, Space::Storage),
+    (OBJECT_MANAGER, Space::Interop),
+    (NAMESPACE_CLASS, Space::Interop),
+];
+
+/// What exists during one request.
+pub(crate) struct View<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) schema: &'a Schema,
+    pub(crate) system: &'a str,
+    snapshot: OnceCell<Snapshot>,
+    pools: OnceCell<Vec<Pool>>,
+    disks: OnceCell<HashSet<DiskId>>,
+    faulty: OnceCell<HashSet<DiskId>>,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn new(engine: &'a Engine, schema: &'a Schema, system: &'a str) -> Self {
+        Self {
+            engine,
+            schema,
+            system,
+            snapshot: OnceCell::new(),
+            pools: OnceCell::new(),
+            disks: OnceCell::new(),
+            faulty: OnceCell::new(),
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        self.snapshot.get_or_init(|| self.engine.snapshot())
+    }
+
+    pub(crate) fn pools(&self) -> &[Pool] {
+        self.pools.get_or_init(|| self.engine.pools())
+    }
+
+    pub(crate) fn has_disk(&self, id: DiskId) -> bool {
+        let all = || self.snapshot().disks.iter().map(|disk| disk.id).collect();
+        self.disks.get_or_init(all).contains(&id)
+    }
+
+    /// Whether there were errors on the disk that nobody has cleared.
+    fn is_faulty(&self, id: DiskId) -> bool {
+        let is_fault = |job: &&Job| matches!(job.kind, JobKind::DataPathFault(_));
+        let all = || {
+            let faults = self.snapshot().jobs.iter().filter(is_fault);
+            faults.map(|job| job.kind.disk()).collect()
+        };
+        self.faulty.get_or_init(all).contains(&id)
+    }
+
+    /// Classes with instances in this namespace, `class` or below it.
+    pub(crate) fn leaves(&self, space: Space, class: &str) -> Vec<Arc<Class>> {
+        let links = associations::CLASSES.iter().map(|name| (*name, Space::Storage));
+        let all = ELEMENTS.into_iter().chain(links);
+        let wanted = all.filter(|(name, own)| *own == space && self.schema.is_a(name, class));
+        wanted.filter_map(|(name, _)| self.schema.class(name).cloned()).collect()
+    }
+
+    /// All instances of exactly this class.
+    pub(crate) fn instances(&self, class: &str) -> Vec<Instance> {
+        let state = || self.snapshot();
+        match class {
+            SYSTEM_CLASS => vec![self.computer_system()],
+            SERVICE => vec![self.service()],
+            CAPABILITIES => vec![capabilities()],
+            POOL => self.pools().iter().map(pool).collect(),
+            VOLUME => state().disks.iter().map(|disk| self.volume(disk)).collect(),
+            CONTROLLER => state().targets.iter().map(|target| self.controller(target)).collect(),
+            JOB => state().jobs.iter().map(job).collect(),
+            OBJECT_MANAGER => vec![self.object_manager()],
+            NAMESPACE_CLASS => self.namespaces(),
+            link => associations::instances(self, link),
+        }
+    }
+
+    /// The instance that a path means, in a namespace.
+    pub(crate) fn find(&self, space: Space, path: &ObjectPath) -> Option<Instance> {
+        let class = self.leaves(space, &path.class).into_iter().next();
+        let class = class.filter(|found| found.name.eq_ignore_ascii_case(&path.class))?;
+        let path = named_keys(&class, path);
+        if class.name == JOB {
+            // Polling must not cost more when there are many jobs.
+            let id = path.text_key("InstanceID")?.parse::<JobId>().ok()?;
+            let found = self.engine.job(&id).as_ref().map(job)?;
+            return path_of(&class, &found, NAMESPACE).same_as(&path).then_some(found);
+        }
+        if class.name == VOLUME {
+            let id = path.text_key("DeviceID")?.parse::<DiskId>().ok()?;
+            let found = self.snapshot().disks.iter().find(|disk| disk.id == id)?;
+            let found = self.volume(found);
+            return path_of(&class, &found, NAMESPACE).same_as(&path).then_some(found);
+        }
+        let all = self.instances(&class.name);
+        all.into_iter().find(|instance| path_of(&class, instance, NAMESPACE).same_as(&path))
+    }
+
+    /// The path of an instance of the storage namespace.
+    pub(crate) fn path(&self, instance: &Instance) -> Option<ObjectPath> {
+        let class = self.schema.class(&instance.class)?;
+        Some(path_of(class, instance, NAMESPACE))
+    }
+
+    pub(crate) fn system_path(&self) -> ObjectPath {
+        ObjectPath::new(NAMESPACE, SYSTEM_CLASS)
+            .with("CreationClassName", SYSTEM_CLASS)
+            .with("Name", self.system)
+    }
+
+    pub(crate) fn service_path(&self) -> ObjectPath {
+        ObjectPath::new(NAMESPACE, SERVICE)
+            .with("SystemCreationClassName", SYSTEM_CLASS)
+            .with("SystemName", self.system)
+            .with("CreationClassName", SERVICE)
+            .with("Name", SERVICE_NAME)
+    }
+
+    pub(crate) fn volume_path(&self, disk: DiskId) -> ObjectPath {
+        self.device_path(VOLUME, &disk.to_string())
+    }
+
+    pub(crate) fn controller_path(&self, name: &str) -> ObjectPath {
+        self.device_path(CONTROLLER, name)
+    }
+
+    fn device_path(&self, class: &str, device: &str) -> ObjectPath {
+        ObjectPath::new(NAMESPACE, class)
+            .with("SystemCreationClassName", SYSTEM_CLASS)
+            .with("SystemName", self.system)
+            .with("CreationClassName", class)
+            .with("DeviceID", device)
+    }
+
+    fn computer_system(&self) -> Instance {
+        healthy(Instance::new(SYSTEM_CLASS))
+            .with("CreationClassName", SYSTEM_CLASS)
+            .with("Name", self.system)
+            .with("NameFormat", "Other")
+            .with("ElementName", self.system)
+            .with("Description", "iSCSI target host")
+            // Storage, Block Server.
+            .with("Dedicated", Value::numbers(&[3, 15]))
+            .with("EnabledState", 2_u16)
+            .with("RequestedState", 12_u16)
+    }
+
+    fn service(&self) -> Instance {
+        healthy(self.in_system(SERVICE))
+            .with("Name", SERVICE_NAME)
+            .with("ElementName", "Storage configuration")
+            .with("Started", true)
+            .with("EnabledState", 2_u16)
+            .with("RequestedState", 12_u16)
+    }
+
+    fn object_manager(&self) -> Instance {
+        healthy(self.in_system(OBJECT_MANAGER))
+            .with("Name", SERVICE_NAME)
+            .with("ElementName", "lund")
+            .with("Description", concat!("lund ", env!("CARGO_PKG_VERSION")))
+            .with("GatherStatisticalData", false)
+            .with("Started", true)
+            .with("EnabledState", 2_u16)
+            .with("RequestedState", 12_u16)
+    }
+
+    fn namespaces(&self) -> Vec<Instance> {
+        let names = INTEROP.into_iter().chain([NAMESPACE]);
+        let namespace = |name: &str| {
+            self.in_system(NAMESPACE_CLASS)
+                .with("ObjectManagerCreationClassName", OBJECT_MANAGER)
+                .with("ObjectManagerName", SERVICE_NAME)
+                .with("Name", name)
+                .with("ElementName", name)
+        };
+        names.map(namespace).collect()
+    }
+
+    fn volume(&self, disk: &Disk) -> Instance {
+        let full = disk.provisioning == Provisioning::Full;
+        let path = disk.path.display().to_string();
+        let instance = self.in_system(VOLUME);
+        let instance = if self.is_faulty(disk.id) {
+            state(instance, 3, "Errors on the data path", 10)
+        } else {
+            healthy(instance)
+        };
+        instance
+            .with("DeviceID", disk.id.to_string())
+            .with("ElementName", disk.name.as_str())
+            .with("Caption", disk.name.as_str())
+            .with("InstallDate", time::datetime(disk.created))
+            .with("Name", disk.naa.to_string())
+            // NAA, as in VPD page 83h.
+            .with("NameFormat", 9_u16)
+            .with("NameNamespace", 2_u16)
+            .with("OtherIdentifyingInfo", Value::texts([&disk.serial]))
+            .with("IdentifyingDescriptions", Value::texts(["Unit serial number"]))
+            .with("EnabledState", 2_u16)
+            .with("RequestedState", 12_u16)
+            .with("Access", 3_u16)
+            .with("BlockSize", u64::from(disk.block_length.bytes()))
+            .with("NumberOfBlocks", disk.block_count())
+            .with("ConsumableBlocks", disk.block_count())
+            .with("IsBasedOnUnderlyingRedundancy", false)
+            .with("NoSinglePointOfFailure", false)
+            .with("DataRedundancy", 1_u16)
+            .with("SequentialAccess", false)
+            .with("Primordial", false)
+            .with("Usage", 2_u16)
+            .with("CanDelete", true)
+            .with("ThinlyProvisioned", !full)
+            .with("MSDevicePath", path)
+            .with("MSType", Value::Sint(if full { 2 } else { 3 }))
+    }
+
+    fn controller(&self, target: &Target) -> Instance {
+        let title = if target.alias.is_empty() { &target.name } else { &target.alias };
+        healthy(self.in_system(CONTROLLER))
+            .with("DeviceID", target.name.as_str())
+            .with("Name", target.name.as_str())
+            // iSCSI name.
+            .with("NameFormat", 3_u16)
+            .with("ElementName", title.as_str())
+            .with("InstallDate", time::datetime(target.created))
+            .with("EnabledState", 2_u16)
+            .with("RequestedState", 12_u16)
+            .with("MaxUnitsControlled", u32::from(job_engine::catalogue::MAX_LUN) + 1)
+    }
+
+    fn in_system(&self, class: &str) -> Instance {
+        Instance::new(class)
+            .with("SystemCreationClassName", SYSTEM_CLASS)
+            .with("SystemName", self.system)
+            .with("CreationClassName", class)
+    }
+}
+
+pub(crate) fn job_path(id: &JobId) -> ObjectPath {
+    ObjectPath::new(NAMESPACE, JOB).with("InstanceID", &id.instance_id())
+}
+
+pub(crate) fn pool_path(id: &PoolId) -> ObjectPath {
+    ObjectPath::new(NAMESPACE, POOL).with("InstanceID", &id.instance_id())
+}
+
+pub(crate) fn capabilities_path() -> ObjectPath {
+    ObjectPath::new(NAMESPACE, CAPABILITIES).with("InstanceID", CAPABILITIES_ID)
+}
+
+/// Lists of what there is none of are empty, not absent: clients search in them.
+fn capabilities() -> Instance {
+    Instance::new(CAPABILITIES)
+        .with("InstanceID", CAPABILITIES_ID)
+        .with("ElementName", "Storage configuration")
+        // Creation and return of storage elements.
+        .with("SupportedAsynchronousActions", Value::numbers(&[5, 6]))
+        .with("SupportedSynchronousActions", Value::numbers(&[]))
+        // Storage volumes, thin or not.
+        .with("SupportedStorageElementTypes", Value::numbers(&[2, 5]))
+        // Creation of storage volumes, from a single pool.
+        .with("SupportedStorageElementFeatures", Value::numbers(&[3, 6]))
+        .with("SupportedStoragePoolFeatures", Value::numbers(&[]))
+        .with("SupportedCopyTypes", Value::numbers(&[]))
+        .with("AutomaticPoolSelectionAllowed", true)
+}
+
+/// A single key may come without its name.
+pub(crate) fn named_keys(class: &Class, path: &ObjectPath) -> ObjectPath {
+    let mut path = path.clone();
+    if let [(name, _)] = path.keys.as_mut_slice()
+        && name.is_empty()
+        && let Some(key) = class.keys().next()
+    {
+        name.clone_from(&key.name);
+    }
+    path
+}
+
+fn healthy(instance: Instance) -> Instance {
+    state(instance, 2, "OK", 5)
+}
+
+fn state(instance: Instance, operational: u16, text: &str, health: u16) -> Instance {
+    instance
+        .with("OperationalStatus", Value::numbers(&[operational]))
+        .with("StatusDescriptions", Value::texts([text]))
+        .with("HealthState", health)
+}
+
+fn pool(pool: &Pool) -> Instance {
+    let instance = Instance::new(POOL);
+    let instance = match &pool.state {
+        PoolState::Ready => healthy(instance),
+        PoolState::Unavailable(reason) => state(instance, 6, reason, 25),
+    };
+    let name = pool.id.to_string();
+    instance
+        .with("InstanceID", pool.id.instance_id())
+        .with("PoolID", name.as_str())
+        .with("Name", name.as_str())
+        .with("ElementName", name)
+        .with("Description", pool.directory.display().to_string())
+        .with("Primordial", false)
+        .with("TotalManagedSpace", pool.total_bytes)
+        .with("RemainingManagedSpace", pool.free_bytes)
+        .with("ReservedSpace", pool.reserved_bytes)
+        .with("Usage", 2_u16)
+}
+
+fn job(job: &Job) -> Instance {
+    let what = match job.kind.method_name() {
+        Some(method) => format!("Started by {method}"),
+        None => "Errors on the data path".to_owned(),
+    };
+    Instance::new(JOB)
+        .with("InstanceID", job.instance_id())
+        .with("Name", job.name.as_str())
+        .with("ElementName", job.name.as_str())
+        .with("Caption", job.name.as_str())
+        .with("Description", what)
+        .with("OperationalStatus", Value::numbers(job.operational_status()))
+        .with("StatusDescriptions", Value::texts(job.status_descriptions()))
+        .with("HealthState", job.health_state())
+        .with("JobStatus", job.state.name())
+        .with("JobState", job.state.number())
+        .with("PercentComplete", job.percent_complete)
+        .with("TimeSubmitted", time::datetime(job.time_submitted))
+        .with_some("ScheduledStartTime", job.scheduled_start_time.map(time::datetime))
+        .with_some("StartTime", job.start_time.map(time::datetime))
+        .with("ElapsedTime", time::interval(job.elapsed))
+        .with("TimeOfLastStateChange", time::datetime(job.time_of_last_state_change))
+        .with("TimeBeforeRemoval", time::interval(job.time_before_removal))
+        .with("DeleteOnCompletion", job.delete_on_completion)
+        .with("JobRunTimes", 1_u32)
+        .with("LocalOrUtcTime", 2_u16)
+        .with("Priority", job.priority)
+        .with("Owner", job.owner.as_str())
+        .with("Notify", job.notify.as_str())
+        .with("ErrorCode", job.error_code())
+        .with("ErrorDescription", job.error_description())
+}

@@ -1,0 +1,64 @@
+//! CIM-XML: DSP0200 1.4 over DSP0201 2.4, with the classes of `mof/lund.mof`.
+//!
+//! Nobody is asked for a password here: whoever reaches the socket may do everything.
+
+mod arguments;
+mod associations;
+mod encode;
+mod encode_class;
+mod fault;
+mod http;
+mod instances;
+mod methods;
+mod modify;
+mod mof;
+mod mof_token;
+mod operations;
+mod out;
+mod path;
+mod pull;
+mod request;
+mod respond;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod time;
+mod value;
+mod xml;
+
+use std::fmt;
+use std::sync::Arc;
+
+use job_engine::Engine;
+use parking_lot::Mutex;
+
+pub use http::router;
+
+use pull::Enumerations;
+use schema::Schema;
+
+/// The CIM object manager: the engine as CIM classes and instances.
+pub struct Cimom {
+    engine: Arc<Engine>,
+    schema: Schema,
+    system_name: String,
+    enumerations: Mutex<Enumerations>,
+}
+
+impl Cimom {
+    /// Serves `engine`; `system_name` is `CIM_ComputerSystem.Name` and should be what the engine
+    /// itself was configured with, so that paths in errors lead to instances.
+    ///
+    /// # Errors
+    /// The text says what is wrong with the built-in class declarations.
+    pub fn new(engine: Arc<Engine>, system_name: String) -> Result<Self, String> {
+        let schema = Schema::load()?;
+        Ok(Self { engine, schema, system_name, enumerations: Mutex::default() })
+    }
+}
+
+impl fmt::Debug for Cimom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cimom").field("system_name", &self.system_name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,100 @@
+//! The one HTTP server: CIM-XML and REST, and what protects both.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use tokio::net::TcpListener;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::cim::{self, Cimom};
+use crate::rest;
+use crate::service::Service;
+
+/// Requests that are worked on at once; the others wait.
+const MAX_REQUESTS: usize = 64;
+/// Longer than any request may wait for a job.
+const TIME_LIMIT: Duration = Duration::from_secs(90);
+/// REST takes small bodies; CIM-XML has a bound of its own.
+const MAX_BODY: usize = 1 << 20;
+
+/// Everything under one roof.
+pub fn router(service: Arc<Service>, cimom: Arc<Cimom>) -> Router {
+    rest::router(service)
+        .layer(RequestBodyLimitLayer::new(MAX_BODY))
+        .merge(cim::router(cimom))
+        .layer(from_fn(same_site))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIME_LIMIT))
+        .layer(GlobalConcurrencyLimitLayer::new(MAX_REQUESTS))
+        .layer(CatchPanicLayer::new())
+}
+
+/// Serves until `stopped`; requests that are there are answered first.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    axum::serve(listener, router).with_graceful_shutdown(stopped).await
+}
+
+/// Nobody is asked for a password on the loopback address, so a web page in a browser there must
+/// not be able to ask: neither from another site (`Origin`) nor by a name of its own that leads
+/// here (`Host`).
+async fn same_site(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let host = text(header::HOST).or_else(|| request.uri().authority().map(axum::http::uri::Authority::as_str));
+    if !host.is_some_and(is_loopback) {
+        return refuse("the Host header names no loopback address");
+    }
+    let origin = headers.get(header::ORIGIN).is_none_or(|origin| {
+        let origin = origin.to_str().unwrap_or_default();
+        let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
+        Some(authority) == host
+    });
+    if !origin {
+        return refuse("requests from pages of other sites are refused");
+    }
+    next.run(request).await
+}
+
+fn refuse(why: &'static str) -> Response {
+    (StatusCode::FORBIDDEN, format!("{why}\n")).into_response()
+}
+
+fn is_loopback(authority: &str) -> bool {
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_loopback;
+
+    #[test]
+    fn only_names_of_this_machine_are_let_in() {
+        for good in ["localhost", "localhost:5988", "127.0.0.1:5988", "127.1.2.3", "[::1]:5988"] {
+            assert!(is_loopback(good), "{good}");
+        }
+        for bad in ["", "example.com", "127.0.0.1.example.com", "10.0.0.1:5988", "[2001:db8::1]:1"]
+        {
+            assert!(!is_loopback(bad), "{bad}");
+        }
+    }
+}

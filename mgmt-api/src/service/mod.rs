@@ -1,0 +1,318 @@
+//! One function a verb, without HTTP. All of them may wait for the medium.
+
+mod view;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use job_engine::{
+    BlockLength, Cause, CreateDisk, Engine, JobId, JobState, MapRequest, PoolId,
+    RequestStateChangeResult, RequestedState, Submission, TargetRequest,
+};
+
+use crate::api;
+
+/// What the management needs to know of the data path.
+pub trait Host: Send + Sync {
+    /// The sessions that are there now.
+    fn sessions(&self) -> Vec<api::Session>;
+    /// Addresses at which initiators are served.
+    fn portals(&self) -> Vec<String>;
+}
+
+/// Why a request was refused, in terms that a client can act upon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Something in the request is wrong.
+    Invalid,
+    /// What it is about does not exist.
+    NotFound,
+    /// It contradicts what is there.
+    Conflict,
+    /// There is no room for it.
+    NoSpace,
+    /// Not now.
+    Unavailable,
+    /// Our fault.
+    Internal,
+}
+
+/// A refused request.
+#[derive(Debug, Clone)]
+pub struct ServiceError {
+    /// Its kind.
+    pub refusal: Refusal,
+    /// What is wrong.
+    pub problem: Box<api::Problem>,
+}
+
+impl ServiceError {
+    /// Without a `CIM_Error`.
+    pub fn new(refusal: Refusal, message: impl Into<String>) -> Self {
+        let problem = api::Problem { message: message.into(), error: None };
+        Self { refusal, problem: Box::new(problem) }
+    }
+}
+
+impl From<job_engine::RequestError> for ServiceError {
+    fn from(error: job_engine::RequestError) -> Self {
+        let cim_error = error.cim_error().clone();
+        let problem = api::Problem { message: cim_error.message.clone(), error: Some(cim_error) };
+        Self { refusal: refusal(error.cause()), problem: Box::new(problem) }
+    }
+}
+
+#[allow(clippy::wildcard_enum_match_arm, reason = "the enum of another crate may grow")]
+fn refusal(cause: &Cause) -> Refusal {
+    match cause {
+        Cause::NotFound { .. } => Refusal::NotFound,
+        Cause::NameInUse { .. }
+        | Cause::DiskInUse { .. }
+        | Cause::TargetInUse { .. }
+        | Cause::JobNotEnded { .. }
+        | Cause::InvalidTransition { .. } => Refusal::Conflict,
+        Cause::BadName { .. } | Cause::BadSize { .. } | Cause::BadValue { .. } => Refusal::Invalid,
+        Cause::OutOfSpace { .. } | Cause::LimitReached { .. } | Cause::StoreNearlyFull { .. } => {
+            Refusal::NoSpace
+        }
+        Cause::StoreUnavailable { .. } | Cause::ShuttingDown | Cause::CouldNotStart { .. } => {
+            Refusal::Unavailable
+        }
+        _ => Refusal::Internal,
+    }
+}
+
+/// What every function gives back.
+pub type Result<T> = std::result::Result<T, ServiceError>;
+
+/// The service.
+pub struct Service {
+    engine: Arc<Engine>,
+    host: Arc<dyn Host>,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").finish_non_exhaustive()
+    }
+}
+
+impl Service {
+    /// Over an engine and a data path.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>, host: Arc<dyn Host>) -> Self {
+        Self { engine, host }
+    }
+
+    /// About the daemon.
+    #[must_use]
+    pub fn status(&self) -> api::Status {
+        api::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            portals: self.host.portals(),
+            alerts: self.engine.alerts(),
+        }
+    }
+
+    /// All pools.
+    #[must_use]
+    pub fn pools(&self) -> Vec<api::Pool> {
+        self.engine.pools().iter().map(view::pool).collect()
+    }
+
+    /// All sessions.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<api::Session> {
+        self.host.sessions()
+    }
+
+    /// All disks.
+    #[must_use]
+    pub fn disks(&self) -> Vec<api::Disk> {
+        let mappings = self.engine.mappings();
+        self.engine.disks().iter().map(|disk| view::disk(disk, &mappings)).collect()
+    }
+
+    /// A disk by name or identifier.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn disk(&self, key: &str) -> Result<api::Disk> {
+        Ok(view::disk(&self.find_disk(key)?, &self.engine.mappings()))
+    }
+
+    fn find_disk(&self, key: &str) -> Result<job_engine::Disk> {
+        let disks = self.engine.disks();
+        let found = disks
+            .iter()
+            .find(|disk| disk.name == key)
+            .or_else(|| disks.iter().find(|disk| disk.id.to_string() == key));
+        let missing = || ServiceError::new(Refusal::NotFound, format!("there is no disk `{key}`"));
+        found.cloned().ok_or_else(missing)
+    }
+
+    /// Submits the creation of a disk.
+    ///
+    /// # Errors
+    /// Everything but [`Refusal::Internal`].
+    pub fn create_disk(&self, request: api::CreateDisk, owner: &str) -> Result<api::Job> {
+        let block_length = match request.block_length {
+            None => BlockLength::default(),
+            Some(bytes) => BlockLength::try_from(bytes)
+                .map_err(|reason| ServiceError::new(Refusal::Invalid, reason))?,
+        };
+        let create = CreateDisk {
+            name: request.name,
+            size_bytes: request.size_bytes,
+            block_length,
+            provisioning: request.provisioning.unwrap_or_default(),
+            pool: request.pool.as_deref().map(PoolId::parse),
+        };
+        let id = self.engine.create_disk_with(create, submission(owner))?;
+        self.job_by_id(&id)
+    }
+
+    /// Submits the deletion of a disk.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::Conflict`], [`Refusal::Unavailable`].
+    pub fn delete_disk(&self, key: &str, owner: &str) -> Result<api::Job> {
+        let disk = self.find_disk(key)?;
+        let id = self.engine.delete_disk_with(disk.id, submission(owner))?;
+        self.job_by_id(&id)
+    }
+
+    /// All targets.
+    #[must_use]
+    pub fn targets(&self) -> Vec<api::Target> {
+        let snapshot = self.engine.snapshot();
+        let sessions = self.host.sessions();
+        snapshot.targets.iter().map(|target| view::target(target, &snapshot, &sessions)).collect()
+    }
+
+    /// A target by its iSCSI name or the short one.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn target(&self, key: &str) -> Result<api::Target> {
+        let name = job_engine::catalogue::default_target_name(key);
+        let missing =
+            || ServiceError::new(Refusal::NotFound, format!("there is no target `{name}`"));
+        self.targets().into_iter().find(|target| target.name == name).ok_or_else(missing)
+    }
+
+    /// Makes a target.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`], [`Refusal::Conflict`], [`Refusal::NoSpace`],
+    /// [`Refusal::Unavailable`].
+    pub fn create_target(&self, request: api::CreateTarget) -> Result<api::Target> {
+        let api::CreateTarget { name, alias } = request;
+        let target = self.engine.create_target(TargetRequest { name, alias })?;
+        self.target(&target.name)
+    }
+
+    /// Removes a target without LUNs.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::Conflict`], [`Refusal::Unavailable`].
+    pub fn delete_target(&self, key: &str) -> Result<()> {
+        Ok(self.engine.delete_target(&job_engine::catalogue::default_target_name(key))?)
+    }
+
+    /// Exposes a disk; the target as it is then.
+    ///
+    /// # Errors
+    /// Everything but [`Refusal::Internal`].
+    pub fn map(&self, target: &str, request: &api::Map) -> Result<api::Mapping> {
+        let disk = self.find_disk(&request.disk)?;
+        let target = job_engine::catalogue::default_target_name(target);
+        let mapping = self.engine.map(MapRequest { disk: disk.id, target, lun: request.lun })?;
+        Ok(api::Mapping { target: mapping.target, lun: mapping.lun })
+    }
+
+    /// Takes a LUN away.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::Unavailable`].
+    pub fn unmap(&self, target: &str, lun: u16) -> Result<()> {
+        Ok(self.engine.unmap(&job_engine::catalogue::default_target_name(target), lun)?)
+    }
+
+    /// All jobs and faults.
+    #[must_use]
+    pub fn jobs(&self) -> Vec<api::Job> {
+        self.engine.jobs().iter().map(view::job).collect()
+    }
+
+    /// A job, by its identifier or `InstanceID`.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn job(&self, key: &str) -> Result<api::Job> {
+        self.job_by_id(&parse_job(key)?)
+    }
+
+    fn job_by_id(&self, id: &JobId) -> Result<api::Job> {
+        self.engine.job(id).map(|job| view::job(&job)).ok_or_else(|| no_such_job(&id.to_string()))
+    }
+
+    /// A job once it has ended, or after `timeout`.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn wait(&self, key: &str, timeout: Duration) -> Result<api::Job> {
+        let id = parse_job(key)?;
+        let job = self.engine.wait(&id, timeout);
+        job.map(|job| view::job(&job)).ok_or_else(|| no_such_job(key))
+    }
+
+    /// Ends a job in order: what it did is undone.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::Conflict`] if it has ended, [`Refusal::Unavailable`].
+    pub fn cancel(&self, key: &str, by: &str) -> Result<api::Job> {
+        let id = parse_job(key)?;
+        let before = self.engine.job(&id).ok_or_else(|| no_such_job(key))?;
+        let answer = self.engine.request_state_change(&id, RequestedState::Terminate, None, by);
+        #[allow(clippy::wildcard_enum_match_arm, reason = "the others are all failures")]
+        match answer {
+            RequestStateChangeResult::Completed | RequestStateChangeResult::Started => {
+                self.job_by_id(&id)
+            }
+            // Asked for twice is as good as once.
+            _ if before.state == JobState::ShuttingDown => self.job_by_id(&id),
+            RequestStateChangeResult::InvalidStateTransition => Err(ServiceError::new(
+                Refusal::Conflict,
+                format!("job {id} cannot be cancelled: it is {}", before.state.name()),
+            )),
+            other => Err(ServiceError::new(
+                Refusal::Unavailable,
+                format!("job {id} cannot be cancelled now ({other:?})"),
+            )),
+        }
+    }
+
+    /// Removes a job that has ended, or clears a fault.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::Conflict`], [`Refusal::Unavailable`].
+    pub fn delete_job(&self, key: &str) -> Result<()> {
+        Ok(self.engine.delete_job(&parse_job(key)?)?)
+    }
+}
+
+fn submission(owner: &str) -> Submission {
+    Submission { owner: owner.to_owned(), ..Submission::default() }
+}
+
+fn no_such_job(key: &str) -> ServiceError {
+    ServiceError::new(Refusal::NotFound, format!("there is no job `{key}`"))
+}
+
+fn parse_job(key: &str) -> Result<JobId> {
+    key.strip_prefix(job_engine::INSTANCE_ID_PREFIX)
+        .unwrap_or(key)
+        .parse()
+        .map_err(|_| no_such_job(key))
+}

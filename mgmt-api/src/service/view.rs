@@ -1,0 +1,93 @@
+//! The engine's values as clients see them.
+
+use std::os::unix::fs::MetadataExt as _;
+
+use job_engine::{JobKind, PoolState, Snapshot};
+
+use crate::api;
+
+pub(super) fn disk(disk: &job_engine::Disk, mappings: &[job_engine::Mapping]) -> api::Disk {
+    let of_disk = mappings.iter().filter(|mapping| mapping.disk == disk.id);
+    let metadata = std::fs::metadata(&disk.path).ok();
+    api::Disk {
+        id: disk.id.to_string(),
+        name: disk.name.clone(),
+        size_bytes: disk.size_bytes,
+        block_length: disk.block_length.bytes(),
+        provisioning: disk.provisioning,
+        serial: disk.serial.clone(),
+        naa: disk.naa.to_string(),
+        pool: disk.pool.to_string(),
+        path: disk.path.display().to_string(),
+        created: disk.created,
+        // st_blocks counts in 512 bytes, whatever the file system.
+        allocated_bytes: metadata.map(|metadata| metadata.blocks() * 512),
+        mappings: of_disk
+            .map(|mapping| api::Mapping { target: mapping.target.clone(), lun: mapping.lun })
+            .collect(),
+    }
+}
+
+pub(super) fn target(
+    target: &job_engine::Target,
+    snapshot: &Snapshot,
+    sessions: &[api::Session],
+) -> api::Target {
+    let name_of = |id| snapshot.disks.iter().find(|disk| disk.id == id).map(|disk| &disk.name);
+    let luns = snapshot.mappings.iter().filter(|mapping| mapping.target == target.name);
+    let of_target = |session: &&api::Session| session.target.as_ref() == Some(&target.name);
+    api::Target {
+        name: target.name.clone(),
+        alias: target.alias.clone(),
+        created: target.created,
+        luns: luns
+            .map(|mapping| api::Lun {
+                lun: mapping.lun,
+                disk: mapping.disk.to_string(),
+                disk_name: name_of(mapping.disk).cloned().unwrap_or_default(),
+            })
+            .collect(),
+        sessions: sessions.iter().filter(of_target).count(),
+    }
+}
+
+pub(super) fn pool(pool: &job_engine::Pool) -> api::Pool {
+    api::Pool {
+        id: pool.id.to_string(),
+        directory: pool.directory.display().to_string(),
+        total_bytes: pool.total_bytes,
+        free_bytes: pool.free_bytes,
+        reserved_bytes: pool.reserved_bytes,
+        unavailable: match &pool.state {
+            PoolState::Ready => None,
+            PoolState::Unavailable(reason) => Some(reason.clone()),
+        },
+    }
+}
+
+pub(super) fn job(job: &job_engine::Job) -> api::Job {
+    let occurrences = match &job.kind {
+        JobKind::DataPathFault(fault) => Some(fault.count),
+        JobKind::CreateDisk { .. } | JobKind::DeleteDisk { .. } => None,
+    };
+    api::Job {
+        id: job.id.to_string(),
+        instance_id: job.instance_id(),
+        kind: job.kind.word().to_owned(),
+        name: job.name.clone(),
+        state: job.state.name().to_owned(),
+        job_state: job.state.number(),
+        operational_status: job.operational_status().to_vec(),
+        ended: job.state.is_terminal(),
+        percent_complete: job.percent_complete,
+        disk: job.kind.disk().to_string(),
+        owner: job.owner.clone(),
+        time_submitted: job.time_submitted,
+        start_time: job.start_time,
+        end_time: job.end_time,
+        elapsed_ms: u64::try_from(job.elapsed.as_millis()).unwrap_or(u64::MAX),
+        occurrences,
+        affected: job.affected.clone(),
+        errors: job.errors.clone(),
+    }
+}

@@ -1,0 +1,178 @@
+//! Nouns and verbs.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use job_engine::Provisioning;
+
+/// Manage a lund daemon.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lunctl",
+    version,
+    about,
+    max_term_width = 100,
+    after_help = "Exit status: 0 done, 1 other failure, 2 wrong usage, 3 not found, 4 conflict, \
+                  5 the job failed, 6 the job was cancelled, 7 the daemon cannot be reached"
+)]
+pub(crate) struct Arguments {
+    /// The daemon's management address
+    #[arg(long, global = true, env = "LUND_SERVER", default_value = "http://127.0.0.1:5988")]
+    pub(crate) server: String,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) noun: Noun,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Noun {
+    /// Virtual disks
+    #[command(subcommand)]
+    Disk(Disk),
+    /// iSCSI targets and their LUNs
+    #[command(subcommand)]
+    Target(Target),
+    /// Jobs, and faults of the data path
+    #[command(subcommand)]
+    Job(Job),
+    /// Storage pools
+    #[command(subcommand)]
+    Pool(List),
+    /// Sessions of initiators
+    #[command(subcommand)]
+    Session(List),
+    /// The daemon itself
+    Status,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum List {
+    /// List all
+    List,
+}
+
+/// Whether to wait for the job.
+#[derive(Debug, Args)]
+pub(crate) struct Waiting {
+    /// Do not wait for the job to end
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Disk {
+    /// Create a disk
+    Create {
+        /// Its name
+        name: String,
+        /// Its size, as in 10GiB
+        #[arg(long, value_parser = mgmt_api::size::parse)]
+        size: u64,
+        /// Bytes in a logical block: 512 or 4096
+        #[arg(long, value_name = "BYTES")]
+        block_length: Option<u32>,
+        /// Whether the disk owns its space from the start
+        #[arg(long, value_enum, default_value_t = Space::Thin)]
+        provisioning: Space,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// List all disks
+    List,
+    /// Delete a disk and its data
+    Delete {
+        /// Its name or identifier
+        disk: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Space {
+    /// Space is taken when it is written
+    Thin,
+    /// All space is taken now
+    Full,
+}
+
+impl From<Space> for Provisioning {
+    fn from(space: Space) -> Self {
+        match space {
+            Space::Thin => Self::Thin,
+            Space::Full => Self::Full,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Target {
+    /// Create a target
+    Create {
+        /// An iSCSI name, or a short name that gets the default prefix
+        name: String,
+        /// A name for people
+        #[arg(long, default_value = "")]
+        alias: String,
+    },
+    /// List all targets and their LUNs
+    List,
+    /// Expose a disk as a LUN
+    Map {
+        /// The target
+        target: String,
+        /// The disk, by name or identifier
+        disk: String,
+        /// The LUN [default: the lowest free one]
+        #[arg(long)]
+        lun: Option<u16>,
+    },
+    /// Take a LUN away
+    Unmap {
+        /// The target
+        target: String,
+        /// The LUN
+        lun: u16,
+    },
+    /// Delete a target without LUNs
+    Delete {
+        /// The target
+        target: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Job {
+    /// List all jobs and faults
+    List,
+    /// Show a job
+    Show {
+        /// Its identifier
+        job: String,
+    },
+    /// Wait for a job to end; its outcome is the exit status
+    Wait {
+        /// Its identifier
+        job: String,
+        /// Give up after so many seconds
+        #[arg(long, value_name = "SECONDS")]
+        timeout: Option<u64>,
+    },
+    /// End a job and undo what it did
+    Cancel {
+        /// Its identifier
+        job: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Show why a job failed (GetErrors)
+    Error {
+        /// Its identifier
+        job: String,
+    },
+    /// Remove a job that has ended, or clear a fault
+    Delete {
+        /// Its identifier
+        job: String,
+    },
+}

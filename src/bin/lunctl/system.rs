@@ -1,0 +1,65 @@
+//! `lunctl pool`, `lunctl session`, `lunctl status`
+
+use mgmt_api::api::{Pool, Session, Status};
+use mgmt_api::size;
+
+use crate::args::List;
+use crate::client::Client;
+use crate::exit::Result;
+use crate::output::{Output, table};
+
+pub(crate) fn pool(client: &Client, output: Output, List::List: &List) -> Result<()> {
+    let pools: Vec<Pool> = client.get(&["pools"])?;
+    output.value(&pools, || {
+        table(
+            ["POOL", "SIZE", "FREE", "RESERVED", "DIRECTORY"],
+            pools.iter().map(|pool| {
+                let free = size::format(pool.free_bytes);
+                [
+                    pool.id.clone(),
+                    size::format(pool.total_bytes),
+                    pool.unavailable.as_ref().map_or(free, |why| format!("unavailable: {why}")),
+                    size::format(pool.reserved_bytes),
+                    pool.directory.clone(),
+                ]
+            }),
+        )
+    });
+    Ok(())
+}
+
+pub(crate) fn session(client: &Client, output: Output, List::List: &List) -> Result<()> {
+    let sessions: Vec<Session> = client.get(&["sessions"])?;
+    output.value(&sessions, || {
+        table(
+            ["TSIH", "INITIATOR", "TARGET", "FROM", "COMMANDS", "READ", "WRITTEN"],
+            sessions.iter().map(|session| {
+                [
+                    session.tsih.to_string(),
+                    session.initiator.clone(),
+                    session.target.clone().unwrap_or_else(|| "(discovery)".to_owned()),
+                    session.address.clone(),
+                    session.commands.to_string(),
+                    size::format(session.read_bytes),
+                    size::format(session.written_bytes),
+                ]
+            }),
+        )
+    });
+    Ok(())
+}
+
+pub(crate) fn status(client: &Client, output: Output) -> Result<()> {
+    let status: Status = client.get(&["status"])?;
+    output.value(&status, || {
+        let mut text = format!("lund {}\n", status.version);
+        for portal in &status.portals {
+            text.push_str(&format!("iscsi://{portal}\n"));
+        }
+        for alert in &status.alerts {
+            text.push_str(&format!("{}  {}\n", alert.message_id, alert.message));
+        }
+        text
+    });
+    Ok(())
+}

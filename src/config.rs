@@ -1,0 +1,266 @@
+//! The configuration: embedded defaults, under a TOML file, under the command line.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::args::{LogFormat, Serve};
+
+const DEFAULT_DATA_DIR: &str = "./lund-data";
+const ISCSI_PORT: u16 = 3260;
+const MANAGEMENT_PORT: u16 = 5988;
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Config {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) disks_dir: PathBuf,
+    pub(crate) iscsi_listen: Vec<SocketAddr>,
+    pub(crate) mgmt_listen: SocketAddr,
+    pub(crate) max_sessions: usize,
+    pub(crate) max_tasks: u32,
+    pub(crate) max_running_jobs: usize,
+    pub(crate) overcommit: bool,
+    pub(crate) log_format: LogFormat,
+    pub(crate) log_level: String,
+    /// Size of the demo disk, if there shall be one.
+    pub(crate) demo: Option<u64>,
+}
+
+/// The file. Every key may be missing; a key that is not known is an error.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    data_dir: Option<PathBuf>,
+    #[serde(default)]
+    iscsi: Iscsi,
+    #[serde(default)]
+    management: Management,
+    #[serde(default)]
+    disks: Disks,
+    #[serde(default)]
+    jobs: Jobs,
+    #[serde(default)]
+    log: Log,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Iscsi {
+    listen: Option<Spanned<Vec<SocketAddr>>>,
+    max_sessions: Option<Spanned<u32>>,
+    max_commands: Option<Spanned<u32>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Management {
+    listen: Option<Spanned<SocketAddr>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Disks {
+    directory: Option<PathBuf>,
+    overcommit: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Jobs {
+    max_running: Option<Spanned<u32>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Log {
+    format: Option<LogFormat>,
+    level: Option<Spanned<String>>,
+}
+
+/// A file's text, to find lines in.
+struct Source<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    /// An error in the value of a key.
+    fn error<T>(&self, key: &str, value: &Spanned<T>, reason: &str) -> anyhow::Error {
+        let before = self.text.get(..value.span().start).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        anyhow::anyhow!("{}:{line}: `{key}` {reason}", self.path.display())
+    }
+
+    fn within(
+        &self,
+        key: &str,
+        value: Option<&Spanned<u32>>,
+        default: u32,
+        (low, high): (u32, u32),
+    ) -> anyhow::Result<u32> {
+        let Some(value) = value else { return Ok(default) };
+        let number = *value.get_ref();
+        if (low..=high).contains(&number) {
+            return Ok(number);
+        }
+        let reason = format!("is {number}; it must lie between {low} and {high}");
+        Err(self.error(key, value, &reason))
+    }
+}
+
+impl Config {
+    /// Puts the three together.
+    ///
+    /// # Errors
+    /// Names the file, line and key, or the option.
+    pub(crate) fn load(serve: &Serve) -> anyhow::Result<Self> {
+        let (path, text) = match &serve.config {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+                (path.as_path(), text)
+            }
+            None => (Path::new(""), String::new()),
+        };
+        Self::merge(&Source { path, text: &text }, serve)
+    }
+
+    fn merge(source: &Source<'_>, serve: &Serve) -> anyhow::Result<Self> {
+        let file: File = toml::from_str(source.text)
+            .map_err(|error| anyhow::anyhow!("{}: {error}", source.path.display()))?;
+        let data_dir = serve.data_dir.clone().or(file.data_dir);
+        let data_dir = data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into());
+        let iscsi_listen = match &file.iscsi.listen {
+            _ if !serve.iscsi_listen.is_empty() => serve.iscsi_listen.clone(),
+            Some(listen) if listen.get_ref().is_empty() => {
+                return Err(source.error("iscsi.listen", listen, "names no address"));
+            }
+            Some(listen) => listen.get_ref().clone(),
+            None => vec![SocketAddr::from(([127, 0, 0, 1], ISCSI_PORT))],
+        };
+        let bounds = (1, 60_000);
+        let max_sessions =
+            source.within("iscsi.max_sessions", file.iscsi.max_sessions.as_ref(), 4096, bounds)?;
+        let max_tasks = source.within(
+            "iscsi.max_commands",
+            file.iscsi.max_commands.as_ref(),
+            128,
+            (1, 2048),
+        )?;
+        let running =
+            source.within("jobs.max_running", file.jobs.max_running.as_ref(), 4, (1, 64))?;
+        let log_level = match (&serve.log_level, file.log.level) {
+            (Some(level), _) => {
+                check_level(level).with_context(|| format!("--log-level {level}"))?;
+                level.clone()
+            }
+            (None, Some(level)) => {
+                let reason = |error: anyhow::Error| {
+                    source.error("log.level", &level, &format!("is no filter: {error:#}"))
+                };
+                check_level(level.get_ref()).map_err(reason)?;
+                level.into_inner()
+            }
+            (None, None) => "info".to_owned(),
+        };
+        Ok(Self {
+            disks_dir: file.disks.directory.unwrap_or_else(|| data_dir.join("disks")),
+            data_dir,
+            iscsi_listen,
+            mgmt_listen: mgmt_listen(source, serve, file.management.listen.as_ref())?,
+            max_sessions: usize::try_from(max_sessions)?,
+            max_tasks,
+            max_running_jobs: usize::try_from(running)?,
+            overcommit: file.disks.overcommit.unwrap_or(false),
+            log_format: serve.log_format.or(file.log.format).unwrap_or_default(),
+            log_level,
+            demo: serve.demo.then(|| serve.demo_size.unwrap_or(1 << 30)),
+        })
+    }
+}
+
+fn mgmt_listen(
+    source: &Source<'_>,
+    serve: &Serve,
+    file: Option<&Spanned<SocketAddr>>,
+) -> anyhow::Result<SocketAddr> {
+    const REASON: &str = "is no loopback address: management asks for no password yet, so it is \
+                          reached from this machine only";
+    match (serve.mgmt_listen, file) {
+        (Some(address), _) if !address.ip().is_loopback() => {
+            bail!("--mgmt-listen {address} {REASON}")
+        }
+        (Some(address), _) => Ok(address),
+        (None, Some(value)) if !value.get_ref().ip().is_loopback() => {
+            Err(source.error("management.listen", value, REASON))
+        }
+        (None, Some(value)) => Ok(*value.get_ref()),
+        (None, None) => Ok(SocketAddr::from(([127, 0, 0, 1], MANAGEMENT_PORT))),
+    }
+}
+
+fn check_level(level: &str) -> anyhow::Result<()> {
+    tracing_subscriber::EnvFilter::try_new(level)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Arguments, Command};
+
+    fn load(text: &str, arguments: &[&str]) -> anyhow::Result<Config> {
+        let all = ["lund", "serve"].iter().chain(arguments);
+        let Command::Serve(serve) = Arguments::parse_from(all).command;
+        Config::merge(&Source { path: Path::new("lund.toml"), text }, &serve)
+    }
+
+    fn error(text: &str, arguments: &[&str]) -> String {
+        format!("{:#}", load(text, arguments).unwrap_err())
+    }
+
+    #[test]
+    fn nothing_needs_to_be_configured() {
+        let config = load("", &[]).unwrap();
+        assert_eq!(config.data_dir, Path::new("./lund-data"));
+        assert_eq!(config.disks_dir, Path::new("./lund-data/disks"));
+        assert_eq!(config.iscsi_listen, ["127.0.0.1:3260".parse().unwrap()]);
+        assert_eq!(config.mgmt_listen, "127.0.0.1:5988".parse().unwrap());
+        assert_eq!(config.demo, None);
+    }
+
+    #[test]
+    fn the_command_line_goes_before_the_file() {
+        let text =
+            "data_dir = '/a'\n[iscsi]\nlisten = ['[::1]:1', '127.0.0.1:2']\n[log]\nformat = 'json'";
+        let config = load(text, &[]).unwrap();
+        assert_eq!((config.iscsi_listen.len(), config.log_format), (2, LogFormat::Json));
+        let config = load(text, &["--data-dir", "/b", "--iscsi-listen", "127.0.0.1:0"]).unwrap();
+        assert_eq!(config.disks_dir, Path::new("/b/disks"));
+        assert_eq!(config.iscsi_listen, ["127.0.0.1:0".parse().unwrap()]);
+        assert_eq!(load("", &["--demo"]).unwrap().demo, Some(1 << 30));
+        assert_eq!(load("", &["--demo", "--demo-size", "256MiB"]).unwrap().demo, Some(256 << 20));
+    }
+
+    #[test]
+    fn errors_name_the_key_and_the_line() {
+        let unknown = error("data_dir = '/a'\n[iscsi]\nlisen = []\n", &[]);
+        assert!(unknown.contains("lisen") && unknown.contains("line 3"), "{unknown}");
+        let value = error("[iscsi]\n\nmax_sessions = 0\n", &[]);
+        assert!(value.starts_with("lund.toml:3: `iscsi.max_sessions` is 0"), "{value}");
+        let address = error("[management]\nlisten = '0.0.0.0:5988'\n", &[]);
+        assert!(address.starts_with("lund.toml:2: `management.listen`"), "{address}");
+        let level = error("[log]\nlevel = 'a=b=c'\n", &[]);
+        assert!(level.starts_with("lund.toml:2: `log.level`"), "{level}");
+        let none = error("[iscsi]\nlisten = []\n", &[]);
+        assert!(none.starts_with("lund.toml:2: `iscsi.listen`"), "{none}");
+        let option = error("", &["--mgmt-listen", "0.0.0.0:1"]);
+        assert!(option.contains("--mgmt-listen 0.0.0.0:1"), "{option}");
+    }
+}

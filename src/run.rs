@@ -1,0 +1,150 @@
+//! The daemon's life: start, serve, drain, stop.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use job_engine::{Engine, EngineConfig};
+use mgmt_api::cim::Cimom;
+use mgmt_api::server;
+use mgmt_api::service::Service;
+use target_core::{Node, NodeConfig, NodeState};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::demo;
+use crate::wiring::{Exposure, FaultRecorder, NodeHost};
+
+/// Commands that are under way may take so long after SIGTERM.
+const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+/// So may requests of management clients.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// Runs the daemon until SIGTERM or SIGINT.
+pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("lund")
+        .build()
+        .context("cannot start the runtime")?;
+    let mut engine_config = EngineConfig::new(&config.data_dir);
+    engine_config.default_pool.clone_from(&config.disks_dir);
+    engine_config.max_workers = config.max_running_jobs;
+    engine_config.overcommit = config.overcommit;
+    let system_name = engine_config.system_name.clone();
+    // Whoever holds the data directory may take the addresses; nobody else gets that far.
+    let engine = Engine::open(engine_config)?;
+    let recorder = Arc::new(FaultRecorder::default());
+    recorder.connect(engine.clone());
+    let node_config = NodeConfig {
+        max_sessions: config.max_sessions,
+        max_tasks: config.max_tasks,
+        ..NodeConfig::default()
+    };
+    let node = Node::new(node_config, recorder.clone());
+    Exposure::start(node.clone(), &engine, runtime.handle().clone())?;
+    let served = runtime.block_on(serve(config, &engine, &node, system_name));
+    engine.shutdown();
+    recorder.disconnect();
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
+}
+
+async fn serve(
+    config: &Config,
+    engine: &Arc<Engine>,
+    node: &Arc<Node>,
+    system_name: String,
+) -> anyhow::Result<()> {
+    // Before anything is printed: whoever reads an address may send a signal at once.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (portals, addresses) = listen(&config.iscsi_listen).await?;
+    let management = bind(config.mgmt_listen, "--mgmt-listen").await?;
+    let management_address = management.local_addr()?;
+
+    let cimom = Cimom::new(engine.clone(), system_name).map_err(anyhow::Error::msg)?;
+    let host = NodeHost {
+        node: node.clone(),
+        portals: addresses.iter().map(ToString::to_string).collect(),
+    };
+    let service = Arc::new(Service::new(engine.clone(), Arc::new(host)));
+    let router = server::router(service, Arc::new(cimom));
+    let stop = CancellationToken::new();
+    let stopped = stop.clone().cancelled_owned();
+    let mut http = tokio::spawn(server::serve(management, router, stopped));
+
+    let demo_target = match config.demo {
+        Some(size) => {
+            let engine = engine.clone();
+            Some(tokio::task::spawn_blocking(move || demo::prepare(&engine, size)).await??)
+        }
+        None => None,
+    };
+    node.set_state(NodeState::Serving);
+    let accepting: Vec<_> = portals
+        .into_iter()
+        .map(|portal| tokio::spawn(target_core::serve(node.clone(), portal)))
+        .collect();
+    print_addresses(&addresses, management_address, demo_target.as_deref())?;
+    tracing::info!(?addresses, management = %management_address, "lund serves");
+
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: lund drains"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: lund drains"),
+        ended = &mut http => {
+            ended?.context("the management server failed")?;
+        }
+    }
+    if !node.drain(DRAIN_LIMIT).await {
+        tracing::warn!("sessions are cut off: their commands did not end in time");
+    }
+    for portal in accepting {
+        portal.abort();
+    }
+    stop.cancel();
+    if tokio::time::timeout(ANSWER_LIMIT, &mut http).await.is_err() {
+        tracing::warn!("management requests are cut off");
+    }
+    tracing::info!("lund has stopped");
+    Ok(())
+}
+
+async fn listen(wanted: &[SocketAddr]) -> anyhow::Result<(Vec<TcpListener>, Vec<SocketAddr>)> {
+    let (mut portals, mut addresses) = (Vec::new(), Vec::new());
+    for address in wanted {
+        let portal = bind(*address, "--iscsi-listen").await?;
+        addresses.push(portal.local_addr()?);
+        portals.push(portal);
+    }
+    Ok((portals, addresses))
+}
+
+async fn bind(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.with_context(|| format!("cannot listen on {address} (choose another with {option})"))
+}
+
+/// What scripts read.
+fn print_addresses(
+    portals: &[SocketAddr],
+    management: SocketAddr,
+    demo_target: Option<&str>,
+) -> anyhow::Result<()> {
+    let mut text = String::new();
+    for portal in portals {
+        text.push_str(&format!("iscsi://{portal}\n"));
+    }
+    text.push_str(&format!("http://{management}/cimom\n"));
+    if let (Some(target), Some(portal)) = (demo_target, portals.first()) {
+        text.push_str(&demo::instructions(*portal, management, target));
+    }
+    let mut out = std::io::stdout().lock();
+    // A closed standard output is no reason not to serve.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! Ties the data path to the catalogue: what is mapped becomes a LUN, what fails becomes a fault.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use disk_image::{Image, OpenOptions, RawImage};
+use job_engine::{
+    ChangeEvent, ChangeKind, Disk, Engine, FaultReport, Mapping, Provisioning, Snapshot, Target,
+};
+use mgmt_api::api;
+use mgmt_api::service::Host;
+use parking_lot::{Mutex, RwLock};
+use scsi::Device;
+use target_core::{
+    AuthPolicy, Events, Fault, IscsiName, LogicalUnit, Node, SessionEnd, SessionSummary,
+    TargetConfig, UnitConfig,
+};
+use tokio::runtime::Handle;
+
+/// For so long an unmapping waits for the commands that are under way. After that they still
+/// cannot be forgotten: the image stays locked until they end.
+const UNMAP_LIMIT: Duration = Duration::from_secs(30);
+
+/// Faults on their way to the engine, which is opened after the node exists.
+#[derive(Debug, Default)]
+pub(crate) struct FaultRecorder {
+    engine: RwLock<Option<Arc<Engine>>>,
+}
+
+impl FaultRecorder {
+    pub(crate) fn connect(&self, engine: Arc<Engine>) {
+        *self.engine.write() = Some(engine);
+    }
+
+    pub(crate) fn disconnect(&self) {
+        *self.engine.write() = None;
+    }
+}
+
+impl Events for FaultRecorder {
+    fn session_up(&self, session: &SessionSummary) {
+        tracing::info!(
+            initiator = session.initiator,
+            target = session.target,
+            address = %session.address,
+            tsih = session.tsih,
+            "session up"
+        );
+    }
+
+    fn session_down(&self, session: &SessionSummary, end: SessionEnd) {
+        tracing::info!(
+            initiator = session.initiator,
+            target = session.target,
+            address = %session.address,
+            tsih = session.tsih,
+            commands = session.commands,
+            ?end,
+            "session down"
+        );
+    }
+
+    fn fault(&self, fault: Fault) {
+        let Some(engine) = self.engine.read().clone() else { return };
+        let Ok(disk) = fault.unit.parse() else { return };
+        engine.record_fault(FaultReport {
+            disk,
+            target: fault.target,
+            lun: fault.lun,
+            lba: fault.lba,
+            opcode: fault.operation_code,
+            initiator: fault.initiator,
+            kind: fault.kind,
+            operation: fault.operation,
+            errno: fault.errno,
+            path: fault.path,
+            text: fault.text,
+        });
+    }
+}
+
+/// The node as the management sees it.
+pub(crate) struct NodeHost {
+    pub(crate) node: Arc<Node>,
+    pub(crate) portals: Vec<String>,
+}
+
+impl Host for NodeHost {
+    fn sessions(&self) -> Vec<api::Session> {
+        self.node.sessions().into_iter().map(view).collect()
+    }
+
+    fn portals(&self) -> Vec<String> {
+        self.portals.clone()
+    }
+}
+
+fn view(session: SessionSummary) -> api::Session {
+    api::Session {
+        tsih: session.tsih,
+        isid: session.isid,
+        initiator: session.initiator,
+        initiator_alias: session.initiator_alias,
+        target: session.target,
+        address: session.address.to_string(),
+        since: jiff::Timestamp::try_from(session.since).unwrap_or_default(),
+        commands: session.commands,
+        read_bytes: session.read_bytes,
+        written_bytes: session.written_bytes,
+    }
+}
+
+/// Keeps the node as the catalogue has it.
+pub(crate) struct Exposure {
+    node: Arc<Node>,
+    runtime: Handle,
+    disks: Mutex<Vec<Arc<Disk>>>,
+    /// A disk that is several LUNs is one unit.
+    units: Mutex<Vec<(String, Weak<LogicalUnit>)>>,
+}
+
+impl Exposure {
+    /// Exposes what is in the catalogue, from now on.
+    pub(crate) fn start(
+        node: Arc<Node>,
+        engine: &Arc<Engine>,
+        runtime: Handle,
+    ) -> anyhow::Result<()> {
+        let exposure =
+            Arc::new(Self { node, runtime, disks: Mutex::default(), units: Mutex::default() });
+        let subscriber = exposure.clone();
+        // Nothing changes before the daemon serves, so the snapshot and the events join up.
+        let snapshot = engine.subscribe(Box::new(move |event| subscriber.changed(event)))?;
+        exposure.catch_up(snapshot);
+        Ok(())
+    }
+
+    fn catch_up(&self, snapshot: Snapshot) {
+        self.disks.lock().extend(snapshot.disks.into_iter().map(Arc::new));
+        for target in &snapshot.targets {
+            self.add_target(target);
+        }
+        for mapping in &snapshot.mappings {
+            self.add_mapping(mapping);
+        }
+    }
+
+    fn changed(&self, event: &ChangeEvent) {
+        match &event.change {
+            ChangeKind::DiskCreated(disk) => self.disks.lock().push(disk.clone()),
+            ChangeKind::DiskDeleted(disk) => self.disks.lock().retain(|it| it.id != disk.id),
+            ChangeKind::TargetCreated(target) => self.add_target(target),
+            ChangeKind::TargetDeleted(target) => {
+                let removal = self.node.remove_target(&target.name);
+                self.finish(&target.name, removal);
+            }
+            ChangeKind::MappingCreated(mapping) => self.add_mapping(mapping),
+            ChangeKind::MappingDeleted(mapping) => {
+                let removal = self.node.remove_unit(&mapping.target, mapping.lun);
+                self.finish(&mapping.target, removal);
+            }
+            ChangeKind::JobCreated(_)
+            | ChangeKind::JobChanged { .. }
+            | ChangeKind::JobDeleted(_) => {}
+        }
+    }
+
+    /// Waits for a removal, on the engine's thread for subscribers.
+    fn finish(
+        &self,
+        target: &str,
+        removal: impl Future<Output = Result<(), target_core::NodeError>>,
+    ) {
+        let done =
+            self.runtime.block_on(async { tokio::time::timeout(UNMAP_LIMIT, removal).await });
+        match done {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the data path disagrees with the catalogue"),
+            Err(_) => tracing::error!(target, "commands are still under way after an unmapping"),
+        }
+    }
+
+    fn add_target(&self, target: &Target) {
+        let added = IscsiName::new(&target.name).map_err(anyhow::Error::from).and_then(|name| {
+            let alias = target.alias.clone();
+            Ok(self.node.add_target(TargetConfig { name, alias, auth: AuthPolicy::None })?)
+        });
+        if let Err(error) = added {
+            tracing::error!(target = target.name, %error, "the target cannot be served");
+        }
+    }
+
+    fn add_mapping(&self, mapping: &Mapping) {
+        let disk = self.disks.lock().iter().find(|disk| disk.id == mapping.disk).cloned();
+        let Some(disk) = disk else {
+            tracing::error!(disk = %mapping.disk, "a disk is mapped that is not in the catalogue");
+            return;
+        };
+        let unit = self.unit(&disk);
+        if let Err(error) = self.node.add_unit(&mapping.target, mapping.lun, unit) {
+            tracing::error!(%error, "the data path disagrees with the catalogue");
+        }
+    }
+
+    fn unit(&self, disk: &Disk) -> Arc<LogicalUnit> {
+        let mut units = self.units.lock();
+        units.retain(|(_, unit)| unit.strong_count() > 0);
+        let name = disk.id.to_string();
+        let there = units.iter().find(|(other, _)| *other == name);
+        if let Some(unit) = there.and_then(|(_, unit)| unit.upgrade()) {
+            return unit;
+        }
+        let image = RawImage::open(disk.path.as_path(), OpenOptions::default());
+        if let Err(error) = &image {
+            tracing::error!(disk = disk.name, %error, "the disk is not ready");
+        }
+        let image = image.map(|image| Arc::new(image) as Arc<dyn Image>);
+        let unit = LogicalUnit::new(UnitConfig { name: name.clone(), device: device(disk), image });
+        units.push((name, Arc::downgrade(&unit)));
+        unit
+    }
+}
+
+fn device(disk: &Disk) -> Device {
+    let block_length = disk.block_length.bytes();
+    let mut device =
+        Device::new(disk.serial.clone(), disk.naa.to_bytes(), block_length, disk.block_count());
+    device.provisioning = match disk.provisioning {
+        Provisioning::Thin => scsi::Provisioning::Thin,
+        Provisioning::Full => scsi::Provisioning::Full,
+    };
+    device
+}
