@@ -41,7 +41,7 @@ impl Events for FaultRecorder {
     fn session_up(&self, session: &SessionSummary) {
         tracing::info!(
             initiator = session.initiator,
-            target = session.target,
+            to = session.target,
             address = %session.address,
             tsih = session.tsih,
             "session up"
@@ -51,7 +51,7 @@ impl Events for FaultRecorder {
     fn session_down(&self, session: &SessionSummary, end: SessionEnd) {
         tracing::info!(
             initiator = session.initiator,
-            target = session.target,
+            to = session.target,
             address = %session.address,
             tsih = session.tsih,
             commands = session.commands,
@@ -176,7 +176,7 @@ impl Exposure {
         match done {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the data path disagrees with the catalogue"),
-            Err(_) => tracing::error!(target, "commands are still under way after an unmapping"),
+            Err(_) => tracing::error!(name = target, "commands are still under way after an unmapping"),
         }
     }
 
@@ -186,7 +186,7 @@ impl Exposure {
             Ok(self.node.add_target(TargetConfig { name, alias, auth: AuthPolicy::None })?)
         });
         if let Err(error) = added {
-            tracing::error!(target = target.name, %error, "the target cannot be served");
+            tracing::error!(name = target.name, %error, "the target cannot be served");
         }
     }
 

@@ -88,7 +88,7 @@ class Lund:
 
     def image(self):
         """The demo disk's file."""
-        files = [f for f in (self.data_dir / "data").rglob("*.img")]
+        files = [f for f in (self.data_dir / "data").rglob("*.raw")]
         if len(files) != 1:
             sys.exit(f"expected one disk image below {self.data_dir}, found {files}")
         return files[0]
