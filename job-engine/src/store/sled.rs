@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -193,7 +194,25 @@ fn classify(error: &sled::Error) -> StoreError {
     }
 }
 
+/// sled keeps seven threads that look up once a second whether there is work; they inherit how
+/// late a timer may be from the thread that starts them. With an hour they sleep until they are
+/// woken, and a daemon that has nothing to do does nothing.
+fn with_lazy_timers<T>(open: impl FnOnce() -> T) -> T {
+    let hour = NonZeroU64::new(3_600_000_000_000);
+    let before = rustix::thread::current_timer_slack().ok().and_then(NonZeroU64::new);
+    let lazy = before.is_some() && rustix::thread::set_current_timer_slack(hour).is_ok();
+    let result = open();
+    if lazy {
+        let _ = rustix::thread::set_current_timer_slack(before);
+    }
+    result
+}
+
 fn try_open(directory: &Path) -> Result<Open, StoreError> {
+    with_lazy_timers(|| open_and_check(directory))
+}
+
+fn open_and_check(directory: &Path) -> Result<Open, StoreError> {
     let unavailable = |error: std::io::Error| StoreError::Unavailable(describe(&error));
     std::fs::create_dir_all(directory).map_err(unavailable)?;
     remove_unfinished_snapshots(directory).map_err(unavailable)?;
