@@ -114,6 +114,7 @@ fn view(session: SessionSummary) -> api::Session {
 pub(crate) struct Exposure {
     node: Arc<Node>,
     runtime: Handle,
+    auth: AuthPolicy,
     disks: Mutex<Vec<Arc<Disk>>>,
     /// A disk that is several LUNs is one unit.
     units: Mutex<Vec<(String, Weak<LogicalUnit>)>>,
@@ -125,9 +126,15 @@ impl Exposure {
         node: Arc<Node>,
         engine: &Arc<Engine>,
         runtime: Handle,
+        auth: AuthPolicy,
     ) -> anyhow::Result<()> {
-        let exposure =
-            Arc::new(Self { node, runtime, disks: Mutex::default(), units: Mutex::default() });
+        let exposure = Arc::new(Self {
+            node,
+            runtime,
+            auth,
+            disks: Mutex::default(),
+            units: Mutex::default(),
+        });
         let subscriber = exposure.clone();
         // Nothing changes before the daemon serves, so the snapshot and the events join up.
         let snapshot = engine.subscribe(Box::new(move |event| subscriber.changed(event)))?;
@@ -176,14 +183,16 @@ impl Exposure {
         match done {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the data path disagrees with the catalogue"),
-            Err(_) => tracing::error!(name = target, "commands are still under way after an unmapping"),
+            Err(_) => {
+                tracing::error!(name = target, "commands are still under way after an unmapping");
+            }
         }
     }
 
     fn add_target(&self, target: &Target) {
         let added = IscsiName::new(&target.name).map_err(anyhow::Error::from).and_then(|name| {
             let alias = target.alias.clone();
-            Ok(self.node.add_target(TargetConfig { name, alias, auth: AuthPolicy::None })?)
+            Ok(self.node.add_target(TargetConfig { name, alias, auth: self.auth.clone() })?)
         });
         if let Err(error) = added {
             tracing::error!(name = target.name, %error, "the target cannot be served");

@@ -83,6 +83,7 @@ pub struct Node {
     pub(crate) sessions: Sessions,
     pub(crate) logins: Arc<Semaphore>,
     state: AtomicU8,
+    discovery_auth: RwLock<AuthPolicy>,
     targets: RwLock<BTreeMap<String, Target>>,
 }
 
@@ -102,6 +103,7 @@ impl Node {
             config,
             events,
             state: AtomicU8::new(NodeState::Starting as u8),
+            discovery_auth: RwLock::default(),
             targets: RwLock::default(),
         })
     }
@@ -109,6 +111,11 @@ impl Node {
     /// Lets initiators in, or no more of them.
     pub fn set_state(&self, state: NodeState) {
         self.state.store(state as u8, Ordering::Release);
+    }
+
+    /// How initiators must prove themselves in discovery sessions.
+    pub fn set_discovery_auth(&self, auth: AuthPolicy) {
+        *self.discovery_auth.write() = auth;
     }
 
     fn is_serving(&self) -> bool {
@@ -250,7 +257,10 @@ impl LoginPolicy for Node {
     }
 
     fn discovery(&self, _initiator: &IscsiName) -> Result<AuthPolicy, LoginStatus> {
-        if self.is_serving() { Ok(AuthPolicy::None) } else { Err(LoginStatus::ServiceUnavailable) }
+        if !self.is_serving() {
+            return Err(LoginStatus::ServiceUnavailable);
+        }
+        Ok(self.discovery_auth.read().clone())
     }
 
     fn random(&self, bytes: &mut [u8]) -> Result<(), LoginStatus> {

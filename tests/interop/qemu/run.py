@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -98,6 +99,45 @@ def all_of(url, image):
     thin(url, image)
 
 
+def chap():
+    """With CHAP configured: the right secret gets in, in discovery too, and nothing else does."""
+    with tempfile.TemporaryDirectory() as directory:
+        secrets = {"secret": "initiator-secret", "mutual": "targets-own-secret"}
+        for name, secret in secrets.items():
+            path = pathlib.Path(directory, name)
+            path.write_text(secret + "\n")
+            path.chmod(0o600)
+        config = pathlib.Path(directory, "lund.toml")
+        config.write_text(f"""[iscsi.chap]
+user = "host"
+secret_file = "{directory}/secret"
+mutual_user = "target"
+mutual_secret_file = "{directory}/mutual"
+""")
+        with Lund("--demo", "--demo-size", "16MiB", "--config", str(config)) as lund:
+            def url(user):
+                return lund.url.replace("iscsi://", f"iscsi://{user}@" if user else "iscsi://")
+
+            def ls(user, *more):
+                words = ["iscsi-ls", *more, url(user).rsplit("/", 2)[0]]
+                return subprocess.run(words, capture_output=True, text=True, timeout=60)
+
+            qemu_io(url("host%initiator-secret"), "write -P 3 0 1M", "read -P 3 0 1M")
+            for wrong in ("", "host%initiator-secreT", "other%initiator-secret"):
+                done = subprocess.run(["qemu-img", "info", url(wrong)], capture_output=True, timeout=60)
+                assert done.returncode != 0, f"{wrong or 'no secret'} got in"
+            right = ls("host%initiator-secret")
+            assert lund.iqn in right.stdout, right
+            assert lund.iqn not in ls("").stdout, "discovery without a secret"
+            mutual = "?target_user=target&target_password="
+            inq = ["iscsi-inq", url("host%initiator-secret") + mutual + "targets-own-secret"]
+            call(*inq)
+            wrong = [inq[0], inq[1] + "x"]
+            done = subprocess.run(wrong, capture_output=True, timeout=60)
+            assert done.returncode != 0, "libiscsi took a wrong proof of the target"
+    say("CHAP: one way, mutual and in discovery; wrong secrets are refused")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--url")
@@ -107,6 +147,10 @@ def main():
         return
     with Lund("--demo", "--demo-size", "256MiB") as lund:
         all_of(lund.url, lund.image())
+    if shutil.which("iscsi-ls") and shutil.which("iscsi-inq"):
+        chap()
+    else:
+        say("CHAP is not tried: libiscsi's programs are not installed")
 
 
 main()
