@@ -12,8 +12,9 @@ use scsi::{AdditionalSense, Device, MediumState, Sense, SenseKey};
 use crate::fault;
 use crate::io::UnitQueue;
 
-/// A turn whose writes took longer than this found a medium that makes writers wait.
-const SLOW_TURN: Duration = Duration::from_millis(1);
+/// A write that took longer than this found a medium that makes writers wait. More than a slice
+/// of the scheduler's, so that a busy machine is not taken for a slow disk.
+const SLOW_WRITE: Duration = Duration::from_millis(8);
 /// For so long the writes of a slow unit do not run on the connection's own thread.
 const SLOW_FOR: Duration = Duration::from_millis(100);
 /// A unit that is in use is checked so often.
@@ -156,7 +157,7 @@ impl LogicalUnit {
 
     /// Takes note of how long a write took.
     pub(crate) fn write_took(&self, start: Instant, took: Duration) {
-        if took > SLOW_TURN {
+        if took > SLOW_WRITE {
             let until = self.milliseconds(start + took + SLOW_FOR);
             self.slow_until.store(until, Ordering::Relaxed);
         }
