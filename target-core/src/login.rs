@@ -20,6 +20,9 @@ use crate::sessions::Admission;
 /// A peer that is gone without a word is noticed after about this long.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// What was sent and is not acknowledged, or not taken, for so long ends the connection.
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Everything that a connection does, from here on.
 pub(crate) async fn connection(
     node: Arc<Node>,
@@ -68,7 +71,9 @@ async fn log_in(
 ) -> io::Result<Option<Box<Connection>>> {
     stream.set_nodelay(true)?;
     let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
-    socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    let socket = socket2::SockRef::from(&stream);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     let local = stream.local_addr()?;
     let mut login = Login::new(LoginConfig {
         offer: node.config.offer,

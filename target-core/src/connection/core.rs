@@ -70,6 +70,17 @@ pub(super) enum Stage {
     },
 }
 
+impl Stage {
+    /// The initiator has still to send something.
+    fn waits_for_data(&self) -> bool {
+        match self {
+            Self::Write(streaming) => !streaming.is_complete(),
+            Self::Gather(_) => true,
+            Self::Work { .. } => false,
+        }
+    }
+}
+
 /// Why no more requests are taken.
 #[derive(Debug, Clone, Copy)]
 struct Closing {
@@ -170,8 +181,7 @@ impl Core {
     /// The end has come: everything that had to be sent is sent, and nothing can write any more.
     pub(super) fn ended(&self) -> Option<SessionEnd> {
         let closing = self.closing?;
-        let waits = closing.end == SessionEnd::Drained && !self.pending.is_empty();
-        let done = self.working == 0 && !waits && (!closing.send || self.tx.is_empty());
+        let done = self.working == 0 && (!closing.send || self.tx.is_empty());
         done.then_some(closing.end)
     }
 
@@ -183,26 +193,20 @@ impl Core {
     /// Nobody is there to send anything to.
     pub(super) fn disconnected(&mut self) {
         self.close(Closing { end: SessionEnd::Disconnected, send: false });
-        if let Some(closing) = &mut self.closing {
-            closing.send = false;
-        }
-        // What waits for data that will never come.
-        self.abort_all();
+    }
+
+    /// The session is over but for what it still has to send.
+    pub(super) fn only_sends(&self) -> bool {
+        self.closing.is_some_and(|closing| closing.send) && !self.tx.is_empty()
     }
 
     fn close(&mut self, closing: Closing) {
-        self.closing.get_or_insert(closing);
-        if closing.end == SessionEnd::Drained {
-            // Work that has begun is finished and answered; data is not waited for.
-            self.pending.retain(|pending| pending.working > 0);
-        } else {
-            self.abort_all();
-        }
-    }
-
-    fn abort_all(&mut self) {
+        let now = self.closing.get_or_insert(closing);
+        now.send &= closing.send;
+        let drains = closing.end == SessionEnd::Drained && now.end == SessionEnd::Drained;
         self.pending.retain_mut(|pending| {
-            pending.aborted = true;
+            // Work that has begun is finished and answered; data is not waited for.
+            pending.aborted |= !drains || pending.stage.waits_for_data();
             pending.working > 0
         });
     }

@@ -14,7 +14,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use iscsi_proto::InitiatorTaskTag;
 use iscsi_proto::codec::Decoded;
@@ -24,6 +24,7 @@ use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
+use tokio::time::Sleep;
 
 use self::core::Core;
 use self::receive::Receive;
@@ -39,6 +40,8 @@ use crate::unit::LogicalUnit;
 /// With so much to send nothing more is taken in: an initiator that does not read its answers
 /// gets no more of them.
 const MAX_PENDING: usize = 1 << 20;
+/// For so long a session that is over waits for its last answers to be read.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// Slices of one vectored write (`IOV_MAX`).
 const MAX_SLICES: usize = 1024;
 
@@ -64,6 +67,8 @@ pub(crate) struct Connection {
     receive: Receive,
     mailbox: UnboundedReceiver<Message>,
     core: Core,
+    /// Until when a session that is over may send what it still has to.
+    farewell: Option<Pin<Box<Sleep>>>,
 }
 
 impl Connection {
@@ -72,7 +77,8 @@ impl Connection {
     pub(crate) fn new(node: Arc<Node>, admitted: Admitted, response: &[u8]) -> Option<Box<Self>> {
         let Admitted { outcome, admission, stream, local, rest, sender, mailbox } = admitted;
         let core = Core::new(node, &outcome, admission, local, sender, response)?;
-        Some(Box::new(Self { stream, receive: Receive::new(&rest), mailbox, core }))
+        let receive = Receive::new(&rest);
+        Some(Box::new(Self { stream, receive, mailbox, core, farewell: None }))
     }
 
     /// Runs the session to its end.
@@ -92,6 +98,9 @@ impl Connection {
             }
             self.parse();
             progress |= self.send(cx);
+            if self.core.only_sends() && self.farewell_is_over(cx) {
+                self.core.disconnected();
+            }
             if let Some(end) = self.core.ended() {
                 return Poll::Ready(end);
             }
@@ -102,6 +111,12 @@ impl Connection {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// An initiator that does not read its last answers is not waited for.
+    fn farewell_is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        let sleep = self.farewell.get_or_insert_with(|| Box::pin(tokio::time::sleep(FAREWELL)));
+        sleep.as_mut().poll(cx).is_ready()
     }
 
     /// Handles every PDU that is there.

@@ -27,6 +27,13 @@ pub(super) struct Streaming {
     pub(super) failure: Option<WorkError>,
 }
 
+impl Streaming {
+    /// All of the data has come.
+    pub(super) const fn is_complete(&self) -> bool {
+        self.complete
+    }
+}
+
 impl Core {
     pub(super) fn write(
         &mut self,
