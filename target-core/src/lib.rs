@@ -12,6 +12,7 @@ mod buffers;
 mod config;
 mod connection;
 mod events;
+mod exclusion;
 mod fault;
 mod io;
 mod listener;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use iscsi_proto::Lun;
 use scsi::{Port, UnitAttention, UnitAttentions};
 
+use crate::exclusion::{Inside, Seat};
 use crate::unit::LogicalUnit;
 
 /// The units of a target by LUN.
@@ -15,14 +16,32 @@ pub(crate) type UnitMap = BTreeMap<u16, Arc<LogicalUnit>>;
 /// A session's own reference to a unit: cloning it counts in memory that no other session
 /// touches, so that sessions of one unit do not slow each other down.
 #[derive(Debug, Clone)]
-#[allow(clippy::redundant_allocation, reason = "the outer count is the session's own")]
-pub(crate) struct UnitRef(Arc<Arc<LogicalUnit>>);
+pub(crate) struct UnitRef(Arc<Seated>);
+
+#[derive(Debug)]
+struct Seated {
+    unit: Arc<LogicalUnit>,
+    seat: Arc<Seat>,
+}
+
+impl UnitRef {
+    fn new(unit: &Arc<LogicalUnit>) -> Self {
+        let seat = unit.exclusion().seat();
+        Self(Arc::new(Seated { unit: unit.clone(), seat }))
+    }
+
+    /// Keeps atomic commands out, unless one is at work or waits: then the caller must go where
+    /// it may sleep.
+    pub(crate) fn enter(&self) -> Option<Inside<'_>> {
+        self.0.unit.exclusion().enter(&self.0.seat)
+    }
+}
 
 impl std::ops::Deref for UnitRef {
     type Target = Arc<LogicalUnit>;
 
     fn deref(&self) -> &Self::Target {
-        &self.0
+        &self.0.unit
     }
 }
 
@@ -64,8 +83,7 @@ impl Nexus {
                     None => {
                         let mut attentions = UnitAttentions::new();
                         attentions.push(UnitAttention::PowerOn);
-                        let unit = UnitRef(Arc::new(unit.clone()));
-                        NexusUnit { lun, unit, attentions }
+                        NexusUnit { lun, unit: UnitRef::new(unit), attentions }
                     }
                 }
             })

@@ -163,7 +163,7 @@ impl Node {
         lun: u16,
         unit: Arc<LogicalUnit>,
     ) -> Result<(), NodeError> {
-        let units = self.change_units(target, |units| match units.entry(lun) {
+        self.change_units(target, None, |units| match units.entry(lun) {
             std::collections::btree_map::Entry::Occupied(_) => {
                 Err(NodeError::LunInUse { target: target.to_owned(), lun })
             }
@@ -171,9 +171,7 @@ impl Node {
                 place.insert(unit);
                 Ok(())
             }
-        })?;
-        self.sessions.send(Some(target), || Message::Units(units.clone(), None));
-        Ok(())
+        })
     }
 
     /// Takes a LUN away; no command can reach its unit through it when this returns.
@@ -181,14 +179,11 @@ impl Node {
     /// # Errors
     /// [`NodeError::NoSuchTarget`], [`NodeError::NoSuchLun`].
     pub async fn remove_unit(&self, target: &str, lun: u16) -> Result<(), NodeError> {
-        let units = self.change_units(target, |units| match units.remove(&lun) {
+        let (sender, receiver) = oneshot::channel::<()>();
+        self.change_units(target, Some(Arc::new(sender)), |units| match units.remove(&lun) {
             Some(_) => Ok(()),
             None => Err(NodeError::NoSuchLun { target: target.to_owned(), lun }),
         })?;
-        let (sender, receiver) = oneshot::channel::<()>();
-        let held = Arc::new(sender);
-        self.sessions.send(Some(target), || Message::Units(units.clone(), Some(held.clone())));
-        drop(held);
         // Ends when the last session has let go of it.
         let _ = receiver.await;
         Ok(())
@@ -197,15 +192,20 @@ impl Node {
     fn change_units(
         &self,
         target: &str,
+        held: Option<Arc<oneshot::Sender<()>>>,
         change: impl FnOnce(&mut UnitMap) -> Result<(), NodeError>,
-    ) -> Result<Arc<UnitMap>, NodeError> {
+    ) -> Result<(), NodeError> {
         let mut targets = self.targets.write();
         let found = targets.get_mut(target);
         let found = found.ok_or_else(|| NodeError::NoSuchTarget(target.to_owned()))?;
         let mut units = UnitMap::clone(&found.units);
         change(&mut units)?;
         found.units = Arc::new(units);
-        Ok(found.units.clone())
+        // Under the lock, so that sessions hear of changes in their order.
+        let message = || Message::Units(found.units.clone(), held.clone());
+        self.sessions.send(Some(target), message);
+        drop(held);
+        Ok(())
     }
 
     /// The sessions that are there now.

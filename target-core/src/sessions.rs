@@ -221,6 +221,15 @@ impl Sessions {
         }
     }
 
+    /// Sends a message to all sessions but one.
+    pub(crate) fn send_to_others(&self, tsih: Tsih, mut message: impl FnMut() -> Message) {
+        for (other, entry) in &self.table.lock().by_tsih {
+            if *other != tsih.0 {
+                let _ = entry.sender.send(message());
+            }
+        }
+    }
+
     /// Waits until no session of the target, or none at all, is left.
     pub(crate) async fn wait_for_none(&self, target: Option<&str>) {
         loop {

@@ -9,6 +9,7 @@ use disk_image::{Image, ImageError};
 use parking_lot::Mutex;
 use scsi::{AdditionalSense, Device, MediumState, Sense, SenseKey};
 
+use crate::exclusion::Exclusion;
 use crate::fault;
 use crate::io::UnitQueue;
 
@@ -37,6 +38,7 @@ pub struct LogicalUnit {
     device: Device,
     image: Option<Arc<dyn Image>>,
     queue: UnitQueue,
+    exclusion: Exclusion,
     /// START STOP UNIT.
     stopped: AtomicBool,
     /// The last check found the image.
@@ -76,6 +78,7 @@ impl LogicalUnit {
             healthy: AtomicBool::new(image.is_some()),
             image,
             queue: UnitQueue::default(),
+            exclusion: Exclusion::default(),
             stopped: AtomicBool::new(false),
             not_ready: Mutex::new(sense),
             next_health_check: AtomicU64::new(0),
@@ -102,6 +105,11 @@ impl LogicalUnit {
 
     pub(crate) fn queue(&self) -> &UnitQueue {
         &self.queue
+    }
+
+    /// Keeps atomic commands apart from all others.
+    pub(crate) fn exclusion(&self) -> &Exclusion {
+        &self.exclusion
     }
 
     /// Whether media commands can run now.

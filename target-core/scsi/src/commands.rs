@@ -217,12 +217,20 @@ pub static COMMANDS: &[Command] = &[
         unit("VERIFY(10)", 0x2f, blocks!(0x2f, 0x16, 10), Medium, verify::verify),
         verify::verify_with_data,
     ),
+    unit("PRE-FETCH(10)", 0x34, blocks!(0x34, 0x02, 10), Medium, read_write::pre_fetch),
     unit(
         "SYNCHRONIZE CACHE(10)",
         0x35,
         blocks!(0x35, 0x06, 10),
         Medium,
         read_write::synchronize_cache,
+    ),
+    unit(
+        "READ DEFECT DATA(10)",
+        0x37,
+        &[0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0],
+        Needs::Unit,
+        read_write::read_defect_data,
     ),
     gathers(
         unit(
@@ -252,7 +260,21 @@ pub static COMMANDS: &[Command] = &[
         mode::mode_sense_10,
     ),
     unit("READ(16)", 0x88, blocks!(0x88, 0x18, 16), Medium, read_write::read),
+    gathers(
+        unit(
+            "COMPARE AND WRITE",
+            0x89,
+            &[0x89, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0x1f, 0],
+            WritableMedium,
+            verify::compare_and_write,
+        ),
+        verify::compare_and_write_with_data,
+    ),
     unit("WRITE(16)", 0x8a, blocks!(0x8a, 0x18, 16), WritableMedium, read_write::write),
+    gathers(
+        unit("ORWRITE(16)", 0x8b, blocks!(0x8b, 0x18, 16), WritableMedium, verify::or_write),
+        verify::or_write_with_data,
+    ),
     gathers(
         unit(
             "WRITE AND VERIFY(16)",
@@ -267,6 +289,7 @@ pub static COMMANDS: &[Command] = &[
         unit("VERIFY(16)", 0x8f, blocks!(0x8f, 0x16, 16), Medium, verify::verify),
         verify::verify_with_data,
     ),
+    unit("PRE-FETCH(16)", 0x90, blocks!(0x90, 0x02, 16), Medium, read_write::pre_fetch),
     unit(
         "SYNCHRONIZE CACHE(16)",
         0x91,
@@ -351,6 +374,13 @@ pub static COMMANDS: &[Command] = &[
     gathers(
         unit("VERIFY(12)", 0xaf, blocks!(0xaf, 0x16, 12), Medium, verify::verify),
         verify::verify_with_data,
+    ),
+    unit(
+        "READ DEFECT DATA(12)",
+        0xb7,
+        &[0xb7, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        Needs::Unit,
+        read_write::read_defect_data,
     ),
 ];
 

@@ -78,6 +78,34 @@ pub enum Plan {
         /// BYTCHK = 1.
         compare: bool,
     },
+    /// Compare the first half of the gathered data with the medium and, if they are equal, write
+    /// the second half, with nothing in between (COMPARE AND WRITE).
+    CompareAndWrite {
+        /// First block.
+        lba: u64,
+        /// Number of blocks.
+        blocks: u32,
+        /// Durable before GOOD.
+        fua: bool,
+    },
+    /// Or the gathered data into the medium, with nothing in between (ORWRITE).
+    OrWrite {
+        /// First block.
+        lba: u64,
+        /// Number of blocks.
+        blocks: u32,
+        /// Durable before GOOD.
+        fua: bool,
+    },
+    /// Bring blocks into the cache; ends with CONDITION MET.
+    PreFetch {
+        /// First block.
+        lba: u64,
+        /// Number of blocks.
+        blocks: u64,
+        /// CONDITION MET may be sent before it is done.
+        immediate: bool,
+    },
     /// Write one block to many.
     WriteSame {
         /// First block.

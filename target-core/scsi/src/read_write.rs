@@ -1,9 +1,11 @@
-//! READ, WRITE and SYNCHRONIZE CACHE (SBC-3 §5.11 to §5.14, §5.18, §5.32 to §5.36).
+//! READ, WRITE, SYNCHRONIZE CACHE, PRE-FETCH, READ DEFECT DATA (SBC-3 §5.8, §5.11 to §5.14, §5.17,
+//! §5.18, §5.32 to §5.36).
 
 use crate::cdb::Cdb;
 use crate::commands::Unit;
 use crate::device::Device;
 use crate::plan::Plan;
+use crate::reply::{Fields as _, truncate};
 use crate::sense::Sense;
 
 /// The run of blocks that a CDB names, and where its length stands.
@@ -73,6 +75,32 @@ pub(crate) fn force_unit_access(cdb: Cdb) -> bool {
 /// Without a write cache every write is durable before its answer.
 pub(crate) fn write_through(device: &Device) -> bool {
     !device.write_cache_enabled
+}
+
+pub(crate) fn pre_fetch(cdb: Cdb, unit: &Unit<'_>, _reply: &mut Vec<u8>) -> Result<Plan, Sense> {
+    let Run { lba, blocks, .. } = Run::of(cdb).within(unit.device)?;
+    let blocks = match blocks {
+        0 => unit.device.block_count - lba,
+        blocks => u64::from(blocks),
+    };
+    Ok(Plan::PreFetch { lba, blocks, immediate: cdb.bit(1, 0x02) })
+}
+
+/// READ DEFECT DATA (SBC-3 §5.17): both lists are empty, in whatever format.
+pub(crate) fn read_defect_data(
+    cdb: Cdb,
+    _unit: &Unit<'_>,
+    reply: &mut Vec<u8>,
+) -> Result<Plan, Sense> {
+    let (lists, length_bytes, allocation_length) = match cdb.operation_code() {
+        0x37 => (cdb.byte(2), 2, u32::from(cdb.u16_at(7))),
+        _ => (cdb.byte(1), 6, cdb.u32_at(6)),
+    };
+    reply.u8(0);
+    reply.u8(lists & 0x1f);
+    reply.zeroes(length_bytes);
+    truncate(reply, allocation_length);
+    Ok(Plan::DataIn)
 }
 
 pub(crate) fn synchronize_cache(

@@ -1,11 +1,15 @@
-//! VERIFY, WRITE AND VERIFY (SBC-3 §5.29 to §5.31, §5.37 to §5.39).
+//! VERIFY, WRITE AND VERIFY, COMPARE AND WRITE, ORWRITE (SBC-3 §5.2, §5.10, §5.29 to §5.31, §5.37
+//! to §5.39).
 
 use crate::cdb::Cdb;
 use crate::commands::Unit;
 use crate::device::Device;
 use crate::plan::{BlockRange, Plan};
-use crate::read_write::Run;
+use crate::read_write::{Run, force_unit_access, write_through};
 use crate::sense::Sense;
+
+/// The most blocks of one COMPARE AND WRITE (MAXIMUM COMPARE AND WRITE LENGTH).
+pub(crate) const MAX_COMPARE_AND_WRITE: u8 = 255;
 
 /// BYTCHK.
 fn byte_check(cdb: Cdb) -> u8 {
@@ -84,4 +88,49 @@ pub(crate) fn write_and_verify_with_data(
 ) -> Result<Plan, Sense> {
     let Run { lba, blocks, .. } = Run::of(cdb).transfer(device)?;
     Ok(Plan::WriteAndVerify { lba, blocks, compare: byte_check(cdb) == 1 })
+}
+
+pub(crate) fn compare_and_write(
+    cdb: Cdb,
+    unit: &Unit<'_>,
+    _reply: &mut Vec<u8>,
+) -> Result<Plan, Sense> {
+    let run = compare_and_write_run(cdb).within(unit.device)?;
+    if run.blocks == 0 && unit.context.data_out_length == 0 {
+        return Ok(Plan::Good);
+    }
+    // 256 blocks are 0 in this field: the data tells.
+    exactly(unit, u64::from(run.blocks) * 2, run.length_at)
+}
+
+fn compare_and_write_run(cdb: Cdb) -> Run {
+    Run { lba: cdb.u64_at(2), blocks: u32::from(cdb.byte(13)), length_at: 13 }
+}
+
+pub(crate) fn compare_and_write_with_data(
+    cdb: Cdb,
+    device: &Device,
+    _data: &[u8],
+    _ranges: &mut Vec<BlockRange>,
+) -> Result<Plan, Sense> {
+    let Run { lba, blocks, .. } = compare_and_write_run(cdb).within(device)?;
+    Ok(Plan::CompareAndWrite { lba, blocks, fua: force_unit_access(cdb) || write_through(device) })
+}
+
+pub(crate) fn or_write(cdb: Cdb, unit: &Unit<'_>, _reply: &mut Vec<u8>) -> Result<Plan, Sense> {
+    let run = Run::of(cdb).transfer(unit.device)?;
+    if run.blocks == 0 {
+        return Ok(Plan::Good);
+    }
+    exactly(unit, u64::from(run.blocks), run.length_at)
+}
+
+pub(crate) fn or_write_with_data(
+    cdb: Cdb,
+    device: &Device,
+    _data: &[u8],
+    _ranges: &mut Vec<BlockRange>,
+) -> Result<Plan, Sense> {
+    let Run { lba, blocks, .. } = Run::of(cdb).transfer(device)?;
+    Ok(Plan::OrWrite { lba, blocks, fua: force_unit_access(cdb) || write_through(device) })
 }

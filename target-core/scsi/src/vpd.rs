@@ -4,6 +4,7 @@ use crate::capacity::reads_zeroes;
 use crate::commands::VPD_PAGES;
 use crate::device::{Device, MediumRotation, Port, Provisioning};
 use crate::reply::Fields as _;
+use crate::verify::MAX_COMPARE_AND_WRITE;
 
 /// Appends a page.
 pub(crate) type Page = fn(&Device, &Port, &mut Vec<u8>);
@@ -80,8 +81,7 @@ pub(crate) fn block_limits(device: &Device, _port: &Port, reply: &mut Vec<u8>) {
     let limits = device.limits;
     // WSNZ = 0: a WRITE SAME of 0 blocks goes to the end.
     reply.u8(0);
-    // There is no COMPARE AND WRITE.
-    reply.u8(0);
+    reply.u8(MAX_COMPARE_AND_WRITE);
     reply.u16(limits.optimal_granularity_blocks);
     reply.u32(limits.max_transfer_blocks);
     reply.u32(limits.optimal_transfer_blocks);

@@ -11,6 +11,9 @@ use super::core::{Core, Job, Pending, Stage};
 use crate::fault;
 use crate::io::Work;
 
+/// The most that PRE-FETCH brings into the page cache at once.
+const MAX_PREFETCH: u64 = 64 << 20;
+
 /// Slices of one vectored read (`IOV_MAX`).
 const MAX_SLICES: usize = 1024;
 
@@ -57,7 +60,7 @@ impl Core {
         let block_length = u64::from(job.unit.device().logical_block_length);
         match plan {
             Plan::Read { lba, blocks, fua } => {
-                self.read(job, lba * block_length, u64::from(blocks) * block_length, fua);
+                self.read(&job, lba * block_length, u64::from(blocks) * block_length, fua);
             }
             Plan::Write { lba, blocks, fua } => {
                 let length = u64::from(blocks) * block_length;
@@ -78,6 +81,16 @@ impl Core {
                 self.good(job.task, 0);
             }
             Plan::Flush { .. } => self.hand_off(job, Work::Flush, 0),
+            Plan::PreFetch { lba, blocks, immediate } => {
+                let length = (blocks * block_length).min(MAX_PREFETCH);
+                let work = Work::Verify { offset: lba * block_length, length };
+                if immediate {
+                    self.submit(&job.unit, None, work);
+                    self.condition_met(job.task);
+                } else {
+                    self.hand_off(job, Work::PreFetch(Box::new(work)), 0);
+                }
+            }
             Plan::LbaStatus { lba, blocks, allocation_length } => {
                 let work = Work::LbaStatus { lba, blocks, block_length, allocation_length };
                 self.hand_off(job, work, 0);
@@ -89,7 +102,11 @@ impl Core {
                 self.write_same(job, lba, blocks, unmap, source, Vec::new(), 0);
             }
             // These come only when data has been gathered.
-            Plan::VerifyCompare { .. } | Plan::WriteAndVerify { .. } | Plan::Unmap => {
+            Plan::VerifyCompare { .. }
+            | Plan::WriteAndVerify { .. }
+            | Plan::CompareAndWrite { .. }
+            | Plan::OrWrite { .. }
+            | Plan::Unmap => {
                 self.check(job.task, Some(&job.unit), fault::internal());
             }
         }
@@ -126,6 +143,14 @@ impl Core {
             Plan::WriteSame { lba, blocks, unmap, source, .. } => {
                 self.write_same(job, lba, blocks, unmap, source, data, length);
             }
+            Plan::CompareAndWrite { lba, fua, .. } => {
+                let work = Work::CompareAndWrite { offset: lba * block_length, data, durable: fua };
+                self.hand_off(job, work, length);
+            }
+            Plan::OrWrite { lba, fua, .. } => {
+                let work = Work::OrWrite { offset: lba * block_length, data, durable: fua };
+                self.hand_off(job, work, length);
+            }
             Plan::Unmap => {
                 let ranges = std::mem::take(&mut self.ranges);
                 self.hand_off(job, Work::Unmap { ranges, block_length }, length);
@@ -139,6 +164,7 @@ impl Core {
             | Plan::Verify { .. }
             | Plan::Flush { .. }
             | Plan::LbaStatus { .. }
+            | Plan::PreFetch { .. }
             | Plan::StartStop { .. } => {
                 self.check(job.task, Some(&job.unit), fault::internal());
             }
@@ -181,17 +207,18 @@ impl Core {
     }
 
     /// Reads straight into what is to be sent, if the blocks are in the page cache.
-    fn read(&mut self, job: Job, offset: u64, length: u64, flush: bool) {
+    fn read(&mut self, job: &Job, offset: u64, length: u64, flush: bool) {
         let Some(image) = job.unit.image() else {
             return self.check(job.task, Some(&job.unit), fault::not_ready());
         };
-        if flush {
-            return self.read_elsewhere(job, offset, length, true);
-        }
+        let Some(inside) = (!flush).then(|| job.unit.enter()).flatten() else {
+            return self.read_elsewhere(job.clone(), offset, length, flush);
+        };
         let Some(layout) = self.session.begin_data_in(job.task, length, &mut self.tx) else {
             return self.good(job.task, length);
         };
         let result = fill(image, &mut self.tx.payload_slices(&layout), offset);
+        drop(inside);
         match result {
             Ok(()) => {
                 let status = Some(Status::Good.code());
@@ -200,9 +227,9 @@ impl Core {
             Err(error) => {
                 self.session.cancel_data_in(layout, &mut self.tx);
                 if error.kind() == ImageErrorKind::WouldBlock {
-                    self.read_elsewhere(job, offset, length, false);
+                    self.read_elsewhere(job.clone(), offset, length, false);
                 } else {
-                    self.failed(&job, &error);
+                    self.failed(job, &error);
                 }
             }
         }

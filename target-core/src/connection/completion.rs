@@ -4,6 +4,7 @@ use disk_image::ImageErrorKind;
 use iscsi_proto::Lun;
 use scsi::{Status, UnitAttention};
 
+use super::Message;
 use super::core::{Core, Job, Stage};
 use crate::fault;
 use crate::io::{Completion, Output, WorkError};
@@ -44,6 +45,7 @@ impl Core {
     fn answer(&mut self, job: &Job, result: Result<Output, WorkError>, device_length: u64) {
         match result {
             Ok(Output::Done) => self.good(job.task, device_length),
+            Ok(Output::ConditionMet) => self.condition_met(job.task),
             Ok(Output::Data(data)) => {
                 let status = Some(Status::Good.code());
                 self.session.data_in_owned(job.task, &data, device_length, status, &mut self.tx);
@@ -73,7 +75,10 @@ impl Core {
             }
             Ok(_) => {
                 if unit.set_health(Ok(())) {
-                    self.nexus.attention(&unit, UnitAttention::MediumMayHaveChanged);
+                    let condition = UnitAttention::MediumMayHaveChanged;
+                    self.nexus.attention(&unit, condition);
+                    let message = || Message::Attention { unit: unit.clone(), condition };
+                    self.node.sessions.send_to_others(self.admission.tsih, message);
                 }
             }
             Err(WorkError::Check(_)) => {}

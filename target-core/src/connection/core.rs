@@ -11,7 +11,7 @@ use iscsi_proto::pdu::Pdu;
 use iscsi_proto::session::{Event, Session, SessionError, SessionLimits, TaskId};
 use iscsi_proto::transmit::TransmitQueue;
 use iscsi_proto::{Cid, Lun};
-use scsi::{BlockRange, Cdb, Port, Sense, SenseFormat, Status};
+use scsi::{BlockRange, Cdb, Port, Sense, SenseFormat, Status, UnitAttention};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
@@ -218,10 +218,11 @@ impl Core {
             Message::Units(units, held) => self.units_changed(&units, held.as_ref()),
             Message::Abort { unit, attention, guard } => {
                 let affected = self.abort_tasks_of(&unit, &guard);
-                if attention != scsi::UnitAttention::CommandsCleared || affected {
+                if attention != UnitAttention::CommandsCleared || affected {
                     self.nexus.attention(&unit, attention);
                 }
             }
+            Message::Attention { unit, condition } => self.nexus.attention(&unit, condition),
             Message::TaskManagementDone { itt, response } => {
                 if self.takes_more() {
                     self.session.task_management_response(itt, response, &mut self.tx);
@@ -281,6 +282,11 @@ impl Core {
     /// GOOD.
     pub(super) fn good(&mut self, task: TaskId, device_length: u64) {
         self.session.respond(task, Status::Good.code(), &[], device_length, &mut self.tx);
+    }
+
+    /// CONDITION MET.
+    pub(super) fn condition_met(&mut self, task: TaskId) {
+        self.session.respond(task, Status::ConditionMet.code(), &[], 0, &mut self.tx);
     }
 
     /// CHECK CONDITION.

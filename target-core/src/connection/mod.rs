@@ -55,6 +55,8 @@ pub(crate) enum Message {
     Units(Arc<UnitMap>, Option<Arc<oneshot::Sender<()>>>),
     /// Another session aborts all tasks of a unit; the guard is dropped when they have ended.
     Abort { unit: Arc<LogicalUnit>, attention: UnitAttention, guard: Arc<Guard> },
+    /// There is something to tell of a unit.
+    Attention { unit: Arc<LogicalUnit>, condition: UnitAttention },
     /// Everything that a task management function waits for has ended.
     TaskManagementDone { itt: InitiatorTaskTag, response: TaskManagementResponseCode },
     /// The session must end.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::Message;
-use super::core::Core;
+use super::core::{Core, Job, Pending};
 use crate::events::SessionEnd;
 use crate::nexus::UnitMap;
 use crate::unit::LogicalUnit;
@@ -73,18 +73,18 @@ impl Core {
             (Function::ClearTaskSet, Some(unit)) => {
                 let guard = guard();
                 self.abort_tasks_of(&unit, &guard);
-                self.abort_everywhere(&unit, UnitAttention::CommandsCleared, &guard);
+                self.abort_elsewhere(&unit, UnitAttention::CommandsCleared, &guard);
             }
             (Function::LogicalUnitReset, Some(unit)) => {
                 let guard = guard();
-                self.abort_everywhere(&unit, UnitAttention::BusDeviceReset, &guard);
+                self.reset(&unit, &guard);
             }
             (Function::TargetWarmReset | Function::TargetColdReset, _) => {
                 let guard = guard();
                 let units: Vec<_> =
                     self.nexus.units().iter().map(|seen| Arc::clone(&seen.unit)).collect();
                 for unit in &units {
-                    self.abort_everywhere(unit, UnitAttention::BusDeviceReset, &guard);
+                    self.reset(unit, &guard);
                 }
                 if function == Function::TargetColdReset {
                     // §11.5.1: the target's connections are closed.
@@ -100,14 +100,21 @@ impl Core {
         }
     }
 
-    /// Has every session, this one included, abort the tasks of a unit.
-    fn abort_everywhere(
+    /// Has every session abort the tasks of a unit: this one now, so that commands behind the
+    /// request are left alone.
+    fn reset(&mut self, unit: &Arc<LogicalUnit>, guard: &Arc<Guard>) {
+        self.abort_tasks_of(unit, guard);
+        self.nexus.attention(unit, UnitAttention::BusDeviceReset);
+        self.abort_elsewhere(unit, UnitAttention::BusDeviceReset, guard);
+    }
+
+    fn abort_elsewhere(
         &mut self,
         unit: &Arc<LogicalUnit>,
         attention: UnitAttention,
         guard: &Arc<Guard>,
     ) {
-        self.node.sessions.send(None, || Message::Abort {
+        self.node.sessions.send_to_others(self.admission.tsih, || Message::Abort {
             unit: unit.clone(),
             attention,
             guard: guard.clone(),
@@ -117,11 +124,38 @@ impl Core {
     /// Aborts all tasks of a unit. True if there were any.
     pub(super) fn abort_tasks_of(&mut self, unit: &Arc<LogicalUnit>, guard: &Arc<Guard>) -> bool {
         let luns = self.nexus.luns_of(unit);
-        let tasks: Vec<TaskId> =
-            self.session.tasks().filter(|(_, lun)| luns.contains(lun)).map(|(id, _)| id).collect();
+        self.abort_where(
+            |lun| luns.contains(&lun),
+            |job| Arc::ptr_eq(&job.unit, unit),
+            |pending| pending.guards.push(guard.clone()),
+        )
+    }
+
+    /// Aborts the tasks of some LUNs. `keep` is called for all work that may still be under way,
+    /// that of tasks which were aborted before included.
+    fn abort_where(
+        &mut self,
+        concerns: impl Fn(Lun) -> bool,
+        works: impl Fn(&Job) -> bool,
+        mut keep: impl FnMut(&mut Pending),
+    ) -> bool {
+        let tasks: Vec<TaskId> = self
+            .session
+            .tasks()
+            .filter(|(_, lun)| one_form(*lun).is_some_and(&concerns))
+            .map(|(id, _)| id)
+            .collect();
         for task in &tasks {
-            self.abort_task(*task, guard);
+            self.session.abort(*task);
         }
+        self.pending.retain_mut(|pending| {
+            if !works(&pending.job) {
+                return true;
+            }
+            pending.aborted = true;
+            keep(pending);
+            pending.working > 0
+        });
         !tasks.is_empty()
     }
 
@@ -137,41 +171,32 @@ impl Core {
         }
     }
 
-    /// Takes over a change of the target's units. Commands for units that went away are aborted;
+    /// Takes over a change of the target's units. Commands for LUNs that went away are aborted;
     /// `held` is kept as long as one of them can still write.
     pub(super) fn units_changed(
         &mut self,
         units: &Arc<UnitMap>,
         held: Option<&Arc<oneshot::Sender<()>>>,
     ) {
-        let stays = |unit: &Arc<LogicalUnit>| units.values().any(|other| Arc::ptr_eq(other, unit));
         let gone: Vec<_> = self
             .nexus
             .units()
             .iter()
-            .map(|seen| Arc::clone(&seen.unit))
-            .filter(|unit| !stays(unit))
+            .filter(|seen| units.get(&seen.lun).is_none_or(|unit| !Arc::ptr_eq(unit, &seen.unit)))
+            .map(|seen| (Lun::from_number(seen.lun), Arc::clone(&seen.unit)))
             .collect();
-        for unit in gone {
-            let luns = self.nexus.luns_of(&unit);
-            let tasks: Vec<TaskId> = self
-                .session
-                .tasks()
-                .filter(|(_, lun)| luns.contains(lun))
-                .map(|(id, _)| id)
-                .collect();
-            for task in tasks {
-                self.session.abort(task);
-                let Some(at) = self.position(task) else { continue };
-                let Some(pending) = self.pending.get_mut(at) else { continue };
-                if pending.working == 0 {
-                    self.pending.swap_remove(at);
-                } else {
-                    pending.aborted = true;
-                    pending.held.extend(held.cloned());
-                }
-            }
+        for (lun, unit) in gone {
+            self.abort_where(
+                |other| other == lun,
+                |job| one_form(job.lun) == Some(lun) && Arc::ptr_eq(&job.unit, &unit),
+                |pending| pending.held.extend(held.cloned()),
+            );
         }
         self.nexus.update(units);
     }
+}
+
+/// Initiators may write a LUN in several forms; units are known by one of them.
+fn one_form(lun: Lun) -> Option<Lun> {
+    lun.number().map(Lun::from_number)
 }

@@ -1,7 +1,6 @@
 //! Writes: each piece goes to the image as it comes, straight from the receive buffer.
 
 use std::io::IoSlice;
-use std::sync::Arc;
 use std::time::Instant;
 
 use disk_image::{Durability, ImageError};
@@ -10,7 +9,7 @@ use iscsi_proto::session::TaskId;
 use super::core::{Core, Job, Pending, Stage};
 use crate::fault;
 use crate::io::{Work, WorkError};
-use crate::unit::LogicalUnit;
+use crate::nexus::UnitRef;
 
 /// A write whose data is coming.
 #[derive(Debug)]
@@ -68,13 +67,14 @@ impl Core {
         if data.is_empty() {
             return self.good(job.task, length);
         }
-        if durable || job.unit.is_slow(self.now) {
-            let work = Work::Write { offset, data: data.to_vec(), durable };
-            return self.hand_off(job, work, length);
-        }
-        match write_now(&job.unit, offset, data) {
-            Ok(()) => self.good(job.task, length),
-            Err(error) => self.failed(&job, &error),
+        let may_block = durable || job.unit.is_slow(self.now);
+        match (!may_block).then(|| write_now(&job.unit, offset, data)).flatten() {
+            Some(Ok(())) => self.good(job.task, length),
+            Some(Err(error)) => self.failed(&job, &error),
+            None => {
+                let work = Work::Write { offset, data: data.to_vec(), durable };
+                self.hand_off(job, work, length);
+            }
         }
     }
 
@@ -126,13 +126,16 @@ impl Core {
             return;
         }
         let place = streaming.offset + offset;
-        if pending.job.unit.is_slow(now) {
-            pending.working += 1;
-            let (unit, task) = (pending.job.unit.clone(), pending.job.task);
-            let work = Work::Write { offset: place, data: data.to_vec(), durable: false };
-            self.submit(&unit, Some(task), work);
-        } else if let Err(error) = write_now(&pending.job.unit, place, data) {
-            streaming.failure = Some(error.into());
+        let may_block = pending.job.unit.is_slow(now);
+        match (!may_block).then(|| write_now(&pending.job.unit, place, data)).flatten() {
+            Some(Ok(())) => {}
+            Some(Err(error)) => streaming.failure = Some(error.into()),
+            None => {
+                pending.working += 1;
+                let (unit, task) = (pending.job.unit.clone(), pending.job.task);
+                let work = Work::Write { offset: place, data: data.to_vec(), durable: false };
+                self.submit(&unit, Some(task), work);
+            }
         }
     }
 
@@ -157,12 +160,13 @@ impl Core {
     }
 }
 
-/// Writes on this thread. In the page cache that costs microseconds; when it does not, the unit
-/// is known as slow for a while.
-fn write_now(unit: &Arc<LogicalUnit>, offset: u64, data: &[u8]) -> Result<(), ImageError> {
-    let Some(image) = unit.image() else { return Ok(()) };
+/// Writes on this thread; `None` while an atomic command keeps others out. In the page cache a
+/// write costs microseconds; when it does not, the unit is known as slow for a while.
+fn write_now(unit: &UnitRef, offset: u64, data: &[u8]) -> Option<Result<(), ImageError>> {
+    let image = unit.image()?;
+    let _inside = unit.enter()?;
     let start = Instant::now();
     let result = image.write(&[IoSlice::new(data)], offset, Durability::Cached);
     unit.write_took(start, start.elapsed());
-    result
+    Some(result)
 }

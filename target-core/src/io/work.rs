@@ -41,6 +41,20 @@ pub(crate) enum Work {
         data: Vec<u8>,
         times: u32,
     },
+    /// The second half of `data` is written if the first half is what is there.
+    CompareAndWrite {
+        offset: u64,
+        data: Vec<u8>,
+        durable: bool,
+    },
+    /// What is there, or `data`, bit by bit.
+    OrWrite {
+        offset: u64,
+        data: Vec<u8>,
+        durable: bool,
+    },
+    /// Reads into the page cache.
+    PreFetch(Box<Self>),
     Zeroes {
         offset: u64,
         length: u64,
@@ -74,6 +88,7 @@ pub(crate) enum Work {
 #[derive(Debug)]
 pub(crate) enum Output {
     Done,
+    ConditionMet,
     /// Blocks that were read.
     Data(Bytes),
     /// Parameter data.
@@ -101,7 +116,32 @@ impl Work {
             let sense = crate::fault::not_ready();
             return Err(WorkError::Check(sense));
         };
+        if matches!(self, Self::CompareAndWrite { .. } | Self::OrWrite { .. }) {
+            return unit.exclusion().alone(|| self.run_on(unit, image));
+        }
+        let _inside = self.touches_blocks().then(|| unit.exclusion().enter_sleeping());
         self.run_on(unit, image)
+    }
+
+    /// Whether an atomic command must not see it half done.
+    fn touches_blocks(&self) -> bool {
+        match self {
+            Self::Read { .. }
+            | Self::Write { .. }
+            | Self::WriteAndVerify { .. }
+            | Self::Compare { .. }
+            | Self::CompareAndWrite { .. }
+            | Self::OrWrite { .. }
+            | Self::Zeroes { .. }
+            | Self::WriteSame { .. }
+            | Self::Unmap { .. } => true,
+            Self::Verify { .. }
+            | Self::PreFetch(_)
+            | Self::Flush
+            | Self::LbaStatus { .. }
+            | Self::StartStop { .. }
+            | Self::Health => false,
+        }
     }
 
     fn run_on(self, unit: &LogicalUnit, image: &Arc<dyn Image>) -> Result<Output, WorkError> {
@@ -115,8 +155,7 @@ impl Work {
                 return Ok(Output::Data(data.into()));
             }
             Self::Write { offset, data, durable } => {
-                let durability = if durable { Durability::Durable } else { Durability::Cached };
-                image.write(&[IoSlice::new(&data)], offset, durability)?;
+                image.write(&[IoSlice::new(&data)], offset, durability(durable))?;
             }
             Self::WriteAndVerify { offset, data, compare } => {
                 image.write(&[IoSlice::new(&data)], offset, Durability::Durable)?;
@@ -128,6 +167,23 @@ impl Work {
             }
             Self::Verify { offset, length } => verify(image, offset, length)?,
             Self::Compare { offset, data, times } => compare_data(image, offset, &data, times)?,
+            Self::CompareAndWrite { offset, data, durable } => {
+                let (expected, new) = data.split_at(data.len() / 2);
+                compare_data(image, offset, expected, 1)?;
+                image.write(&[IoSlice::new(new)], offset, durability(durable))?;
+            }
+            Self::OrWrite { offset, mut data, durable } => {
+                let mut there = vec![0; data.len()];
+                image.read(&mut [IoSliceMut::new(&mut there)], offset, Wait::Block)?;
+                for (new, old) in data.iter_mut().zip(&there) {
+                    *new |= old;
+                }
+                image.write(&[IoSlice::new(&data)], offset, durability(durable))?;
+            }
+            Self::PreFetch(read) => {
+                read.run_on(unit, image)?;
+                return Ok(Output::ConditionMet);
+            }
             Self::Zeroes { offset, length, unmap } => image.write_zeroes(offset, length, unmap)?,
             Self::WriteSame { offset, length, block } => {
                 write_same(image, offset, length, &block)?;
@@ -155,6 +211,10 @@ impl Work {
         }
         Ok(Output::Done)
     }
+}
+
+fn durability(durable: bool) -> Durability {
+    if durable { Durability::Durable } else { Durability::Cached }
 }
 
 fn length_of(data: &[u8]) -> u64 {
