@@ -19,6 +19,7 @@ mod listener;
 mod login;
 mod nexus;
 mod node;
+mod pulse;
 mod sessions;
 mod unit;
 

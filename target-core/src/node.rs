@@ -15,6 +15,7 @@ use crate::config::NodeConfig;
 use crate::connection::Message;
 use crate::events::{Events, SessionEnd};
 use crate::nexus::UnitMap;
+use crate::pulse::Pulse;
 use crate::sessions::{SessionSummary, Sessions};
 use crate::unit::LogicalUnit;
 
@@ -82,6 +83,7 @@ pub struct Node {
     pub(crate) events: Arc<dyn Events>,
     pub(crate) sessions: Sessions,
     pub(crate) logins: Arc<Semaphore>,
+    pub(crate) pulse: Pulse,
     state: AtomicU8,
     discovery_auth: RwLock<AuthPolicy>,
     targets: RwLock<BTreeMap<String, Target>>,
@@ -100,6 +102,7 @@ impl Node {
         Arc::new(Self {
             sessions: Sessions::new(config.max_sessions),
             logins: Arc::new(Semaphore::new(config.max_logins)),
+            pulse: Pulse::default(),
             config,
             events,
             state: AtomicU8::new(NodeState::Starting as u8),

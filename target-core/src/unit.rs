@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use disk_image::{Image, ImageError};
 use parking_lot::Mutex;
-use scsi::{AdditionalSense, Device, MediumState, Sense, SenseKey};
+use scsi::{AdditionalSense, Device, MediumState, ModeParameters, Sense, SenseKey};
 
 use crate::exclusion::Exclusion;
 use crate::fault;
@@ -46,6 +46,8 @@ pub struct LogicalUnit {
     not_ready: Mutex<Sense>,
     /// Milliseconds since `born`.
     next_health_check: AtomicU64,
+    /// [`ModeParameters`], a bit each.
+    mode: AtomicU8,
     slow_until: AtomicU64,
     born: Instant,
 }
@@ -74,6 +76,7 @@ impl LogicalUnit {
         }
         Arc::new(Self {
             name,
+            mode: AtomicU8::new(mode_bits(device.mode)),
             device,
             healthy: AtomicBool::new(image.is_some()),
             image,
@@ -127,6 +130,23 @@ impl LogicalUnit {
         }
     }
 
+    /// The mode parameters in force.
+    pub(crate) fn mode(&self) -> ModeParameters {
+        let bits = self.mode.load(Ordering::Relaxed);
+        ModeParameters {
+            write_cache_enabled: bits & 1 != 0,
+            descriptor_sense: bits & 2 != 0,
+            software_write_protect: bits & 4 != 0,
+        }
+    }
+
+    /// Puts mode parameters in force; those that were.
+    pub(crate) fn set_mode(&self, mode: ModeParameters) -> ModeParameters {
+        let before = self.mode();
+        self.mode.store(mode_bits(mode), Ordering::Relaxed);
+        before
+    }
+
     pub(crate) fn set_stopped(&self, stopped: bool) {
         self.stopped.store(stopped, Ordering::Relaxed);
     }
@@ -170,4 +190,10 @@ impl LogicalUnit {
             self.slow_until.store(until, Ordering::Relaxed);
         }
     }
+}
+
+fn mode_bits(mode: ModeParameters) -> u8 {
+    u8::from(mode.write_cache_enabled)
+        | u8::from(mode.descriptor_sense) << 1
+        | u8::from(mode.software_write_protect) << 2
 }

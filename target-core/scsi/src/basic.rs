@@ -54,6 +54,6 @@ pub(crate) fn start_stop_unit(
         // LOEJ: the medium is not removable.
         return Err(Sense::invalid_field_in_cdb(4, Some(1)));
     }
-    let flush = !cdb.bit(4, 0x04) && !unit.device.is_write_protected();
+    let flush = !cdb.bit(4, 0x04) && !unit.is_write_protected();
     Ok(Plan::StartStop { start: cdb.bit(4, 0x01), immediate: cdb.bit(1, 0x01), flush })
 }

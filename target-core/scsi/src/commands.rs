@@ -4,7 +4,9 @@ use crate::cdb::Cdb;
 use crate::device::{Context, Device};
 use crate::plan::{BlockRange, Plan};
 use crate::sense::Sense;
-use crate::{basic, capacity, inquiry, mode, provisioning, read_write, report, verify, vpd};
+use crate::{
+    basic, capacity, inquiry, mode, mode_select, provisioning, read_write, report, verify, vpd,
+};
 
 /// What a command needs of the logical unit before it may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +50,25 @@ pub(crate) enum Handler {
 }
 
 /// Looks at the CDB and the data that was gathered.
-pub(crate) type WithData = fn(Cdb, &Device, &[u8], &mut Vec<BlockRange>) -> Result<Plan, Sense>;
+pub(crate) type WithData = fn(Cdb, &Unit<'_>, &[u8], &mut Vec<BlockRange>) -> Result<Plan, Sense>;
 
 /// A logical unit and everything around it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unit<'a> {
     pub(crate) device: &'a Device,
     pub(crate) context: &'a Context<'a>,
+}
+
+impl Unit<'_> {
+    /// Whether writes are refused for any reason.
+    pub(crate) fn is_write_protected(&self) -> bool {
+        self.device.read_only || self.context.mode.software_write_protect
+    }
+
+    /// Without a write cache every write is durable before its answer.
+    pub(crate) fn is_write_through(&self) -> bool {
+        !self.context.mode.write_cache_enabled
+    }
 }
 
 /// The row for a CDB.
@@ -179,6 +193,16 @@ pub static COMMANDS: &[Command] = &[
     unit("READ(6)", 0x08, blocks!(0x08, 0x00, 6), Medium, read_write::read),
     unit("WRITE(6)", 0x0a, blocks!(0x0a, 0x00, 6), WritableMedium, read_write::write),
     any("INQUIRY", 0x12, &[0x12, 0x01, 0xff, 0xff, 0xff, 0], inquiry::inquiry),
+    gathers(
+        unit(
+            "MODE SELECT(6)",
+            0x15,
+            &[0x15, 0x11, 0, 0, 0xff, 0],
+            Needs::Unit,
+            mode_select::mode_select,
+        ),
+        mode_select::mode_select_with_data,
+    ),
     unit(
         "MODE SENSE(6)",
         0x1a,
@@ -252,6 +276,16 @@ pub static COMMANDS: &[Command] = &[
         ),
         provisioning::unmap_with_data,
     )),
+    gathers(
+        unit(
+            "MODE SELECT(10)",
+            0x55,
+            &[0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0],
+            Needs::Unit,
+            mode_select::mode_select,
+        ),
+        mode_select::mode_select_with_data,
+    ),
     unit(
         "MODE SENSE(10)",
         0x5a,

@@ -42,6 +42,23 @@ pub struct Limits {
     pub max_write_same_blocks: u64,
 }
 
+/// What MODE SELECT can change (SPC-4 §7.5.8, SBC-3 §6.5.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ModeParameters {
+    /// WCE: writes may be answered before they are durable.
+    pub write_cache_enabled: bool,
+    /// D_SENSE: sense data with descriptors.
+    pub descriptor_sense: bool,
+    /// SWP: every write is refused.
+    pub software_write_protect: bool,
+}
+
+impl Default for ModeParameters {
+    fn default() -> Self {
+        Self { write_cache_enabled: true, descriptor_sense: false, software_write_protect: false }
+    }
+}
+
 /// A logical unit. Immutable: a change makes a new one, which replaces it inside of an `Arc`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
@@ -72,12 +89,8 @@ pub struct Device {
     pub unmap_granularity_blocks: u32,
     /// Every write is refused.
     pub read_only: bool,
-    /// WCE of the Caching mode page.
-    pub write_cache_enabled: bool,
-    /// D_SENSE of the Control mode page.
-    pub descriptor_sense: bool,
-    /// SWP of the Control mode page.
-    pub software_write_protect: bool,
+    /// What MODE SELECT can change, as it is at first.
+    pub mode: ModeParameters,
     /// What the medium is.
     pub rotation: MediumRotation,
     /// Limits on one command.
@@ -112,9 +125,7 @@ impl Device {
             lbprz: true,
             unmap_granularity_blocks: 1 << physical_block_exponent,
             read_only: false,
-            write_cache_enabled: true,
-            descriptor_sense: false,
-            software_write_protect: false,
+            mode: ModeParameters::default(),
             rotation: MediumRotation::NonRotating,
             limits: Limits {
                 max_transfer_blocks: blocks_a_mebibyte.saturating_mul(4),
@@ -126,12 +137,6 @@ impl Device {
                 max_write_same_blocks: 0xffff,
             },
         }
-    }
-
-    /// Whether writes are refused for any reason.
-    #[must_use]
-    pub fn is_write_protected(&self) -> bool {
-        self.read_only || self.software_write_protect
     }
 
     /// LBA of the last block.
@@ -173,6 +178,8 @@ pub struct Context<'a> {
     pub luns: &'a [u64],
     /// The LUN that the command is for, as on the wire.
     pub lun: u64,
+    /// The mode parameters in force; those of the device before the first MODE SELECT.
+    pub mode: ModeParameters,
     /// Whether the medium can be used.
     pub state: MediumState,
     /// The unit attention that comes next for this I_T nexus ([`crate::UnitAttentions::first`]).

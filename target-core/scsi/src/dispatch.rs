@@ -34,7 +34,9 @@ pub fn plan_with_data(
     ranges.clear();
     let handler = lookup(cdb).and_then(|command| command.with_data);
     match (handler, context.device) {
-        (Some(handler), Some(device)) => handler(cdb, device, data, ranges).into(),
+        (Some(handler), Some(device)) => {
+            handler(cdb, &Unit { device, context }, data, ranges).into()
+        }
         // The unit went away while its data came.
         (_, None) => Plan::Check(NO_UNIT),
         (None, _) => Plan::Check(INVALID_OPERATION_CODE),
@@ -87,8 +89,9 @@ fn check(cdb: Cdb, context: &Context<'_>) -> Result<&'static Command, Sense> {
     {
         return Err(sense);
     }
-    if command.needs == Needs::WritableMedium && device.is_write_protected() {
-        let asc = if device.software_write_protect {
+    let unit = Unit { device, context };
+    if command.needs == Needs::WritableMedium && unit.is_write_protected() {
+        let asc = if context.mode.software_write_protect {
             AdditionalSense::LOGICAL_UNIT_SOFTWARE_WRITE_PROTECTED
         } else {
             AdditionalSense::WRITE_PROTECTED

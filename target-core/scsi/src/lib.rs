@@ -14,6 +14,7 @@ mod device;
 mod dispatch;
 mod inquiry;
 mod mode;
+mod mode_select;
 mod plan;
 mod provisioning;
 mod read_write;
@@ -28,7 +29,9 @@ mod vpd;
 pub use asc::AdditionalSense;
 pub use cdb::Cdb;
 pub use commands::{COMMANDS, Command, lookup};
-pub use device::{Context, Device, Limits, MediumRotation, MediumState, Port, Provisioning};
+pub use device::{
+    Context, Device, Limits, MediumRotation, MediumState, ModeParameters, Port, Provisioning,
+};
 pub use dispatch::{clears_unit_attention, plan, plan_with_data};
 pub use plan::{BlockRange, Plan, WriteSameSource};
 pub use provisioning::{LbaStatusReply, ProvisioningStatus};

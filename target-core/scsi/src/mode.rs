@@ -3,40 +3,51 @@
 use crate::asc::AdditionalSense;
 use crate::cdb::Cdb;
 use crate::commands::Unit;
-use crate::device::Device;
+use crate::device::{Device, ModeParameters};
 use crate::plan::Plan;
 use crate::reply::{Fields as _, truncate};
 use crate::sense::Sense;
 
 /// Builds the bytes behind a page's two-byte header.
-type Page = fn(&Device) -> Vec<u8>;
+pub(crate) type Page = fn(ModeParameters) -> Vec<u8>;
 
 /// The pages in ascending order.
-static PAGES: &[(u8, Page)] =
+pub(crate) static PAGES: &[(u8, Page)] =
     &[(0x01, read_write_error_recovery), (0x08, caching), (0x0a, control), (0x1c, exceptions)];
 
 /// PAGE CODE: all of them.
 const ALL_PAGES: u8 = 0x3f;
 
-fn read_write_error_recovery(_device: &Device) -> Vec<u8> {
+/// The bits of a page that MODE SELECT may change: those in which its extremes differ.
+pub(crate) fn changeable(build: Page) -> Vec<u8> {
+    let extreme = |value| ModeParameters {
+        write_cache_enabled: value,
+        descriptor_sense: value,
+        software_write_protect: value,
+    };
+    let (low, high) = (build(extreme(false)), build(extreme(true)));
+    low.iter().zip(high).map(|(low, high)| low ^ high).collect()
+}
+
+fn read_write_error_recovery(_mode: ModeParameters) -> Vec<u8> {
     // AWRE, ARRE: nobody else reassigns blocks here.
     let mut page = vec![0xc0];
     page.zeroes(9);
     page
 }
 
-fn caching(device: &Device) -> Vec<u8> {
-    let mut page = vec![u8::from(device.write_cache_enabled) << 2];
+fn caching(mode: ModeParameters) -> Vec<u8> {
+    let mut page = vec![u8::from(mode.write_cache_enabled) << 2];
     page.zeroes(17);
     page
 }
 
-fn control(device: &Device) -> Vec<u8> {
+fn control(mode: ModeParameters) -> Vec<u8> {
     // D_SENSE; QUEUE ALGORITHM MODIFIER 1: commands are reordered freely; SWP.
     let mut page = vec![
-        u8::from(device.descriptor_sense) << 2,
+        u8::from(mode.descriptor_sense) << 2,
         0x10,
-        u8::from(device.software_write_protect) << 3,
+        u8::from(mode.software_write_protect) << 3,
         0,
         0,
         0,
@@ -47,7 +58,7 @@ fn control(device: &Device) -> Vec<u8> {
     page
 }
 
-fn exceptions(_device: &Device) -> Vec<u8> {
+fn exceptions(_mode: ModeParameters) -> Vec<u8> {
     let mut page = Vec::new();
     page.zeroes(10);
     page
@@ -55,12 +66,12 @@ fn exceptions(_device: &Device) -> Vec<u8> {
 
 pub(crate) fn mode_sense_6(cdb: Cdb, unit: &Unit<'_>, reply: &mut Vec<u8>) -> Result<Plan, Sense> {
     let device = unit.device;
-    reply.extend_from_slice(&[0, 0, device_specific(device), 0]);
+    reply.extend_from_slice(&[0, 0, device_specific(unit), 0]);
     if !cdb.bit(1, 0x08) {
         short_block_descriptor(device, reply);
         reply.set_u8(3, 8);
     }
-    pages(cdb, device, reply)?;
+    pages(cdb, unit, reply)?;
     let length = reply.len().saturating_sub(1);
     reply.set_u8(0, length);
     truncate(reply, u32::from(cdb.byte(4)));
@@ -69,7 +80,7 @@ pub(crate) fn mode_sense_6(cdb: Cdb, unit: &Unit<'_>, reply: &mut Vec<u8>) -> Re
 
 pub(crate) fn mode_sense_10(cdb: Cdb, unit: &Unit<'_>, reply: &mut Vec<u8>) -> Result<Plan, Sense> {
     let device = unit.device;
-    reply.extend_from_slice(&[0, 0, 0, device_specific(device), 0, 0, 0, 0]);
+    reply.extend_from_slice(&[0, 0, 0, device_specific(unit), 0, 0, 0, 0]);
     let (long, disable) = (cdb.bit(1, 0x10), cdb.bit(1, 0x08));
     if !disable && long {
         // LONGLBA: this descriptor has 16 bytes.
@@ -82,7 +93,7 @@ pub(crate) fn mode_sense_10(cdb: Cdb, unit: &Unit<'_>, reply: &mut Vec<u8>) -> R
         short_block_descriptor(device, reply);
         reply.set_u16(6, 8);
     }
-    pages(cdb, device, reply)?;
+    pages(cdb, unit, reply)?;
     let length = reply.len().saturating_sub(2);
     reply.set_u16(0, length);
     truncate(reply, u32::from(cdb.u16_at(7)));
@@ -90,8 +101,8 @@ pub(crate) fn mode_sense_10(cdb: Cdb, unit: &Unit<'_>, reply: &mut Vec<u8>) -> R
 }
 
 /// DEVICE-SPECIFIC PARAMETER: WP, DPOFUA (SBC-3 §6.5.1).
-fn device_specific(device: &Device) -> u8 {
-    u8::from(device.is_write_protected()) << 7 | 0x10
+fn device_specific(unit: &Unit<'_>) -> u8 {
+    u8::from(unit.is_write_protected()) << 7 | 0x10
 }
 
 fn short_block_descriptor(device: &Device, reply: &mut Vec<u8>) {
@@ -100,7 +111,7 @@ fn short_block_descriptor(device: &Device, reply: &mut Vec<u8>) {
     reply.u32(device.logical_block_length & 0x00ff_ffff);
 }
 
-fn pages(cdb: Cdb, device: &Device, reply: &mut Vec<u8>) -> Result<(), Sense> {
+fn pages(cdb: Cdb, unit: &Unit<'_>, reply: &mut Vec<u8>) -> Result<(), Sense> {
     let (control, page, subpage) = (cdb.byte(2) >> 6, cdb.byte(2) & 0x3f, cdb.byte(3));
     if control == 3 {
         return Err(Sense::illegal(AdditionalSense::SAVING_PARAMETERS_NOT_SUPPORTED));
@@ -111,11 +122,11 @@ fn pages(cdb: Cdb, device: &Device, reply: &mut Vec<u8>) -> Result<(), Sense> {
     }
     let before = reply.len();
     for (code, build) in PAGES.iter().filter(|(code, _)| page == ALL_PAGES || page == *code) {
-        let mut body = build(device);
-        if control == 1 {
-            // Changeable values: a mask, and nothing can be changed.
-            body.fill(0);
-        }
+        let mut body = match control {
+            1 => changeable(*build),
+            2 => build(unit.device.mode),
+            _ => build(unit.context.mode),
+        };
         reply.u8(*code);
         reply.u8(u8::try_from(body.len()).unwrap_or(u8::MAX));
         reply.append(&mut body);

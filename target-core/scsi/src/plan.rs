@@ -1,5 +1,6 @@
 //! What the engine must do for a command.
 
+use crate::device::ModeParameters;
 use crate::sense::Sense;
 
 /// A run of logical blocks.
@@ -149,6 +150,9 @@ pub enum Plan {
         /// Flush before stopping.
         flush: bool,
     },
+    /// Put these in force, and establish MODE PARAMETERS CHANGED for all other I_T nexuses if
+    /// they differ.
+    ModeSelect(ModeParameters),
     /// CHECK CONDITION.
     Check(Sense),
 }

@@ -32,10 +32,11 @@ pub(crate) fn unmap(cdb: Cdb, unit: &Unit<'_>, _reply: &mut Vec<u8>) -> Result<P
 
 pub(crate) fn unmap_with_data(
     _cdb: Cdb,
-    device: &Device,
+    unit: &Unit<'_>,
     data: &[u8],
     ranges: &mut Vec<BlockRange>,
 ) -> Result<Plan, Sense> {
+    let device = unit.device;
     let Some((header, list)) = data.split_first_chunk::<UNMAP_HEADER>() else {
         return Err(Sense::illegal(AdditionalSense::PARAMETER_LIST_LENGTH_ERROR));
     };
@@ -107,10 +108,11 @@ pub(crate) fn write_same(cdb: Cdb, unit: &Unit<'_>, _reply: &mut Vec<u8>) -> Res
 
 pub(crate) fn write_same_with_data(
     cdb: Cdb,
-    device: &Device,
+    unit: &Unit<'_>,
     data: &[u8],
     _ranges: &mut Vec<BlockRange>,
 ) -> Result<Plan, Sense> {
+    let device = unit.device;
     let (lba, blocks) = write_same_run(cdb, device)?;
     let zeroes = data.iter().all(|byte| *byte == 0);
     let source = if zeroes { WriteSameSource::Zeroes } else { WriteSameSource::Data };

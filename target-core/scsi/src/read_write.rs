@@ -64,17 +64,12 @@ pub(crate) fn read(cdb: Cdb, unit: &Unit<'_>, _reply: &mut Vec<u8>) -> Result<Pl
 
 pub(crate) fn write(cdb: Cdb, unit: &Unit<'_>, _reply: &mut Vec<u8>) -> Result<Plan, Sense> {
     let Run { lba, blocks, .. } = Run::of(cdb).transfer(unit.device)?;
-    Ok(Plan::Write { lba, blocks, fua: force_unit_access(cdb) || write_through(unit.device) })
+    Ok(Plan::Write { lba, blocks, fua: force_unit_access(cdb) || unit.is_write_through() })
 }
 
 /// FUA; the commands of six bytes have none.
 pub(crate) fn force_unit_access(cdb: Cdb) -> bool {
     cdb.operation_code() >= 0x20 && cdb.bit(1, 0x08)
-}
-
-/// Without a write cache every write is durable before its answer.
-pub(crate) fn write_through(device: &Device) -> bool {
-    !device.write_cache_enabled
 }
 
 pub(crate) fn pre_fetch(cdb: Cdb, unit: &Unit<'_>, _reply: &mut Vec<u8>) -> Result<Plan, Sense> {

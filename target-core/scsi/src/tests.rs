@@ -21,13 +21,15 @@ struct World {
     port: Port,
     attention: Option<Sense>,
     state: MediumState,
+    mode: ModeParameters,
     data_out: u32,
 }
 
 impl World {
     fn new() -> Self {
         let state = MediumState::Ready;
-        Self { device: Some(device()), port: port(), attention: None, state, data_out: 0 }
+        let mode = ModeParameters::default();
+        Self { device: Some(device()), port: port(), attention: None, state, mode, data_out: 0 }
     }
 
     fn with(change: impl FnOnce(&mut Device)) -> Self {
@@ -41,6 +43,7 @@ impl World {
             device: self.device.as_ref(),
             port: &self.port,
             luns: &[0],
+            mode: self.mode,
             lun: 0,
             state: self.state,
             unit_attention: self.attention,
@@ -252,12 +255,50 @@ fn mode_sense_gives_each_page_alone_and_all_of_them_together() {
     }
     assert_eq!(codes, [0x01, 0x08, 0x0a, 0x1c]);
     let changeable = world.reply(&[0x1a, 0x08, 0x48, 0, 255, 0]);
-    assert!(changeable[6..].iter().all(|byte| *byte == 0));
+    assert_eq!(changeable[6], 0x04, "WCE");
+    assert!(changeable[7..].iter().all(|byte| *byte == 0));
     let saved = world.sense(&[0x1a, 0, 0xc8, 0, 255, 0]);
     assert_eq!(saved.asc, AdditionalSense::SAVING_PARAMETERS_NOT_SUPPORTED);
     let long = world.reply(&[0x5a, 0x10, 0x08, 0, 0, 0, 0, 1, 0, 0]);
     assert_eq!((long[4], long[7], long[15], long[22]), (1, 16, 0x00, 0x02));
     assert_eq!(long[8..16], 2048u64.to_be_bytes());
+}
+
+#[test]
+fn mode_select_changes_what_it_may_and_nothing_else() {
+    let mut world = World::new();
+    world.data_out = 255;
+    let select = |world: &World, data: &[u8]| {
+        let cdb = [0x15, 0x10, 0, 0, u8::try_from(data.len()).unwrap(), 0];
+        let length = u32::try_from(data.len()).unwrap();
+        assert_eq!(world.plan(&cdb).0, Plan::NeedData { length });
+        plan_with_data(Cdb::new(&cdb), &world.context(), data, &mut Vec::new())
+    };
+    // What MODE SENSE gives can be sent back.
+    let mut data = world.reply(&[0x1a, 0, 0x3f, 0, 255, 0]);
+    (data[0], data[2]) = (0, 0);
+    assert_eq!(select(&world, &data), Plan::ModeSelect(world.mode));
+    let mut control = world.reply(&[0x1a, 0x08, 0x0a, 0, 255, 0]);
+    (control[0], control[2]) = (0, 0);
+    control[6] |= 0x04;
+    control[8] |= 0x08;
+    let Plan::ModeSelect(mode) = select(&world, &control) else { panic!() };
+    assert!(mode.descriptor_sense && mode.software_write_protect && mode.write_cache_enabled);
+    control[7] ^= 0x80;
+    let Plan::Check(sense) = select(&world, &control) else { panic!() };
+    assert_eq!(sense.field, Some(FieldPointer { cdb: false, byte: 7, bit: None }));
+    let Plan::Check(sense) = select(&world, &control[..8]) else { panic!() };
+    assert_eq!(sense.asc, AdditionalSense::PARAMETER_LIST_LENGTH_ERROR);
+    assert_eq!(world.sense(&[0x15, 0x11, 0, 0, 24, 0]).field, field(1, Some(0)));
+
+    world.mode = mode;
+    assert_eq!(
+        world.sense(&[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0]).asc.1,
+        2,
+        "software write protected"
+    );
+    assert_eq!(world.reply(&[0x1a, 0x08, 0x0a, 0, 255, 0])[2] & 0x80, 0x80);
+    assert_eq!(world.reply(&[0x1a, 0x08, 0x8a, 0, 255, 0])[6], 0, "the default");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::cdb::Cdb;
 use crate::commands::Unit;
 use crate::device::Device;
 use crate::plan::{BlockRange, Plan};
-use crate::read_write::{Run, force_unit_access, write_through};
+use crate::read_write::{Run, force_unit_access};
 use crate::sense::Sense;
 
 /// The most blocks of one COMPARE AND WRITE (MAXIMUM COMPARE AND WRITE LENGTH).
@@ -55,11 +55,11 @@ pub(crate) fn verify(cdb: Cdb, unit: &Unit<'_>, _reply: &mut Vec<u8>) -> Result<
 
 pub(crate) fn verify_with_data(
     cdb: Cdb,
-    device: &Device,
+    unit: &Unit<'_>,
     _data: &[u8],
     _ranges: &mut Vec<BlockRange>,
 ) -> Result<Plan, Sense> {
-    let Run { lba, blocks, .. } = Run::of(cdb).within(device)?;
+    let Run { lba, blocks, .. } = Run::of(cdb).within(unit.device)?;
     Ok(Plan::VerifyCompare { lba, blocks, single_block: byte_check(cdb) == 3 })
 }
 
@@ -82,11 +82,11 @@ pub(crate) fn write_and_verify(
 
 pub(crate) fn write_and_verify_with_data(
     cdb: Cdb,
-    device: &Device,
+    unit: &Unit<'_>,
     _data: &[u8],
     _ranges: &mut Vec<BlockRange>,
 ) -> Result<Plan, Sense> {
-    let Run { lba, blocks, .. } = Run::of(cdb).transfer(device)?;
+    let Run { lba, blocks, .. } = Run::of(cdb).transfer(unit.device)?;
     Ok(Plan::WriteAndVerify { lba, blocks, compare: byte_check(cdb) == 1 })
 }
 
@@ -109,12 +109,16 @@ fn compare_and_write_run(cdb: Cdb) -> Run {
 
 pub(crate) fn compare_and_write_with_data(
     cdb: Cdb,
-    device: &Device,
+    unit: &Unit<'_>,
     _data: &[u8],
     _ranges: &mut Vec<BlockRange>,
 ) -> Result<Plan, Sense> {
-    let Run { lba, blocks, .. } = compare_and_write_run(cdb).within(device)?;
-    Ok(Plan::CompareAndWrite { lba, blocks, fua: force_unit_access(cdb) || write_through(device) })
+    let Run { lba, blocks, .. } = compare_and_write_run(cdb).within(unit.device)?;
+    Ok(Plan::CompareAndWrite {
+        lba,
+        blocks,
+        fua: force_unit_access(cdb) || unit.is_write_through(),
+    })
 }
 
 pub(crate) fn or_write(cdb: Cdb, unit: &Unit<'_>, _reply: &mut Vec<u8>) -> Result<Plan, Sense> {
@@ -127,10 +131,10 @@ pub(crate) fn or_write(cdb: Cdb, unit: &Unit<'_>, _reply: &mut Vec<u8>) -> Resul
 
 pub(crate) fn or_write_with_data(
     cdb: Cdb,
-    device: &Device,
+    unit: &Unit<'_>,
     _data: &[u8],
     _ranges: &mut Vec<BlockRange>,
 ) -> Result<Plan, Sense> {
-    let Run { lba, blocks, .. } = Run::of(cdb).transfer(device)?;
-    Ok(Plan::OrWrite { lba, blocks, fua: force_unit_access(cdb) || write_through(device) })
+    let Run { lba, blocks, .. } = Run::of(cdb).transfer(unit.device)?;
+    Ok(Plan::OrWrite { lba, blocks, fua: force_unit_access(cdb) || unit.is_write_through() })
 }

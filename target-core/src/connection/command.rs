@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use disk_image::{Image, ImageError, ImageErrorKind, Wait};
 use iscsi_proto::session::{Command, TaskId};
-use scsi::{Cdb, Context, MediumState, Plan, Status, WriteSameSource};
+use scsi::{
+    Cdb, Context, MediumState, ModeParameters, Plan, Status, UnitAttention, WriteSameSource,
+};
 
+use super::Message;
 use super::core::{Core, Job, Pending, Stage};
 use crate::fault;
 use crate::io::Work;
@@ -28,11 +31,12 @@ impl Core {
             device: found.map(|seen| seen.unit.device()),
             port: &self.nexus.port,
             luns: self.nexus.luns(),
+            mode: found.map_or_else(Default::default, |seen| seen.unit.mode()),
             lun: command.lun.0,
             state: found.map_or(MediumState::Ready, |seen| seen.unit.state()),
             unit_attention: found
                 .and_then(|seen| seen.attentions.first())
-                .map(scsi::UnitAttention::sense),
+                .map(UnitAttention::sense),
             data_out_length,
         };
         let plan = scsi::plan(cdb, &context, &mut self.reply);
@@ -106,6 +110,7 @@ impl Core {
             | Plan::WriteAndVerify { .. }
             | Plan::CompareAndWrite { .. }
             | Plan::OrWrite { .. }
+            | Plan::ModeSelect(_)
             | Plan::Unmap => {
                 self.check(job.task, Some(&job.unit), fault::internal());
             }
@@ -118,6 +123,7 @@ impl Core {
             device: Some(job.unit.device()),
             port: &self.nexus.port,
             luns: self.nexus.luns(),
+            mode: job.unit.mode(),
             lun: job.lun.0,
             state: job.unit.state(),
             unit_attention: None,
@@ -155,6 +161,7 @@ impl Core {
                 let ranges = std::mem::take(&mut self.ranges);
                 self.hand_off(job, Work::Unmap { ranges, block_length }, length);
             }
+            Plan::ModeSelect(mode) => self.mode_select(job, mode, length),
             Plan::Good => self.good(job.task, length),
             Plan::Check(sense) => self.check(job.task, Some(&job.unit), sense),
             Plan::DataIn
@@ -168,6 +175,22 @@ impl Core {
             | Plan::StartStop { .. } => {
                 self.check(job.task, Some(&job.unit), fault::internal());
             }
+        }
+    }
+
+    fn mode_select(&mut self, job: Job, mode: ModeParameters, device_length: u64) {
+        let before = job.unit.set_mode(mode);
+        if before != mode {
+            let condition = UnitAttention::ModeParametersChanged;
+            let unit = Arc::clone(&job.unit);
+            let message = || Message::Attention { unit: unit.clone(), condition };
+            self.node.sessions.send_to_others(self.admission.tsih, message);
+        }
+        if before.write_cache_enabled && !mode.write_cache_enabled {
+            // What was answered from the cache must not be less durable than what comes.
+            self.hand_off(job, Work::Flush, device_length);
+        } else {
+            self.good(job.task, device_length);
         }
     }
 

@@ -291,7 +291,7 @@ impl Core {
 
     /// CHECK CONDITION.
     pub(super) fn check(&mut self, task: TaskId, unit: Option<&LogicalUnit>, sense: Sense) {
-        let descriptors = unit.is_some_and(|unit| unit.device().descriptor_sense);
+        let descriptors = unit.is_some_and(|unit| unit.mode().descriptor_sense);
         let format = if descriptors { SenseFormat::Descriptor } else { SenseFormat::Fixed };
         let mut bytes = [0; Sense::MAX_LENGTH];
         let length = sense.encode(format, &mut bytes);

@@ -68,6 +68,7 @@ impl Core {
             return self.good(job.task, length);
         }
         let may_block = durable || job.unit.is_slow(self.now);
+        self.node.pulse.mark();
         match (!may_block).then(|| write_now(&job.unit, offset, data)).flatten() {
             Some(Ok(())) => self.good(job.task, length),
             Some(Err(error)) => self.failed(&job, &error),
@@ -127,6 +128,7 @@ impl Core {
         }
         let place = streaming.offset + offset;
         let may_block = pending.job.unit.is_slow(now);
+        self.node.pulse.mark();
         match (!may_block).then(|| write_now(&pending.job.unit, place, data)).flatten() {
             Some(Ok(())) => {}
             Some(Err(error)) => streaming.failure = Some(error.into()),
