@@ -104,9 +104,14 @@ impl RawCreator {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(fail(Errno::EXIST));
         }
-        // The file's length is the checkpoint: a full image grows only by allocated space.
+        // The file's length is the checkpoint: a full image grows only by allocated space. What a
+        // sparse one left has the length without the space.
         let mut done = u64::try_from(stat.st_size).unwrap_or(0);
-        if done > options.size_bytes || options.preallocation == Preallocation::Sparse {
+        let allocated = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
+        let goes_on = options.preallocation == Preallocation::Full
+            && done <= options.size_bytes
+            && done <= allocated;
+        if !goes_on {
             rustix::fs::ftruncate(&file, 0).map_err(fail)?;
             done = 0;
         }

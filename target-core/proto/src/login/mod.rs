@@ -10,6 +10,8 @@ mod keys;
 mod negotiate;
 mod security;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 
@@ -255,6 +257,10 @@ impl Login {
         let mut answer = Vec::new();
         self.negotiate(&pairs, next.is_some(), policy, &mut answer)?;
         self.declare(&mut answer);
+        // Only a heap of unknown keys gets there, and none is worth a continued response.
+        if answer.len() > LOGIN_SEGMENT_LENGTH as usize {
+            return Err(LoginStatus::OutOfResources);
+        }
 
         let mut response = self.response(request);
         let Some(next) = next.filter(|_| self.may_leave()) else {
@@ -272,7 +278,7 @@ impl Login {
         Ok(LoginStep::Admit(Box::new(outcome)))
     }
 
-    /// A key may come once, but for those that CHAP sends in both directions and in steps.
+    /// A key may come once in a login (§6.2).
     fn seen_once(&mut self, key: &str) -> bool {
         self.seen.insert(key.to_owned())
     }

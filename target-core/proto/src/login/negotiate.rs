@@ -13,12 +13,12 @@ pub(super) struct Draft {
 
 /// A number in decimal or hexadecimal (§6.1); binary-value's base64 is for none of the numbers.
 pub(super) fn number(value: &str) -> Option<u32> {
-    match value.strip_prefix("0x").or_else(|| value.strip_prefix("0X")) {
-        Some(digits) => u32::from_str_radix(digits, 16).ok(),
-        // `parse` would take a sign.
-        None if value.starts_with('+') => None,
-        None => value.parse().ok(),
-    }
+    let (digits, radix) = match value.strip_prefix("0x").or_else(|| value.strip_prefix("0X")) {
+        Some(digits) => (digits, 16),
+        None => (value, 10),
+    };
+    // `from_str_radix` would take a sign.
+    if digits.starts_with('+') { None } else { u32::from_str_radix(digits, radix).ok() }
 }
 
 fn in_range(value: &str, range: (u32, u32)) -> Option<u32> {

@@ -69,7 +69,7 @@ impl Session {
         tx: &mut TransmitQueue<P>,
     ) -> Option<DataInLayout> {
         let length = self.data_in_length(task, device_length)?;
-        let segment = self.parameters.initiator_max_recv_data_segment_length;
+        let segment = self.data_in_segment();
         let header = BHS_LENGTH + usize::from(self.parameters.header_digest) * 4;
         let trailer = usize::from(self.parameters.data_digest) * 4;
         let (whole, rest) = ((length / segment) as usize, (length % segment) as usize);
@@ -142,7 +142,7 @@ impl Session {
     ) {
         let Some(length) = self.data_in_length(task, device_length) else { return };
         let Some(transfer) = self.transfer(task, length, device_length, status) else { return };
-        let segment = self.parameters.initiator_max_recv_data_segment_length;
+        let segment = self.data_in_segment();
         let mut offset = 0;
         while offset < length {
             let count = segment.min(length - offset) as usize;
@@ -167,6 +167,12 @@ impl Session {
         if status.is_some() {
             self.finish(task);
         }
+    }
+
+    /// The most bytes of a Data-In PDU: it takes part in a sequence, which MaxBurstLength bounds.
+    fn data_in_segment(&self) -> u32 {
+        let segment = self.parameters.initiator_max_recv_data_segment_length;
+        segment.min(self.parameters.max_burst_length)
     }
 
     fn transfer(
@@ -210,9 +216,8 @@ impl Session {
         let last = end == transfer.length;
         let status = transfer.status.filter(|_| last);
         // F ends a sequence, which has at most MaxBurstLength bytes (§11.7.2).
-        let segment = self.parameters.initiator_max_recv_data_segment_length;
-        let burst = transfer.max_burst - transfer.max_burst % segment.min(transfer.max_burst);
-        let is_final = last || end.is_multiple_of(burst.max(segment));
+        let burst = transfer.max_burst - transfer.max_burst % self.data_in_segment();
+        let is_final = last || end.is_multiple_of(burst);
         let data_sn = self.tasks.get_mut(task).map_or(0, |entry| {
             let now = entry.data_in_sn;
             entry.data_in_sn += 1;

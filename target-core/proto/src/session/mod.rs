@@ -12,6 +12,8 @@ mod data_out;
 pub mod fuzz;
 mod other;
 mod task;
+#[cfg(test)]
+mod tests;
 
 pub use data_in::DataInLayout;
 pub use task::TaskId;

@@ -85,18 +85,24 @@ impl Session {
         }
         let itt = InitiatorTaskTag(request.initiator_task_tag.get());
         let tag = request.target_transfer_tag.get();
-        if tag == TEXT_TAG && pdu.data.is_empty() && !request.continues() {
-            if self.pending_text.as_ref().is_some_and(|pending| pending.itt == itt) {
-                self.send_text(tx);
-                return Ok(None);
-            }
-        } else if tag == TargetTransferTag::RESERVED.0
-            && self.text_tag.is_none_or(|running| running == itt)
-            && itt != InitiatorTaskTag::RESERVED
-            && self.text.push(pdu.data).is_ok()
+        if tag == TargetTransferTag::RESERVED.0 {
+            // §11.10.4: a new negotiation; whatever was going on is over.
+            self.forget_text();
+            self.text_tag = Some(itt);
+        } else if tag == TEXT_TAG
+            && pdu.data.is_empty()
+            && !request.continues()
+            && self.pending_text.as_ref().is_some_and(|pending| pending.itt == itt)
         {
-            if request.continues() {
-                self.text_tag = Some(itt);
+            self.send_text(tx);
+            return Ok(None);
+        }
+        let sound = (tag == TargetTransferTag::RESERVED.0 || tag == TEXT_TAG)
+            && self.text_tag == Some(itt)
+            && itt != InitiatorTaskTag::RESERVED
+            && !(request.is_final() && request.continues());
+        if sound && self.text.push(pdu.data).is_ok() {
+            if !request.is_final() {
                 self.text_part(itt, &[], 0, tx);
                 return Ok(None);
             }
@@ -105,10 +111,14 @@ impl Session {
             return Ok(Some(Event::Text { initiator_task_tag: itt, text }));
         }
         // §7.2: the negotiation is over, and what it had so far is forgotten.
-        self.text.take();
-        (self.text_tag, self.pending_text) = (None, None);
+        self.forget_text();
         self.reject(RejectReason::NegotiationReset, pdu, tx);
         Ok(None)
+    }
+
+    fn forget_text(&mut self) {
+        self.text.take();
+        (self.text_tag, self.pending_text) = (None, None);
     }
 
     /// Answers a Text Request, in as many PDUs as the initiator's segments need.
@@ -143,7 +153,8 @@ impl Session {
         flags: u8,
         tx: &mut TransmitQueue<P>,
     ) {
-        let tag = if flags == CONTINUE { TEXT_TAG } else { TargetTransferTag::RESERVED.0 };
+        // §11.11.1: the reserved value if and only if nothing more is to come.
+        let tag = if flags & FINAL == 0 { TEXT_TAG } else { TargetTransferTag::RESERVED.0 };
         let header = TextResponse {
             opcode: opcode::TEXT_RESPONSE,
             flags,
@@ -206,10 +217,12 @@ impl Session {
         }
         let tag = InitiatorTaskTag(request.referenced_task_tag.get());
         let lun = Lun(request.lun.get());
-        // Same tag, same unit, same number: else it is a later task.
+        // Same tag, same unit, same number: else it is a later task. An immediate command has no
+        // number of its own, and is named with that of this request (§11.5.5).
         let referenced = self.tasks.find(tag).filter(|id| {
             self.tasks.get(*id).is_some_and(|task| {
-                task.lun == lun && task.cmd_sn == CmdSn(request.ref_cmd_sn.get())
+                let number = if task.in_window { task.cmd_sn.0 } else { request.cmd_sn.get() };
+                task.lun == lun && number == request.ref_cmd_sn.get()
             })
         });
         Ok(Some(Event::TaskManagement {

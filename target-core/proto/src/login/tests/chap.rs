@@ -1,0 +1,186 @@
+//! CHAP, step by step, and every way around it that must be closed.
+
+use super::*;
+
+const SECRET: &[u8] = b"twelve bytes";
+const MUTUAL: &[u8] = b"another twelve";
+
+fn account(name: &str, secret: &[u8]) -> ChapAccount {
+    ChapAccount { name: name.to_owned(), secret: Secret::new(secret) }
+}
+
+fn run(mutual: bool) -> Run {
+    Run::new(AuthPolicy::Chap(ChapPolicy {
+        accounts: vec![account("other", b"of somebody else"), account("alice", SECRET)],
+        mutual: mutual.then(|| account("disk", MUTUAL)),
+    }))
+}
+
+/// Goes as far as the challenge: identifier and challenge.
+fn challenged(run: &mut Run) -> (u8, Vec<u8>) {
+    let answer = run.ask(0, &with_names(&["AuthMethod=CHAP,None"]));
+    assert_eq!((answer.value("AuthMethod"), answer.next()), (Some("CHAP"), None));
+    let answer = run.ask(0, &["CHAP_A=7,5"]);
+    assert_eq!(answer.value("CHAP_A"), Some("5"));
+    let identifier = answer.value("CHAP_I").unwrap().parse().unwrap();
+    let challenge = binary_from_text(answer.value("CHAP_C").unwrap()).unwrap();
+    assert_eq!(challenge, (0x11..0x21).collect::<Vec<u8>>(), "not what `random` gave");
+    (identifier, challenge)
+}
+
+fn proof((identifier, challenge): &(u8, Vec<u8>), secret: &[u8]) -> String {
+    binary_to_hex(&prove(*identifier, &Secret::new(secret), challenge))
+}
+
+#[test]
+fn the_right_secret_opens_the_door() {
+    let mut run = run(false);
+    let given = challenged(&mut run);
+    let response = format!("CHAP_R={}", proof(&given, SECRET));
+    let answer = run.ask(SECURITY_TO_OPERATIONAL, &["CHAP_N=alice", &response]);
+    assert_eq!(answer.failed, None);
+    assert_eq!(answer.next(), Some(Stage::LoginOperationalNegotiation));
+    assert_eq!(answer.value("CHAP_R"), None, "nobody asked the target for proof");
+    assert!(run.ask(OPERATIONAL_TO_FULL, &[]).outcome.is_some());
+}
+
+#[test]
+fn the_full_feature_phase_can_follow_the_proof_at_once() {
+    let mut run = run(false);
+    let given = challenged(&mut run);
+    let response = format!("CHAP_R={}", proof(&given, SECRET));
+    assert!(run.ask(SECURITY_TO_FULL, &["CHAP_N=alice", &response]).outcome.is_some());
+}
+
+#[test]
+fn both_sides_prove_themselves() {
+    let mut run = run(true);
+    let given = challenged(&mut run);
+    let response = format!("CHAP_R={}", proof(&given, SECRET));
+    let answer =
+        run.ask(SECURITY_TO_FULL, &["CHAP_N=alice", &response, "CHAP_I=200", "CHAP_C=0xabcdef"]);
+    assert_eq!(answer.value("CHAP_N"), Some("disk"));
+    let expected = proof(&(200, vec![0xab, 0xcd, 0xef]), MUTUAL);
+    assert_eq!(answer.value("CHAP_R"), Some(expected.as_str()));
+    assert!(answer.outcome.is_some());
+}
+
+#[test]
+fn whatever_is_wrong_with_a_response_the_initiator_hears_the_same() {
+    let good = |given: &(u8, Vec<u8>)| format!("CHAP_R={}", proof(given, SECRET));
+    let wrong = |given: &(u8, Vec<u8>)| format!("CHAP_R={}", proof(given, b"a wrong secret"));
+    let reflected = |given: &(u8, Vec<u8>)| format!("CHAP_C={}", binary_to_hex(&given.1));
+    type Keys = Vec<String>;
+    /// What is wrong, whether the target has an account, the keys that follow the challenge.
+    type Case<'a> = (&'a str, bool, &'a dyn Fn(&(u8, Vec<u8>)) -> Keys);
+    let text = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Keys>();
+    let cases: [Case<'_>; 9] = [
+        ("wrong secret", true, &|g| vec!["CHAP_N=alice".into(), wrong(g)]),
+        ("unknown name", true, &|g| vec!["CHAP_N=nobody".into(), good(g)]),
+        ("the secret of another", true, &|g| vec!["CHAP_N=other".into(), good(g)]),
+        ("no name", true, &|g| vec![good(g)]),
+        ("no response", true, &|_| text(&["CHAP_N=alice"])),
+        ("no keys", true, &|_| text(&[])),
+        ("reflection", true, &|g| {
+            vec!["CHAP_N=alice".into(), good(g), "CHAP_I=1".into(), reflected(g)]
+        }),
+        ("challenge without identifier", true, &|g| {
+            vec!["CHAP_N=alice".into(), good(g), "CHAP_C=0x01".into()]
+        }),
+        ("proof of a target without account", false, &|g| {
+            vec!["CHAP_N=alice".into(), good(g), "CHAP_I=1".into(), "CHAP_C=0x01".into()]
+        }),
+    ];
+    for (what, mutual, keys) in cases {
+        let mut run = run(mutual);
+        let given = challenged(&mut run);
+        let keys = keys(&given);
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let answer = run.ask(SECURITY_TO_FULL, &keys);
+        assert_eq!(answer.failed, Some(LoginStatus::AuthenticationFailure), "{what}");
+    }
+}
+
+#[test]
+fn nobody_comes_in_beside_the_security_stage() {
+    let begun = |flags, keys: &[&'static str]| run(true).ask(flags, &with_names(keys));
+    // Skips the stage.
+    assert_eq!(begun(OPERATIONAL_TO_FULL, &[]).failed, Some(LoginStatus::AuthenticationFailure));
+    assert_eq!(begun(OPERATIONAL, &[]).failed, Some(LoginStatus::AuthenticationFailure));
+    // Wants none, or leaves it unsaid.
+    let none = begun(SECURITY_TO_FULL, &["AuthMethod=None"]);
+    assert_eq!(none.failed, Some(LoginStatus::AuthenticationFailure));
+    assert_eq!(begun(SECURITY_TO_FULL, &[]).failed, Some(LoginStatus::AuthenticationFailure));
+    // Comes with an answer before there was a question.
+    let early = begun(0, &["AuthMethod=CHAP", "CHAP_N=alice", "CHAP_R=0x00"]);
+    assert_eq!(early.failed, Some(LoginStatus::InitiatorError));
+    // A discovery session tells names, so it wants proof too.
+    let answer = run(true).ask(SECURITY_TO_FULL, &[NAMES[0], "SessionType=Discovery"]);
+    assert_eq!(answer.failed, Some(LoginStatus::AuthenticationFailure));
+}
+
+#[test]
+fn the_target_does_not_leave_the_stage_before_the_proof() {
+    let mut run = run(false);
+    let answer = run.ask(SECURITY_TO_FULL, &with_names(&["AuthMethod=CHAP"]));
+    assert_eq!((answer.failed, answer.next()), (None, None));
+    let answer = run.ask(SECURITY_TO_FULL, &["CHAP_A=5"]);
+    assert_eq!((answer.failed, answer.next()), (None, None));
+    assert!(answer.value("CHAP_C").is_some());
+    // The next stage cannot be claimed either.
+    let answer = run.ask(OPERATIONAL_TO_FULL, &[]);
+    assert_eq!(answer.failed, Some(LoginStatus::InitiatorError));
+}
+
+#[test]
+fn an_initiator_may_introduce_itself_before_it_negotiates() {
+    let mut run = run(false);
+    let answer = run.ask(0, &NAMES);
+    assert_eq!((answer.failed, answer.value("AuthMethod")), (None, None));
+    assert_eq!(run.ask(0, &["AuthMethod=CHAP"]).value("AuthMethod"), Some("CHAP"));
+}
+
+#[test]
+fn only_md5_is_taken() {
+    for list in ["CHAP_A=7", "CHAP_A=", "CHAP_A=55", "AuthSomething=5"] {
+        let mut run = run(false);
+        run.ask(0, &with_names(&["AuthMethod=CHAP"]));
+        assert_eq!(run.ask(0, &[list]).failed, Some(LoginStatus::AuthenticationFailure), "{list}");
+    }
+}
+
+#[test]
+fn a_second_try_on_the_same_connection_is_refused() {
+    let mut run = run(false);
+    let given = challenged(&mut run);
+    let response = format!("CHAP_R={}", proof(&given, SECRET));
+    assert_eq!(run.ask(0, &["CHAP_N=alice", &response]).failed, None);
+    for keys in [["CHAP_N=alice"], ["CHAP_I=1"], ["AuthMethod=None"]] {
+        // Each of them is either a key that came before or one that nobody waits for.
+        let failed = run.ask(SECURITY_TO_FULL, &keys).failed;
+        assert_eq!(failed, Some(LoginStatus::InitiatorError), "{keys:?}");
+    }
+}
+
+#[test]
+fn a_login_without_randomness_fails() {
+    struct NoRandom(Policy);
+    impl LoginPolicy for NoRandom {
+        fn target(&self, i: &IscsiName, t: &IscsiName) -> Result<TargetLogin, LoginStatus> {
+            self.0.target(i, t)
+        }
+        fn discovery(&self, initiator: &IscsiName) -> Result<AuthPolicy, LoginStatus> {
+            self.0.discovery(initiator)
+        }
+        fn random(&self, _: &mut [u8]) -> Result<(), LoginStatus> {
+            Err(LoginStatus::TargetError)
+        }
+    }
+    let mut run = run(false);
+    run.ask(0, &with_names(&["AuthMethod=CHAP"]));
+    let policy = NoRandom(Policy(AuthPolicy::None));
+    let request = login_request(0);
+    let pdu = Pdu { bhs: request.bytes(), ahs: &[], data: b"CHAP_A=5\0" };
+    let step = run.login.handle(&pdu, &policy, &mut Vec::new());
+    assert!(matches!(step, LoginStep::Fail(LoginStatus::TargetError)));
+}

@@ -1,0 +1,85 @@
+//! Any CDB and any data, to units of several kinds: what is planned lies on the medium, and what
+//! is answered fits.
+#![no_main]
+
+use scsi::{BlockRange, Cdb, Context, Device, MediumState, Plan, Port, Sense};
+
+/// The first byte chooses the unit, the next 16 are the CDB, the rest is the data.
+fn dispatch(input: &[u8]) {
+    let Some((choice, input)) = input.split_first() else { return };
+    let Some((cdb, data)) = input.split_first_chunk::<16>() else { return };
+    let bit = |n: u8| choice >> n & 1 != 0;
+    let blocks = if bit(0) { 1 << 40 } else { 2048 };
+    let mut device = Device::new("fuzz0001", [0x60; 16], if bit(1) { 4096 } else { 512 }, blocks);
+    device.read_only = bit(2);
+    device.unmap = !bit(3);
+    device.mode.descriptor_sense = bit(4);
+    device.mode.software_write_protect = bit(7);
+    let port = Port {
+        target_name: "iqn.2001-04.com.example:fuzz".to_owned(),
+        target_portal_group_tag: 1,
+        relative_target_port_id: 1,
+    };
+    let context = Context {
+        device: (!bit(5)).then_some(&device),
+        port: &port,
+        luns: &[0, 1 << 48],
+        lun: 0,
+        mode: device.mode,
+        state: if bit(6) {
+            MediumState::NotReady(Sense::miscompare(0))
+        } else {
+            MediumState::Ready
+        },
+        unit_attention: None,
+        data_out_length: u32::try_from(data.len()).unwrap_or(u32::MAX),
+    };
+    let cdb = Cdb::new(cdb);
+    let (mut reply, mut ranges) = (Vec::new(), Vec::new());
+    let plan = scsi::plan(cdb, &context, &mut reply);
+    check(plan, &[], blocks);
+    let _ = scsi::clears_unit_attention(cdb, &context);
+    if let Plan::NeedData { length } = plan {
+        assert!(length > 0, "waits for no data");
+        // The engine gathers this much, or fewer bytes if the initiator sends fewer.
+        let data = data.get(..length as usize).unwrap_or(data);
+        let plan = scsi::plan_with_data(cdb, &context, data, &mut ranges);
+        check(plan, &ranges, blocks);
+    }
+    // Data that nobody asked for, too.
+    let plan = scsi::plan_with_data(cdb, &context, data, &mut ranges);
+    if plan == Plan::Unmap {
+        check(plan, &ranges, blocks);
+    }
+}
+
+/// Every range of a plan lies on the medium.
+fn check(plan: Plan, ranges: &[BlockRange], size: u64) {
+    let inside = |lba: u64, blocks: u64| {
+        assert!(lba.checked_add(blocks).is_some_and(|end| end <= size), "{plan:?}");
+    };
+    match plan {
+        Plan::Read { lba, blocks, .. }
+        | Plan::Write { lba, blocks, .. }
+        | Plan::Verify { lba, blocks }
+        | Plan::VerifyCompare { lba, blocks, .. }
+        | Plan::WriteAndVerify { lba, blocks, .. }
+        | Plan::CompareAndWrite { lba, blocks, .. }
+        | Plan::OrWrite { lba, blocks, .. }
+        | Plan::Flush { lba, blocks, .. } => inside(lba, blocks.into()),
+        Plan::WriteSame { lba, blocks, .. }
+        | Plan::PreFetch { lba, blocks, .. }
+        | Plan::LbaStatus { lba, blocks, .. } => {
+            inside(lba, blocks);
+        }
+        Plan::Unmap => ranges.iter().for_each(|range| inside(range.lba, range.blocks.into())),
+        Plan::Good
+        | Plan::DataIn
+        | Plan::NeedData { .. }
+        | Plan::StartStop { .. }
+        | Plan::ModeSelect(_)
+        | Plan::Check(_) => {}
+    }
+}
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| dispatch(input));
