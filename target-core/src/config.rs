@@ -15,6 +15,9 @@ pub struct NodeConfig {
     pub max_tasks: u32,
     /// From the first byte to the full feature phase.
     pub login_timeout: Duration,
+    /// An initiator that has sent nothing for so long is asked whether it is there (NOP-In); a
+    /// session ends when it has sent nothing for so long again.
+    pub nop_interval: Duration,
     /// Connections that have not logged in yet, in all.
     pub max_logins: usize,
     /// Sessions, in all.
@@ -28,6 +31,7 @@ impl Default for NodeConfig {
             target_portal_group_tag: 1,
             max_tasks: 128,
             login_timeout: Duration::from_secs(15),
+            nop_interval: Duration::from_secs(30),
             max_logins: 256,
             max_sessions: 4096,
         }

@@ -147,6 +147,12 @@ impl LogicalUnit {
         before
     }
 
+    /// LOGICAL UNIT RESET (SAM-5 §6.3.3): what was changed since the start is as it was.
+    pub(crate) fn reset(&self) {
+        self.set_mode(self.device.mode);
+        self.set_stopped(false);
+    }
+
     pub(crate) fn set_stopped(&self, stopped: bool) {
         self.stopped.store(stopped, Ordering::Relaxed);
     }

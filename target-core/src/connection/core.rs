@@ -10,7 +10,7 @@ use iscsi_proto::login::{LoginOutcome, SessionType};
 use iscsi_proto::pdu::Pdu;
 use iscsi_proto::session::{Event, Session, SessionError, SessionLimits, TaskId};
 use iscsi_proto::transmit::TransmitQueue;
-use iscsi_proto::{Cid, Lun};
+use iscsi_proto::{Cid, Lun, TargetTransferTag};
 use scsi::{BlockRange, Cdb, Port, Sense, SenseFormat, Status, UnitAttention};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
@@ -25,6 +25,9 @@ use crate::nexus::{Nexus, UnitMap, UnitRef};
 use crate::node::Node;
 use crate::sessions::Admission;
 use crate::unit::LogicalUnit;
+
+/// The tag of our NOP-Ins; their answers say nothing but that somebody is there.
+const PING: TargetTransferTag = TargetTransferTag(1);
 
 /// A command and the unit it is for.
 #[derive(Debug, Clone)]
@@ -183,6 +186,13 @@ impl Core {
         let closing = self.closing?;
         let done = self.working == 0 && (!closing.send || self.tx.is_empty());
         done.then_some(closing.end)
+    }
+
+    /// Asks the initiator whether it is there.
+    pub(super) fn ping(&mut self) {
+        if self.session.session_type() == SessionType::Normal {
+            self.session.ping(PING, &mut self.tx);
+        }
     }
 
     /// Takes no more requests, aborts what is there, and ends when what is queued is sent.

@@ -4,6 +4,7 @@
 mod command;
 mod completion;
 mod core;
+mod liveness;
 mod receive;
 mod task_management;
 mod text;
@@ -27,6 +28,7 @@ use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use self::core::Core;
+use self::liveness::{Liveness, Silence};
 use self::receive::Receive;
 use self::task_management::Guard;
 use crate::buffers;
@@ -69,6 +71,7 @@ pub(crate) struct Connection {
     receive: Receive,
     mailbox: UnboundedReceiver<Message>,
     core: Core,
+    liveness: Liveness,
     /// Until when a session that is over may send what it still has to.
     farewell: Option<Pin<Box<Sleep>>>,
 }
@@ -80,7 +83,8 @@ impl Connection {
         let Admitted { outcome, admission, stream, local, rest, sender, mailbox } = admitted;
         let core = Core::new(node, &outcome, admission, local, sender, response)?;
         let receive = Receive::new(&rest);
-        Some(Box::new(Self { stream, receive, mailbox, core, farewell: None }))
+        let liveness = Liveness::new(core.node.config.nop_interval);
+        Some(Box::new(Self { stream, receive, mailbox, core, liveness, farewell: None }))
     }
 
     /// Runs the session to its end.
@@ -99,6 +103,7 @@ impl Connection {
                 progress = true;
             }
             self.parse();
+            self.look_after_the_initiator(cx);
             progress |= self.send(cx);
             if self.core.only_sends() && self.farewell_is_over(cx) {
                 self.core.disconnected();
@@ -111,6 +116,21 @@ impl Connection {
                 self.core.account();
                 self.rest();
                 return Poll::Pending;
+            }
+        }
+    }
+
+    /// Asks an initiator that is silent whether it is there, and gives it up if it stays silent.
+    fn look_after_the_initiator(&mut self, cx: &mut Context<'_>) {
+        if !self.core.takes_more() {
+            return;
+        }
+        match self.liveness.poll(cx) {
+            Silence::Short => {}
+            Silence::Long => self.core.ping(),
+            Silence::TooLong => {
+                tracing::info!(initiator = self.core.nexus.initiator, "no answer to a NOP-In");
+                self.core.disconnected();
             }
         }
     }
@@ -176,7 +196,10 @@ impl Connection {
         }
         match self.receive.poll(&mut self.stream, cx) {
             Poll::Pending => false,
-            Poll::Ready(Ok(count)) if count > 0 => true,
+            Poll::Ready(Ok(count)) if count > 0 => {
+                self.liveness.heard();
+                true
+            }
             Poll::Ready(Ok(_)) => {
                 self.core.disconnected();
                 true

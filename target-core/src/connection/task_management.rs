@@ -103,6 +103,7 @@ impl Core {
     /// Has every session abort the tasks of a unit: this one now, so that commands behind the
     /// request are left alone.
     fn reset(&mut self, unit: &Arc<LogicalUnit>, guard: &Arc<Guard>) {
+        unit.reset();
         self.abort_tasks_of(unit, guard);
         self.nexus.attention(unit, UnitAttention::BusDeviceReset);
         self.abort_elsewhere(unit, UnitAttention::BusDeviceReset, guard);
