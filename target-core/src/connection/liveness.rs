@@ -63,7 +63,7 @@ mod tests {
     async fn a_silent_initiator_is_asked_once_and_then_given_up() {
         let interval = Duration::from_secs(10);
         let mut liveness = Liveness::new(interval);
-        let mut look = async |liveness: &mut Liveness| {
+        let look = async |liveness: &mut Liveness| {
             tokio::time::advance(interval).await;
             poll_fn(|cx| Poll::Ready(liveness.poll(cx))).await
         };

@@ -1,0 +1,41 @@
+//! The data path from socket to image, as an initiator sees it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    reason = "tests"
+)]
+
+#[path = "data_path/attentions.rs"]
+mod attentions;
+#[path = "data_path/drain.rs"]
+mod drain;
+#[path = "data_path/faults.rs"]
+mod faults;
+#[path = "data_path/hand_off.rs"]
+mod hand_off;
+#[path = "data_path/initiator.rs"]
+mod initiator;
+#[path = "data_path/integrity.rs"]
+mod integrity;
+#[path = "data_path/logins.rs"]
+mod logins;
+#[path = "data_path/outcome.rs"]
+mod outcome;
+#[path = "data_path/reinstatement.rs"]
+mod reinstatement;
+#[path = "data_path/robustness.rs"]
+mod robustness;
+#[path = "data_path/slow.rs"]
+mod slow;
+#[path = "data_path/task_management.rs"]
+mod task_management;
+#[path = "data_path/wire.rs"]
+mod wire;
+#[path = "data_path/world.rs"]
+mod world;

@@ -1,0 +1,143 @@
+//! I/O that may sleep runs elsewhere, and a unit that hangs holds nobody else up.
+
+use std::sync::Arc;
+
+use disk_image::{Fault, FaultImage, ImageErrorKind, Operation};
+
+use crate::initiator::Data;
+use crate::wire::PATIENCE;
+use crate::world::{
+    BLOCK, Random, SYNCHRONIZE_CACHE, TEST_UNIT_READY, World, durable_write, memory, read, write,
+};
+
+/// Reads that are not in the page cache.
+fn uncached(image: &FaultImage) {
+    image.inject(Fault::kind(Operation::Read, ImageErrorKind::WouldBlock).times(1));
+}
+
+#[test]
+fn a_read_that_would_block_is_answered_all_the_same() {
+    let (world, image) = World::with_memory();
+    let mut initiator = world.initiator(&[0]);
+    let data = Random::new(1).bytes(256 * BLOCK);
+    initiator.execute(0, &write(16, 256), Data::Out(&data)).good();
+    for _ in 0..20 {
+        uncached(&image);
+        let calls = image.calls(Operation::Read);
+        let outcome = initiator.execute(0, &read(16, 256), Data::In(256 * BLOCK));
+        assert!(outcome.good() == data);
+        assert_eq!(image.calls(Operation::Read), calls + 2);
+    }
+    // With a residual either way.
+    uncached(&image);
+    let less = initiator.execute(0, &read(16, 2), Data::In(4 * BLOCK));
+    assert_eq!((less.residual, less.data == data[..2 * BLOCK]), (2 * BLOCK as i64, true));
+    uncached(&image);
+    let more = initiator.execute(0, &read(16, 4), Data::In(3 * BLOCK));
+    assert_eq!((more.residual, more.data == data[..3 * BLOCK]), (-(BLOCK as i64), true));
+    assert_eq!(world.events.faults(), 0);
+}
+
+#[test]
+fn reads_that_are_handed_off_overtake_nothing_of_each_others_data() {
+    let (world, image) = World::with_memory();
+    let mut initiator = world.initiator(&[0]);
+    let data = Random::new(2).bytes(100 * BLOCK);
+    initiator.execute(0, &write(0, 100), Data::Out(&data)).good();
+    let gate = image.gate(Operation::Read);
+    let tags: Vec<_> =
+        (0..100).map(|lba| initiator.start(0, &read(lba, 1), Data::In(BLOCK))).collect();
+    assert!(gate.wait_for_arrivals(2, PATIENCE));
+    gate.open();
+    for (tag, block) in tags.into_iter().zip(data.chunks(BLOCK)) {
+        assert!(initiator.finish(tag).good() == block);
+    }
+}
+
+#[test]
+fn a_unit_that_hangs_holds_up_only_its_own_commands() {
+    let (world, hung) = World::with_memory();
+    world.unit(1, memory(1 << 20));
+    let mut initiator = world.initiator(&[0, 1]);
+    let mut other = world.initiator(&[0, 1]);
+    let gates = [
+        hung.gate(Operation::Read),
+        hung.gate(Operation::Write),
+        hung.gate(Operation::Flush),
+        hung.gate(Operation::Health),
+    ];
+    let block = Random::new(3).bytes(BLOCK);
+    let mut tags: Vec<_> =
+        (0..40).map(|lba| initiator.start(0, &read(lba, 1), Data::In(BLOCK))).collect();
+    tags.push(initiator.start(0, &durable_write(50, 1), Data::Out(&block)));
+    tags.push(initiator.start(0, &SYNCHRONIZE_CACHE, Data::None));
+    // A unit has sixteen threads, of which a health check may have taken some.
+    assert!(gates[0].wait_for_arrivals(8, PATIENCE));
+    for initiator in [&mut initiator, &mut other] {
+        initiator.nop();
+        initiator.execute(1, &TEST_UNIT_READY, Data::None).good();
+        initiator.execute(1, &write(0, 1), Data::Out(&block)).good();
+        assert!(initiator.execute(1, &read(0, 1), Data::In(BLOCK)).good() == block);
+        // What needs no medium, of the unit that hangs.
+        initiator.execute(0, &[0x12, 0, 0, 0, 36, 0], Data::In(36)).good();
+        initiator.execute(0, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], Data::In(8)).good();
+        let function = initiator.start_function(2, 1 << 48, None);
+        assert_eq!(initiator.finish_function(function), 0);
+    }
+    let mut late = world.initiator(&[0, 1]);
+    late.execute(1, &TEST_UNIT_READY, Data::None).good();
+    assert_eq!(late.log_out(), 0);
+    assert!(tags.iter().all(|tag| !initiator.is_answered(*tag)));
+    for gate in gates {
+        gate.open();
+    }
+    for tag in tags {
+        initiator.finish(tag).good();
+    }
+}
+
+#[test]
+fn a_cached_write_that_hangs_holds_up_only_its_own_session() {
+    let (world, hung) = World::with_memory();
+    world.unit(1, memory(1 << 20));
+    let mut initiator = world.initiator(&[0, 1]);
+    let mut other = world.initiator(&[0, 1]);
+    let gate = hung.gate(Operation::Write);
+    let block = Random::new(4).bytes(BLOCK);
+    let tag = initiator.start(0, &write(50, 1), Data::Out(&block));
+    assert!(gate.wait_for_arrivals(1, PATIENCE));
+    other.nop();
+    other.execute(1, &write(0, 1), Data::Out(&block)).good();
+    other.execute(0, &TEST_UNIT_READY, Data::None).good();
+    world.initiator(&[0, 1]).nop();
+    gate.open();
+    initiator.finish(tag).good();
+    assert!(other.execute(0, &read(50, 1), Data::In(BLOCK)).good() == block);
+}
+
+#[test]
+fn many_units_that_hang_leave_one_that_does_not() {
+    let world = World::new();
+    let hung: Vec<Arc<FaultImage>> = (0..20).map(|_| memory(1 << 20)).collect();
+    for (lun, image) in (1..).zip(&hung) {
+        world.unit(lun, image.clone());
+    }
+    let healthy = memory(1 << 20);
+    world.unit(0, healthy.clone());
+    let luns: Vec<u16> = (0..=20).collect();
+    let mut initiator = world.initiator(&luns);
+    let gates: Vec<_> = hung.iter().map(|image| image.gate(Operation::Read)).collect();
+    for lun in 1..=20 {
+        for lba in 0..6 {
+            initiator.start(lun, &read(lba, 1), Data::In(BLOCK));
+        }
+    }
+    for gate in &gates {
+        assert!(gate.wait_for_arrivals(6, PATIENCE));
+    }
+    uncached(&healthy);
+    initiator.execute(0, &read(0, 1), Data::In(BLOCK)).good();
+    for gate in gates {
+        gate.open();
+    }
+}

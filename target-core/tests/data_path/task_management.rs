@@ -1,0 +1,320 @@
+//! Task management functions end commands, and are answered when nothing can write any more.
+
+use disk_image::{Gate, Operation};
+use iscsi_proto::Lun;
+use iscsi_proto::pdu::TaskManagementRequest;
+use target_core::{AuthPolicy, SessionEnd};
+
+use crate::initiator::{Data, Initiator};
+use crate::wire::{Login, PATIENCE};
+use crate::world::{
+    BLOCK, OTHER_TARGET, TEST_UNIT_READY, World, durable_write, keys, memory, read, unit, write,
+};
+
+pub const ABORT_TASK: u8 = 1;
+pub const ABORT_TASK_SET: u8 = 2;
+const CLEAR_ACA: u8 = 3;
+const CLEAR_TASK_SET: u8 = 4;
+const LOGICAL_UNIT_RESET: u8 = 5;
+const TARGET_WARM_RESET: u8 = 6;
+const TARGET_COLD_RESET: u8 = 7;
+const TASK_REASSIGN: u8 = 8;
+
+const COMPLETE: u8 = 0;
+const DATA: [u8; BLOCK] = [0xee; BLOCK];
+
+/// A write that hangs at a gate; its tag.
+pub fn hanging_write(initiator: &mut Initiator, gate: &Gate, arrivals: usize) -> u32 {
+    let tag = initiator.start(0, &durable_write(7, 1), Data::Out(&DATA));
+    assert!(gate.wait_for_arrivals(arrivals, PATIENCE));
+    tag
+}
+
+/// A function over a hanging write of the same session is answered when that write has ended,
+/// and the write never.
+fn waits_for_the_write(function: u8, lun: u64) {
+    let (world, image) = World::with_memory();
+    let mut initiator = world.initiator(&[0]);
+    let gate = image.gate(Operation::Write);
+    let tag = hanging_write(&mut initiator, &gate, 1);
+    let referenced = (function == ABORT_TASK).then_some(tag);
+    let function = initiator.start_function(function, lun, referenced);
+    for _ in 0..3 {
+        initiator.nop();
+    }
+    assert!(!initiator.is_answered(function), "answered while the write can still write");
+    gate.open();
+    assert_eq!(initiator.finish_function(function), COMPLETE);
+    initiator.nop();
+    assert!(!initiator.is_answered(tag), "an aborted command was answered");
+    // Resets leave a unit attention.
+    initiator.execute(0, &TEST_UNIT_READY, Data::None);
+    let data = initiator.execute(0, &read(7, 1), Data::In(BLOCK)).good();
+    assert_eq!(data, DATA, "it had begun, so it was done");
+}
+
+#[test]
+fn abort_task_waits_for_its_task() {
+    waits_for_the_write(ABORT_TASK, 0);
+}
+
+#[test]
+fn abort_task_set_waits_for_its_tasks() {
+    waits_for_the_write(ABORT_TASK_SET, 0);
+}
+
+#[test]
+fn abort_task_set_finds_the_unit_under_any_form_of_its_lun() {
+    // LUN 0 in flat space addressing (SAM-5 §4.7.7.3).
+    waits_for_the_write(ABORT_TASK_SET, 0x4000 << 48);
+}
+
+#[test]
+fn clear_task_set_waits_for_its_tasks() {
+    waits_for_the_write(CLEAR_TASK_SET, 0);
+}
+
+#[test]
+fn logical_unit_reset_waits_for_its_tasks() {
+    waits_for_the_write(LOGICAL_UNIT_RESET, 0);
+}
+
+#[test]
+fn target_warm_reset_waits_for_its_tasks() {
+    waits_for_the_write(TARGET_WARM_RESET, 0);
+}
+
+#[test]
+fn a_command_under_another_form_of_the_lun_is_aborted_too() {
+    let (world, image) = World::with_memory();
+    let mut initiator = world.initiator(&[0]);
+    let gate = image.gate(Operation::Write);
+    let tag = initiator.start_at(0x4000 << 48, &durable_write(7, 1), Data::Out(&DATA));
+    assert!(gate.wait_for_arrivals(1, PATIENCE));
+    let function = initiator.start_function(LOGICAL_UNIT_RESET, 0, None);
+    for _ in 0..3 {
+        initiator.nop();
+    }
+    assert!(!initiator.is_answered(function));
+    gate.open();
+    assert_eq!(initiator.finish_function(function), COMPLETE);
+    initiator.nop();
+    assert!(!initiator.is_answered(tag));
+}
+
+#[test]
+fn a_function_waits_for_what_an_earlier_one_has_aborted() {
+    let (world, image) = World::with_memory();
+    let mut initiator = world.initiator(&[0]);
+    let gate = image.gate(Operation::Write);
+    let tag = hanging_write(&mut initiator, &gate, 1);
+    let abort = initiator.start_function(ABORT_TASK, 0, Some(tag));
+    let reset = initiator.start_function(LOGICAL_UNIT_RESET, 0, None);
+    for _ in 0..3 {
+        initiator.nop();
+    }
+    assert!(!initiator.is_answered(abort) && !initiator.is_answered(reset));
+    gate.open();
+    assert_eq!(initiator.finish_function(abort), COMPLETE);
+    assert_eq!(initiator.finish_function(reset), COMPLETE);
+}
+
+#[test]
+fn a_function_leaves_commands_alone_that_come_behind_it() {
+    let (world, _) = World::with_memory();
+    let login = Login { keys: keys(&[("ImmediateData", "No")]), ..world.login() };
+    let mut initiator = world.log_in(&login);
+    initiator.execute(0, &TEST_UNIT_READY, Data::None).check((6, 0x29, 0));
+    for function in [ABORT_TASK_SET, CLEAR_TASK_SET, LOGICAL_UNIT_RESET, TARGET_WARM_RESET] {
+        // In one piece, so that the target has all of it before it does anything.
+        let header = TaskManagementRequest {
+            opcode: 0x42,
+            flags: 0x80 | function,
+            initiator_task_tag: 0x7000_0000.into(),
+            referenced_task_tag: 0xffff_ffff.into(),
+            cmd_sn: initiator.cmd_sn.into(),
+            ..TaskManagementRequest::zeroed()
+        };
+        initiator.hold_r2t = true;
+        let mut bytes = header.bytes().to_vec();
+        // It waits for data, so that it is still there when the function is carried out.
+        let data = vec![1; 2 * BLOCK];
+        let (tag, command) = initiator.command(0, &write(0, 2), Data::Out(&data));
+        bytes.extend(command);
+        assert!(initiator.wire.send_bytes(&bytes));
+        assert_eq!(initiator.finish_function(0x7000_0000), COMPLETE);
+        initiator.hold_r2t = false;
+        initiator.nop();
+        while let Some(r2t) = initiator.held_r2t.pop_front() {
+            initiator.answer_r2t(&r2t);
+        }
+        let outcome = initiator.finish(tag);
+        if matches!(function, LOGICAL_UNIT_RESET | TARGET_WARM_RESET) {
+            outcome.check((6, 0x29, 3));
+        } else {
+            outcome.good();
+        }
+    }
+}
+
+#[test]
+fn a_reset_is_told_to_every_session_of_the_unit() {
+    for function in [LOGICAL_UNIT_RESET, TARGET_WARM_RESET] {
+        let (world, image) = World::with_memory();
+        let shared = world.unit(1, memory(1 << 20));
+        world.target(OTHER_TARGET, AuthPolicy::None);
+        world.node.add_unit(OTHER_TARGET, 5, shared).unwrap();
+        world.node.add_unit(OTHER_TARGET, 6, unit("its own", memory(1 << 20))).unwrap();
+        let mut requester = world.initiator(&[0, 1]);
+        let mut same_target = world.initiator(&[0, 1]);
+        let login = Login { target: Some(OTHER_TARGET.to_owned()), ..world.login() };
+        let mut other_target = world.log_in(&login);
+        for lun in [5, 6] {
+            other_target.execute(lun, &TEST_UNIT_READY, Data::None).check((6, 0x29, 0));
+        }
+        // A write of another session has to end too.
+        let gate = image.gate(Operation::Write);
+        let hanging = hanging_write(&mut same_target, &gate, 1);
+        let waits = function == TARGET_WARM_RESET;
+        let lun = Lun::from_number(1).0;
+        let function = requester.start_function(function, lun, None);
+        if waits {
+            for _ in 0..3 {
+                same_target.nop();
+                requester.nop();
+            }
+            assert!(!requester.is_answered(function));
+            gate.open();
+        }
+        assert_eq!(requester.finish_function(function), COMPLETE);
+        for initiator in [&mut requester, &mut same_target] {
+            initiator.execute(1, &TEST_UNIT_READY, Data::None).check((6, 0x29, 3));
+            initiator.execute(1, &TEST_UNIT_READY, Data::None).good();
+            let zero = initiator.execute(0, &TEST_UNIT_READY, Data::None);
+            if waits {
+                zero.check((6, 0x29, 3));
+            } else {
+                zero.good();
+            }
+        }
+        other_target.execute(5, &TEST_UNIT_READY, Data::None).check((6, 0x29, 3));
+        other_target.execute(6, &TEST_UNIT_READY, Data::None).good();
+        gate.open();
+        if !waits {
+            same_target.finish(hanging).good();
+        }
+    }
+}
+
+#[test]
+fn clear_task_set_is_told_to_sessions_that_lost_commands() {
+    let (world, image) = World::with_memory();
+    let mut requester = world.initiator(&[0]);
+    let mut loser = world.initiator(&[0]);
+    let mut idle = world.initiator(&[0]);
+    let gate = image.gate(Operation::Write);
+    let own = hanging_write(&mut requester, &gate, 1);
+    let lost = hanging_write(&mut loser, &gate, 2);
+    let function = requester.start_function(CLEAR_TASK_SET, 0, None);
+    for _ in 0..3 {
+        loser.nop();
+        requester.nop();
+    }
+    assert!(!requester.is_answered(function));
+    gate.open();
+    assert_eq!(requester.finish_function(function), COMPLETE);
+    loser.execute(0, &TEST_UNIT_READY, Data::None).check((6, 0x2f, 0));
+    loser.execute(0, &TEST_UNIT_READY, Data::None).good();
+    requester.execute(0, &TEST_UNIT_READY, Data::None).good();
+    idle.execute(0, &TEST_UNIT_READY, Data::None).good();
+    assert!(!requester.is_answered(own) && !loser.is_answered(lost));
+}
+
+#[test]
+fn abort_task_set_concerns_its_own_session_only() {
+    let (world, image) = World::with_memory();
+    let mut requester = world.initiator(&[0]);
+    let mut other = world.initiator(&[0]);
+    let gate = image.gate(Operation::Write);
+    let kept = hanging_write(&mut other, &gate, 1);
+    let function = requester.start_function(ABORT_TASK_SET, 0, None);
+    assert_eq!(requester.finish_function(function), COMPLETE);
+    gate.open();
+    other.finish(kept).good();
+}
+
+#[test]
+fn a_command_that_waits_for_data_is_aborted_at_once() {
+    let (world, _) = World::with_memory();
+    let mut initiator = world.initiator(&[0]);
+    initiator.hold_r2t = true;
+    let data = vec![1; 1 << 20];
+    // WRITE gets its data in pieces, WRITE AND VERIFY as a whole.
+    let mut write_and_verify = write(0, 2048);
+    write_and_verify[0] = 0x2e;
+    for cdb in [write(0, 2048), write_and_verify] {
+        let tag = initiator.start(0, &cdb, Data::Out(&data));
+        while initiator.held_r2t.pop_front().is_none() {
+            assert!(initiator.pump());
+        }
+        let function = initiator.start_function(ABORT_TASK, 0, Some(tag));
+        assert_eq!(initiator.finish_function(function), COMPLETE);
+        initiator.nop();
+        assert!(!initiator.is_answered(tag));
+    }
+}
+
+#[test]
+fn target_cold_reset_closes_the_connections_of_the_target() {
+    let (world, image) = World::with_memory();
+    world.target(OTHER_TARGET, AuthPolicy::None);
+    let mut requester = world.initiator(&[0]);
+    let mut same_target = world.initiator(&[0]);
+    let login = Login { target: Some(OTHER_TARGET.to_owned()), ..world.login() };
+    let mut other_target = world.log_in(&login);
+    let gate = image.gate(Operation::Write);
+    hanging_write(&mut same_target, &gate, 1);
+    requester.start_function(TARGET_COLD_RESET, 0, None);
+    requester.read_to_end();
+    same_target.wire.assert_silent();
+    assert!(world.node.sessions().iter().any(|session| session.tsih == same_target.tsih));
+    gate.open();
+    same_target.read_to_end();
+    for tsih in [requester.tsih, same_target.tsih] {
+        assert_eq!(world.events.wait_for_end(tsih), SessionEnd::TargetGone);
+    }
+    other_target.nop();
+    world.initiator(&[0]);
+}
+
+#[test]
+fn functions_for_what_is_not_there_answer_their_codes() {
+    let (world, _) = World::with_memory();
+    let mut initiator = world.initiator(&[0]);
+    let no_unit = Lun::from_number(9).0;
+    // Of several levels: no unit here has such a LUN.
+    let deep = 0x0001_0001_0000_0000;
+    for (function, lun, expected) in [
+        (ABORT_TASK, 0, 1),
+        (ABORT_TASK, no_unit, 2),
+        (ABORT_TASK_SET, no_unit, 2),
+        (CLEAR_TASK_SET, no_unit, 2),
+        (LOGICAL_UNIT_RESET, no_unit, 2),
+        (LOGICAL_UNIT_RESET, deep, 2),
+        (TASK_REASSIGN, 0, 4),
+        (CLEAR_ACA, 0, 5),
+        // QUERY TASK of RFC 7144, and one that does not exist.
+        (9, 0, 5),
+        (0x7f, 0, 5),
+        (ABORT_TASK_SET, 0, COMPLETE),
+        (TARGET_WARM_RESET, no_unit, COMPLETE),
+    ] {
+        let tag = initiator.start_function(function, lun, None);
+        assert_eq!(initiator.finish_function(tag), expected, "function {function}");
+    }
+    // A task that has ended.
+    let tag = initiator.start(0, &TEST_UNIT_READY, Data::None);
+    initiator.finish(tag).check((6, 0x29, 3));
+    let function = initiator.start_function(ABORT_TASK, 0, Some(tag));
+    assert_eq!(initiator.finish_function(function), 1);
+}
