@@ -15,6 +15,7 @@ const NO_COMMAND: u8 = 0x00;
 impl Core {
     pub(super) fn completed(&mut self, completion: Completion) {
         self.working -= 1;
+        self.memory -= completion.memory;
         let Some(task) = completion.task else { return self.checked(completion) };
         let Some(at) = self.position(task) else { return };
         let Some(pending) = self.pending.get_mut(at) else { return };

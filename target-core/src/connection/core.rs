@@ -29,6 +29,11 @@ use crate::unit::LogicalUnit;
 /// The tag of our NOP-Ins; their answers say nothing but that somebody is there.
 const PING: TargetTransferTag = TargetTransferTag(1);
 
+/// With so much to send nothing more is taken in.
+const MAX_PENDING: usize = 1 << 20;
+/// With so much data on its way to or from devices nothing more is taken in.
+const MAX_HANDED_OFF: usize = 16 << 20;
+
 /// A command and the unit it is for.
 #[derive(Debug, Clone)]
 pub(super) struct Job {
@@ -109,6 +114,8 @@ pub(super) struct Core {
     pub(super) now: Instant,
     /// Pieces of work that are handed off and not back, health checks too.
     pub(super) working: u32,
+    /// Bytes that they hold.
+    pub(super) memory: usize,
     closing: Option<Closing>,
 }
 
@@ -148,6 +155,7 @@ impl Core {
             ranges: Vec::new(),
             now: Instant::now(),
             working: 0,
+            memory: 0,
             closing: None,
         })
     }
@@ -179,6 +187,12 @@ impl Core {
     /// Whether requests are still taken.
     pub(super) fn takes_more(&self) -> bool {
         self.closing.is_none()
+    }
+
+    /// Whether there is room for another one: an initiator that does not read its answers, or a
+    /// device that does not take its data, makes nothing grow.
+    pub(super) fn has_room(&self) -> bool {
+        self.tx.pending_bytes() < MAX_PENDING && self.memory < MAX_HANDED_OFF
     }
 
     /// The end has come: everything that had to be sent is sent, and nothing can write any more.
@@ -344,7 +358,7 @@ impl Core {
     /// Hands work off to a thread that may sleep.
     pub(super) fn submit(&mut self, unit: &Arc<LogicalUnit>, task: Option<TaskId>, work: Work) {
         self.working += 1;
-        UnitQueue::submit(unit, task, work, self.sender.clone());
+        self.memory += UnitQueue::submit(unit, task, work, self.sender.clone());
     }
 
     /// Hands off the work that a command consists of.

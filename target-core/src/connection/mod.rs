@@ -39,9 +39,6 @@ use crate::nexus::UnitMap;
 use crate::node::Node;
 use crate::unit::LogicalUnit;
 
-/// With so much to send nothing more is taken in: an initiator that does not read its answers
-/// gets no more of them.
-const MAX_PENDING: usize = 1 << 20;
 /// For so long a session that is over waits for its last answers to be read.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Slices of one vectored write (`IOV_MAX`).
@@ -143,7 +140,7 @@ impl Connection {
 
     /// Handles every PDU that is there.
     fn parse(&mut self) {
-        while self.core.takes_more() && self.core.tx.pending_bytes() < MAX_PENDING {
+        while self.core.takes_more() && self.core.has_room() {
             let decoder = self.core.session.decoder();
             let consumed = match decoder.decode(self.receive.filled()) {
                 Ok(Decoded::Pdu { pdu, consumed }) => {
@@ -191,7 +188,7 @@ impl Connection {
 
     /// Receives as much as there is room for.
     fn receive(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.core.takes_more() || self.core.tx.pending_bytes() >= MAX_PENDING {
+        if !self.core.takes_more() || !self.core.has_room() {
             return false;
         }
         match self.receive.poll(&mut self.stream, cx) {

@@ -31,6 +31,7 @@ struct State {
 struct Item {
     task: Option<TaskId>,
     work: Work,
+    memory: usize,
     reply: UnboundedSender<Message>,
 }
 
@@ -40,38 +41,43 @@ pub(crate) struct Completion {
     /// For which command; none for a check of the unit's health.
     pub(crate) task: Option<TaskId>,
     pub(crate) unit: Arc<LogicalUnit>,
+    /// What [`UnitQueue::submit`] said.
+    pub(crate) memory: usize,
     pub(crate) result: Result<Output, WorkError>,
 }
 
 impl UnitQueue {
-    /// Hands work off. Its completion goes to `reply`, whatever happens.
+    /// Hands work off; the bytes of memory that it takes. Its completion goes to `reply`, whatever
+    /// happens.
     pub(crate) fn submit(
         unit: &Arc<LogicalUnit>,
         task: Option<TaskId>,
         work: Work,
         reply: UnboundedSender<Message>,
-    ) {
+    ) -> usize {
+        let memory = work.memory();
         let mut state = unit.queue().state.lock();
-        state.waiting.push_back(Item { task, work, reply });
+        state.waiting.push_back(Item { task, work, memory, reply });
         if state.threads < THREADS_A_UNIT {
             state.threads += 1;
             drop(state);
             let unit = unit.clone();
             tokio::task::spawn_blocking(move || drain(&unit));
         }
+        memory
     }
 }
 
 fn drain(unit: &Arc<LogicalUnit>) {
     loop {
         let mut state = unit.queue().state.lock();
-        let Some(Item { task, work, reply }) = state.waiting.pop_front() else {
+        let Some(Item { task, work, memory, reply }) = state.waiting.pop_front() else {
             state.threads -= 1;
             return;
         };
         drop(state);
         let result = work.run(unit);
         // A connection that is gone has nobody to tell.
-        let _ = reply.send(Message::Done(Completion { task, unit: unit.clone(), result }));
+        let _ = reply.send(Message::Done(Completion { task, unit: unit.clone(), memory, result }));
     }
 }

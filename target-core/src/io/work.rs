@@ -123,6 +123,25 @@ impl Work {
         self.run_on(unit, image)
     }
 
+    /// Bytes of data that it holds, or will hold.
+    pub(crate) fn memory(&self) -> usize {
+        match self {
+            Self::Read { length, .. } => *length,
+            Self::Write { data, .. }
+            | Self::WriteAndVerify { data, .. }
+            | Self::Compare { data, .. }
+            | Self::CompareAndWrite { data, .. }
+            | Self::OrWrite { data, .. } => data.len(),
+            Self::Verify { .. } | Self::PreFetch(_) | Self::WriteSame { .. } => PIECE,
+            Self::Zeroes { .. }
+            | Self::Unmap { .. }
+            | Self::Flush
+            | Self::LbaStatus { .. }
+            | Self::StartStop { .. }
+            | Self::Health => 0,
+        }
+    }
+
     /// Whether an atomic command must not see it half done.
     fn touches_blocks(&self) -> bool {
         match self {
