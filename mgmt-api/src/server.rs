@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
-use tower_http::timeout::TimeoutLayer;
+use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 
 use crate::cim::{self, Cimom};
 use crate::rest;
@@ -23,6 +23,9 @@ use crate::service::Service;
 const MAX_REQUESTS: usize = 64;
 /// Longer than any request may wait for a job.
 const TIME_LIMIT: Duration = Duration::from_secs(90);
+/// For so long a client may be silent in the middle of a body: a request that waits for one counts
+/// among the [`MAX_REQUESTS`].
+const BODY_PAUSE: Duration = Duration::from_secs(5);
 /// REST takes small bodies; CIM-XML has a bound of its own.
 const MAX_BODY: usize = 1 << 20;
 
@@ -31,6 +34,7 @@ pub fn router(service: Arc<Service>, cimom: Arc<Cimom>) -> Router {
     rest::router(service)
         .layer(RequestBodyLimitLayer::new(MAX_BODY))
         .merge(cim::router(cimom))
+        .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
         .layer(from_fn(same_site))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIME_LIMIT))
         .layer(GlobalConcurrencyLimitLayer::new(MAX_REQUESTS))

@@ -84,6 +84,11 @@ async fn handle(State(cimom): State<Arc<Cimom>>, request: Request<Body>) -> Resp
     response
 }
 
+/// The client was silent in the middle of a body.
+fn timed_out(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<tower_http::timeout::TimeoutError>() || error.source().is_some_and(timed_out)
+}
+
 async fn serve(cimom: Arc<Cimom>, request: Request<Body>) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
     check_headers(&parts.headers)?;
@@ -95,7 +100,13 @@ async fn serve(cimom: Arc<Cimom>, request: Request<Body>) -> Result<Response, Re
     {
         return Err(too_large());
     }
-    let body = to_bytes(body, MAX_BODY).await.map_err(|_| too_large())?;
+    let body = to_bytes(body, MAX_BODY).await.map_err(|error| {
+        if timed_out(&error) {
+            Refusal::plain(StatusCode::REQUEST_TIMEOUT, "the body does not come")
+        } else {
+            too_large()
+        }
+    })?;
     let how = Circumstances {
         host: text_header(&parts.headers, HOST.as_str()).unwrap_or(&cimom.system_name).to_owned(),
         // The client that sends this header does not understand a CIM_Error in an ERROR.

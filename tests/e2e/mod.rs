@@ -1,0 +1,19 @@
+//! One idea a file; each test has a daemon and a directory of its own.
+
+mod chap;
+mod configuration;
+mod deleted_files;
+mod exit_status;
+mod faults;
+mod hostile;
+mod live;
+mod logs;
+mod lunctl;
+mod no_space;
+mod persistence;
+mod rest;
+#[cfg(feature = "failpoints")]
+mod restart;
+mod signals;
+mod start;
+mod support;
