@@ -149,10 +149,10 @@ impl Config {
         let data_dir = serve.data_dir.clone().or(file.data_dir);
         let data_dir = data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into());
         let iscsi_listen = match &file.iscsi.listen {
-            _ if !serve.iscsi_listen.is_empty() => serve.iscsi_listen.clone(),
             Some(listen) if listen.get_ref().is_empty() => {
                 return Err(source.error("iscsi.listen", listen, "names no address"));
             }
+            _ if !serve.iscsi_listen.is_empty() => serve.iscsi_listen.clone(),
             Some(listen) => listen.get_ref().clone(),
             None => vec![SocketAddr::from(([127, 0, 0, 1], ISCSI_PORT))],
         };
@@ -205,14 +205,14 @@ fn mgmt_listen(
 ) -> anyhow::Result<SocketAddr> {
     const REASON: &str = "is no loopback address: management asks for no password yet, so it is \
                           reached from this machine only";
+    if let Some(value) = file.filter(|value| !value.get_ref().ip().is_loopback()) {
+        return Err(source.error("management.listen", value, REASON));
+    }
     match (serve.mgmt_listen, file) {
         (Some(address), _) if !address.ip().is_loopback() => {
             bail!("--mgmt-listen {address} {REASON}")
         }
         (Some(address), _) => Ok(address),
-        (None, Some(value)) if !value.get_ref().ip().is_loopback() => {
-            Err(source.error("management.listen", value, REASON))
-        }
         (None, Some(value)) => Ok(*value.get_ref()),
         (None, None) => Ok(SocketAddr::from(([127, 0, 0, 1], MANAGEMENT_PORT))),
     }

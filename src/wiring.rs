@@ -144,11 +144,7 @@ impl Exposure {
 
     fn catch_up(&self, snapshot: Snapshot) {
         self.disks.lock().extend(snapshot.disks.into_iter().map(Arc::new));
-        // Ports are numbered as targets come, so these come as they once came: initiators see the
-        // same numbers again.
-        let mut targets: Vec<_> = snapshot.targets.iter().collect();
-        targets.sort_by_key(|target| target.created);
-        for target in targets {
+        for target in &snapshot.targets {
             self.add_target(target);
         }
         for mapping in &snapshot.mappings {

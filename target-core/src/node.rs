@@ -74,7 +74,6 @@ struct Target {
     alias: String,
     auth: AuthPolicy,
     units: Arc<UnitMap>,
-    relative_port: u16,
 }
 
 /// An iSCSI node.
@@ -135,10 +134,7 @@ impl Node {
         if targets.contains_key(&name) {
             return Err(NodeError::TargetExists(name));
         }
-        let taken: Vec<u16> = targets.values().map(|target| target.relative_port).collect();
-        let relative_port = (1..=u16::MAX).find(|port| !taken.contains(port)).unwrap_or(u16::MAX);
-        let target =
-            Target { alias: config.alias, auth: config.auth, units: Arc::default(), relative_port };
+        let target = Target { alias: config.alias, auth: config.auth, units: Arc::default() };
         targets.insert(name, target);
         Ok(())
     }
@@ -238,7 +234,8 @@ impl Node {
         let port = Port {
             target_name: target.to_owned(),
             target_portal_group_tag: self.config.target_portal_group_tag,
-            relative_target_port_id: found.relative_port,
+            // Each target is a SCSI device of its own, with this port alone.
+            relative_target_port_id: 1,
         };
         Some((port, found.units.clone()))
     }
