@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::demo;
-use crate::wiring::{Exposure, FaultRecorder, NodeHost};
+use crate::wiring::{Exposure, NodeHost, Recorder};
 
 /// Commands that are under way may take so long after SIGTERM.
 const DRAIN_LIMIT: Duration = Duration::from_secs(20);
@@ -38,7 +38,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let system_name = engine_config.system_name.clone();
     // Whoever holds the data directory may take the addresses; nobody else gets that far.
     let engine = Engine::open(engine_config)?;
-    let recorder = Arc::new(FaultRecorder::default());
+    let recorder = Arc::new(Recorder::default());
     recorder.connect(engine.clone());
     let node_config = NodeConfig {
         max_sessions: config.max_sessions,
@@ -48,7 +48,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let node = Node::new(node_config, recorder.clone());
     let auth = config.chap.clone().map_or(AuthPolicy::None, AuthPolicy::Chap);
     node.set_discovery_auth(auth.clone());
-    Exposure::start(node.clone(), &engine, runtime.handle().clone(), auth)?;
+    Exposure::start(node.clone(), &engine, runtime.handle().clone(), auth, recorder.clone())?;
     let served = runtime.block_on(serve(config, &engine, &node, system_name));
     engine.shutdown();
     recorder.disconnect();

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use disk_image::{Image, OpenOptions, RawImage};
 use job_engine::{
-    ChangeEvent, ChangeKind, Disk, Engine, FaultReport, Mapping, Provisioning, Snapshot, Target,
+    ChangeEvent, ChangeKind, Disk, DiskId, Engine, FaultReport, Mapping, Provisioning, Snapshot,
+    Target,
 };
 use mgmt_api::api;
 use mgmt_api::service::Host;
 use parking_lot::{Mutex, RwLock};
 use scsi::Device;
 use target_core::{
-    AuthPolicy, Events, Fault, IscsiName, LogicalUnit, Node, SessionEnd, SessionSummary,
-    TargetConfig, UnitConfig,
+    AuthPolicy, Events, Fault, IscsiName, LogicalUnit, Node, ReservationStore, SessionEnd,
+    SessionSummary, TargetConfig, UnitConfig,
 };
 use tokio::runtime::Handle;
 
@@ -21,15 +22,19 @@ use tokio::runtime::Handle;
 /// cannot be forgotten: the image stays locked until they end.
 const UNMAP_LIMIT: Duration = Duration::from_secs(30);
 
-/// Faults on their way to the engine, which is opened after the node exists.
+/// What the data path leaves with the engine: faults and reservations.
 #[derive(Debug, Default)]
-pub(crate) struct FaultRecorder {
+pub(crate) struct Recorder {
     engine: RwLock<Option<Arc<Engine>>>,
 }
 
-impl FaultRecorder {
+impl Recorder {
     pub(crate) fn connect(&self, engine: Arc<Engine>) {
         *self.engine.write() = Some(engine);
+    }
+
+    fn reservations(&self, disk: &DiskId) -> Option<Vec<u8>> {
+        self.engine.read().as_ref()?.reservations(disk)
     }
 
     pub(crate) fn disconnect(&self) {
@@ -37,7 +42,15 @@ impl FaultRecorder {
     }
 }
 
-impl Events for FaultRecorder {
+impl ReservationStore for Recorder {
+    fn save(&self, unit: &str, state: Option<Vec<u8>>) -> Result<(), String> {
+        let engine = self.engine.read().clone().ok_or("the daemon is stopping")?;
+        let disk = unit.parse().map_err(|error| format!("{unit}: {error}"))?;
+        engine.save_reservations(disk, state).map_err(|error| error.to_string())
+    }
+}
+
+impl Events for Recorder {
     fn session_up(&self, session: &SessionSummary) {
         tracing::info!(
             initiator = session.initiator,
@@ -115,6 +128,7 @@ pub(crate) struct Exposure {
     node: Arc<Node>,
     runtime: Handle,
     auth: AuthPolicy,
+    recorder: Arc<Recorder>,
     disks: Mutex<Vec<Arc<Disk>>>,
     /// A disk that is several LUNs is one unit.
     units: Mutex<Vec<(String, Weak<LogicalUnit>)>>,
@@ -127,11 +141,13 @@ impl Exposure {
         engine: &Arc<Engine>,
         runtime: Handle,
         auth: AuthPolicy,
+        recorder: Arc<Recorder>,
     ) -> anyhow::Result<()> {
         let exposure = Arc::new(Self {
             node,
             runtime,
             auth,
+            recorder,
             disks: Mutex::default(),
             units: Mutex::default(),
         });
@@ -224,7 +240,13 @@ impl Exposure {
             tracing::error!(disk = disk.name, %error, "the disk is not ready");
         }
         let image = image.map(|image| Arc::new(image) as Arc<dyn Image>);
-        let unit = LogicalUnit::new(UnitConfig { name: name.clone(), device: device(disk), image });
+        let unit = LogicalUnit::new(UnitConfig {
+            name: name.clone(),
+            device: device(disk),
+            image,
+            reservations: self.recorder.reservations(&disk.id),
+            store: self.recorder.clone(),
+        });
         units.push((name, Arc::downgrade(&unit)));
         unit
     }

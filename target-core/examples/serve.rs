@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let name = IscsiName::new(&name)?;
     let alias = String::new();
     node.add_target(TargetConfig { name: name.clone(), alias, auth: AuthPolicy::None })?;
-    let unit = UnitConfig { name: "serve".to_owned(), device, image: Ok(image) };
+    let unit = UnitConfig::new("serve", device, Ok(image));
     node.add_unit(name.as_str(), 0, LogicalUnit::new(unit))?;
     node.set_state(NodeState::Serving);
     let listener = TcpListener::bind(address).await?;

@@ -42,6 +42,11 @@ pub(crate) const fn data_lost() -> Sense {
     Sense::new(SenseKey::AbortedCommand, AdditionalSense::PROTOCOL_SERVICE_CRC_ERROR)
 }
 
+/// There is nothing to do it with now.
+pub(crate) const fn no_resources() -> Sense {
+    Sense::illegal(AdditionalSense::INSUFFICIENT_REGISTRATION_RESOURCES)
+}
+
 /// A bug of ours, told as what it is.
 pub(crate) const fn internal() -> Sense {
     Sense::new(SenseKey::HardwareError, AdditionalSense::INTERNAL_TARGET_FAILURE)

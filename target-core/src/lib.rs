@@ -2,7 +2,7 @@
 //!
 //! A [`Node`] has targets, a target has logical units, [`serve`] lets initiators in. One task
 //! runs each connection, from its socket to the image and back, without another task or a lock
-//! that connections share; what may sleep goes to threads that may ([`io`]).
+//! that connections share; what may sleep goes to threads that may (`io`).
 //!
 //! Nothing here knows a database, a job or HTTP. What the outside world must know goes through
 //! [`Events`].
@@ -20,6 +20,7 @@ mod login;
 mod nexus;
 mod node;
 mod pulse;
+mod reservations;
 mod sessions;
 mod unit;
 
@@ -29,5 +30,6 @@ pub use iscsi_proto::login::{AuthPolicy, ChapAccount, ChapPolicy, Secret};
 pub use iscsi_proto::names::IscsiName;
 pub use listener::serve;
 pub use node::{Node, NodeError, NodeState, TargetConfig};
+pub use reservations::{NoReservationStore, ReservationStore};
 pub use sessions::SessionSummary;
 pub use unit::{LogicalUnit, UnitConfig};

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use iscsi_proto::Lun;
+use iscsi_proto::{Isid, Lun};
+use scsi::reservation::InitiatorPort;
 use scsi::{Port, UnitAttention, UnitAttentions};
 
 use crate::exclusion::{Inside, Seat};
@@ -59,6 +60,8 @@ pub(crate) struct NexusUnit {
 pub(crate) struct Nexus {
     pub(crate) initiator: String,
     pub(crate) port: Port,
+    /// Who it is to reservations.
+    pub(crate) identity: scsi::reservation::Nexus,
     units: Vec<NexusUnit>,
     /// What REPORT LUNS reports.
     luns: Vec<u64>,
@@ -66,8 +69,12 @@ pub(crate) struct Nexus {
 
 impl Nexus {
     /// A new nexus: every unit has POWER ON to tell.
-    pub(crate) fn new(initiator: String, port: Port, map: &UnitMap) -> Self {
-        let mut nexus = Self { initiator, port, units: Vec::new(), luns: Vec::new() };
+    pub(crate) fn new(initiator: String, isid: Isid, port: Port, map: &UnitMap) -> Self {
+        let identity = scsi::reservation::Nexus {
+            initiator: InitiatorPort::new(&initiator, isid.0),
+            target: port.clone(),
+        };
+        let mut nexus = Self { initiator, port, identity, units: Vec::new(), luns: Vec::new() };
         nexus.rebuild(map);
         nexus
     }

@@ -10,6 +10,7 @@ use iscsi_proto::login::{LoginOutcome, LoginStatus};
 use iscsi_proto::session::Counters;
 use iscsi_proto::{Isid, Tsih};
 use parking_lot::Mutex;
+use scsi::reservation::InitiatorPort;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
@@ -221,10 +222,31 @@ impl Sessions {
         }
     }
 
+    /// The initiator ports of all normal sessions.
+    pub(crate) fn initiator_ports(&self) -> Vec<InitiatorPort> {
+        let table = self.table.lock();
+        let normal = table.by_tsih.values().filter(|entry| entry.name.target.is_some());
+        normal.map(|entry| InitiatorPort::new(&entry.name.initiator, entry.name.isid.0)).collect()
+    }
+
     /// Sends a message to all sessions but one.
     pub(crate) fn send_to_others(&self, tsih: Tsih, mut message: impl FnMut() -> Message) {
         for (other, entry) in &self.table.lock().by_tsih {
             if *other != tsih.0 {
+                let _ = entry.sender.send(message());
+            }
+        }
+    }
+
+    /// Sends a message to all sessions of a target but one.
+    pub(crate) fn send_to_others_of(
+        &self,
+        target: &str,
+        tsih: Tsih,
+        mut message: impl FnMut() -> Message,
+    ) {
+        for (other, entry) in &self.table.lock().by_tsih {
+            if *other != tsih.0 && entry.name.target.as_deref() == Some(target) {
                 let _ = entry.sender.send(message());
             }
         }

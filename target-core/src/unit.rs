@@ -12,6 +12,7 @@ use scsi::{AdditionalSense, Device, MediumState, ModeParameters, Sense, SenseKey
 use crate::exclusion::Exclusion;
 use crate::fault;
 use crate::io::UnitQueue;
+use crate::reservations::{NoReservationStore, ReservationStore, UnitReservations};
 
 /// A write that took longer than this found a medium that makes writers wait. More than a slice
 /// of the scheduler's, so that a busy machine is not taken for a slow disk.
@@ -22,7 +23,6 @@ const SLOW_FOR: Duration = Duration::from_millis(100);
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a logical unit is made of.
-#[derive(Debug)]
 pub struct UnitConfig {
     /// Names it in faults; the catalogue's name of the disk.
     pub name: String,
@@ -30,6 +30,23 @@ pub struct UnitConfig {
     pub device: Device,
     /// Its image, or why that cannot be opened: then the unit is there, and not ready.
     pub image: Result<Arc<dyn Image>, ImageError>,
+    /// What the store gave back of its persistent reservations.
+    pub reservations: Option<Vec<u8>>,
+    /// Where they are kept.
+    pub store: Arc<dyn ReservationStore>,
+}
+
+impl UnitConfig {
+    /// A unit whose reservations end with the process.
+    #[must_use]
+    pub fn new(
+        name: impl Into<String>,
+        device: Device,
+        image: Result<Arc<dyn Image>, ImageError>,
+    ) -> Self {
+        let store = Arc::new(NoReservationStore);
+        Self { name: name.into(), device, image, reservations: None, store }
+    }
 }
 
 /// A logical unit. May be a LUN of several targets at once.
@@ -39,6 +56,7 @@ pub struct LogicalUnit {
     image: Option<Arc<dyn Image>>,
     queue: UnitQueue,
     exclusion: Exclusion,
+    reservations: UnitReservations,
     /// START STOP UNIT.
     stopped: AtomicBool,
     /// The last check found the image.
@@ -62,7 +80,7 @@ impl LogicalUnit {
     /// Makes the unit. It does its first I/O when an initiator asks.
     #[must_use]
     pub fn new(config: UnitConfig) -> Arc<Self> {
-        let UnitConfig { name, mut device, image } = config;
+        let UnitConfig { name, mut device, image, reservations, store } = config;
         let (image, sense) = match image {
             Ok(image) => (Some(image), fault::not_ready()),
             Err(error) => (None, fault::sense(&error, None)),
@@ -82,6 +100,7 @@ impl LogicalUnit {
             image,
             queue: UnitQueue::default(),
             exclusion: Exclusion::default(),
+            reservations: UnitReservations::new(reservations.as_deref(), store),
             stopped: AtomicBool::new(false),
             not_ready: Mutex::new(sense),
             next_health_check: AtomicU64::new(0),
@@ -108,6 +127,10 @@ impl LogicalUnit {
 
     pub(crate) fn queue(&self) -> &UnitQueue {
         &self.queue
+    }
+
+    pub(crate) fn reservations(&self) -> &UnitReservations {
+        &self.reservations
     }
 
     /// Keeps atomic commands apart from all others.
@@ -151,6 +174,7 @@ impl LogicalUnit {
     pub(crate) fn reset(&self) {
         self.set_mode(self.device.mode);
         self.set_stopped(false);
+        self.reservations.reset(&self.name);
     }
 
     pub(crate) fn set_stopped(&self, stopped: bool) {

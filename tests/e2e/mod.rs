@@ -11,6 +11,7 @@ mod logs;
 mod lunctl;
 mod no_space;
 mod persistence;
+mod reservations;
 mod rest;
 #[cfg(feature = "failpoints")]
 mod restart;

@@ -4,10 +4,12 @@ mod disk;
 mod mapping;
 mod name;
 mod pool;
+mod reservations;
 mod target;
 
 pub use disk::{BlockLength, Disk, PHYSICAL_BLOCK_LENGTH, Provisioning};
 pub use mapping::{MAX_LUN, Mapping, lowest_free_lun};
 pub use name::{InvalidName, check_disk_name, check_iscsi_name};
 pub use pool::{Pool, PoolState};
+pub use reservations::StoredReservations;
 pub use target::{IQN_PREFIX, Target, default_target_name};

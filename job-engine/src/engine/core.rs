@@ -218,7 +218,9 @@ impl Core {
                 | Change::PutTarget(_)
                 | Change::DeleteTarget(_)
                 | Change::PutMapping(_)
-                | Change::DeleteMapping { .. } => true,
+                | Change::DeleteMapping { .. }
+                | Change::PutReservations(_)
+                | Change::DeleteReservations(_) => true,
             })
             .cloned()
             .collect();

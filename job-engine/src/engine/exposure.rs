@@ -4,10 +4,12 @@ use super::core::Core;
 use super::state::Change;
 use super::{MapRequest, TargetRequest};
 use crate::catalogue::{
-    MAX_LUN, Mapping, Target, check_iscsi_name, default_target_name, lowest_free_lun,
+    MAX_LUN, Mapping, StoredReservations, Target, check_iscsi_name, default_target_name,
+    lowest_free_lun,
 };
 use crate::error::{Cause, RequestError};
 use crate::failpoint;
+use crate::id::DiskId;
 use crate::job::Element;
 
 /// LUNs of one target.
@@ -120,6 +122,28 @@ impl Core {
             None => lowest_free_lun(of_target().map(|mapping| mapping.lun)).unwrap_or(MAX_LUN),
         };
         Ok(Mapping { disk, target, lun })
+    }
+
+    /// Stores what a disk's reservations are now; `None` if there is nothing to keep.
+    pub(crate) fn save_reservations(
+        &mut self,
+        disk: DiskId,
+        state: Option<Vec<u8>>,
+    ) -> Result<(), RequestError> {
+        let (known, stored) = {
+            let now = self.shared.state.lock();
+            (now.disks.contains_key(&disk), now.reservations.contains_key(&disk))
+        };
+        let changes = match state {
+            Some(_) if !known => {
+                let cause = Cause::NotFound { what: "disk".to_owned(), name: disk.to_string() };
+                return Err(self.refuse(cause, None));
+            }
+            Some(state) => vec![Change::PutReservations(StoredReservations { disk, state })],
+            None if stored => vec![Change::DeleteReservations(disk)],
+            None => return Ok(()),
+        };
+        self.commit_request(failpoint::CATALOGUE, changes)
     }
 
     pub(crate) fn unmap(&mut self, target: &str, lun: u16) -> Result<(), RequestError> {

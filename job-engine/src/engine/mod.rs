@@ -416,6 +416,27 @@ impl Engine {
         self.shared.request(move |core| core.unmap(&target, lun))
     }
 
+    /// Stores a disk's persistent reservations, or that there are none; durable when it returns.
+    /// Does not wait for subscribers: one of them may wait for the command that brought this.
+    ///
+    /// # Errors
+    /// `NotFound`, `StoreUnavailable`, `ShuttingDown`.
+    pub fn save_reservations(
+        &self,
+        disk: DiskId,
+        state: Option<Vec<u8>>,
+    ) -> Result<(), RequestError> {
+        let done = self.shared.call(move |core| core.save_reservations(disk, state));
+        done.unwrap_or_else(|| Err(self.shared.refuse(Cause::ShuttingDown, None)))
+    }
+
+    /// What [`Engine::save_reservations`] stored.
+    #[must_use]
+    pub fn reservations(&self, disk: &DiskId) -> Option<Vec<u8>> {
+        let state = self.shared.state.lock();
+        state.reservations.get(disk).map(|stored| stored.state.clone())
+    }
+
     /// Takes in an error of the data path. Never waits for the medium: may be called anywhere.
     /// Errors with one cause on one disk become one record, a failed job that counts.
     pub fn record_fault(&self, report: FaultReport) {

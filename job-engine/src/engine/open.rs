@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::state::{Change, JobRecord, State, batch};
 use super::{EngineConfig, OpenError};
-use crate::catalogue::{Disk, Mapping, Target};
+use crate::catalogue::{Disk, Mapping, StoredReservations, Target};
 use crate::error::{Cause, ObjectPaths};
 use crate::store::{
     BadRecord, Batch, DirectoryLock, Journal, JournalEntry, LockError, SledStore, Store,
@@ -124,6 +124,9 @@ fn read(
     let (mappings, damaged) = load::<Mapping>(store, Tree::Mappings)?;
     changes.extend(mappings.into_iter().map(Change::PutMapping));
     bad.extend(damaged);
+    let (reservations, damaged) = load::<StoredReservations>(store, Tree::Reservations)?;
+    changes.extend(reservations.into_iter().map(Change::PutReservations));
+    bad.extend(damaged);
     let (jobs, damaged) = load::<JobRecord>(store, Tree::Jobs)?;
     changes.extend(jobs.into_iter().map(|job| Change::PutJob(Box::new(job))));
     bad.extend(damaged);
@@ -145,6 +148,7 @@ fn replay(entries: Vec<JournalEntry>, now: jiff::Timestamp) -> State {
             state.disks.clear();
             state.targets.clear();
             state.mappings.clear();
+            state.reservations.clear();
         }
         for change in entry.changes {
             state.apply(change, now);

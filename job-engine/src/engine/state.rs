@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Snapshot;
-use crate::catalogue::{Disk, Mapping, Target};
+use crate::catalogue::{Disk, Mapping, StoredReservations, Target};
 use crate::clock::{between, later};
 use crate::error::CimError;
 use crate::event::ChangeKind;
@@ -88,6 +88,8 @@ pub(crate) enum Change {
     DeleteTarget(String),
     PutMapping(Mapping),
     DeleteMapping { target: String, lun: u16 },
+    PutReservations(StoredReservations),
+    DeleteReservations(DiskId),
     PutDebris(Debris),
     DeleteDebris(PathBuf),
 }
@@ -125,6 +127,7 @@ pub(crate) struct State {
     pub(crate) disks: BTreeMap<DiskId, Arc<Disk>>,
     pub(crate) targets: BTreeMap<String, Arc<Target>>,
     pub(crate) mappings: BTreeMap<(String, u16), Arc<Mapping>>,
+    pub(crate) reservations: BTreeMap<DiskId, StoredReservations>,
     pub(crate) debris: BTreeMap<PathBuf, Debris>,
     /// Why the database cannot be written, while it cannot.
     pub(crate) store_down: Option<String>,
@@ -151,7 +154,10 @@ impl State {
                 self.disks.insert(disk.id, disk.clone());
                 Some(ChangeKind::DiskCreated(disk))
             }
-            Change::DeleteDisk(id) => self.disks.remove(&id).map(ChangeKind::DiskDeleted),
+            Change::DeleteDisk(id) => {
+                self.reservations.remove(&id);
+                self.disks.remove(&id).map(ChangeKind::DiskDeleted)
+            }
             Change::PutTarget(target) => {
                 let target = Arc::new(target);
                 self.targets.insert(target.name.clone(), target.clone());
@@ -165,6 +171,14 @@ impl State {
             }
             Change::DeleteMapping { target, lun } => {
                 self.mappings.remove(&(target, lun)).map(ChangeKind::MappingDeleted)
+            }
+            Change::PutReservations(stored) => {
+                self.reservations.insert(stored.disk, stored);
+                None
+            }
+            Change::DeleteReservations(disk) => {
+                self.reservations.remove(&disk);
+                None
             }
             Change::PutDebris(debris) => {
                 self.debris.insert(debris.path.clone(), debris);
@@ -224,7 +238,8 @@ impl State {
         let targets = self.targets.values().map(|target| Change::PutTarget(Target::clone(target)));
         let mappings =
             self.mappings.values().map(|mapping| Change::PutMapping(Mapping::clone(mapping)));
-        disks.chain(targets).chain(mappings).collect()
+        let reservations = self.reservations.values().cloned().map(Change::PutReservations);
+        disks.chain(targets).chain(mappings).chain(reservations).collect()
     }
 
     /// Everything as changes that make it from nothing.
@@ -284,7 +299,10 @@ pub(crate) fn batch(changes: &[Change]) -> Result<Batch, StoreError> {
             }
             Change::DeleteJob(id) => batch.delete(Tree::Jobs, id.uuid().as_bytes()),
             Change::PutDisk(disk) => batch.put(Tree::Disks, disk.id.uuid().as_bytes(), disk)?,
-            Change::DeleteDisk(id) => batch.delete(Tree::Disks, id.uuid().as_bytes()),
+            Change::DeleteDisk(id) => {
+                batch.delete(Tree::Disks, id.uuid().as_bytes());
+                batch.delete(Tree::Reservations, id.uuid().as_bytes());
+            }
             Change::PutTarget(target) => {
                 batch.put(Tree::Targets, target.name.as_bytes(), target)?;
             }
@@ -295,6 +313,12 @@ pub(crate) fn batch(changes: &[Change]) -> Result<Batch, StoreError> {
             }
             Change::DeleteMapping { target, lun } => {
                 batch.delete(Tree::Mappings, &mapping_key(target, *lun));
+            }
+            Change::PutReservations(stored) => {
+                batch.put(Tree::Reservations, stored.disk.uuid().as_bytes(), stored)?;
+            }
+            Change::DeleteReservations(disk) => {
+                batch.delete(Tree::Reservations, disk.uuid().as_bytes());
             }
             Change::PutDebris(debris) => {
                 batch.put(Tree::Debris, path_key(&debris.path), debris)?;

@@ -25,6 +25,8 @@ pub enum Tree {
     Targets,
     /// Mappings, by target and LUN.
     Mappings,
+    /// Persistent reservations, by disk.
+    Reservations,
     /// Files that have no owner any more and are to be removed, by path.
     Debris,
     /// What the database says about itself.
@@ -33,8 +35,15 @@ pub enum Tree {
 
 impl Tree {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Jobs, Self::Disks, Self::Targets, Self::Mappings, Self::Debris, Self::Meta];
+    pub const ALL: [Self; 7] = [
+        Self::Jobs,
+        Self::Disks,
+        Self::Targets,
+        Self::Mappings,
+        Self::Reservations,
+        Self::Debris,
+        Self::Meta,
+    ];
 
     /// Its name in the database.
     #[must_use]
@@ -44,6 +53,7 @@ impl Tree {
             Self::Disks => "disks",
             Self::Targets => "targets",
             Self::Mappings => "mappings",
+            Self::Reservations => "reservations",
             Self::Debris => "debris",
             Self::Meta => "meta",
         }

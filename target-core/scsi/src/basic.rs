@@ -4,8 +4,9 @@ use crate::cdb::Cdb;
 use crate::commands::Unit;
 use crate::device::{Context, MediumState};
 use crate::dispatch;
-use crate::plan::Plan;
+use crate::plan::{BlockRange, Plan};
 use crate::reply::truncate;
+use crate::reservation::parameter_list_length;
 use crate::sense::{Sense, SenseFormat};
 
 /// SPC-4 §6.47; the medium's state was checked with the rest of the table.
@@ -35,6 +36,36 @@ pub(crate) fn request_sense(
     reply.extend_from_slice(bytes.get(..length).unwrap_or_default());
     truncate(reply, u32::from(cdb.byte(4)));
     Ok(Plan::DataIn)
+}
+
+/// PERSISTENT RESERVE IN, whatever its service action.
+pub(crate) fn reserve_in(_cdb: Cdb, _unit: &Unit<'_>, _reply: &mut Vec<u8>) -> Result<Plan, Sense> {
+    Ok(Plan::ReserveIn)
+}
+
+/// PERSISTENT RESERVE OUT.
+pub(crate) fn reserve_out(cdb: Cdb, unit: &Unit<'_>, _reply: &mut Vec<u8>) -> Result<Plan, Sense> {
+    let length = parameter_list_length(cdb, unit.context.data_out_length)?;
+    Ok(Plan::NeedData { length })
+}
+
+pub(crate) fn reserve_out_with_data(
+    _cdb: Cdb,
+    _unit: &Unit<'_>,
+    _data: &[u8],
+    _ranges: &mut Vec<BlockRange>,
+) -> Result<Plan, Sense> {
+    Ok(Plan::ReserveOut)
+}
+
+/// RESERVE and RELEASE.
+pub(crate) fn reserve_unit(
+    cdb: Cdb,
+    _unit: &Unit<'_>,
+    _reply: &mut Vec<u8>,
+) -> Result<Plan, Sense> {
+    // 17h and 57h are RELEASE.
+    Ok(Plan::ReserveUnit { release: cdb.operation_code() & 1 != 0 })
 }
 
 /// SBC-3 §5.25. There is nothing to eject and no power to save; START is kept for the unit.

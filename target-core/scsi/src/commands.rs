@@ -157,6 +157,16 @@ const fn unmap_only(row: Command) -> Command {
     Command { unmap_only: true, ..row }
 }
 
+const fn reserve_in(name: &'static str) -> Command {
+    let usage = &[0x5e, 0x1f, 0, 0, 0, 0, 0, 0xff, 0xff, 0];
+    unit(name, 0x5e, usage, Needs::Unit, basic::reserve_in)
+}
+
+const fn reserve_out(name: &'static str) -> Command {
+    let usage = &[0x5f, 0x1f, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0];
+    gathers(unit(name, 0x5f, usage, Needs::Unit, basic::reserve_out), basic::reserve_out_with_data)
+}
+
 /// CDB USAGE DATA of the commands that name a run of blocks: the options of byte 1, and the
 /// length of the CDB.
 macro_rules! blocks {
@@ -203,6 +213,8 @@ pub static COMMANDS: &[Command] = &[
         ),
         mode_select::mode_select_with_data,
     ),
+    unit("RESERVE(6)", 0x16, &[0x16, 0, 0, 0, 0, 0], Needs::Unit, basic::reserve_unit),
+    unit("RELEASE(6)", 0x17, &[0x17, 0, 0, 0, 0, 0], Needs::Unit, basic::reserve_unit),
     unit(
         "MODE SENSE(6)",
         0x1a,
@@ -286,6 +298,8 @@ pub static COMMANDS: &[Command] = &[
         ),
         mode_select::mode_select_with_data,
     ),
+    unit("RESERVE(10)", 0x56, &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0], Needs::Unit, basic::reserve_unit),
+    unit("RELEASE(10)", 0x57, &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0], Needs::Unit, basic::reserve_unit),
     unit(
         "MODE SENSE(10)",
         0x5a,
@@ -293,6 +307,19 @@ pub static COMMANDS: &[Command] = &[
         Needs::Unit,
         mode::mode_sense_10,
     ),
+    action(reserve_in("PERSISTENT RESERVE IN, READ KEYS"), 0x00),
+    action(reserve_in("PERSISTENT RESERVE IN, READ RESERVATION"), 0x01),
+    action(reserve_in("PERSISTENT RESERVE IN, REPORT CAPABILITIES"), 0x02),
+    action(reserve_in("PERSISTENT RESERVE IN, READ FULL STATUS"), 0x03),
+    action(reserve_out("PERSISTENT RESERVE OUT, REGISTER"), 0x00),
+    action(reserve_out("PERSISTENT RESERVE OUT, RESERVE"), 0x01),
+    action(reserve_out("PERSISTENT RESERVE OUT, RELEASE"), 0x02),
+    action(reserve_out("PERSISTENT RESERVE OUT, CLEAR"), 0x03),
+    action(reserve_out("PERSISTENT RESERVE OUT, PREEMPT"), 0x04),
+    action(reserve_out("PERSISTENT RESERVE OUT, PREEMPT AND ABORT"), 0x05),
+    action(reserve_out("PERSISTENT RESERVE OUT, REGISTER AND IGNORE EXISTING KEY"), 0x06),
+    action(reserve_out("PERSISTENT RESERVE OUT, REGISTER AND MOVE"), 0x07),
+    action(reserve_out("PERSISTENT RESERVE OUT, REPLACE LOST RESERVATION"), 0x08),
     unit("READ(16)", 0x88, blocks!(0x88, 0x18, 16), Medium, read_write::read),
     gathers(
         unit(

@@ -20,6 +20,7 @@ mod provisioning;
 mod read_write;
 mod reply;
 mod report;
+pub mod reservation;
 mod sense;
 mod status;
 mod unit_attention;

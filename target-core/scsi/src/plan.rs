@@ -153,6 +153,15 @@ pub enum Plan {
     /// Put these in force, and establish MODE PARAMETERS CHANGED for all other I_T nexuses if
     /// they differ.
     ModeSelect(ModeParameters),
+    /// PERSISTENT RESERVE IN: ask [`crate::reservation::Reservations`].
+    ReserveIn,
+    /// PERSISTENT RESERVE OUT with the gathered parameter list.
+    ReserveOut,
+    /// RESERVE, or RELEASE.
+    ReserveUnit {
+        /// RELEASE.
+        release: bool,
+    },
     /// CHECK CONDITION.
     Check(Sense),
 }

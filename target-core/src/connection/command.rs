@@ -57,6 +57,10 @@ impl Core {
             self.submit(&unit, None, Work::Health);
         }
         let job = Job { task: command.task, cdb, lun: command.lun, unit };
+        // A unit attention that was told goes before a conflict.
+        if !told && let Some(refusal) = job.unit.reservations().refusal(&self.nexus.identity, cdb) {
+            return self.refuse(&job, refusal);
+        }
         self.carry_out(plan, job, command.immediate_data);
     }
 
@@ -105,12 +109,15 @@ impl Core {
             Plan::WriteSame { lba, blocks, unmap, source, .. } => {
                 self.write_same(job, lba, blocks, unmap, source, Vec::new(), 0);
             }
+            Plan::ReserveIn => self.reserve_in(&job),
+            Plan::ReserveUnit { release } => self.reserve_unit(job, release),
             // These come only when data has been gathered.
             Plan::VerifyCompare { .. }
             | Plan::WriteAndVerify { .. }
             | Plan::CompareAndWrite { .. }
             | Plan::OrWrite { .. }
             | Plan::ModeSelect(_)
+            | Plan::ReserveOut
             | Plan::Unmap => {
                 self.check(job.task, Some(&job.unit), fault::internal());
             }
@@ -161,6 +168,7 @@ impl Core {
                 let ranges = std::mem::take(&mut self.ranges);
                 self.hand_off(job, Work::Unmap { ranges, block_length }, length);
             }
+            Plan::ReserveOut => self.reserve_out(job, data),
             Plan::ModeSelect(mode) => self.mode_select(job, mode, length),
             Plan::Good => self.good(job.task, length),
             Plan::Check(sense) => self.check(job.task, Some(&job.unit), sense),
@@ -172,6 +180,8 @@ impl Core {
             | Plan::Flush { .. }
             | Plan::LbaStatus { .. }
             | Plan::PreFetch { .. }
+            | Plan::ReserveIn
+            | Plan::ReserveUnit { .. }
             | Plan::StartStop { .. } => {
                 self.check(job.task, Some(&job.unit), fault::internal());
             }

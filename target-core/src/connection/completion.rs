@@ -46,6 +46,7 @@ impl Core {
     fn answer(&mut self, job: &Job, result: Result<Output, WorkError>, device_length: u64) {
         match result {
             Ok(Output::Done) => self.good(job.task, device_length),
+            Ok(Output::Reserved(outcome)) => self.reserved(job, outcome, device_length),
             Ok(Output::ConditionMet) => self.condition_met(job.task),
             Ok(Output::Data(data)) => {
                 let status = Some(Status::Good.code());

@@ -16,7 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::Message;
-use super::task_management::Guard;
+use super::task_management::{Guard, Then};
 use crate::buffers;
 use crate::events::{Fault, SessionEnd};
 use crate::fault;
@@ -137,7 +137,7 @@ impl Core {
             node.sessions.remove(admission.tsih);
             return None;
         };
-        let nexus = Nexus::new(initiator, port, &units);
+        let nexus = Nexus::new(initiator, outcome.isid, port, &units);
         let limits = SessionLimits { max_tasks: node.config.max_tasks };
         let mut tx = TransmitQueue::new();
         tx.append(response);
@@ -172,6 +172,9 @@ impl Core {
     /// Takes the session out of the table: nothing of it can write any more.
     pub(super) fn finish(&mut self, end: SessionEnd) {
         self.account();
+        for seen in self.nexus.units() {
+            seen.unit.reservations().nexus_lost(seen.unit.name(), &self.nexus.identity);
+        }
         if let Some(summary) = self.node.sessions.remove(self.admission.tsih)
             && self.session.session_type() == SessionType::Normal
         {
@@ -241,16 +244,32 @@ impl Core {
             Message::Done(completion) => self.completed(completion),
             Message::Units(units, held) => self.units_changed(&units, held.as_ref()),
             Message::Abort { unit, attention, guard } => {
-                let affected = self.abort_tasks_of(&unit, &guard);
+                let affected = self.abort_tasks_of(&unit, None, &guard);
                 if attention != UnitAttention::CommandsCleared || affected {
                     self.nexus.attention(&unit, attention);
                 }
             }
             Message::Attention { unit, condition } => self.nexus.attention(&unit, condition),
-            Message::TaskManagementDone { itt, response } => {
-                if self.takes_more() {
-                    self.session.task_management_response(itt, response, &mut self.tx);
+            Message::AbortOf { unit, nexus, guard } => {
+                if self.is(&nexus) {
+                    self.abort_tasks_of(&unit, None, &guard);
                 }
+            }
+            Message::AttentionOf { unit, nexus, condition } => {
+                if self.is(&nexus) {
+                    self.nexus.attention(&unit, condition);
+                }
+            }
+            Message::Ended(_) if !self.takes_more() => {}
+            Message::Ended(Then::Function { itt, response }) => {
+                self.session.task_management_response(itt, response, &mut self.tx);
+            }
+            Message::Ended(Then::ColdReset { itt, response }) => {
+                self.session.task_management_response(itt, response, &mut self.tx);
+                self.close_after_sending(SessionEnd::TargetGone);
+            }
+            Message::Ended(Then::Command { task, device_length }) => {
+                self.good(task, device_length);
             }
             Message::Close(end @ (SessionEnd::Reinstated | SessionEnd::Disconnected)) => {
                 self.close(Closing { end, send: false });

@@ -6,6 +6,7 @@ mod completion;
 mod core;
 mod liveness;
 mod receive;
+mod reservation;
 mod task_management;
 mod text;
 mod write;
@@ -17,10 +18,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use iscsi_proto::InitiatorTaskTag;
 use iscsi_proto::codec::Decoded;
-use iscsi_proto::pdu::TaskManagementResponseCode;
 use scsi::UnitAttention;
+use scsi::reservation::Nexus;
 use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -30,7 +30,7 @@ use tokio::time::Sleep;
 use self::core::Core;
 use self::liveness::{Liveness, Silence};
 use self::receive::Receive;
-use self::task_management::Guard;
+use self::task_management::{Guard, Then};
 use crate::buffers;
 use crate::events::SessionEnd;
 use crate::io::Completion;
@@ -56,8 +56,12 @@ pub(crate) enum Message {
     Abort { unit: Arc<LogicalUnit>, attention: UnitAttention, guard: Arc<Guard> },
     /// There is something to tell of a unit.
     Attention { unit: Arc<LogicalUnit>, condition: UnitAttention },
-    /// Everything that a task management function waits for has ended.
-    TaskManagementDone { itt: InitiatorTaskTag, response: TaskManagementResponseCode },
+    /// The same for one nexus, which may be this one: PREEMPT AND ABORT.
+    AbortOf { unit: Arc<LogicalUnit>, nexus: Arc<Nexus>, guard: Arc<Guard> },
+    /// There is something to tell one nexus, which may be this one.
+    AttentionOf { unit: Arc<LogicalUnit>, nexus: Arc<Nexus>, condition: UnitAttention },
+    /// Everything that a function or a command waited for has ended.
+    Ended(Then),
     /// The session must end.
     Close(SessionEnd),
 }

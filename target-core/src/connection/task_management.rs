@@ -21,15 +21,45 @@ use crate::unit::LogicalUnit;
 #[derive(Debug)]
 pub(crate) struct Guard {
     requester: UnboundedSender<Message>,
-    itt: InitiatorTaskTag,
-    response: TaskManagementResponseCode,
+    then: Then,
+}
+
+/// What is answered then.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Then {
+    /// A task management function.
+    Function {
+        /// Names the request.
+        itt: InitiatorTaskTag,
+        /// The answer.
+        response: TaskManagementResponseCode,
+    },
+    /// TARGET COLD RESET; the session is closed behind it.
+    ColdReset {
+        /// Names the request.
+        itt: InitiatorTaskTag,
+        /// The answer.
+        response: TaskManagementResponseCode,
+    },
+    /// A command, with GOOD.
+    Command {
+        /// The command.
+        task: TaskId,
+        /// Bytes that the device wanted.
+        device_length: u64,
+    },
+}
+
+impl Guard {
+    pub(super) const fn new(requester: UnboundedSender<Message>, then: Then) -> Self {
+        Self { requester, then }
+    }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let message = Message::TaskManagementDone { itt: self.itt, response: self.response };
         // A requester that is gone needs no answer.
-        let _ = self.requester.send(message);
+        let _ = self.requester.send(Message::Ended(self.then));
     }
 }
 
@@ -49,7 +79,7 @@ impl Core {
         };
         let guard = || {
             let requester = self.sender.clone();
-            Arc::new(Guard { requester, itt, response: Response::Complete })
+            Arc::new(Guard::new(requester, Then::Function { itt, response: Response::Complete }))
         };
         match (function, unit) {
             (
@@ -68,30 +98,27 @@ impl Core {
             },
             (Function::AbortTaskSet, Some(unit)) => {
                 let guard = guard();
-                self.abort_tasks_of(&unit, &guard);
+                self.abort_tasks_of(&unit, None, &guard);
             }
             (Function::ClearTaskSet, Some(unit)) => {
                 let guard = guard();
-                self.abort_tasks_of(&unit, &guard);
+                self.abort_tasks_of(&unit, None, &guard);
                 self.abort_elsewhere(&unit, UnitAttention::CommandsCleared, &guard);
             }
             (Function::LogicalUnitReset, Some(unit)) => {
                 let guard = guard();
                 self.reset(&unit, &guard);
             }
-            (Function::TargetWarmReset | Function::TargetColdReset, _) => {
-                let guard = guard();
-                let units: Vec<_> =
-                    self.nexus.units().iter().map(|seen| Arc::clone(&seen.unit)).collect();
-                for unit in &units {
-                    self.reset(unit, &guard);
-                }
-                if function == Function::TargetColdReset {
-                    // §11.5.1: the target's connections are closed.
-                    let target = self.nexus.port.target_name.clone();
-                    let close = || Message::Close(SessionEnd::TargetGone);
-                    self.node.sessions.send(Some(&target), close);
-                }
+            (Function::TargetWarmReset, _) => self.reset_target(&guard()),
+            (Function::TargetColdReset, _) => {
+                // §11.5.1: it is answered, then the target's connections are closed.
+                let response = Response::Complete;
+                let then = Then::ColdReset { itt, response };
+                self.reset_target(&Arc::new(Guard::new(self.sender.clone(), then)));
+                let target = self.nexus.port.target_name.clone();
+                self.node.sessions.send_to_others_of(&target, self.admission.tsih, || {
+                    Message::Close(SessionEnd::TargetGone)
+                });
             }
             (Function::TaskReassign, _) => refuse(self, Response::ReassignmentNotSupported),
             (Function::ClearAca | Function::Other(_), _) => {
@@ -104,9 +131,16 @@ impl Core {
     /// request are left alone.
     fn reset(&mut self, unit: &Arc<LogicalUnit>, guard: &Arc<Guard>) {
         unit.reset();
-        self.abort_tasks_of(unit, guard);
+        self.abort_tasks_of(unit, None, guard);
         self.nexus.attention(unit, UnitAttention::BusDeviceReset);
         self.abort_elsewhere(unit, UnitAttention::BusDeviceReset, guard);
+    }
+
+    fn reset_target(&mut self, guard: &Arc<Guard>) {
+        let units: Vec<_> = self.nexus.units().iter().map(|seen| Arc::clone(&seen.unit)).collect();
+        for unit in &units {
+            self.reset(unit, guard);
+        }
     }
 
     fn abort_elsewhere(
@@ -122,12 +156,17 @@ impl Core {
         });
     }
 
-    /// Aborts all tasks of a unit. True if there were any.
-    pub(super) fn abort_tasks_of(&mut self, unit: &Arc<LogicalUnit>, guard: &Arc<Guard>) -> bool {
+    /// Aborts all tasks of a unit but one. True if there were any.
+    pub(super) fn abort_tasks_of(
+        &mut self,
+        unit: &Arc<LogicalUnit>,
+        except: Option<TaskId>,
+        guard: &Arc<Guard>,
+    ) -> bool {
         let luns = self.nexus.luns_of(unit);
         self.abort_where(
-            |lun| luns.contains(&lun),
-            |job| Arc::ptr_eq(&job.unit, unit),
+            |task, lun| Some(task) != except && luns.contains(&lun),
+            |job| Some(job.task) != except && Arc::ptr_eq(&job.unit, unit),
             |pending| pending.guards.push(guard.clone()),
         )
     }
@@ -136,14 +175,14 @@ impl Core {
     /// that of tasks which were aborted before included.
     fn abort_where(
         &mut self,
-        concerns: impl Fn(Lun) -> bool,
+        concerns: impl Fn(TaskId, Lun) -> bool,
         works: impl Fn(&Job) -> bool,
         mut keep: impl FnMut(&mut Pending),
     ) -> bool {
         let tasks: Vec<TaskId> = self
             .session
             .tasks()
-            .filter(|(_, lun)| one_form(*lun).is_some_and(&concerns))
+            .filter(|(task, lun)| one_form(*lun).is_some_and(|lun| concerns(*task, lun)))
             .map(|(id, _)| id)
             .collect();
         for task in &tasks {
@@ -188,7 +227,7 @@ impl Core {
             .collect();
         for (lun, unit) in gone {
             self.abort_where(
-                |other| other == lun,
+                |_, other| other == lun,
                 |job| one_form(job.lun) == Some(lun) && Arc::ptr_eq(&job.unit, &unit),
                 |pending| pending.held.extend(held.cloned()),
             );

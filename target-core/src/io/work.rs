@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use disk_image::{BlockState, Durability, Image, ImageError, ImageErrorKind, Operation, Wait};
-use scsi::{BlockRange, LbaStatusReply, ProvisioningStatus, Sense};
+use scsi::reservation::{Nexus, Outcome};
+use scsi::{BlockRange, Cdb, LbaStatusReply, ProvisioningStatus, Sense};
 
+use crate::reservations::KnownPorts;
 use crate::unit::LogicalUnit;
 
 /// Compared or verified at once.
@@ -53,6 +55,19 @@ pub(crate) enum Work {
         data: Vec<u8>,
         durable: bool,
     },
+    /// PERSISTENT RESERVE OUT.
+    ReserveOut {
+        cdb: Cdb,
+        list: Vec<u8>,
+        nexus: Nexus,
+        ports: Box<KnownPorts>,
+    },
+    /// RESERVE or RELEASE.
+    ReserveUnit {
+        cdb: Cdb,
+        nexus: Nexus,
+        release: bool,
+    },
     /// Reads into the page cache.
     PreFetch(Box<Self>),
     Zeroes {
@@ -93,6 +108,8 @@ pub(crate) enum Output {
     Data(Bytes),
     /// Parameter data.
     Reply(Vec<u8>),
+    /// A reservation command.
+    Reserved(Outcome),
 }
 
 /// Why it failed.
@@ -112,6 +129,12 @@ impl From<ImageError> for WorkError {
 impl Work {
     /// Runs it; may sleep.
     pub(crate) fn run(self, unit: &LogicalUnit) -> Result<Output, WorkError> {
+        if let Self::ReserveOut { cdb, list, nexus, ports } = &self {
+            return reserve_out(unit, *cdb, list, nexus, ports);
+        }
+        if let Self::ReserveUnit { cdb, nexus, release } = self {
+            return reserve_unit(unit, cdb, &nexus, release);
+        }
         let Some(image) = unit.image() else {
             let sense = crate::fault::not_ready();
             return Err(WorkError::Check(sense));
@@ -133,7 +156,9 @@ impl Work {
             | Self::CompareAndWrite { data, .. }
             | Self::OrWrite { data, .. } => data.len(),
             Self::Verify { .. } | Self::PreFetch(_) | Self::WriteSame { .. } => PIECE,
-            Self::Zeroes { .. }
+            Self::ReserveOut { list, .. } => list.len(),
+            Self::ReserveUnit { .. }
+            | Self::Zeroes { .. }
             | Self::Unmap { .. }
             | Self::Flush
             | Self::LbaStatus { .. }
@@ -156,6 +181,8 @@ impl Work {
             | Self::Unmap { .. } => true,
             Self::Verify { .. }
             | Self::PreFetch(_)
+            | Self::ReserveOut { .. }
+            | Self::ReserveUnit { .. }
             | Self::Flush
             | Self::LbaStatus { .. }
             | Self::StartStop { .. }
@@ -227,9 +254,42 @@ impl Work {
                 unit.set_stopped(!start);
             }
             Self::Health => image.health()?,
+            // Done before the image was looked for.
+            Self::ReserveOut { .. } | Self::ReserveUnit { .. } => {}
         }
         Ok(Output::Done)
     }
+}
+
+fn reserve_out(
+    unit: &LogicalUnit,
+    cdb: Cdb,
+    list: &[u8],
+    nexus: &Nexus,
+    ports: &KnownPorts,
+) -> Result<Output, WorkError> {
+    let changed = unit.reservations().change(unit.name(), |state| {
+        let outcome = state.persistent_reserve_out(cdb, list, nexus, ports);
+        let persist = outcome.persist;
+        (outcome, persist)
+    });
+    changed.map(Output::Reserved).map_err(WorkError::Check)
+}
+
+fn reserve_unit(
+    unit: &LogicalUnit,
+    cdb: Cdb,
+    nexus: &Nexus,
+    release: bool,
+) -> Result<Output, WorkError> {
+    let changed = unit.reservations().change(unit.name(), |state| {
+        let verdict =
+            if release { state.release_unit(cdb, nexus) } else { state.reserve_unit(cdb, nexus) };
+        (verdict, false)
+    });
+    let verdict = changed.map_err(WorkError::Check)?;
+    let (attentions, abort) = (Vec::new(), Vec::new());
+    Ok(Output::Reserved(Outcome { verdict, attentions, abort, persist: false }))
 }
 
 fn durability(durable: bool) -> Durability {

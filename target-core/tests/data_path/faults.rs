@@ -163,7 +163,7 @@ fn a_unit_whose_image_cannot_be_opened_is_there_and_not_ready() {
         RawImage::open(std::path::PathBuf::from("/nonexistent/disk.img"), OpenOptions::default())
             .unwrap_err();
     let device = scsi::Device::new("gone", [0x60; 16], 512, 2048);
-    let config = target_core::UnitConfig { name: "gone".to_owned(), device, image: Err(error) };
+    let config = target_core::UnitConfig::new("gone", device, Err(error));
     world.node.add_unit(TARGET, 0, target_core::LogicalUnit::new(config)).unwrap();
     let mut initiator = world.initiator(&[0]);
     for cdb in [read(0, 1), SYNCHRONIZE_CACHE, [0x2f, 0, 0, 0, 0, 0, 0, 0, 1, 0]] {

@@ -137,7 +137,7 @@ impl Drop for World {
 pub fn unit(name: &str, image: Arc<dyn Image>) -> Arc<LogicalUnit> {
     let blocks = image.size_bytes() / BLOCK as u64;
     let device = Device::new(name, *b"\x60\0\0\x01data-path-ts", BLOCK as u32, blocks);
-    LogicalUnit::new(UnitConfig { name: name.to_owned(), device, image: Ok(image) })
+    LogicalUnit::new(UnitConfig::new(name, device, Ok(image)))
 }
 
 /// Zeroes in memory, to which faults can be added.

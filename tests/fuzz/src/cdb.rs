@@ -78,6 +78,9 @@ fn check(plan: Plan, ranges: &[BlockRange], size: u64) {
         | Plan::NeedData { .. }
         | Plan::StartStop { .. }
         | Plan::ModeSelect(_)
+        | Plan::ReserveIn
+        | Plan::ReserveOut
+        | Plan::ReserveUnit { .. }
         | Plan::Check(_) => {}
     }
 }
