@@ -47,6 +47,11 @@ pub(crate) const fn no_resources() -> Sense {
     Sense::illegal(AdditionalSense::INSUFFICIENT_REGISTRATION_RESOURCES)
 }
 
+/// The LUN is there no more.
+pub(crate) const fn no_unit() -> Sense {
+    Sense::illegal(AdditionalSense::LOGICAL_UNIT_NOT_SUPPORTED)
+}
+
 /// A bug of ours, told as what it is.
 pub(crate) const fn internal() -> Sense {
     Sense::new(SenseKey::HardwareError, AdditionalSense::INTERNAL_TARGET_FAILURE)

@@ -27,6 +27,13 @@ impl Core {
             }
             return;
         }
+        if pending.unit_gone {
+            if pending.working == 0 {
+                let task = self.pending.swap_remove(at).job.task;
+                self.check(task, None, fault::no_unit());
+            }
+            return;
+        }
         match &mut pending.stage {
             Stage::Write(streaming) => {
                 if let Err(error) = completion.result {

@@ -52,6 +52,8 @@ pub(super) struct Pending {
     pub(super) working: u32,
     /// It was aborted; it is kept until nothing of it can write any more.
     pub(super) aborted: bool,
+    /// Its LUN was taken away: it is answered with that, once nothing of it can write any more.
+    pub(super) unit_gone: bool,
     /// Task management functions that wait for that.
     pub(super) guards: Vec<Arc<Guard>>,
     /// Removals of its unit that wait for that.
@@ -60,7 +62,15 @@ pub(super) struct Pending {
 
 impl Pending {
     pub(super) fn new(job: Job, stage: Stage) -> Self {
-        Self { job, stage, working: 0, aborted: false, guards: Vec::new(), held: Vec::new() }
+        Self {
+            job,
+            stage,
+            working: 0,
+            aborted: false,
+            unit_gone: false,
+            guards: Vec::new(),
+            held: Vec::new(),
+        }
     }
 }
 

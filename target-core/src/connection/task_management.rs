@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::Message;
 use super::core::{Core, Job, Pending};
 use crate::events::SessionEnd;
+use crate::fault;
 use crate::nexus::UnitMap;
 use crate::unit::LogicalUnit;
 
@@ -226,13 +227,37 @@ impl Core {
             .map(|seen| (Lun::from_number(seen.lun), Arc::clone(&seen.unit)))
             .collect();
         for (lun, unit) in gone {
-            self.abort_where(
-                |_, other| other == lun,
-                |job| one_form(job.lun) == Some(lun) && Arc::ptr_eq(&job.unit, &unit),
-                |pending| pending.held.extend(held.cloned()),
-            );
+            self.end_with_unit(lun, &unit, held);
         }
         self.nexus.update(units);
+    }
+
+    /// Ends the commands for a LUN that was taken away: LOGICAL UNIT NOT SUPPORTED, at once or
+    /// when nothing of them can write any more.
+    fn end_with_unit(
+        &mut self,
+        lun: Lun,
+        unit: &Arc<LogicalUnit>,
+        held: Option<&Arc<oneshot::Sender<()>>>,
+    ) {
+        self.pending.retain_mut(|pending| {
+            let job = &pending.job;
+            if one_form(job.lun) != Some(lun) || !Arc::ptr_eq(&job.unit, unit) {
+                return true;
+            }
+            pending.unit_gone = true;
+            pending.held.extend(held.cloned());
+            pending.working > 0
+        });
+        let tasks: Vec<TaskId> = self
+            .session
+            .tasks()
+            .filter(|(task, other)| one_form(*other) == Some(lun) && self.position(*task).is_none())
+            .map(|(task, _)| task)
+            .collect();
+        for task in tasks {
+            self.check(task, None, fault::no_unit());
+        }
     }
 }
 

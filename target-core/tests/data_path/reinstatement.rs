@@ -90,11 +90,11 @@ fn a_unit_is_removed_when_nothing_can_write_to_it_any_more() {
     };
     eventually(|| gone(&mut initiator));
     initiator.nop();
+    assert!(!initiator.is_answered(tag), "answered while it can still write");
     assert!(!removal.is_finished(), "removed while a write can still write");
     gate.open();
     assert_eq!(world.wait(removal), Ok(()));
-    initiator.nop();
-    assert!(!initiator.is_answered(tag));
+    initiator.finish(tag).check((5, 0x25, 0));
     assert_eq!(image.calls(Operation::Write), 1);
 }
 

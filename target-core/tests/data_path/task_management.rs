@@ -274,11 +274,14 @@ fn target_cold_reset_closes_the_connections_of_the_target() {
     let mut other_target = world.log_in(&login);
     let gate = image.gate(Operation::Write);
     hanging_write(&mut same_target, &gate, 1);
-    requester.start_function(TARGET_COLD_RESET, 0, None);
-    requester.read_to_end();
+    let tag = requester.start_function(TARGET_COLD_RESET, 0, None);
+    requester.nop();
+    assert!(!requester.is_answered(tag), "answered while a write of the target can still write");
     same_target.wire.assert_silent();
     assert!(world.node.sessions().iter().any(|session| session.tsih == same_target.tsih));
     gate.open();
+    assert_eq!(requester.finish_function(tag), 0);
+    requester.read_to_end();
     same_target.read_to_end();
     for tsih in [requester.tsih, same_target.tsih] {
         assert_eq!(world.events.wait_for_end(tsih), SessionEnd::TargetGone);
