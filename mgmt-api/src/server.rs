@@ -59,7 +59,8 @@ pub async fn serve(
 async fn same_site(request: Request, next: Next) -> Response {
     let headers = request.headers();
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let host = text(header::HOST).or_else(|| request.uri().authority().map(axum::http::uri::Authority::as_str));
+    let host = text(header::HOST)
+        .or_else(|| request.uri().authority().map(axum::http::uri::Authority::as_str));
     if !host.is_some_and(is_loopback) {
         return refuse("the Host header names no loopback address");
     }
