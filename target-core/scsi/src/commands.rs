@@ -1,75 +1,20 @@
 //! The table of all commands. A new command is a row here and a handler.
 
 use crate::cdb::Cdb;
-use crate::device::{Context, Device};
-use crate::plan::{BlockRange, Plan};
+pub use crate::command::{Command, Needs};
+pub(crate) use crate::command::{Handler, Unit, WithData};
+use crate::device::Context;
+use crate::plan::Plan;
 use crate::sense::Sense;
 use crate::{
-    basic, capacity, inquiry, mode, mode_select, provisioning, read_write, report, verify, vpd,
+    basic, capacity, copy, diagnostic, inquiry, log, mode, mode_select, provisioning, read_write,
+    report, verify,
 };
 
-/// What a command needs of the logical unit before it may run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Needs {
-    /// Nothing: answered for a LUN that does not exist, and in front of unit attentions.
-    Nothing,
-    /// The logical unit, in whatever state.
-    Unit,
-    /// A medium that can be read.
-    Medium,
-    /// A medium that can be written.
-    WritableMedium,
-}
-
-/// A command (SPC-4 §4.3, SBC-3 §5).
-#[derive(Debug, Clone, Copy)]
-pub struct Command {
-    /// Its name in the standard.
-    pub name: &'static str,
-    /// OPERATION CODE.
-    pub operation_code: u8,
-    /// SERVICE ACTION, if the operation code has several.
-    pub service_action: Option<u8>,
-    /// CDB USAGE DATA (SPC-4 §6.35.3): the CDB's length, and a 1 for every bit that is looked at.
-    pub usage: &'static [u8],
-    /// What must be there.
-    pub needs: Needs,
-    /// It exists only where blocks can be unmapped.
-    pub unmap_only: bool,
-    pub(crate) handler: Handler,
-    pub(crate) with_data: Option<WithData>,
-}
-
-/// Looks at the CDB.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Handler {
-    /// Works without a logical unit.
-    Any(fn(Cdb, &Context<'_>, &mut Vec<u8>) -> Result<Plan, Sense>),
-    /// Needs one.
-    Unit(fn(Cdb, &Unit<'_>, &mut Vec<u8>) -> Result<Plan, Sense>),
-}
-
-/// Looks at the CDB and the data that was gathered.
-pub(crate) type WithData = fn(Cdb, &Unit<'_>, &[u8], &mut Vec<BlockRange>) -> Result<Plan, Sense>;
-
-/// A logical unit and everything around it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Unit<'a> {
-    pub(crate) device: &'a Device,
-    pub(crate) context: &'a Context<'a>,
-}
-
-impl Unit<'_> {
-    /// Whether writes are refused for any reason.
-    pub(crate) fn is_write_protected(&self) -> bool {
-        self.device.read_only || self.context.mode.software_write_protect
-    }
-
-    /// Without a write cache every write is durable before its answer.
-    pub(crate) fn is_write_through(&self) -> bool {
-        !self.context.mode.write_cache_enabled
-    }
-}
+/// Seconds that an initiator should wait, if nothing else is said.
+const ORDINARY: u32 = 30;
+/// Seconds for a command that may have to go over the whole medium.
+const WHOLE_MEDIUM: u32 = 3600;
 
 /// The row for a CDB.
 #[must_use]
@@ -88,26 +33,6 @@ pub fn lookup(cdb: Cdb) -> Option<&'static Command> {
     })
 }
 
-impl Command {
-    /// The first bit, from the left, that is set and must not be: byte and bit.
-    pub(crate) fn reserved_bit(&self, cdb: Cdb) -> Option<(u16, u8)> {
-        let mut used = [0; 16];
-        for (to, from) in used.iter_mut().zip(self.usage) {
-            *to = *from;
-        }
-        let wrong = cdb.bits() & !u128::from_be_bytes(used);
-        // What is behind the CDB's end is not looked at.
-        let length = u32::try_from(self.usage.len()).unwrap_or(16).min(16);
-        let wrong =
-            wrong.checked_shr(8 * (16 - length)).map_or(0, |bits| bits << (8 * (16 - length)));
-        let zeros = wrong.leading_zeros();
-        // The operation code and the service action are what led here.
-        let byte = u16::try_from(zeros / 8).unwrap_or(u16::MAX);
-        let bit = u8::try_from(7 - zeros % 8).unwrap_or(0);
-        (wrong != 0).then_some((byte, bit))
-    }
-}
-
 const fn unit(
     name: &'static str,
     operation_code: u8,
@@ -121,6 +46,7 @@ const fn unit(
         service_action: None,
         usage,
         needs,
+        timeout_seconds: ORDINARY,
         unmap_only: false,
         handler: Handler::Unit(handler),
         with_data: None,
@@ -139,6 +65,7 @@ const fn any(
         service_action: None,
         usage,
         needs: Needs::Nothing,
+        timeout_seconds: ORDINARY,
         unmap_only: false,
         handler: Handler::Any(handler),
         with_data: None,
@@ -151,6 +78,10 @@ const fn action(row: Command, service_action: u8) -> Command {
 
 const fn gathers(row: Command, with_data: WithData) -> Command {
     Command { with_data: Some(with_data), ..row }
+}
+
+const fn long(row: Command) -> Command {
+    Command { timeout_seconds: WHOLE_MEDIUM, ..row }
 }
 
 const fn unmap_only(row: Command) -> Command {
@@ -230,6 +161,20 @@ pub static COMMANDS: &[Command] = &[
         basic::start_stop_unit,
     ),
     unit(
+        "RECEIVE DIAGNOSTIC RESULTS",
+        0x1c,
+        &[0x1c, 0x01, 0xff, 0xff, 0xff, 0],
+        Needs::Unit,
+        diagnostic::receive_diagnostic_results,
+    ),
+    unit(
+        "SEND DIAGNOSTIC",
+        0x1d,
+        &[0x1d, 0xf7, 0, 0xff, 0xff, 0],
+        Needs::Unit,
+        diagnostic::send_diagnostic,
+    ),
+    unit(
         "READ CAPACITY(10)",
         0x25,
         // The address and PMI are obsolete, and still sent.
@@ -249,18 +194,18 @@ pub static COMMANDS: &[Command] = &[
         ),
         verify::write_and_verify_with_data,
     ),
-    gathers(
+    long(gathers(
         unit("VERIFY(10)", 0x2f, blocks!(0x2f, 0x16, 10), Medium, verify::verify),
         verify::verify_with_data,
-    ),
+    )),
     unit("PRE-FETCH(10)", 0x34, blocks!(0x34, 0x02, 10), Medium, read_write::pre_fetch),
-    unit(
+    long(unit(
         "SYNCHRONIZE CACHE(10)",
         0x35,
         blocks!(0x35, 0x06, 10),
         Medium,
         read_write::synchronize_cache,
-    ),
+    )),
     unit(
         "READ DEFECT DATA(10)",
         0x37,
@@ -268,7 +213,7 @@ pub static COMMANDS: &[Command] = &[
         Needs::Unit,
         read_write::read_defect_data,
     ),
-    gathers(
+    long(gathers(
         unit(
             "WRITE SAME(10)",
             0x41,
@@ -277,8 +222,8 @@ pub static COMMANDS: &[Command] = &[
             provisioning::write_same,
         ),
         provisioning::write_same_with_data,
-    ),
-    unmap_only(gathers(
+    )),
+    long(unmap_only(gathers(
         unit(
             "UNMAP",
             0x42,
@@ -287,7 +232,14 @@ pub static COMMANDS: &[Command] = &[
             provisioning::unmap,
         ),
         provisioning::unmap_with_data,
-    )),
+    ))),
+    unit(
+        "LOG SENSE",
+        0x4d,
+        &[0x4d, 0x01, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0],
+        Needs::Unit,
+        log::log_sense,
+    ),
     gathers(
         unit(
             "MODE SELECT(10)",
@@ -320,6 +272,39 @@ pub static COMMANDS: &[Command] = &[
     action(reserve_out("PERSISTENT RESERVE OUT, REGISTER AND IGNORE EXISTING KEY"), 0x06),
     action(reserve_out("PERSISTENT RESERVE OUT, REGISTER AND MOVE"), 0x07),
     action(reserve_out("PERSISTENT RESERVE OUT, REPLACE LOST RESERVATION"), 0x08),
+    action(
+        gathers(
+            unit(
+                "EXTENDED COPY(LID1)",
+                0x83,
+                &[0x83, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+                Needs::Unit,
+                copy::extended_copy,
+            ),
+            copy::extended_copy_with_data,
+        ),
+        0x00,
+    ),
+    action(
+        unit(
+            "RECEIVE COPY RESULTS, COPY STATUS",
+            0x84,
+            &[0x84, 0x1f, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+            Needs::Unit,
+            copy::copy_status,
+        ),
+        0x00,
+    ),
+    action(
+        unit(
+            "RECEIVE COPY RESULTS, OPERATING PARAMETERS",
+            0x84,
+            &[0x84, 0x1f, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+            Needs::Unit,
+            copy::operating_parameters,
+        ),
+        0x03,
+    ),
     unit("READ(16)", 0x88, blocks!(0x88, 0x18, 16), Medium, read_write::read),
     gathers(
         unit(
@@ -346,19 +331,19 @@ pub static COMMANDS: &[Command] = &[
         ),
         verify::write_and_verify_with_data,
     ),
-    gathers(
+    long(gathers(
         unit("VERIFY(16)", 0x8f, blocks!(0x8f, 0x16, 16), Medium, verify::verify),
         verify::verify_with_data,
-    ),
+    )),
     unit("PRE-FETCH(16)", 0x90, blocks!(0x90, 0x02, 16), Medium, read_write::pre_fetch),
-    unit(
+    long(unit(
         "SYNCHRONIZE CACHE(16)",
         0x91,
         blocks!(0x91, 0x06, 16),
         Medium,
         read_write::synchronize_cache,
-    ),
-    gathers(
+    )),
+    long(gathers(
         unit(
             "WRITE SAME(16)",
             0x93,
@@ -367,7 +352,7 @@ pub static COMMANDS: &[Command] = &[
             provisioning::write_same,
         ),
         provisioning::write_same_with_data,
-    ),
+    )),
     action(
         unit(
             "READ CAPACITY(16)",
@@ -432,10 +417,10 @@ pub static COMMANDS: &[Command] = &[
         ),
         verify::write_and_verify_with_data,
     ),
-    gathers(
+    long(gathers(
         unit("VERIFY(12)", 0xaf, blocks!(0xaf, 0x16, 12), Medium, verify::verify),
         verify::verify_with_data,
-    ),
+    )),
     unit(
         "READ DEFECT DATA(12)",
         0xb7,
@@ -443,15 +428,4 @@ pub static COMMANDS: &[Command] = &[
         Needs::Unit,
         read_write::read_defect_data,
     ),
-];
-
-/// The VPD pages, in ascending order (SPC-4 §7.8).
-pub(crate) static VPD_PAGES: &[(u8, vpd::Page)] = &[
-    (0x00, vpd::supported_pages),
-    (0x80, vpd::unit_serial_number),
-    (0x83, vpd::device_identification),
-    (0x86, vpd::extended_inquiry_data),
-    (0xb0, vpd::block_limits),
-    (0xb1, vpd::block_device_characteristics),
-    (0xb2, vpd::logical_block_provisioning),
 ];

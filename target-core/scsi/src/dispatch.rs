@@ -71,7 +71,7 @@ fn check(cdb: Cdb, context: &Context<'_>) -> Result<&'static Command, Sense> {
         let command = found.filter(|command| command.needs == Needs::Nothing).ok_or(NO_UNIT)?;
         return check_reserved(command, cdb).map(|()| command);
     };
-    let Some(command) = found.filter(|command| device.unmap || !command.unmap_only) else {
+    let Some(command) = found.filter(|command| command.exists(device)) else {
         // The operation code exists, the service action does not.
         let known = lookup_operation(cdb.operation_code());
         return Err(if known {

@@ -1,11 +1,11 @@
 //! INQUIRY (SPC-4 §6.6).
 
 use crate::cdb::Cdb;
-use crate::commands::VPD_PAGES;
 use crate::device::{Context, Device};
 use crate::plan::Plan;
 use crate::reply::{Fields as _, truncate};
 use crate::sense::Sense;
+use crate::vpd;
 
 /// PERIPHERAL QUALIFIER 011b, PERIPHERAL DEVICE TYPE 1Fh: nothing can ever be there.
 const NO_DEVICE: u8 = 0x7f;
@@ -19,7 +19,7 @@ pub(crate) fn inquiry(cdb: Cdb, context: &Context<'_>, reply: &mut Vec<u8>) -> R
     let allocation_length = u32::from(cdb.u16_at(3));
     let (vital, page) = (cdb.bit(1, 0x01), cdb.byte(2));
     if vital {
-        let found = VPD_PAGES.iter().find(|(code, _)| *code == page);
+        let found = vpd::PAGES.iter().find(|(code, _)| *code == page);
         let (Some((_, build)), Some(device)) = (found, context.device) else {
             return Err(Sense::invalid_field_in_cdb(2, None));
         };
@@ -40,8 +40,8 @@ fn standard(device: Option<&Device>, reply: &mut Vec<u8>) {
     reply.u8(device.map_or(NO_DEVICE, |_| DIRECT_ACCESS));
     // Not removable; SPC-4; HISUP with response data format 2; 96 bytes in all.
     reply.extend_from_slice(&[0x00, 0x06, 0x12, 91]);
-    // No third party copy, no ALUA, no protection; CMDQUE.
-    reply.extend_from_slice(&[0x00, 0x00, 0x02]);
+    // 3PC; no ALUA, no protection; CMDQUE.
+    reply.extend_from_slice(&[0x08, 0x00, 0x02]);
     match device {
         Some(device) => {
             reply.extend_from_slice(&device.vendor);

@@ -8,18 +8,64 @@ use crate::plan::Plan;
 use crate::reply::{Fields as _, truncate};
 use crate::sense::Sense;
 
-/// Builds the bytes behind a page's two-byte header.
-pub(crate) type Page = fn(ModeParameters) -> Vec<u8>;
+/// A mode page, or a subpage of one.
+pub(crate) struct Page {
+    pub(crate) code: u8,
+    /// 0 for the page_0 format.
+    pub(crate) subpage: u8,
+    /// It exists only where blocks can be unmapped.
+    unmap_only: bool,
+    /// Builds the bytes behind the header.
+    pub(crate) build: fn(ModeParameters) -> Vec<u8>,
+}
+
+const fn page(code: u8, build: fn(ModeParameters) -> Vec<u8>) -> Page {
+    Page { code, subpage: 0, unmap_only: false, build }
+}
 
 /// The pages in ascending order.
-pub(crate) static PAGES: &[(u8, Page)] =
-    &[(0x01, read_write_error_recovery), (0x08, caching), (0x0a, control), (0x1c, exceptions)];
+static PAGES: &[Page] = &[
+    page(0x01, read_write_error_recovery),
+    page(0x08, caching),
+    page(0x0a, control),
+    Page { subpage: 0x01, ..page(0x0a, control_extension) },
+    page(0x1a, power_condition),
+    page(0x1c, informational_exceptions_control),
+    Page { subpage: 0x02, unmap_only: true, ..page(0x1c, logical_block_provisioning) },
+];
 
 /// PAGE CODE: all of them.
 const ALL_PAGES: u8 = 0x3f;
+/// SUBPAGE CODE: all of them, and the page itself.
+const ALL_SUBPAGES: u8 = 0xff;
+
+/// The pages that this logical unit has.
+pub(crate) fn pages_of(device: &Device) -> impl Iterator<Item = &'static Page> {
+    let unmap = device.unmap;
+    PAGES.iter().filter(move |page| unmap || !page.unmap_only)
+}
+
+impl Page {
+    /// Bytes in front of the mode parameters.
+    pub(crate) fn header_length(&self) -> usize {
+        if self.subpage == 0 { 2 } else { 4 }
+    }
+
+    /// PS = 0, SPF, and the header of its format (SPC-4 §7.5.7).
+    fn header(&self, length: usize, reply: &mut Vec<u8>) {
+        if self.subpage == 0 {
+            reply.u8(self.code);
+            reply.u8(u8::try_from(length).unwrap_or(u8::MAX));
+        } else {
+            reply.u8(0x40 | self.code);
+            reply.u8(self.subpage);
+            reply.u16(u16::try_from(length).unwrap_or(u16::MAX));
+        }
+    }
+}
 
 /// The bits of a page that MODE SELECT may change: those in which its extremes differ.
-pub(crate) fn changeable(build: Page) -> Vec<u8> {
+pub(crate) fn changeable(build: fn(ModeParameters) -> Vec<u8>) -> Vec<u8> {
     let extreme = |value| ModeParameters {
         write_cache_enabled: value,
         descriptor_sense: value,
@@ -58,10 +104,26 @@ fn control(mode: ModeParameters) -> Vec<u8> {
     page
 }
 
-fn exceptions(_mode: ModeParameters) -> Vec<u8> {
-    let mut page = Vec::new();
-    page.zeroes(10);
+/// 0Ah/01h: the command priority and MAXIMUM SENSE DATA LENGTH have no say here.
+fn control_extension(_mode: ModeParameters) -> Vec<u8> {
+    vec![0; 28]
+}
+
+fn power_condition(_mode: ModeParameters) -> Vec<u8> {
+    // No timer runs.
+    let mut page = vec![0; 37];
+    // CCF IDLE, CCF STANDBY, CCF STOPPED: no CHECK CONDITION on the way back.
+    page.u8(0x54);
     page
+}
+
+fn informational_exceptions_control(_mode: ModeParameters) -> Vec<u8> {
+    vec![0; 10]
+}
+
+/// 1Ch/02h: no thresholds, so no descriptors.
+fn logical_block_provisioning(_mode: ModeParameters) -> Vec<u8> {
+    vec![0; 12]
 }
 
 pub(crate) fn mode_sense_6(cdb: Cdb, unit: &Unit<'_>, reply: &mut Vec<u8>) -> Result<Plan, Sense> {
@@ -71,7 +133,7 @@ pub(crate) fn mode_sense_6(cdb: Cdb, unit: &Unit<'_>, reply: &mut Vec<u8>) -> Re
         short_block_descriptor(device, reply);
         reply.set_u8(3, 8);
     }
-    pages(cdb, unit, reply)?;
+    append_pages(cdb, unit, reply)?;
     let length = reply.len().saturating_sub(1);
     reply.set_u8(0, length);
     truncate(reply, u32::from(cdb.byte(4)));
@@ -93,7 +155,7 @@ pub(crate) fn mode_sense_10(cdb: Cdb, unit: &Unit<'_>, reply: &mut Vec<u8>) -> R
         short_block_descriptor(device, reply);
         reply.set_u16(6, 8);
     }
-    pages(cdb, unit, reply)?;
+    append_pages(cdb, unit, reply)?;
     let length = reply.len().saturating_sub(2);
     reply.set_u16(0, length);
     truncate(reply, u32::from(cdb.u16_at(7)));
@@ -111,28 +173,32 @@ fn short_block_descriptor(device: &Device, reply: &mut Vec<u8>) {
     reply.u32(device.logical_block_length & 0x00ff_ffff);
 }
 
-fn pages(cdb: Cdb, unit: &Unit<'_>, reply: &mut Vec<u8>) -> Result<(), Sense> {
-    let (control, page, subpage) = (cdb.byte(2) >> 6, cdb.byte(2) & 0x3f, cdb.byte(3));
+fn append_pages(cdb: Cdb, unit: &Unit<'_>, reply: &mut Vec<u8>) -> Result<(), Sense> {
+    let (control, code, subpage) = (cdb.byte(2) >> 6, cdb.byte(2) & 0x3f, cdb.byte(3));
     if control == 3 {
         return Err(Sense::illegal(AdditionalSense::SAVING_PARAMETERS_NOT_SUPPORTED));
     }
-    // Subpage FFh: all of them, and page 0 of each is all there is.
-    if subpage != 0 && subpage != 0xff {
+    let mut of_code =
+        pages_of(unit.device).filter(|page| code == ALL_PAGES || code == page.code).peekable();
+    if of_code.peek().is_none() {
+        return Err(Sense::invalid_field_in_cdb(2, Some(5)));
+    }
+    // With all pages, 01h to FEh are reserved.
+    let exact = code != ALL_PAGES || subpage == 0;
+    let mut wanted = of_code
+        .filter(|page| subpage == ALL_SUBPAGES || exact && page.subpage == subpage)
+        .peekable();
+    if wanted.peek().is_none() {
         return Err(Sense::invalid_field_in_cdb(3, None));
     }
-    let before = reply.len();
-    for (code, build) in PAGES.iter().filter(|(code, _)| page == ALL_PAGES || page == *code) {
+    for page in wanted {
         let mut body = match control {
-            1 => changeable(*build),
-            2 => build(unit.device.mode),
-            _ => build(unit.context.mode),
+            1 => changeable(page.build),
+            2 => (page.build)(unit.device.mode),
+            _ => (page.build)(unit.context.mode),
         };
-        reply.u8(*code);
-        reply.u8(u8::try_from(body.len()).unwrap_or(u8::MAX));
+        page.header(body.len(), reply);
         reply.append(&mut body);
-    }
-    if reply.len() == before {
-        return Err(Sense::invalid_field_in_cdb(2, Some(5)));
     }
     Ok(())
 }

@@ -4,12 +4,14 @@ use crate::asc::AdditionalSense;
 use crate::cdb::Cdb;
 use crate::commands::Unit;
 use crate::device::ModeParameters;
-use crate::mode::{PAGES, changeable};
+use crate::mode::{Page, changeable, pages_of};
 use crate::plan::{BlockRange, Plan};
 use crate::sense::Sense;
 
 /// PF: the pages have the format of the standard.
 const PAGE_FORMAT: u8 = 0x10;
+/// SPF: the page has a subpage code and a length of two bytes.
+const SUBPAGE_FORMAT: u8 = 0x40;
 /// SP: save them.
 const SAVE_PAGES: u8 = 0x01;
 
@@ -51,9 +53,6 @@ pub(crate) fn mode_select_with_data(
         [high, low] => usize::from(u16::from_be_bytes([high, low])),
         _ => 0,
     };
-    let field = |at: usize, bit| {
-        Sense::invalid_field_in_parameter_list(u16::try_from(at).unwrap_or(u16::MAX), bit)
-    };
     let expected = if long { 16 } else { 8 };
     if descriptor_length != 0 && descriptor_length != expected {
         return Err(field(length_at, None));
@@ -65,26 +64,48 @@ pub(crate) fn mode_select_with_data(
     let mut mode = unit.context.mode;
     while !rest.is_empty() {
         let at = rest.at;
-        let &[code, length] = rest.take(2)? else { return Err(LENGTH_ERROR) };
-        // PS is reserved here, SPF would make it a subpage.
-        if code & 0x40 != 0 {
-            return Err(field(at, Some(6)));
-        }
-        let page = PAGES.iter().find(|(page, _)| *page == code & 0x3f);
-        let Some((code, build)) = page else { return Err(field(at, Some(5))) };
-        let (current, mask) = (build(unit.context.mode), changeable(*build));
-        if usize::from(length) != current.len() {
-            return Err(field(at + 1, None));
-        }
+        let page = page_header(&mut rest, unit)?;
+        let (current, mask) = ((page.build)(unit.context.mode), changeable(page.build));
         let body = rest.take(current.len())?;
         for (index, ((new, old), mask)) in body.iter().zip(&current).zip(&mask).enumerate() {
             if (new ^ old) & !mask != 0 {
-                return Err(field(at + 2 + index, None));
+                return Err(field(at + page.header_length() + index, None));
             }
         }
-        apply(&mut mode, *code, body);
+        apply(&mut mode, page, body);
     }
     Ok(Plan::ModeSelect(mode))
+}
+
+fn field(at: usize, bit: Option<u8>) -> Sense {
+    Sense::invalid_field_in_parameter_list(u16::try_from(at).unwrap_or(u16::MAX), bit)
+}
+
+/// Takes the header of a page in either format, whose length must be that of the page. PS is
+/// reserved here and not looked at.
+fn page_header(rest: &mut List<'_>, unit: &Unit<'_>) -> Result<&'static Page, Sense> {
+    let at = rest.at;
+    let &[first, second] = rest.take(2)? else { return Err(LENGTH_ERROR) };
+    let code = first & 0x3f;
+    let long = first & SUBPAGE_FORMAT != 0;
+    let subpage = if long { second } else { 0 };
+    if !pages_of(unit.device).any(|page| page.code == code) {
+        return Err(field(at, Some(5)));
+    }
+    // Subpage 0 has the short format only.
+    let page = pages_of(unit.device)
+        .find(|page| (page.code, page.subpage) == (code, subpage) && long == (subpage != 0))
+        .ok_or(field(at + 1, None))?;
+    let (length, length_at) = if long {
+        let &[high, low] = rest.take(2)? else { return Err(LENGTH_ERROR) };
+        (u16::from_be_bytes([high, low]), at + 2)
+    } else {
+        (u16::from(second), at + 1)
+    };
+    if usize::from(length) != (page.build)(unit.context.mode).len() {
+        return Err(field(length_at, None));
+    }
+    Ok(page)
 }
 
 /// The medium cannot be changed: what the descriptor says must be what is there, or nothing.
@@ -104,11 +125,11 @@ fn check_block_descriptor(descriptor: &[u8], unit: &Unit<'_>) -> Result<(), usiz
     if length != u64::from(unit.device.logical_block_length) { Err(length_at) } else { Ok(()) }
 }
 
-fn apply(mode: &mut ModeParameters, page: u8, body: &[u8]) {
+fn apply(mode: &mut ModeParameters, page: &Page, body: &[u8]) {
     let bit = |byte: usize, mask: u8| body.get(byte).is_some_and(|value| value & mask != 0);
-    match page {
-        0x08 => mode.write_cache_enabled = bit(0, 0x04),
-        0x0a => {
+    match (page.code, page.subpage) {
+        (0x08, 0) => mode.write_cache_enabled = bit(0, 0x04),
+        (0x0a, 0) => {
             mode.descriptor_sense = bit(0, 0x04);
             mode.software_write_protect = bit(2, 0x08);
         }

@@ -153,6 +153,15 @@ pub enum Plan {
     /// Put these in force, and establish MODE PARAMETERS CHANGED for all other I_T nexuses if
     /// they differ.
     ModeSelect(ModeParameters),
+    /// EXTENDED COPY with the gathered parameter list: [`crate::copy::CopyList::parse`].
+    ExtendedCopy,
+    /// RECEIVE COPY RESULTS, COPY STATUS: [`crate::copy::copy_status_reply`].
+    CopyStatus {
+        /// LIST IDENTIFIER.
+        list_identifier: u8,
+        /// ALLOCATION LENGTH.
+        allocation_length: u32,
+    },
     /// PERSISTENT RESERVE IN: ask [`crate::reservation::Reservations`].
     ReserveIn,
     /// PERSISTENT RESERVE OUT with the gathered parameter list.

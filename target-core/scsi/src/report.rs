@@ -3,7 +3,7 @@
 
 use crate::cdb::Cdb;
 use crate::commands::{COMMANDS, Command, Unit};
-use crate::device::{Context, Device};
+use crate::device::Context;
 use crate::plan::Plan;
 use crate::reply::{Fields as _, truncate};
 use crate::sense::Sense;
@@ -48,7 +48,7 @@ pub(crate) fn report_supported_operation_codes(
 ) -> Result<Plan, Sense> {
     let timeouts = cdb.bit(2, 0x80);
     let (operation_code, service_action) = (cdb.byte(3), cdb.u16_at(4));
-    let rows = || COMMANDS.iter().filter(|row| exists(row, unit.device));
+    let rows = || COMMANDS.iter().filter(|row| row.exists(unit.device));
     let of_code = || rows().filter(|row| row.operation_code == operation_code);
     let with_action = || {
         of_code().find(|row| {
@@ -76,10 +76,6 @@ pub(crate) fn report_supported_operation_codes(
     Ok(Plan::DataIn)
 }
 
-fn exists(row: &Command, device: &Device) -> bool {
-    device.unmap || !row.unmap_only
-}
-
 fn all(rows: impl Iterator<Item = &'static Command>, timeouts: bool, reply: &mut Vec<u8>) {
     reply.u32(0);
     for row in rows {
@@ -91,7 +87,7 @@ fn all(rows: impl Iterator<Item = &'static Command>, timeouts: bool, reply: &mut
         reply.u8(u8::from(timeouts) << 1 | u8::from(row.service_action.is_some()));
         reply.u16(u16::try_from(row.usage.len()).unwrap_or(0));
         if timeouts {
-            timeouts_descriptor(reply);
+            timeouts_descriptor(row, reply);
         }
     }
     let length = u32::try_from(reply.len().saturating_sub(4)).unwrap_or(u32::MAX);
@@ -116,14 +112,17 @@ fn one(row: Option<&'static Command>, timeouts: bool, reply: &mut Vec<u8>) {
         reply.set_u8(usage + 1, usize::from(action));
     }
     if timeouts {
-        timeouts_descriptor(reply);
+        timeouts_descriptor(row, reply);
     }
 }
 
-/// No timeouts are recommended.
-fn timeouts_descriptor(reply: &mut Vec<u8>) {
+/// Command timeouts descriptor (SPC-4 §6.35.4).
+fn timeouts_descriptor(row: &Command, reply: &mut Vec<u8>) {
     reply.u16(10);
-    reply.zeroes(10);
+    // Reserved, COMMAND SPECIFIC; NOMINAL COMMAND PROCESSING TIMEOUT: nothing is promised.
+    reply.u16(0);
+    reply.u32(0);
+    reply.u32(row.timeout_seconds);
 }
 
 pub(crate) fn report_supported_task_management_functions(

@@ -1,7 +1,6 @@
 //! Vital product data pages: what stands behind their four-byte header (SPC-4 §7.8, SBC-3 §6.6).
 
 use crate::capacity::reads_zeroes;
-use crate::commands::VPD_PAGES;
 use crate::device::{Device, MediumRotation, Port, Provisioning};
 use crate::reply::Fields as _;
 use crate::verify::MAX_COMPARE_AND_WRITE;
@@ -9,13 +8,27 @@ use crate::verify::MAX_COMPARE_AND_WRITE;
 /// Appends a page.
 pub(crate) type Page = fn(&Device, &Port, &mut Vec<u8>);
 
+/// The pages in ascending order (SPC-4 §7.8).
+pub(crate) static PAGES: &[(u8, Page)] = &[
+    (0x00, supported_pages),
+    (0x80, unit_serial_number),
+    (0x83, device_identification),
+    (0x86, extended_inquiry_data),
+    (0x87, mode_page_policy),
+    (0x88, scsi_ports),
+    (0x8f, third_party_copy),
+    (0xb0, block_limits),
+    (0xb1, block_device_characteristics),
+    (0xb2, logical_block_provisioning),
+];
+
 /// 00h
-pub(crate) fn supported_pages(_device: &Device, _port: &Port, reply: &mut Vec<u8>) {
-    reply.extend(VPD_PAGES.iter().map(|(code, _)| code));
+fn supported_pages(_device: &Device, _port: &Port, reply: &mut Vec<u8>) {
+    reply.extend(PAGES.iter().map(|(code, _)| code));
 }
 
 /// 80h
-pub(crate) fn unit_serial_number(device: &Device, _port: &Port, reply: &mut Vec<u8>) {
+fn unit_serial_number(device: &Device, _port: &Port, reply: &mut Vec<u8>) {
     reply.extend_from_slice(device.serial.as_bytes());
 }
 
@@ -49,8 +62,14 @@ fn name_string(name: &str) -> Vec<u8> {
     bytes
 }
 
+/// The name of the target port (RFC 7143 §4.4.2).
+fn port_name(port: &Port, reply: &mut Vec<u8>) {
+    let name = format!("{},t,0x{:04x}", port.target_name, port.target_portal_group_tag);
+    designator(reply, UTF8, Association::TargetPort, 8, &name_string(&name));
+}
+
 /// 83h: stable for the life of the disk, but for the port through which one asks.
-pub(crate) fn device_identification(device: &Device, port: &Port, reply: &mut Vec<u8>) {
+fn device_identification(device: &Device, port: &Port, reply: &mut Vec<u8>) {
     use Association::{LogicalUnit, TargetDevice, TargetPort};
     designator(reply, BINARY, LogicalUnit, 3, &device.naa);
     let mut vendor = device.vendor.to_vec();
@@ -63,21 +82,43 @@ pub(crate) fn device_identification(device: &Device, port: &Port, reply: &mut Ve
     designator(reply, UTF8, LogicalUnit, 8, &name_string(&name));
     let [high, low] = port.relative_target_port_id.to_be_bytes();
     designator(reply, BINARY, TargetPort, 4, &[0, 0, high, low]);
-    let tag = port.target_portal_group_tag;
-    let port_name = format!("{},t,0x{tag:04x}", port.target_name);
-    designator(reply, UTF8, TargetPort, 8, &name_string(&port_name));
+    port_name(port, reply);
     designator(reply, UTF8, TargetDevice, 8, &name_string(&port.target_name));
 }
 
 /// 86h
-pub(crate) fn extended_inquiry_data(_device: &Device, _port: &Port, reply: &mut Vec<u8>) {
+fn extended_inquiry_data(_device: &Device, _port: &Port, reply: &mut Vec<u8>) {
     // No protection; SIMPSUP; V_SUP: there is a volatile cache.
     reply.extend_from_slice(&[0x00, 0x01, 0x01]);
     reply.zeroes(57);
 }
 
+/// 8Fh
+fn third_party_copy(_device: &Device, _port: &Port, reply: &mut Vec<u8>) {
+    crate::copy::third_party_copy_page(reply);
+}
+
+/// 87h: one policy for every mode page and subpage: shared by all I_T nexuses, a copy for each
+/// logical unit (MLUS = 0).
+fn mode_page_policy(_device: &Device, _port: &Port, reply: &mut Vec<u8>) {
+    reply.extend_from_slice(&[0x3f, 0xff, 0x00, 0]);
+}
+
+/// 88h: the port through which one asks is the only one of its target.
+fn scsi_ports(_device: &Device, port: &Port, reply: &mut Vec<u8>) {
+    reply.u16(0);
+    reply.u16(port.relative_target_port_id);
+    // Not an initiator port: INITIATOR PORT TRANSPORTID LENGTH 0.
+    reply.u32(0);
+    reply.u32(0);
+    let start = reply.len();
+    port_name(port, reply);
+    let length = reply.len().saturating_sub(start);
+    reply.set_u16(start.saturating_sub(2), length);
+}
+
 /// B0h
-pub(crate) fn block_limits(device: &Device, _port: &Port, reply: &mut Vec<u8>) {
+fn block_limits(device: &Device, _port: &Port, reply: &mut Vec<u8>) {
     let limits = device.limits;
     // WSNZ = 0: a WRITE SAME of 0 blocks goes to the end.
     reply.u8(0);
@@ -97,7 +138,7 @@ pub(crate) fn block_limits(device: &Device, _port: &Port, reply: &mut Vec<u8>) {
 }
 
 /// B1h
-pub(crate) fn block_device_characteristics(device: &Device, _port: &Port, reply: &mut Vec<u8>) {
+fn block_device_characteristics(device: &Device, _port: &Port, reply: &mut Vec<u8>) {
     reply.u16(match device.rotation {
         MediumRotation::NotReported => 0,
         MediumRotation::NonRotating => 1,
@@ -107,7 +148,7 @@ pub(crate) fn block_device_characteristics(device: &Device, _port: &Port, reply:
 }
 
 /// B2h
-pub(crate) fn logical_block_provisioning(device: &Device, _port: &Port, reply: &mut Vec<u8>) {
+fn logical_block_provisioning(device: &Device, _port: &Port, reply: &mut Vec<u8>) {
     reply.u8(0);
     // LBPU, LBPWS, LBPWS10, LBPRZ = 001b.
     let zeroes = u8::from(reads_zeroes(device)) << 2;

@@ -109,6 +109,9 @@ impl Core {
             Plan::WriteSame { lba, blocks, unmap, source, .. } => {
                 self.write_same(job, lba, blocks, unmap, source, Vec::new(), 0);
             }
+            Plan::CopyStatus { list_identifier, allocation_length } => {
+                self.copy_status(&job, list_identifier, allocation_length);
+            }
             Plan::ReserveIn => self.reserve_in(&job),
             Plan::ReserveUnit { release } => self.reserve_unit(job, release),
             // These come only when data has been gathered.
@@ -118,6 +121,7 @@ impl Core {
             | Plan::OrWrite { .. }
             | Plan::ModeSelect(_)
             | Plan::ReserveOut
+            | Plan::ExtendedCopy
             | Plan::Unmap => {
                 self.check(job.task, Some(&job.unit), fault::internal());
             }
@@ -168,6 +172,7 @@ impl Core {
                 let ranges = std::mem::take(&mut self.ranges);
                 self.hand_off(job, Work::Unmap { ranges, block_length }, length);
             }
+            Plan::ExtendedCopy => self.extended_copy(job, &data),
             Plan::ReserveOut => self.reserve_out(job, data),
             Plan::ModeSelect(mode) => self.mode_select(job, mode, length),
             Plan::Good => self.good(job.task, length),
@@ -180,6 +185,7 @@ impl Core {
             | Plan::Flush { .. }
             | Plan::LbaStatus { .. }
             | Plan::PreFetch { .. }
+            | Plan::CopyStatus { .. }
             | Plan::ReserveIn
             | Plan::ReserveUnit { .. }
             | Plan::StartStop { .. } => {

@@ -54,6 +54,7 @@ impl Core {
         match result {
             Ok(Output::Done) => self.good(job.task, device_length),
             Ok(Output::Reserved(outcome)) => self.reserved(job, outcome, device_length),
+            Ok(Output::Copied(copied)) => self.copy_done(job, &copied, device_length),
             Ok(Output::ConditionMet) => self.condition_met(job.task),
             Ok(Output::Data(data)) => {
                 let status = Some(Status::Good.code());

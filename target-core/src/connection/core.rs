@@ -11,6 +11,7 @@ use iscsi_proto::pdu::Pdu;
 use iscsi_proto::session::{Event, Session, SessionError, SessionLimits, TaskId};
 use iscsi_proto::transmit::TransmitQueue;
 use iscsi_proto::{Cid, Lun, TargetTransferTag};
+use scsi::copy::CopyStatus;
 use scsi::{BlockRange, Cdb, Port, Sense, SenseFormat, Status, UnitAttention};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
@@ -126,6 +127,8 @@ pub(super) struct Core {
     pub(super) working: u32,
     /// Bytes that they hold.
     pub(super) memory: usize,
+    /// Copies whose outcome nobody has asked for yet.
+    pub(super) copies: Vec<CopyStatus>,
     closing: Option<Closing>,
 }
 
@@ -166,6 +169,7 @@ impl Core {
             now: Instant::now(),
             working: 0,
             memory: 0,
+            copies: Vec::new(),
             closing: None,
         })
     }

@@ -3,6 +3,7 @@
 
 mod command;
 mod completion;
+mod copy;
 mod core;
 mod liveness;
 mod receive;

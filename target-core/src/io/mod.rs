@@ -1,8 +1,10 @@
 //! I/O that may sleep: on threads that may, and bounded for each unit, so that a unit whose
 //! device hangs holds nobody else up.
 
+mod copy;
 mod queue;
 mod work;
 
+pub(crate) use copy::{Copied, Run};
 pub(crate) use queue::{Completion, UnitQueue};
 pub(crate) use work::{Output, Work, WorkError};

@@ -8,6 +8,7 @@ use disk_image::{BlockState, Durability, Image, ImageError, ImageErrorKind, Oper
 use scsi::reservation::{Nexus, Outcome};
 use scsi::{BlockRange, Cdb, LbaStatusReply, ProvisioningStatus, Sense};
 
+use super::{Copied, Run};
 use crate::reservations::KnownPorts;
 use crate::unit::LogicalUnit;
 
@@ -62,6 +63,11 @@ pub(crate) enum Work {
         nexus: Nexus,
         ports: Box<KnownPorts>,
     },
+    /// EXTENDED COPY.
+    Copy {
+        runs: Vec<Run>,
+        list_identifier: Option<u8>,
+    },
     /// RESERVE or RELEASE.
     ReserveUnit {
         cdb: Cdb,
@@ -110,6 +116,8 @@ pub(crate) enum Output {
     Reply(Vec<u8>),
     /// A reservation command.
     Reserved(Outcome),
+    /// A copy, as far as it came.
+    Copied(Copied),
 }
 
 /// Why it failed.
@@ -131,6 +139,9 @@ impl Work {
     pub(crate) fn run(self, unit: &LogicalUnit) -> Result<Output, WorkError> {
         if let Self::ReserveOut { cdb, list, nexus, ports } = &self {
             return reserve_out(unit, *cdb, list, nexus, ports);
+        }
+        if let Self::Copy { runs, list_identifier } = &self {
+            return Ok(Output::Copied(super::copy::copy(runs, *list_identifier)));
         }
         if let Self::ReserveUnit { cdb, nexus, release } = self {
             return reserve_unit(unit, cdb, &nexus, release);
@@ -155,7 +166,10 @@ impl Work {
             | Self::Compare { data, .. }
             | Self::CompareAndWrite { data, .. }
             | Self::OrWrite { data, .. } => data.len(),
-            Self::Verify { .. } | Self::PreFetch(_) | Self::WriteSame { .. } => PIECE,
+            Self::Verify { .. }
+            | Self::PreFetch(_)
+            | Self::WriteSame { .. }
+            | Self::Copy { .. } => PIECE,
             Self::ReserveOut { list, .. } => list.len(),
             Self::ReserveUnit { .. }
             | Self::Zeroes { .. }
@@ -183,6 +197,7 @@ impl Work {
             | Self::PreFetch(_)
             | Self::ReserveOut { .. }
             | Self::ReserveUnit { .. }
+            | Self::Copy { .. }
             | Self::Flush
             | Self::LbaStatus { .. }
             | Self::StartStop { .. }
@@ -255,7 +270,7 @@ impl Work {
             }
             Self::Health => image.health()?,
             // Done before the image was looked for.
-            Self::ReserveOut { .. } | Self::ReserveUnit { .. } => {}
+            Self::ReserveOut { .. } | Self::ReserveUnit { .. } | Self::Copy { .. } => {}
         }
         Ok(Output::Done)
     }

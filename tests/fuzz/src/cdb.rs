@@ -78,6 +78,8 @@ fn check(plan: Plan, ranges: &[BlockRange], size: u64) {
         | Plan::NeedData { .. }
         | Plan::StartStop { .. }
         | Plan::ModeSelect(_)
+        | Plan::ExtendedCopy
+        | Plan::CopyStatus { .. }
         | Plan::ReserveIn
         | Plan::ReserveOut
         | Plan::ReserveUnit { .. }

@@ -143,6 +143,21 @@ impl Rule {
     }
 }
 
+/// For documents: the class of a CDB, and whether RESERVE of another nexus lets it through.
+#[cfg(test)]
+pub(crate) fn describe(cdb: Cdb) -> (&'static str, &'static str) {
+    let rule = Rule::of(cdb);
+    let class = match rule.class {
+        Always => "always",
+        Read => "read",
+        Write => "write",
+        Registered => "registered",
+        Holder => "holder",
+        Legacy => "legacy",
+    };
+    (class, if rule.unit == Allowed { "allowed" } else { "conflict" })
+}
+
 /// START STOP UNIT with START one and POWER CONDITION 0h.
 fn starts(cdb: Cdb) -> bool {
     cdb.bit(4, 0x01) && !cdb.bit(4, 0xf0)

@@ -20,6 +20,8 @@ mod reserve;
 mod state;
 
 pub use bytes::Damaged;
+#[cfg(test)]
+pub(crate) use conflict::describe;
 pub use nexus::{InitiatorPort, Nexus, TransportId};
 pub use parameters::parameter_list_length;
 pub use state::{ReservationType, Reservations};

@@ -1,0 +1,96 @@
+//! What a row of the table of commands is.
+
+use crate::cdb::Cdb;
+use crate::device::{Context, Device};
+use crate::plan::{BlockRange, Plan};
+use crate::sense::Sense;
+
+/// What a command needs of the logical unit before it may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing: answered for a LUN that does not exist, and in front of unit attentions.
+    Nothing,
+    /// The logical unit, in whatever state.
+    Unit,
+    /// A medium that can be read.
+    Medium,
+    /// A medium that can be written.
+    WritableMedium,
+}
+
+/// A command (SPC-4 §4.3, SBC-3 §5).
+#[derive(Debug, Clone, Copy)]
+pub struct Command {
+    /// Its name in the standard.
+    pub name: &'static str,
+    /// OPERATION CODE.
+    pub operation_code: u8,
+    /// SERVICE ACTION, if the operation code has several.
+    pub service_action: Option<u8>,
+    /// CDB USAGE DATA (SPC-4 §6.35.3): the CDB's length, and a 1 for every bit that is looked at.
+    pub usage: &'static [u8],
+    /// What must be there.
+    pub needs: Needs,
+    /// RECOMMENDED COMMAND TIMEOUT in seconds (SPC-4 §6.35.4).
+    pub timeout_seconds: u32,
+    /// It exists only where blocks can be unmapped.
+    pub unmap_only: bool,
+    pub(crate) handler: Handler,
+    pub(crate) with_data: Option<WithData>,
+}
+
+/// Looks at the CDB.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Handler {
+    /// Works without a logical unit.
+    Any(fn(Cdb, &Context<'_>, &mut Vec<u8>) -> Result<Plan, Sense>),
+    /// Needs one.
+    Unit(fn(Cdb, &Unit<'_>, &mut Vec<u8>) -> Result<Plan, Sense>),
+}
+
+/// Looks at the CDB and the data that was gathered.
+pub(crate) type WithData = fn(Cdb, &Unit<'_>, &[u8], &mut Vec<BlockRange>) -> Result<Plan, Sense>;
+
+/// A logical unit and everything around it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unit<'a> {
+    pub(crate) device: &'a Device,
+    pub(crate) context: &'a Context<'a>,
+}
+
+impl Unit<'_> {
+    /// Whether writes are refused for any reason.
+    pub(crate) fn is_write_protected(&self) -> bool {
+        self.device.read_only || self.context.mode.software_write_protect
+    }
+
+    /// Without a write cache every write is durable before its answer.
+    pub(crate) fn is_write_through(&self) -> bool {
+        !self.context.mode.write_cache_enabled
+    }
+}
+
+impl Command {
+    /// Whether this logical unit has the command.
+    pub(crate) fn exists(&self, device: &Device) -> bool {
+        device.unmap || !self.unmap_only
+    }
+
+    /// The first bit, from the left, that is set and must not be: byte and bit.
+    pub(crate) fn reserved_bit(&self, cdb: Cdb) -> Option<(u16, u8)> {
+        let mut used = [0; 16];
+        for (to, from) in used.iter_mut().zip(self.usage) {
+            *to = *from;
+        }
+        let wrong = cdb.bits() & !u128::from_be_bytes(used);
+        // What is behind the CDB's end is not looked at.
+        let length = u32::try_from(self.usage.len()).unwrap_or(16).min(16);
+        let wrong =
+            wrong.checked_shr(8 * (16 - length)).map_or(0, |bits| bits << (8 * (16 - length)));
+        let zeros = wrong.leading_zeros();
+        // The operation code and the service action are what led here.
+        let byte = u16::try_from(zeros / 8).unwrap_or(u16::MAX);
+        let bit = u8::try_from(7 - zeros % 8).unwrap_or(0);
+        (wrong != 0).then_some((byte, bit))
+    }
+}

@@ -1,0 +1,90 @@
+//! `docs/commands.md` is made from the table of commands.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::*;
+use crate::commands::Needs;
+use crate::reservation::describe;
+
+const HEAD: &str = "\
+# Commands
+
+The SCSI commands that lund knows, by operation code and service action.
+
+This file is made from `target-core/scsi/src/commands.rs`; a test holds the two together \
+(`UPDATE_DOCS=1 cargo test -p scsi docs` writes it).
+
+- **CDB**: bytes of the command descriptor block.
+- **Needs**: what must be there. A command that needs *nothing* is answered for a LUN that does \
+not exist and in front of unit attentions; *unit* is a logical unit in whatever state; *medium* \
+can be read; *writable medium* can be written. *unmap*: the command exists only where blocks can \
+be unmapped.
+- **Timeout**: seconds that REPORT SUPPORTED OPERATION CODES recommends to wait.
+- **Persistent reservation**: for a nexus that does not hold it. *always* runs; *read* runs under \
+the write exclusive types, and for registered nexuses under the types for them; *write* runs only \
+for registered nexuses under the types for them; *registered* runs for registered nexuses; *holder* \
+does not run; *legacy* does not run as soon as any nexus is registered.
+- **RESERVE**: while RESERVE(6) or RESERVE(10) of another nexus is in force. A RELEASE that is \
+allowed changes nothing.
+
+START STOP UNIT has two classes: to start, and to do anything else.
+
+| Code | Action | Command | CDB | Needs | Timeout | Persistent reservation | RESERVE |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+";
+
+fn document() -> String {
+    let mut text = HEAD.to_owned();
+    for row in COMMANDS {
+        let action = row.service_action.map_or(String::new(), |action| format!("{action:02X}h"));
+        let needs = match row.needs {
+            Needs::Nothing => "nothing",
+            Needs::Unit => "unit",
+            Needs::Medium => "medium",
+            Needs::WritableMedium => "writable medium",
+        };
+        let unmap = if row.unmap_only { ", unmap" } else { "" };
+        let (classes, through) = classes(row);
+        writeln!(
+            text,
+            "| {:02X}h | {action} | {} | {} | {needs}{unmap} | {} | {classes} | {through} |",
+            row.operation_code,
+            row.name,
+            row.usage.len(),
+            row.timeout_seconds,
+        )
+        .unwrap();
+    }
+    text
+}
+
+/// Both columns about reservations; more than one word where byte 4 (START) decides.
+fn classes(row: &Command) -> (String, String) {
+    let mut cdb = cdb_of(row);
+    let (mut classes, mut through) = (Vec::new(), Vec::new());
+    for byte in [0x01, 0x00] {
+        cdb[4] = byte;
+        let (class, reserve) = describe(Cdb::new(&cdb));
+        classes.push(class);
+        through.push(reserve);
+    }
+    classes.dedup();
+    through.dedup();
+    (classes.join(" / "), through.join(" / "))
+}
+
+#[test]
+fn docs_commands_md_says_what_the_table_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/commands.md");
+    let wanted = document();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &wanted).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    let help = "UPDATE_DOCS=1 cargo test -p scsi docs";
+    assert!(found == wanted, "{} is out of date: {help}", path.display());
+    for row in COMMANDS {
+        assert!(found.contains(&format!(" {} |", row.name)), "{}", row.name);
+    }
+}

@@ -1,0 +1,90 @@
+//! Behaviour of the command set as a whole.
+
+mod blocks;
+mod diagnostic;
+mod docs;
+mod inquiry;
+mod log;
+mod mode;
+mod report;
+mod sense;
+mod table;
+
+use crate::*;
+
+fn device() -> Device {
+    Device::new("0123456789ABCDEF", *b"\x60123456789abcdef", 512, 2048)
+}
+
+fn port() -> Port {
+    Port {
+        target_name: "iqn.2026-01.io.lund:t".into(),
+        target_portal_group_tag: 1,
+        relative_target_port_id: 1,
+    }
+}
+
+struct World {
+    device: Option<Device>,
+    port: Port,
+    attention: Option<Sense>,
+    state: MediumState,
+    mode: ModeParameters,
+    data_out: u32,
+}
+
+impl World {
+    fn new() -> Self {
+        let state = MediumState::Ready;
+        let mode = ModeParameters::default();
+        Self { device: Some(device()), port: port(), attention: None, state, mode, data_out: 0 }
+    }
+
+    fn with(change: impl FnOnce(&mut Device)) -> Self {
+        let mut world = Self::new();
+        change(world.device.as_mut().unwrap());
+        world
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context {
+            device: self.device.as_ref(),
+            port: &self.port,
+            luns: &[0],
+            mode: self.mode,
+            lun: 0,
+            state: self.state,
+            unit_attention: self.attention,
+            data_out_length: self.data_out,
+        }
+    }
+
+    fn plan(&self, cdb: &[u8]) -> (Plan, Vec<u8>) {
+        let mut reply = Vec::new();
+        let plan = plan(Cdb::new(cdb), &self.context(), &mut reply);
+        (plan, reply)
+    }
+
+    fn reply(&self, cdb: &[u8]) -> Vec<u8> {
+        let (plan, reply) = self.plan(cdb);
+        assert_eq!(plan, Plan::DataIn, "{cdb:02x?}");
+        reply
+    }
+
+    fn sense(&self, cdb: &[u8]) -> Sense {
+        let (plan, _) = self.plan(cdb);
+        let Plan::Check(sense) = plan else { panic!("{cdb:02x?}: {plan:?}") };
+        sense
+    }
+}
+
+fn field(byte: u16, bit: Option<u8>) -> Option<FieldPointer> {
+    Some(FieldPointer { cdb: true, byte, bit })
+}
+
+fn cdb_of(command: &Command) -> Vec<u8> {
+    let mut cdb = vec![0; command.usage.len()];
+    cdb[0] = command.operation_code;
+    cdb[1] = command.service_action.unwrap_or(0);
+    cdb
+}

@@ -1,0 +1,57 @@
+//! What a logical unit says about its commands.
+
+use super::*;
+
+#[test]
+fn supported_operation_codes_are_those_of_the_table() {
+    let world = World::new();
+    let all = world.reply(&[0xa3, 0x0c, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
+    assert_eq!(all.len(), 4 + 8 * COMMANDS.len());
+    let all = world.reply(&[0xa3, 0x0c, 0x80, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
+    assert_eq!(all.len(), 4 + 20 * COMMANDS.len());
+    let one =
+        |option, code, action| world.plan(&[0xa3, 0x0c, option, code, 0, action, 0, 0, 1, 0, 0, 0]);
+    assert_eq!(one(1, 0x28, 0).1[1] & 7, 3);
+    assert_eq!(one(2, 0x9e, 0x10).1[5], 0x10);
+    assert_eq!(one(3, 0x28, 1).1[1] & 7, 1);
+    assert_eq!(one(1, 0xc0, 0).1[1] & 7, 1);
+    assert!(matches!(one(1, 0x9e, 0).0, Plan::Check(_)));
+    assert!(matches!(one(2, 0x28, 0).0, Plan::Check(_)));
+}
+
+/// RECOMMENDED COMMAND TIMEOUT out of a command timeouts descriptor, the rest of which is fixed.
+fn recommended(descriptor: &[u8]) -> u32 {
+    // Its length, COMMAND SPECIFIC, NOMINAL COMMAND PROCESSING TIMEOUT.
+    assert_eq!(descriptor[..8], [0, 10, 0, 0, 0, 0, 0, 0]);
+    u32::from_be_bytes(descriptor[8..12].try_into().unwrap())
+}
+
+#[test]
+fn timeouts_are_those_of_the_rows_for_all_commands_and_for_one() {
+    let world = World::new();
+    let all = world.reply(&[0xa3, 0x0c, 0x80, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
+    for (row, descriptor) in COMMANDS.iter().zip(all[4..].chunks(20)) {
+        assert_eq!(descriptor[5] & 0x02, 0x02, "CTDP");
+        assert_eq!(recommended(&descriptor[8..]), row.timeout_seconds, "{}", row.name);
+        let action = row.service_action.unwrap_or(0);
+        let cdb = [0xa3, 0x0c, 0x83, row.operation_code, 0, action, 0, 0, 1, 0, 0, 0];
+        let one = world.reply(&cdb);
+        assert_eq!(one[1], 0x83, "CTDP, SUPPORT: {}", row.name);
+        let behind_usage = 4 + row.usage.len();
+        assert_eq!(recommended(&one[behind_usage..]), row.timeout_seconds, "{}", row.name);
+        assert_eq!(one.len(), behind_usage + 12);
+    }
+}
+
+#[test]
+fn commands_that_may_go_over_the_whole_medium_have_an_hour() {
+    let whole = ["UNMAP", "WRITE SAME(", "VERIFY(", "SYNCHRONIZE CACHE("];
+    for row in COMMANDS {
+        let long = whole.iter().any(|name| row.name.starts_with(name));
+        if long {
+            assert_eq!(row.timeout_seconds, 3600, "{}", row.name);
+        } else {
+            assert!(row.timeout_seconds >= 30, "{}", row.name);
+        }
+    }
+}
