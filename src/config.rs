@@ -1,15 +1,15 @@
 //! The configuration: embedded defaults, under a TOML file, under the command line.
 
+mod chap;
+
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
-use target_core::{ChapAccount, ChapPolicy, Secret};
 use toml::Spanned;
-use zeroize::Zeroizing;
 
+pub(crate) use self::chap::Access;
 use crate::args::{LogFormat, Serve};
 
 const DEFAULT_DATA_DIR: &str = "./lund-data";
@@ -25,7 +25,7 @@ pub(crate) struct Config {
     pub(crate) mgmt_listen: SocketAddr,
     pub(crate) max_sessions: usize,
     pub(crate) max_tasks: u32,
-    pub(crate) chap: Option<ChapPolicy>,
+    pub(crate) access: Access,
     pub(crate) max_running_jobs: usize,
     pub(crate) overcommit: bool,
     pub(crate) log_format: LogFormat,
@@ -57,16 +57,7 @@ struct Iscsi {
     listen: Option<Spanned<Vec<SocketAddr>>>,
     max_sessions: Option<Spanned<u32>>,
     max_commands: Option<Spanned<u32>>,
-    chap: Option<Chap>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Chap {
-    user: Spanned<String>,
-    secret_file: Spanned<PathBuf>,
-    mutual_user: Option<Spanned<String>>,
-    mutual_secret_file: Option<Spanned<PathBuf>>,
+    chap: Option<Spanned<chap::Table>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -188,7 +179,7 @@ impl Config {
             mgmt_listen: mgmt_listen(source, serve, file.management.listen.as_ref())?,
             max_sessions: usize::try_from(max_sessions)?,
             max_tasks,
-            chap: file.iscsi.chap.map(|chap| chap_policy(source, &chap)).transpose()?,
+            access: chap::access(source, file.iscsi.chap.as_ref())?,
             max_running_jobs: usize::try_from(running)?,
             overcommit: file.disks.overcommit.unwrap_or(false),
             log_format: serve.log_format.or(file.log.format).unwrap_or_default(),
@@ -218,53 +209,6 @@ fn mgmt_listen(
     }
 }
 
-fn chap_policy(source: &Source<'_>, chap: &Chap) -> anyhow::Result<ChapPolicy> {
-    let account = |keys: [&str; 2], user: &Spanned<String>, file: &Spanned<PathBuf>| {
-        let name = user.get_ref();
-        // CHAP_N is a text value (RFC 7143 §6.1, §12.1.3).
-        if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {
-            return Err(source.error(keys[0], user, "must have 1 to 255 printable characters"));
-        }
-        let secret = read_secret(file.get_ref())
-            .map_err(|error| source.error(keys[1], file, &format!("{error:#}")))?;
-        Ok(ChapAccount { name: name.clone(), secret })
-    };
-    let keys = ["iscsi.chap.user", "iscsi.chap.secret_file"];
-    let accounts = vec![account(keys, &chap.user, &chap.secret_file)?];
-    let mutual = match (&chap.mutual_user, &chap.mutual_secret_file) {
-        (Some(user), Some(file)) => {
-            let keys = ["iscsi.chap.mutual_user", "iscsi.chap.mutual_secret_file"];
-            Some(account(keys, user, file)?)
-        }
-        (None, None) => None,
-        (Some(user), None) => {
-            return Err(source.error("iscsi.chap.mutual_user", user, "needs mutual_secret_file"));
-        }
-        (None, Some(file)) => {
-            return Err(source.error("iscsi.chap.mutual_secret_file", file, "needs mutual_user"));
-        }
-    };
-    Ok(ChapPolicy { accounts, mutual })
-}
-
-/// A secret from a file of its own, which nobody else can read.
-fn read_secret(path: &Path) -> anyhow::Result<Secret> {
-    let mode = std::fs::metadata(path)
-        .with_context(|| format!("names {}, which cannot be read", path.display()))?
-        .permissions()
-        .mode();
-    if mode & 0o077 != 0 {
-        bail!("names {}, which others can read: give it mode 0600", path.display());
-    }
-    let text = Zeroizing::new(std::fs::read(path).with_context(|| format!("{}", path.display()))?);
-    let secret = text.strip_suffix(b"\n").unwrap_or(&text);
-    // RFC 7143 §9.2.1 asks for 96 bits at least.
-    if !(12..=255).contains(&secret.len()) {
-        bail!("names a secret of {} bytes; it must have 12 to 255", secret.len());
-    }
-    Ok(Secret::new(secret))
-}
-
 fn check_level(level: &str) -> anyhow::Result<()> {
     tracing_subscriber::EnvFilter::try_new(level)?;
     Ok(())
@@ -277,7 +221,7 @@ mod tests {
     use super::*;
     use crate::args::{Arguments, Command};
 
-    fn load(text: &str, arguments: &[&str]) -> anyhow::Result<Config> {
+    pub(super) fn load(text: &str, arguments: &[&str]) -> anyhow::Result<Config> {
         let all = ["lund", "serve"].iter().chain(arguments);
         let Command::Serve(serve) = Arguments::parse_from(all).command;
         Config::merge(&Source { path: Path::new("lund.toml"), text }, &serve)

@@ -10,7 +10,7 @@ use job_engine::{Engine, EngineConfig};
 use mgmt_api::cim::Cimom;
 use mgmt_api::server;
 use mgmt_api::service::Service;
-use target_core::{AuthPolicy, Node, NodeConfig, NodeState};
+use target_core::{Node, NodeConfig, NodeState};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -46,9 +46,9 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         ..NodeConfig::default()
     };
     let node = Node::new(node_config, recorder.clone());
-    let auth = config.chap.clone().map_or(AuthPolicy::None, AuthPolicy::Chap);
-    node.set_discovery_auth(auth.clone());
-    Exposure::start(node.clone(), &engine, runtime.handle().clone(), auth, recorder.clone())?;
+    node.set_discovery_auth(config.access.discovery());
+    let access = config.access.clone();
+    Exposure::start(node.clone(), &engine, runtime.handle().clone(), access, recorder.clone())?;
     let served = runtime.block_on(serve(config, &engine, &node, system_name));
     engine.shutdown();
     recorder.disconnect();

@@ -13,10 +13,12 @@ use mgmt_api::service::Host;
 use parking_lot::{Mutex, RwLock};
 use scsi::Device;
 use target_core::{
-    AuthPolicy, Events, Fault, IscsiName, LogicalUnit, Node, ReservationStore, SessionEnd,
-    SessionSummary, TargetConfig, UnitConfig,
+    Events, Fault, IscsiName, LogicalUnit, Node, ReservationStore, SessionEnd, SessionSummary,
+    TargetConfig, UnitConfig,
 };
 use tokio::runtime::Handle;
+
+use crate::config::Access;
 
 /// For so long an unmapping waits for the commands that are under way. After that they still
 /// cannot be forgotten: the image stays locked until they end.
@@ -127,7 +129,7 @@ fn view(session: SessionSummary) -> api::Session {
 pub(crate) struct Exposure {
     node: Arc<Node>,
     runtime: Handle,
-    auth: AuthPolicy,
+    access: Access,
     recorder: Arc<Recorder>,
     disks: Mutex<Vec<Arc<Disk>>>,
     /// A disk that is several LUNs is one unit.
@@ -140,13 +142,13 @@ impl Exposure {
         node: Arc<Node>,
         engine: &Arc<Engine>,
         runtime: Handle,
-        auth: AuthPolicy,
+        access: Access,
         recorder: Arc<Recorder>,
     ) -> anyhow::Result<()> {
         let exposure = Arc::new(Self {
             node,
             runtime,
-            auth,
+            access,
             recorder,
             disks: Mutex::default(),
             units: Mutex::default(),
@@ -207,8 +209,8 @@ impl Exposure {
 
     fn add_target(&self, target: &Target) {
         let added = IscsiName::new(&target.name).map_err(anyhow::Error::from).and_then(|name| {
-            let alias = target.alias.clone();
-            Ok(self.node.add_target(TargetConfig { name, alias, auth: self.auth.clone() })?)
+            let (alias, auth) = (target.alias.clone(), self.access.target(&target.name));
+            Ok(self.node.add_target(TargetConfig { name, alias, auth })?)
         });
         if let Err(error) = added {
             tracing::error!(name = target.name, %error, "the target cannot be served");

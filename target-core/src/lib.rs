@@ -26,7 +26,9 @@ mod unit;
 
 pub use config::NodeConfig;
 pub use events::{Events, Fault, NoEvents, SessionEnd};
-pub use iscsi_proto::login::{AuthPolicy, ChapAccount, ChapPolicy, Secret};
+pub use iscsi_proto::login::{
+    AuthPolicy, ChapAccount, ChapAlgorithm, ChapAlgorithms, ChapPolicy, Secret,
+};
 pub use iscsi_proto::names::IscsiName;
 pub use listener::serve;
 pub use node::{Node, NodeError, NodeState, TargetConfig};

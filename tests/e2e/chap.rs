@@ -1,18 +1,27 @@
 //! With CHAP configured nobody gets in without it.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use md5::{Digest, Md5};
+use sha2::Sha256;
+
 use super::support::{Daemon, PATIENCE, Pdu, Place, Session, exit_of};
 
-/// Writes a secret that its owner alone may read, and the configuration that names it.
-fn configure(place: &Place, secret: &str, mode: u32) -> std::path::PathBuf {
-    let path = place.write("secret", secret);
+/// Writes a secret that its owner alone may read.
+fn secret_file(place: &Place, name: &str, secret: &str, mode: u32) -> String {
+    let path = place.write(name, secret);
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-    let text = format!("[iscsi.chap]\nuser = 'hosts'\nsecret_file = '{}'\n", path.display());
-    place.write("lund.toml", &text)
+    path.display().to_string()
+}
+
+/// Writes a secret and the configuration that names it.
+fn configure(place: &Place, secret: &str, mode: u32) -> std::path::PathBuf {
+    let path = secret_file(place, "secret", secret, mode);
+    place.write("lund.toml", &format!("[iscsi.chap]\nuser = 'hosts'\nsecret_file = '{path}'\n"))
 }
 
 fn start(place: &Place, config: &Path) -> Daemon {
@@ -30,6 +39,119 @@ fn ask(daemon: &Daemon, flags: u8, text: &str) -> io::Result<([u8; 2], String)> 
     let answer = Pdu::receive(&mut stream)?;
     let text = String::from_utf8_lossy(&answer.data).into_owned();
     Ok(([answer.header[36], answer.header[37]], text))
+}
+
+/// Logs in with CHAP; the algorithm that the target chose, or the status of its refusal.
+fn prove(
+    daemon: &Daemon,
+    session: &str,
+    algorithms: &str,
+    (user, secret): (&str, &str),
+) -> Result<String, [u8; 2]> {
+    let mut stream = TcpStream::connect(daemon.portal).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut send = |flags: u8, text: String| {
+        Pdu::login(flags, [0x80, 0, 0, 0, 9, 8], text.into_bytes()).send(&mut stream).unwrap();
+        let answer = Pdu::receive(&mut stream).unwrap();
+        let text = String::from_utf8(answer.data).unwrap();
+        let pairs = text.split_terminator('\0').map(|pair| pair.split_once('=').unwrap());
+        let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        match [answer.header[36], answer.header[37]] {
+            [0, 0] => Ok(pairs.collect::<HashMap<_, _>>()),
+            status => Err(status),
+        }
+    };
+    send(0, format!("InitiatorName={}\0{session}AuthMethod=CHAP\0", Session::NAME))?;
+    let asked = send(0, format!("CHAP_A={algorithms}\0"))?;
+    let digits = asked["CHAP_C"].strip_prefix("0x").unwrap();
+    let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+    let challenge: Vec<u8> = (0..digits.len()).step_by(2).map(byte).collect();
+    let hashed = [&[asked["CHAP_I"].parse().unwrap()], secret.as_bytes(), &challenge].concat();
+    let response = match asked["CHAP_A"].as_str() {
+        "5" => Md5::digest(hashed).to_vec(),
+        "7" => Sha256::digest(hashed).to_vec(),
+        other => panic!("algorithm {other} was not offered"),
+    };
+    let response: String = response.iter().map(|byte| format!("{byte:02x}")).collect();
+    // T, to the full feature phase.
+    send(0x83, format!("CHAP_N={user}\0CHAP_R=0x{response}\0"))?;
+    Ok(asked["CHAP_A"].clone())
+}
+
+const DISCOVERY: &str = "SessionType=Discovery\0";
+const REFUSED: Result<String, [u8; 2]> = Err([2, 1]);
+
+fn target(name: &str) -> String {
+    format!("TargetName=iqn.2026-01.io.lund:{name}\0")
+}
+
+/// Two accounts, of which one is for the target `safe` only; `more` stands in `[iscsi.chap]`.
+fn start_with_two(place: &Place, more: &str) -> Daemon {
+    let alice = secret_file(place, "alice", "secret of alice\n", 0o600);
+    let bob = secret_file(place, "bob", "secret of bob", 0o400);
+    let account = "[[iscsi.chap.accounts]]\nuser";
+    let text = format!(
+        "[iscsi.chap]\n{more}\n{account} = 'alice'\nsecret_file = '{alice}'\n\
+         {account} = 'bob'\nsecret_file = '{bob}'\ntargets = ['safe']\n"
+    );
+    let daemon = start(place, &place.write("lund.toml", &text));
+    daemon.lunctl(&["target", "create", "other"]).ok();
+    daemon
+}
+
+const ALICE: (&str, &str) = ("alice", "secret of alice");
+const BOB: (&str, &str) = ("bob", "secret of bob");
+
+#[test]
+fn each_account_gets_in_where_it_may() {
+    let place = Place::new();
+    let daemon = start_with_two(&place, "");
+    let md5 = Ok("5".to_owned());
+    for session in [target("safe"), target("other"), DISCOVERY.to_owned()] {
+        assert_eq!(prove(&daemon, &session, "5", ALICE), md5, "{session}");
+    }
+    assert_eq!(prove(&daemon, &target("safe"), "5", BOB), md5);
+    assert_eq!(prove(&daemon, DISCOVERY, "5", BOB), md5);
+    assert_eq!(prove(&daemon, &target("other"), "5", BOB), REFUSED);
+    assert_eq!(prove(&daemon, &target("safe"), "5", ("bob", ALICE.1)), REFUSED);
+    let log = daemon.log();
+    assert!(!log.contains("secret of"), "{log}");
+}
+
+#[test]
+fn the_strongest_algorithm_is_used_that_the_configuration_allows() {
+    let place = Place::new();
+    let daemon = start_with_two(&place, "");
+    assert_eq!(prove(&daemon, &target("safe"), "5,7", ALICE), Ok("7".to_owned()));
+    drop(daemon);
+    let place = Place::new();
+    let daemon = start_with_two(&place, "algorithms = ['sha256', 'sha1']");
+    assert_eq!(prove(&daemon, &target("safe"), "5", ALICE), REFUSED);
+    assert_eq!(prove(&daemon, &target("safe"), "5,7", ALICE), Ok("7".to_owned()));
+}
+
+#[test]
+fn discovery_may_be_left_open() {
+    let place = Place::new();
+    let daemon = start_with_two(&place, "discovery = false");
+    let (status, _) = ask(&daemon, 0x83, &format!("{DISCOVERY}AuthMethod=None\0")).unwrap();
+    assert_eq!(status, [0, 0]);
+    let (status, _) = ask(&daemon, 0x83, &format!("{}AuthMethod=None\0", target("safe"))).unwrap();
+    assert_eq!(status, [2, 1]);
+}
+
+#[test]
+fn one_secret_for_both_sides_stops_the_start() {
+    let place = Place::new();
+    let config = configure(&place, "0123456789ab", 0o600);
+    let other = secret_file(&place, "other", "0123456789ab\n", 0o600);
+    let text = std::fs::read_to_string(&config).unwrap();
+    let mutual = format!("{text}mutual_user = 'target'\nmutual_secret_file = '{other}'\n");
+    std::fs::write(&config, mutual).unwrap();
+    let (status, error) = exit_of(place.command::<&str>(&[]).arg("--config").arg(config));
+    assert_eq!(status, 2, "{error}");
+    assert!(error.contains("lund.toml:5: `iscsi.chap.mutual_secret_file`"), "{error}");
+    assert!(error.contains("`hosts`") && !error.contains("0123456789ab"), "{error}");
 }
 
 #[test]

@@ -131,7 +131,7 @@ const SECRET: &[u8] = b"a secret of 16 b";
 
 fn chap() -> AuthPolicy {
     let account = ChapAccount { name: "joe".to_owned(), secret: Secret::new(SECRET) };
-    AuthPolicy::Chap(ChapPolicy { accounts: vec![account], mutual: None })
+    AuthPolicy::Chap(ChapPolicy { accounts: vec![account], ..ChapPolicy::default() })
 }
 
 fn chap_world() -> World {

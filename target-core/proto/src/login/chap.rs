@@ -1,17 +1,12 @@
-//! CHAP with MD5 (RFC 1994; RFC 7143 §12.1.3).
+//! CHAP (RFC 1994; RFC 7143 §12.1.3).
 
 use std::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use md5::{Digest as _, Md5};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-/// Longest CHAP_C and CHAP_R (RFC 7143 §12.1.3).
-const MAX_BINARY_LENGTH: usize = 1024;
-/// Length of the challenges that are sent.
-pub(super) const CHALLENGE_LENGTH: usize = 16;
+use super::algorithm::{ChapAlgorithm, ChapAlgorithms};
+use super::binary::{from_text, to_hex};
 
 /// A CHAP secret; never printed, wiped when it goes.
 #[derive(Clone)]
@@ -24,7 +19,9 @@ impl Secret {
         Self(Zeroizing::new(bytes.to_vec()))
     }
 
-    fn same_as(&self, other: &Self) -> bool {
+    /// Whether both are the same, without telling by the time it takes.
+    #[must_use]
+    pub fn same_as(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
 }
@@ -44,92 +41,62 @@ pub struct ChapAccount {
     pub secret: Secret,
 }
 
-/// Who may log in, and how the target proves itself.
+/// Who may log in, and how the target proves itself. Without accounts nobody gets in.
 #[derive(Debug, Clone, Default)]
 pub struct ChapPolicy {
     /// The initiators' accounts.
     pub accounts: Vec<ChapAccount>,
-    /// The target's own account; without it an initiator that wants proof is refused.
+    /// The target's own account; without it an initiator that wants proof is refused. So it is
+    /// if an initiator's account has the same secret.
     pub mutual: Option<ChapAccount>,
+    /// The hash functions that may be used.
+    pub algorithms: ChapAlgorithms,
 }
 
 /// Why CHAP failed; the initiator hears only "authentication failure".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ChapError {
-    /// No algorithm in common.
-    Algorithm,
     /// A key is missing or is none of binary-value.
     Malformed,
     /// Unknown name or wrong response.
     WrongResponse,
     /// The initiator sent the target's own challenge back.
     Reflected,
-    /// The initiator wants proof, and the target has no account or one with the same secret.
+    /// The initiator wants proof, and the target has no account.
     NoMutual,
+    /// The target's secret is an initiator's too.
+    SharedSecret,
 }
 
-/// MD5 over identifier, secret and challenge (RFC 1994 §4.1).
-fn response(identifier: u8, secret: &Secret, challenge: &[u8]) -> [u8; 16] {
-    let mut md5 = Md5::new();
-    md5.update([identifier]);
-    md5.update(secret.0.as_slice());
-    md5.update(challenge);
-    md5.finalize().into()
+/// The hash over identifier, secret and challenge (RFC 1994 §4.1).
+fn response(
+    algorithm: ChapAlgorithm,
+    identifier: u8,
+    secret: &Secret,
+    challenge: &[u8],
+) -> Vec<u8> {
+    algorithm.hash([&[identifier], &secret.0, challenge])
 }
 
 /// The response an initiator gives.
 #[cfg(any(test, feature = "sim"))]
 #[must_use]
-pub fn prove(identifier: u8, secret: &Secret, challenge: &[u8]) -> [u8; 16] {
-    response(identifier, secret, challenge)
-}
-
-/// A binary-value in hexadecimal (RFC 7143 §6.1).
-#[must_use]
-pub fn to_hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold("0x".to_owned(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// Reads a binary-value in hexadecimal or base64.
-#[must_use]
-pub fn from_text(value: &str) -> Option<Vec<u8>> {
-    let bytes = match value.get(..2)? {
-        "0x" | "0X" => from_hex(value.get(2..)?.as_bytes())?,
-        "0b" | "0B" => STANDARD.decode(value.get(2..)?).ok()?,
-        _ => return None,
-    };
-    (bytes.len() <= MAX_BINARY_LENGTH).then_some(bytes)
-}
-
-fn from_hex(digits: &[u8]) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|n| u8::try_from(n).ok());
-    // An odd number of digits: the first byte has one.
-    let (head, pairs) = digits.split_at_checked(digits.len() % 2)?;
-    let mut bytes = Vec::with_capacity(digits.len() / 2 + 1);
-    if let [only] = head {
-        bytes.push(digit(*only)?);
-    }
-    for pair in pairs.chunks_exact(2) {
-        let [high, low] = pair else { return None };
-        bytes.push(digit(*high)? << 4 | digit(*low)?);
-    }
-    Some(bytes)
-}
-
-/// Whether the list of algorithms has MD5.
-pub(super) fn choose_algorithm(list: &str) -> Result<(), ChapError> {
-    list.split(',').any(|algorithm| algorithm == "5").then_some(()).ok_or(ChapError::Algorithm)
+pub fn prove(
+    algorithm: ChapAlgorithm,
+    identifier: u8,
+    secret: &Secret,
+    challenge: &[u8],
+) -> Vec<u8> {
+    response(algorithm, identifier, secret, challenge)
 }
 
 /// A challenge that is out.
 #[derive(Debug, Clone)]
 pub(super) struct Challenge {
+    pub(super) algorithm: ChapAlgorithm,
     pub(super) identifier: u8,
-    pub(super) bytes: [u8; CHALLENGE_LENGTH],
+    /// As long as the algorithm's responses.
+    pub(super) bytes: Vec<u8>,
 }
 
 /// What the initiator answered.
@@ -154,15 +121,16 @@ impl Challenge {
         // An unknown name costs the same time as a wrong response.
         let nobody = Secret::new(b"");
         let secret = account.map_or(&nobody, |account| &account.secret);
-        let right: bool =
-            response(self.identifier, secret, &self.bytes).ct_eq(proof.as_slice()).into();
+        let expected = response(self.algorithm, self.identifier, secret, &self.bytes);
+        // Of another length is wrong too.
+        let right: bool = expected.ct_eq(&proof).into();
         if !(right && account.is_some()) {
             return Err(ChapError::WrongResponse);
         }
         match (answer.identifier, answer.challenge) {
             (None, None) => Ok(None),
             (Some(identifier), Some(challenge)) => {
-                self.prove(policy, secret, identifier, challenge).map(Some)
+                self.prove(policy, identifier, challenge).map(Some)
             }
             _ => Err(ChapError::Malformed),
         }
@@ -171,7 +139,6 @@ impl Challenge {
     fn prove(
         &self,
         policy: &ChapPolicy,
-        initiators: &Secret,
         identifier: &str,
         challenge: &str,
     ) -> Result<(String, String), ChapError> {
@@ -180,108 +147,168 @@ impl Challenge {
             .ok_or(ChapError::Malformed)?;
         let challenge = from_text(challenge).ok_or(ChapError::Malformed)?;
         // With the same bytes the initiator could have had its own answer from the target.
-        if challenge == self.bytes {
+        if challenge.ct_eq(&self.bytes).into() {
             return Err(ChapError::Reflected);
         }
-        let account = policy.mutual.as_ref().ok_or(ChapError::NoMutual)?;
-        if account.secret.same_as(initiators) {
-            return Err(ChapError::NoMutual);
+        let own = policy.mutual.as_ref().ok_or(ChapError::NoMutual)?;
+        // Of all accounts: with one connection's challenge the target would answer for another,
+        // that claims to be the initiator with this secret.
+        if policy.accounts.iter().any(|account| account.secret.same_as(&own.secret)) {
+            return Err(ChapError::SharedSecret);
         }
-        let proof = response(identifier, &account.secret, &challenge);
-        Ok((account.name.clone(), to_hex(&proof)))
+        let proof = response(self.algorithm, identifier, &own.secret, &challenge);
+        Ok((own.name.clone(), to_hex(&proof)))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::super::algorithm::tests::PROOFS;
     use super::*;
 
+    fn account(name: &str, secret: &[u8]) -> ChapAccount {
+        ChapAccount { name: name.to_owned(), secret: Secret::new(secret) }
+    }
+
     fn policy() -> ChapPolicy {
-        let account = |name: &str, secret: &[u8]| ChapAccount {
-            name: name.to_owned(),
-            secret: Secret::new(secret),
-        };
         ChapPolicy {
-            accounts: vec![account("alice", b"secret-of-alice")],
+            accounts: vec![account("alice", b"secret-of-alice"), account("carol", b"third secret")],
             mutual: Some(account("target", b"secret-of-target")),
+            ..ChapPolicy::default()
         }
     }
 
-    fn challenge() -> Challenge {
-        Challenge { identifier: 7, bytes: [0x5a; 16] }
+    fn challenge(algorithm: ChapAlgorithm) -> Challenge {
+        Challenge { algorithm, identifier: 7, bytes: vec![b'Z'; algorithm.length()] }
     }
 
-    /// MD5("\x07" "secret-of-alice" 16 × "Z"), computed with another implementation.
-    const PROOF: &str = "0x794e8f44ede3f3e7b7f2163827f88d96";
-
-    #[test]
-    fn binary_values_are_read_in_both_forms() {
-        assert_eq!(from_text("0x0102ff").unwrap(), [1, 2, 255]);
-        assert_eq!(from_text("0X102").unwrap(), [1, 2]);
-        assert_eq!(from_text("0bAQL/").unwrap(), [1, 2, 255]);
-        for bad in ["", "0", "102", "0xzz", "0b!", "\u{e9}\u{e9}"] {
-            assert_eq!(from_text(bad), None, "{bad}");
-        }
-        assert!(from_text(&to_hex(&[1; 1024])).is_some());
-        assert!(from_text(&to_hex(&[1; 1025])).is_none());
+    fn alice(proof: &str) -> Answer<'_> {
+        Answer { name: Some("alice"), response: Some(proof), ..Answer::default() }
     }
 
     #[test]
     fn the_right_response_is_taken_in_hex_and_base64() {
-        let base64 = format!("0b{}", STANDARD.encode(from_text(PROOF).unwrap()));
-        for proof in [PROOF, &base64] {
-            let answer = Answer { name: Some("alice"), response: Some(proof), ..Answer::default() };
-            assert_eq!(challenge().verify(&policy(), answer), Ok(None));
+        for (algorithm, proof) in PROOFS {
+            let base64 = format!("0b{}", STANDARD.encode(from_text(proof).unwrap()));
+            for proof in [proof, &proof.to_uppercase().replace("0X", "0x"), &base64] {
+                assert_eq!(challenge(algorithm).verify(&policy(), alice(proof)), Ok(None));
+            }
         }
     }
 
     #[test]
     fn a_wrong_name_or_response_is_refused() {
-        let answer = |name, response| Answer { name, response, ..Answer::default() };
-        let short = &PROOF[..PROOF.len() - 2];
-        for (answer, error) in [
-            (answer(Some("bob"), Some(PROOF)), ChapError::WrongResponse),
-            (answer(Some("alice"), Some("0x00")), ChapError::WrongResponse),
-            (answer(Some("alice"), Some(short)), ChapError::WrongResponse),
-            (answer(None, Some(PROOF)), ChapError::Malformed),
-            (answer(Some("alice"), None), ChapError::Malformed),
-            (answer(Some("alice"), Some("nothing")), ChapError::Malformed),
-        ] {
-            assert_eq!(challenge().verify(&policy(), answer), Err(error));
+        for (algorithm, proof) in PROOFS {
+            let empty = prove(algorithm, 7, &Secret::new(b""), &challenge(algorithm).bytes);
+            let empty = to_hex(&empty);
+            let no_digit = format!("{}g", &proof[..proof.len() - 1]);
+            let answer = |name, response| Answer { name, response, ..Answer::default() };
+            for (answer, error) in [
+                (answer(Some("bob"), Some(proof)), ChapError::WrongResponse),
+                (answer(Some("Alice"), Some(proof)), ChapError::WrongResponse),
+                (answer(Some("carol"), Some(proof)), ChapError::WrongResponse),
+                // An account that is not there has no secret, not an empty one.
+                (answer(Some("nobody"), Some(&empty)), ChapError::WrongResponse),
+                (answer(None, Some(proof)), ChapError::Malformed),
+                (answer(Some("alice"), None), ChapError::Malformed),
+                (answer(Some("alice"), Some("nothing")), ChapError::Malformed),
+                (answer(Some("alice"), Some("0x")), ChapError::Malformed),
+                (answer(Some("alice"), Some(&no_digit)), ChapError::Malformed),
+            ] {
+                assert_eq!(challenge(algorithm).verify(&policy(), answer), Err(error));
+            }
         }
-        // A name without an account is refused whatever is sent, the response to an empty
-        // secret too.
-        let empty = to_hex(&response(7, &Secret::new(b""), &[0x5a; 16]));
-        let nobody = answer(Some("nobody"), Some(&empty));
-        assert_eq!(challenge().verify(&policy(), nobody), Err(ChapError::WrongResponse));
     }
 
     #[test]
-    fn the_target_proves_itself_but_answers_no_reflection() {
-        let mut answer = Answer {
-            name: Some("alice"),
-            response: Some(PROOF),
-            identifier: Some("9"),
-            challenge: Some("0x0a0b0c"),
-        };
-        let (name, proof) = challenge().verify(&policy(), answer).unwrap().unwrap();
-        let expected = to_hex(&response(9, &Secret::new(b"secret-of-target"), &[10, 11, 12]));
-        assert_eq!((name.as_str(), proof), ("target", expected));
+    fn a_response_has_the_length_of_its_algorithm() {
+        for (algorithm, proof) in PROOFS {
+            let bytes = from_text(proof).unwrap();
+            let shorter = to_hex(&bytes[..bytes.len() - 1]);
+            let longer = to_hex(&[&bytes[..], &[0]].concat());
+            let padded = to_hex(&[&[0], &bytes[..]].concat());
+            for wrong in [&shorter, &longer, &padded, "0x00"] {
+                let result = challenge(algorithm).verify(&policy(), alice(wrong));
+                assert_eq!(result, Err(ChapError::WrongResponse), "{algorithm:?} {wrong}");
+            }
+            // What another algorithm makes of the same challenge is no proof.
+            for other in ChapAlgorithm::STRONGEST_FIRST.into_iter().filter(|it| *it != algorithm) {
+                let secret = Secret::new(b"secret-of-alice");
+                let wrong = to_hex(&prove(other, 7, &secret, &challenge(algorithm).bytes));
+                let result = challenge(algorithm).verify(&policy(), alice(&wrong));
+                assert_eq!(result, Err(ChapError::WrongResponse), "{algorithm:?} {other:?}");
+            }
+        }
+    }
 
-        let ours = to_hex(&[0x5a; 16]);
-        answer.challenge = Some(&ours);
-        assert_eq!(challenge().verify(&policy(), answer), Err(ChapError::Reflected));
+    #[test]
+    fn the_target_proves_itself_with_the_same_algorithm() {
+        // `hashlib.new(name, b"\x09" b"secret-of-target" b"\x0a\x0b\x0c").hexdigest()` of Python.
+        let expected = [
+            "0x5df09610f76ca70b9af44db6343912ec",
+            "0x8bc5b4a632863d20f50a0a5e13c6468476a68873",
+            "0x53d362b5c7bae3ec00fe7a507f96931fecae53787e36011d0b3e08551e2313ff",
+            "0xe2bab6768f921ca7a6ee7a6cd3041dcafed28fd12acdcb2fd2a7ecdaa7da00b9",
+        ];
+        for ((algorithm, proof), expected) in PROOFS.into_iter().zip(expected) {
+            let answer =
+                Answer { identifier: Some("9"), challenge: Some("0x0a0b0c"), ..alice(proof) };
+            let (name, proof) = challenge(algorithm).verify(&policy(), answer).unwrap().unwrap();
+            assert_eq!((name.as_str(), proof.as_str()), ("target", expected));
+        }
+    }
 
-        answer.challenge = Some("0x0a0b0c");
+    #[test]
+    fn no_proof_is_given_for_what_is_no_challenge() {
+        let long = to_hex(&[1; 1025]);
+        for (algorithm, proof) in PROOFS {
+            let ours = challenge(algorithm).bytes;
+            let base64 = format!("0b{}", STANDARD.encode(&ours));
+            let malformed = Err(ChapError::Malformed);
+            let reflected = Err(ChapError::Reflected);
+            for (identifier, challenged, result) in [
+                (Some("9"), None, malformed.clone()),
+                (None, Some("0x01"), malformed.clone()),
+                (Some("256"), Some("0x01"), malformed.clone()),
+                (Some("-1"), Some("0x01"), malformed.clone()),
+                (Some(""), Some("0x01"), malformed.clone()),
+                (Some("9"), Some("0x"), malformed.clone()),
+                (Some("9"), Some("01"), malformed.clone()),
+                (Some("9"), Some(long.as_str()), malformed),
+                // Whatever its identifier and form.
+                (Some("7"), Some(&to_hex(&ours)), reflected.clone()),
+                (Some("9"), Some(&base64), reflected),
+            ] {
+                let answer = Answer { identifier, challenge: challenged, ..alice(proof) };
+                assert_eq!(challenge(algorithm).verify(&policy(), answer), result);
+            }
+        }
+    }
+
+    #[test]
+    fn no_proof_is_given_without_a_secret_of_its_own() {
+        let (algorithm, proof) = PROOFS[2];
+        let answer = Answer { identifier: Some("9"), challenge: Some("0x01"), ..alice(proof) };
         let one_way = ChapPolicy { mutual: None, ..policy() };
-        assert_eq!(challenge().verify(&one_way, answer), Err(ChapError::NoMutual));
-        let mut reused = policy();
-        reused.mutual.as_mut().unwrap().secret = Secret::new(b"secret-of-alice");
-        assert_eq!(challenge().verify(&reused, answer), Err(ChapError::NoMutual));
+        assert_eq!(challenge(algorithm).verify(&one_way, answer), Err(ChapError::NoMutual));
+        // Neither the secret of whoever logs in nor that of anybody else.
+        for account in policy().accounts {
+            let mut reused = policy();
+            reused.mutual.as_mut().unwrap().secret = account.secret;
+            let result = challenge(algorithm).verify(&reused, answer);
+            assert_eq!(result, Err(ChapError::SharedSecret), "{}", account.name);
+        }
     }
 
     #[test]
     fn secrets_are_not_printed() {
-        assert!(!format!("{:?}", policy()).contains("secret-of"));
+        let printed = format!("{:?}", policy());
+        assert!(printed.contains("alice"));
+        for part in ["secret-of", "third", "115, 101, 99", "736563"] {
+            assert!(!printed.contains(part), "{printed}");
+        }
     }
 }

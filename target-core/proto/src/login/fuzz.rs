@@ -57,6 +57,6 @@ pub fn login(input: &[u8]) {
 pub fn chap(input: &[u8]) {
     let secret = Secret::new(b"\x00no initiator knows this\xff");
     let account = ChapAccount { name: "initiator".to_owned(), secret };
-    let policy = ChapPolicy { accounts: vec![account], mutual: None };
+    let policy = ChapPolicy { accounts: vec![account], ..ChapPolicy::default() };
     assert!(!run(input, &Fixed(AuthPolicy::Chap(policy))), "somebody got in without proof");
 }

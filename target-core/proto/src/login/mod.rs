@@ -4,6 +4,8 @@
 //! [`Login::handle`] takes each PDU and writes the response; when everything is settled it asks
 //! to be admitted, and [`Login::admit`] writes the last response.
 
+mod algorithm;
+mod binary;
 mod chap;
 pub mod fuzz;
 mod keys;
@@ -26,10 +28,11 @@ use crate::pdu::{CONTINUE, FINAL, LoginRequest, LoginResponse, Pdu, Request, Sta
 use crate::serial::{CmdSn, StatSn};
 use crate::text::{self, TextAccumulator};
 
+pub use algorithm::{ChapAlgorithm, ChapAlgorithms};
+pub use binary::{from_text as binary_from_text, to_hex as binary_to_hex};
 #[cfg(any(test, feature = "sim"))]
 pub use chap::prove;
 pub use chap::{ChapAccount, ChapPolicy, Secret};
-pub use chap::{from_text as binary_from_text, to_hex as binary_to_hex};
 pub use negotiate::full_feature;
 pub use status::LoginStatus;
 

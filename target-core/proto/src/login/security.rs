@@ -1,7 +1,7 @@
 //! The security negotiation stage (RFC 7143 §12).
 
-use super::chap::{Answer, CHALLENGE_LENGTH, Challenge, choose_algorithm};
-use super::{AuthPolicy, ChapPolicy, LoginPolicy, LoginStatus};
+use super::chap::{Answer, Challenge};
+use super::{AuthPolicy, ChapAlgorithm, ChapPolicy, LoginPolicy, LoginStatus};
 use crate::text;
 
 /// How far the initiator has proved itself.
@@ -80,10 +80,14 @@ impl Security {
                 _ => return Err(FAILURE),
             },
             Self::AlgorithmWanted(chap) => {
+                // An answer before there was a question.
+                if pairs.iter().any(|(key, _)| key.starts_with("CHAP_") && *key != "CHAP_A") {
+                    return Err(LoginStatus::InitiatorError);
+                }
                 let list = value(pairs, "CHAP_A").ok_or(FAILURE)?;
-                choose_algorithm(list).map_err(|_| FAILURE)?;
-                let challenge = new_challenge(policy)?;
-                text::push(answer, "CHAP_A", "5");
+                let algorithm = chap.algorithms.choose(list).ok_or(FAILURE)?;
+                let challenge = new_challenge(algorithm, policy)?;
+                text::push(answer, "CHAP_A", &algorithm.number().to_string());
                 text::push(answer, "CHAP_I", &challenge.identifier.to_string());
                 text::push(answer, "CHAP_C", &super::binary_to_hex(&challenge.bytes));
                 Self::ResponseWanted(chap, challenge)
@@ -107,10 +111,13 @@ impl Security {
     }
 }
 
-fn new_challenge(policy: &dyn LoginPolicy) -> Result<Challenge, LoginStatus> {
-    let (mut identifier, mut bytes) = ([0; 1], [0; CHALLENGE_LENGTH]);
+fn new_challenge(
+    algorithm: ChapAlgorithm,
+    policy: &dyn LoginPolicy,
+) -> Result<Challenge, LoginStatus> {
+    let (mut identifier, mut bytes) = ([0; 1], vec![0; algorithm.length()]);
     policy.random(&mut identifier)?;
     policy.random(&mut bytes)?;
     let [identifier] = identifier;
-    Ok(Challenge { identifier, bytes })
+    Ok(Challenge { algorithm, identifier, bytes })
 }

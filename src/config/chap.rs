@@ -1,0 +1,226 @@
+//! `[iscsi.chap]`: who may log in where.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use job_engine::catalogue::{check_iscsi_name, default_target_name};
+use serde::Deserialize;
+use target_core::{AuthPolicy, ChapAccount, ChapAlgorithm, ChapAlgorithms, ChapPolicy, Secret};
+use toml::Spanned;
+use zeroize::Zeroizing;
+
+use super::Source;
+
+/// How initiators prove themselves, if they have to.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Access(Option<Chap>);
+
+#[derive(Debug, Clone)]
+struct Chap {
+    accounts: Vec<Account>,
+    mutual: Option<ChapAccount>,
+    algorithms: ChapAlgorithms,
+    discovery: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Account {
+    account: ChapAccount,
+    /// Whole names of the only targets it is for; without them it is for all.
+    targets: Option<Vec<String>>,
+}
+
+impl Access {
+    /// For a target of this name. Where no account applies nobody gets in.
+    pub(crate) fn target(&self, name: &str) -> AuthPolicy {
+        self.policy(|account| {
+            account.targets.as_ref().is_none_or(|targets| targets.iter().any(|it| it == name))
+        })
+    }
+
+    /// For discovery sessions.
+    pub(crate) fn discovery(&self) -> AuthPolicy {
+        match &self.0 {
+            Some(chap) if !chap.discovery => AuthPolicy::None,
+            _ => self.policy(|_| true),
+        }
+    }
+
+    fn policy(&self, applies: impl Fn(&Account) -> bool) -> AuthPolicy {
+        let Some(chap) = &self.0 else { return AuthPolicy::None };
+        let accounts = chap.accounts.iter().filter(|account| applies(account));
+        AuthPolicy::Chap(ChapPolicy {
+            accounts: accounts.map(|account| account.account.clone()).collect(),
+            mutual: chap.mutual.clone(),
+            algorithms: chap.algorithms,
+        })
+    }
+}
+
+/// The table in the file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Table {
+    user: Option<Spanned<String>>,
+    secret_file: Option<Spanned<PathBuf>>,
+    mutual_user: Option<Spanned<String>>,
+    mutual_secret_file: Option<Spanned<PathBuf>>,
+    algorithms: Option<Spanned<Vec<Spanned<String>>>>,
+    discovery: Option<bool>,
+    #[serde(default)]
+    accounts: Vec<Entry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    user: Spanned<String>,
+    secret_file: Spanned<PathBuf>,
+    targets: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+/// Reads the table and the secrets it names.
+pub(super) fn access(
+    source: &Source<'_>,
+    table: Option<&Spanned<Table>>,
+) -> anyhow::Result<Access> {
+    let Some(spanned) = table else { return Ok(Access::default()) };
+    let table = spanned.get_ref();
+    let single = pair(source, ["user", "secret_file"], &table.user, &table.secret_file)?;
+    let keys = ["mutual_user", "mutual_secret_file"];
+    let mutual = pair(source, keys, &table.mutual_user, &table.mutual_secret_file)?;
+    let single = single.map(|account| Account { account, targets: None });
+    let mut accounts: Vec<Account> = single.into_iter().collect();
+    for entry in &table.accounts {
+        let keys = ["accounts.user", "accounts.secret_file"];
+        let account = account(source, keys, &entry.user, &entry.secret_file)?;
+        // Discovery could not tell whose secret is meant.
+        if accounts.iter().any(|other| other.account.name == account.name) {
+            let reason = "is the user of another account; each has its own name";
+            return Err(source.error("iscsi.chap.accounts.user", &entry.user, reason));
+        }
+        let targets = entry.targets.as_ref().map(|list| targets(source, list)).transpose()?;
+        accounts.push(Account { account, targets });
+    }
+    if accounts.is_empty() {
+        let reason = "has no account: name `user` and `secret_file`, or [[iscsi.chap.accounts]]";
+        return Err(source.error("iscsi.chap", spanned, reason));
+    }
+    if let (Some(own), Some(file)) = (&mutual, &table.mutual_secret_file) {
+        let same = |other: &&Account| other.account.secret.same_as(&own.secret);
+        if let Some(other) = accounts.iter().find(same) {
+            let reason = format!(
+                "holds the same secret as the account of `{}`: whoever knows the one could pose \
+                 as the other, so the target needs a secret of its own (RFC 7143 §9.2.1)",
+                other.account.name
+            );
+            return Err(source.error("iscsi.chap.mutual_secret_file", file, &reason));
+        }
+    }
+    let algorithms = match &table.algorithms {
+        Some(list) => algorithms(source, list)?,
+        None => ChapAlgorithms::default(),
+    };
+    let discovery = table.discovery.unwrap_or(true);
+    Ok(Access(Some(Chap { accounts, mutual, algorithms, discovery })))
+}
+
+/// An account of two keys, which may both be missing.
+fn pair(
+    source: &Source<'_>,
+    keys: [&str; 2],
+    user: &Option<Spanned<String>>,
+    file: &Option<Spanned<PathBuf>>,
+) -> anyhow::Result<Option<ChapAccount>> {
+    let [user_key, file_key] = keys;
+    match (user, file) {
+        (Some(user), Some(file)) => account(source, keys, user, file).map(Some),
+        (None, None) => Ok(None),
+        (Some(user), None) => {
+            let key = format!("iscsi.chap.{user_key}");
+            Err(source.error(&key, user, &format!("needs {file_key}")))
+        }
+        (None, Some(file)) => {
+            let key = format!("iscsi.chap.{file_key}");
+            Err(source.error(&key, file, &format!("needs {user_key}")))
+        }
+    }
+}
+
+fn account(
+    source: &Source<'_>,
+    [user_key, file_key]: [&str; 2],
+    user: &Spanned<String>,
+    file: &Spanned<PathBuf>,
+) -> anyhow::Result<ChapAccount> {
+    let name = user.get_ref();
+    // CHAP_N is a text value (RFC 7143 §6.1, §12.1.3).
+    if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {
+        let key = format!("iscsi.chap.{user_key}");
+        return Err(source.error(&key, user, "must have 1 to 255 printable characters"));
+    }
+    let secret = read_secret(file.get_ref()).map_err(|error| {
+        source.error(&format!("iscsi.chap.{file_key}"), file, &format!("{error:#}"))
+    })?;
+    Ok(ChapAccount { name: name.clone(), secret })
+}
+
+/// The whole names of targets, which need not be there yet.
+fn targets(
+    source: &Source<'_>,
+    list: &Spanned<Vec<Spanned<String>>>,
+) -> anyhow::Result<Vec<String>> {
+    const KEY: &str = "iscsi.chap.accounts.targets";
+    if list.get_ref().is_empty() {
+        let reason = "names no target; without this key the account is for all of them";
+        return Err(source.error(KEY, list, reason));
+    }
+    let names = list.get_ref().iter().map(|target| {
+        let name = default_target_name(target.get_ref());
+        let reason =
+            |error| format!("names `{}`, which no target can be: {error}", target.get_ref());
+        check_iscsi_name(&name).map_err(|error| source.error(KEY, target, &reason(error)))?;
+        Ok(name)
+    });
+    names.collect()
+}
+
+fn algorithms(
+    source: &Source<'_>,
+    list: &Spanned<Vec<Spanned<String>>>,
+) -> anyhow::Result<ChapAlgorithms> {
+    const KEY: &str = "iscsi.chap.algorithms";
+    let known = || ChapAlgorithm::STRONGEST_FIRST.map(ChapAlgorithm::name).join(", ");
+    if list.get_ref().is_empty() {
+        return Err(source.error(KEY, list, &format!("is empty; choose among {}", known())));
+    }
+    let algorithms = list.get_ref().iter().map(|name| {
+        ChapAlgorithm::from_name(name.get_ref()).ok_or_else(|| {
+            let reason = format!("names `{}`; known are {}", name.get_ref(), known());
+            source.error(KEY, name, &reason)
+        })
+    });
+    algorithms.collect()
+}
+
+/// A secret from a file of its own, which nobody else can read.
+fn read_secret(path: &Path) -> anyhow::Result<Secret> {
+    let mode = std::fs::metadata(path)
+        .with_context(|| format!("names {}, which cannot be read", path.display()))?
+        .permissions()
+        .mode();
+    if mode & 0o077 != 0 {
+        bail!("names {}, which others can read: give it mode 0600", path.display());
+    }
+    let text = Zeroizing::new(std::fs::read(path).with_context(|| format!("{}", path.display()))?);
+    let secret = text.strip_suffix(b"\n").unwrap_or(&text);
+    // RFC 7143 §9.2.1 asks for 96 bits at least.
+    if !(12..=255).contains(&secret.len()) {
+        bail!("names a secret of {} bytes; it must have 12 to 255", secret.len());
+    }
+    Ok(Secret::new(secret))
+}
+
+#[cfg(test)]
+mod tests;
