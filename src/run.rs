@@ -66,6 +66,7 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (portals, addresses) = listen(&config.iscsi_listen).await?;
+    node.set_portals(addresses.clone());
     let management = bind(config.mgmt_listen, "--mgmt-listen").await?;
     let management_address = management.local_addr()?;
 

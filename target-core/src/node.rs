@@ -1,6 +1,7 @@
 //! An iSCSI node: its targets, their units, and who is logged in.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -85,6 +86,7 @@ pub struct Node {
     pub(crate) pulse: Pulse,
     state: AtomicU8,
     discovery_auth: RwLock<AuthPolicy>,
+    portals: RwLock<Vec<SocketAddr>>,
     targets: RwLock<BTreeMap<String, Target>>,
 }
 
@@ -106,6 +108,7 @@ impl Node {
             events,
             state: AtomicU8::new(NodeState::Starting as u8),
             discovery_auth: RwLock::default(),
+            portals: RwLock::default(),
             targets: RwLock::default(),
         })
     }
@@ -118,6 +121,23 @@ impl Node {
     /// How initiators must prove themselves in discovery sessions.
     pub fn set_discovery_auth(&self, auth: AuthPolicy) {
         *self.discovery_auth.write() = auth;
+    }
+
+    /// The addresses at which the node is served, for SendTargets.
+    pub fn set_portals(&self, portals: Vec<SocketAddr>) {
+        *self.portals.write() = portals;
+    }
+
+    /// Where an initiator that came to `local` can reach the node: there first, then at every other
+    /// portal that it can reach too, as far as that can be known.
+    pub(crate) fn addresses(&self, local: SocketAddr) -> Vec<SocketAddr> {
+        let portals = self.portals.read();
+        let others = portals.iter().copied().filter(|portal| {
+            *portal != local
+                && !portal.ip().is_unspecified()
+                && portal.ip().is_loopback() == local.ip().is_loopback()
+        });
+        std::iter::once(local).chain(others).collect()
     }
 
     fn is_serving(&self) -> bool {
@@ -265,5 +285,23 @@ impl LoginPolicy for Node {
 
     fn random(&self, bytes: &mut [u8]) -> Result<(), LoginStatus> {
         getrandom::fill(bytes).map_err(|_| LoginStatus::TargetError)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::NoEvents;
+
+    #[test]
+    fn every_portal_that_an_initiator_can_reach_is_listed_behind_its_own() {
+        let node = Node::new(NodeConfig::default(), Arc::new(NoEvents));
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let portals = ["127.0.0.1:1", "127.0.0.1:2", "0.0.0.0:3", "192.0.2.1:4"];
+        node.set_portals(portals.map(address).to_vec());
+        let seen_from = |local| node.addresses(address(local));
+        assert_eq!(seen_from("127.0.0.1:2"), ["127.0.0.1:2", "127.0.0.1:1"].map(address));
+        // Through the wildcard, to an address that is no portal by itself.
+        assert_eq!(seen_from("192.0.2.9:3"), ["192.0.2.9:3", "192.0.2.1:4"].map(address));
     }
 }

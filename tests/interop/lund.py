@@ -63,6 +63,7 @@ class Lund:
 
         threading.Thread(target=pump, args=(self.process.stdout,), daemon=True).start()
         self.portal = self.cimom = self.url = None
+        self.portals = []
         while not (self.portal and self.cimom and (self.url or "--demo" not in self.arguments)):
             try:
                 line = lines.get(timeout=self.start_timeout)
@@ -76,7 +77,8 @@ class Lund:
                 if "/" in line.removeprefix("iscsi://"):
                     self.url = line
                 else:
-                    self.portal = line.removeprefix("iscsi://")
+                    self.portals.append(line.removeprefix("iscsi://"))
+                    self.portal = self.portals[0]
             elif line.startswith("http://"):
                 self.cimom = line
         self.server = self.cimom.removesuffix("/cimom")

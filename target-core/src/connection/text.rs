@@ -23,7 +23,7 @@ impl Core {
     }
 
     /// SendTargets (appendix C): everything in a discovery session, else the session's own
-    /// target. The address is the one that the initiator came to.
+    /// target. The first address is the one that the initiator came to.
     fn send_targets(&self, value: &str, answer: &mut Vec<u8>) {
         let discovery = self.session.session_type() == SessionType::Discovery;
         let own = self.nexus.port.target_name.as_str();
@@ -37,11 +37,14 @@ impl Core {
         if value == "All" && !discovery {
             return text::push(answer, "SendTargets", "Reject");
         }
-        let address =
-            TargetAddress::of_portal(self.local, self.node.config.target_portal_group_tag);
+        let addresses = self.node.addresses(self.local);
         for name in names.iter().filter(wanted) {
             text::push(answer, "TargetName", name);
-            text::push(answer, "TargetAddress", &address.to_string());
+            for address in &addresses {
+                let tag = self.node.config.target_portal_group_tag;
+                let address = TargetAddress::of_portal(*address, tag);
+                text::push(answer, "TargetAddress", &address.to_string());
+            }
         }
     }
 

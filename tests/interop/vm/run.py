@@ -14,21 +14,52 @@ sys.path.insert(0, str(HERE.parent))
 from lund import Lund  # noqa: E402
 
 SIZE = 512 << 20
+SECRETS = {"secret": "initiator-secret", "mutual": "targets-own-secret"}
 
 
 def main():
     machine = pathlib.Path(sys.argv[1])
     checks = [c for c in (machine / "checks").iterdir() if c.is_file()]
-    with Lund("--demo", "--demo-size", str(SIZE)) as lund, tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory:
+        # Two portals, for two paths.
+        open_to_all = ["--iscsi-listen", "127.0.0.1:0"]
+        return (boot(machine, checks, HERE / "checks", directory, open_to_all)
+                or boot(machine, checks, HERE / "checks-chap", directory, chap(directory)))
+
+
+def boot(machine, checks, script, directory, arguments):
+    """Runs a script in a machine of its own, against a daemon of its own."""
+    with Lund("--demo", "--demo-size", str(SIZE), *arguments) as lund:
         hook = pathlib.Path(directory, "hook")
         hook.write_text(f'#!/bin/sh\n[ "$1" = blocks ] && exec stat -c %b "{lund.image()}"\nexit 2\n')
         hook.chmod(0o700)
         command = [machine / "run", "--timeout", "1200", "--hook", hook]
         for check in checks:
             command += ["--file", check]
-        environment = dict(os.environ, ISCSI_PORTAL=lund.portal, ISCSI_IQN=lund.iqn,
-                           ISCSI_LUN="0", ISCSI_SIZE=str(SIZE))
-        return subprocess.run([*command, HERE / "checks"], env=environment, stdin=subprocess.DEVNULL).returncode
+        environment = dict(
+            os.environ, ISCSI_PORTAL=lund.portals[0], ISCSI_PORTAL2=lund.portals[-1],
+            ISCSI_ALL_PORTALS="1", ISCSI_IQN=lund.iqn, ISCSI_LUN="0", ISCSI_SIZE=str(SIZE),
+            ISCSI_OPTIONAL="start opcodes caw lba-status write-same pr logs",
+            ISCSI_USER="host", ISCSI_PASSWORD=SECRETS["secret"],
+            ISCSI_MUTUAL_USER="target", ISCSI_MUTUAL_PASSWORD=SECRETS["mutual"])
+        return subprocess.run([*command, script], env=environment, stdin=subprocess.DEVNULL).returncode
+
+
+def chap(directory):
+    """Arguments for a daemon whose targets want CHAP."""
+    for name, secret in SECRETS.items():
+        path = pathlib.Path(directory, name)
+        path.write_text(secret + "\n")
+        path.chmod(0o600)
+    config = pathlib.Path(directory, "lund.toml")
+    config.write_text(f"""[iscsi.chap]
+user = "host"
+secret_file = "{directory}/secret"
+mutual_user = "target"
+mutual_secret_file = "{directory}/mutual"
+discovery = false
+""")
+    return ["--config", str(config)]
 
 
 sys.exit(main())
