@@ -4,6 +4,7 @@ mod chap;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
@@ -25,6 +26,8 @@ pub(crate) struct Config {
     pub(crate) mgmt_listen: SocketAddr,
     pub(crate) max_sessions: usize,
     pub(crate) max_tasks: u32,
+    /// For logouts, before the daemon ends sessions.
+    pub(crate) logout_time: Duration,
     pub(crate) access: Access,
     pub(crate) max_running_jobs: usize,
     pub(crate) overcommit: bool,
@@ -57,6 +60,7 @@ struct Iscsi {
     listen: Option<Spanned<Vec<SocketAddr>>>,
     max_sessions: Option<Spanned<u32>>,
     max_commands: Option<Spanned<u32>>,
+    logout_seconds: Option<Spanned<u32>>,
     chap: Option<Spanned<chap::Table>>,
 }
 
@@ -156,6 +160,12 @@ impl Config {
             128,
             (1, 2048),
         )?;
+        let logout_seconds = source.within(
+            "iscsi.logout_seconds",
+            file.iscsi.logout_seconds.as_ref(),
+            3,
+            (0, 60),
+        )?;
         let running =
             source.within("jobs.max_running", file.jobs.max_running.as_ref(), 4, (1, 64))?;
         let log_level = match (&serve.log_level, file.log.level) {
@@ -179,6 +189,7 @@ impl Config {
             mgmt_listen: mgmt_listen(source, serve, file.management.listen.as_ref())?,
             max_sessions: usize::try_from(max_sessions)?,
             max_tasks,
+            logout_time: Duration::from_secs(logout_seconds.into()),
             access: chap::access(source, file.iscsi.chap.as_ref())?,
             max_running_jobs: usize::try_from(running)?,
             overcommit: file.disks.overcommit.unwrap_or(false),

@@ -17,11 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::demo;
-use crate::wiring::{Exposure, NodeHost, Recorder};
+use crate::wiring::{DRAIN_LIMIT, Exposure, NodeHost, Recorder};
 
-/// Commands that are under way may take so long after SIGTERM.
-const DRAIN_LIMIT: Duration = Duration::from_secs(20);
-/// So may requests of management clients.
+/// Requests of management clients may take so long after the sessions have ended.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs the daemon until SIGTERM or SIGINT.
@@ -43,6 +41,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let node_config = NodeConfig {
         max_sessions: config.max_sessions,
         max_tasks: config.max_tasks,
+        logout_time: config.logout_time,
         ..NodeConfig::default()
     };
     let node = Node::new(node_config, recorder.clone());
@@ -74,6 +73,7 @@ async fn serve(
     let host = NodeHost {
         node: node.clone(),
         portals: addresses.iter().map(ToString::to_string).collect(),
+        runtime: tokio::runtime::Handle::current(),
     };
     let service = Arc::new(Service::new(engine.clone(), Arc::new(host)));
     let router = server::router(service, Arc::new(cimom));
@@ -103,7 +103,7 @@ async fn serve(
             ended?.context("the management server failed")?;
         }
     }
-    if !node.drain(DRAIN_LIMIT).await {
+    if !node.stop(DRAIN_LIMIT).await {
         tracing::warn!("sessions are cut off: their commands did not end in time");
     }
     for portal in accepting {

@@ -13,12 +13,15 @@ use mgmt_api::service::Host;
 use parking_lot::{Mutex, RwLock};
 use scsi::Device;
 use target_core::{
-    Events, Fault, IscsiName, LogicalUnit, Node, ReservationStore, SessionEnd, SessionSummary,
-    TargetConfig, UnitConfig,
+    Events, Fault, IscsiName, LogicalUnit, Node, NodeState, ReservationStore, SessionEnd,
+    SessionSummary, TargetConfig, UnitConfig,
 };
 use tokio::runtime::Handle;
 
 use crate::config::Access;
+
+/// Commands that are under way may take so long after their session was to end.
+pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(20);
 
 /// For so long an unmapping waits for the commands that are under way. After that they still
 /// cannot be forgotten: the image stays locked until they end.
@@ -98,6 +101,7 @@ impl Events for Recorder {
 pub(crate) struct NodeHost {
     pub(crate) node: Arc<Node>,
     pub(crate) portals: Vec<String>,
+    pub(crate) runtime: Handle,
 }
 
 impl Host for NodeHost {
@@ -107,6 +111,27 @@ impl Host for NodeHost {
 
     fn portals(&self) -> Vec<String> {
         self.portals.clone()
+    }
+
+    fn state(&self) -> api::NodeState {
+        match self.node.state() {
+            NodeState::Starting => api::NodeState::Starting,
+            NodeState::Serving => api::NodeState::Serving,
+            NodeState::Draining => api::NodeState::Draining,
+            NodeState::Stopping => api::NodeState::Stopping,
+        }
+    }
+
+    fn drain(&self) {
+        tracing::info!("lund drains, as it was asked to");
+        if !self.runtime.block_on(self.node.drain(DRAIN_LIMIT)) {
+            tracing::warn!("sessions are still there after a drain");
+        }
+    }
+
+    fn resume(&self) -> bool {
+        tracing::info!("lund is asked to let initiators in again");
+        self.node.resume().is_ok()
     }
 }
 

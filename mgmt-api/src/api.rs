@@ -192,11 +192,36 @@ pub struct Session {
     pub written_bytes: u64,
 }
 
+/// Whether initiators are let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    /// Not yet.
+    Starting,
+    /// They are.
+    Serving,
+    /// No more, until the daemon is resumed.
+    Draining,
+    /// No more: the daemon stops.
+    Stopping,
+}
+
+/// What a drain has come to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drained {
+    /// Whether initiators are let in.
+    pub state: NodeState,
+    /// Sessions that are there.
+    pub sessions: usize,
+}
+
 /// What is known of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// Version.
     pub version: String,
+    /// Whether initiators are let in.
+    pub state: NodeState,
     /// Addresses at which initiators are served.
     pub portals: Vec<String>,
     /// What operators should know: a database that was replaced, or cannot be written.

@@ -18,6 +18,8 @@ pub struct NodeConfig {
     /// An initiator that has sent nothing for so long is asked whether it is there (NOP-In); a
     /// session ends when it has sent nothing for so long again.
     pub nop_interval: Duration,
+    /// Initiators that are asked to log out may take so long; zero: they are not asked.
+    pub logout_time: Duration,
     /// Connections that have not logged in yet, in all.
     pub max_logins: usize,
     /// Sessions, in all.
@@ -32,6 +34,7 @@ impl Default for NodeConfig {
             max_tasks: 128,
             login_timeout: Duration::from_secs(15),
             nop_interval: Duration::from_secs(30),
+            logout_time: Duration::from_secs(3),
             max_logins: 256,
             max_sessions: 4096,
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use iscsi_proto::login::{AuthPolicy, LoginPolicy, LoginStatus, TargetLogin};
 use iscsi_proto::names::IscsiName;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use scsi::Port;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -30,6 +30,8 @@ pub enum NodeState {
     Serving = 1,
     /// No more: answered like [`NodeState::Starting`].
     Draining = 2,
+    /// No more, and never again.
+    Stopping = 3,
 }
 
 /// A target to be added.
@@ -68,6 +70,9 @@ pub enum NodeError {
         /// The LUN.
         lun: u16,
     },
+    /// It stops, and lets nobody in any more.
+    #[error("the node is stopping")]
+    Stopping,
 }
 
 #[derive(Debug)]
@@ -85,6 +90,8 @@ pub struct Node {
     pub(crate) logins: Arc<Semaphore>,
     pub(crate) pulse: Pulse,
     state: AtomicU8,
+    /// How often it was resumed: a drain ends no session that came after it.
+    resumed: Mutex<u64>,
     discovery_auth: RwLock<AuthPolicy>,
     portals: RwLock<Vec<SocketAddr>>,
     targets: RwLock<BTreeMap<String, Target>>,
@@ -107,6 +114,7 @@ impl Node {
             config,
             events,
             state: AtomicU8::new(NodeState::Starting as u8),
+            resumed: Mutex::default(),
             discovery_auth: RwLock::default(),
             portals: RwLock::default(),
             targets: RwLock::default(),
@@ -116,6 +124,17 @@ impl Node {
     /// Lets initiators in, or no more of them.
     pub fn set_state(&self, state: NodeState) {
         self.state.store(state as u8, Ordering::Release);
+    }
+
+    /// Whether initiators are let in.
+    #[must_use]
+    pub fn state(&self) -> NodeState {
+        match self.state.load(Ordering::Acquire) {
+            0 => NodeState::Starting,
+            1 => NodeState::Serving,
+            2 => NodeState::Draining,
+            _ => NodeState::Stopping,
+        }
     }
 
     /// How initiators must prove themselves in discovery sessions.
@@ -141,7 +160,7 @@ impl Node {
     }
 
     fn is_serving(&self) -> bool {
-        self.state.load(Ordering::Acquire) == NodeState::Serving as u8
+        self.state() == NodeState::Serving
     }
 
     /// Adds a target without units.
@@ -233,13 +252,62 @@ impl Node {
         self.sessions.list()
     }
 
-    /// Lets nobody in any more and ends all sessions as soon as what they have begun is done.
-    /// False if some of them were still there after `timeout`.
+    /// Lets nobody in any more and asks all initiators to log out (RFC 7143 §11.9). Sessions that
+    /// are still there after [`NodeConfig::logout_time`] end as soon as what they have begun is
+    /// done. False if some of them were still there `timeout` later, or the node was resumed.
     pub async fn drain(&self, timeout: Duration) -> bool {
-        self.set_state(NodeState::Draining);
-        self.sessions.close();
-        self.sessions.send(None, || Message::Close(SessionEnd::Drained));
+        self.leave(NodeState::Draining, timeout).await
+    }
+
+    /// [`Node::drain`] for good: the node cannot be resumed.
+    pub async fn stop(&self, timeout: Duration) -> bool {
+        self.leave(NodeState::Stopping, timeout).await
+    }
+
+    async fn leave(&self, state: NodeState, timeout: Duration) -> bool {
+        let begun = {
+            let resumed = self.resumed.lock();
+            // A node that stops does not go back to draining.
+            self.state.fetch_max(state as u8, Ordering::AcqRel);
+            self.sessions.close();
+            *resumed
+        };
+        let logout_time = self.config.logout_time;
+        if !logout_time.is_zero() {
+            // Never less than there is, and in whole seconds.
+            let seconds = logout_time.as_millis().div_ceil(1000);
+            let seconds = u16::try_from(seconds).unwrap_or(u16::MAX);
+            self.sessions.send(None, || Message::AskLogout { seconds });
+            let gone = self.sessions.wait_for_none(None);
+            if tokio::time::timeout(logout_time, gone).await.is_ok() {
+                return true;
+            }
+        }
+        {
+            let resumed = self.resumed.lock();
+            if *resumed != begun {
+                return false;
+            }
+            self.sessions.send(None, || Message::Close(SessionEnd::Drained));
+        }
         tokio::time::timeout(timeout, self.sessions.wait_for_none(None)).await.is_ok()
+    }
+
+    /// Lets initiators in again after [`Node::drain`].
+    ///
+    /// # Errors
+    /// [`NodeError::Stopping`].
+    pub fn resume(&self) -> Result<(), NodeError> {
+        let mut resumed = self.resumed.lock();
+        match self.state() {
+            NodeState::Stopping => return Err(NodeError::Stopping),
+            NodeState::Starting | NodeState::Serving => return Ok(()),
+            NodeState::Draining => {}
+        }
+        *resumed += 1;
+        self.sessions.open();
+        self.set_state(NodeState::Serving);
+        Ok(())
     }
 
     /// Names of the targets.

@@ -196,6 +196,11 @@ impl Sessions {
         self.table.lock().closed = true;
     }
 
+    /// Lets everybody in again.
+    pub(crate) fn open(&self) {
+        self.table.lock().closed = false;
+    }
+
     /// Takes a session out, once none of its commands can write any more.
     pub(crate) fn remove(&self, tsih: Tsih) -> Option<SessionSummary> {
         let entry = self.table.lock().by_tsih.remove(&tsih.0)?;

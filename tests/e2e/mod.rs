@@ -3,6 +3,7 @@
 mod chap;
 mod configuration;
 mod deleted_files;
+mod drain;
 mod exit_status;
 mod faults;
 mod hostile;

@@ -27,6 +27,8 @@ type Shared = State<Arc<Service>>;
 pub fn router(service: Arc<Service>) -> Router {
     let api = Router::new()
         .route("/status", get(status))
+        .route("/drain", post(drain))
+        .route("/resume", post(resume))
         .route("/pools", get(pools))
         .route("/sessions", get(sessions))
         .route("/disks", get(disks).post(create_disk))
@@ -101,6 +103,14 @@ fn client(headers: &HeaderMap) -> String {
 
 async fn status(State(service): Shared) -> Response {
     answer(service, StatusCode::OK, |service| Ok(service.status())).await
+}
+
+async fn drain(State(service): Shared) -> Response {
+    answer(service, StatusCode::OK, |service| Ok(service.drain())).await
+}
+
+async fn resume(State(service): Shared) -> Response {
+    answer(service, StatusCode::OK, Service::resume).await
 }
 
 async fn pools(State(service): Shared) -> Response {

@@ -18,6 +18,12 @@ pub trait Host: Send + Sync {
     fn sessions(&self) -> Vec<api::Session>;
     /// Addresses at which initiators are served.
     fn portals(&self) -> Vec<String>;
+    /// Whether initiators are let in.
+    fn state(&self) -> api::NodeState;
+    /// Lets nobody in any more and asks all initiators to log out. Waits for that, with a limit.
+    fn drain(&self);
+    /// Lets initiators in again. False if the daemon is stopping.
+    fn resume(&self) -> bool;
 }
 
 /// Why a request was refused, in terms that a client can act upon.
@@ -109,9 +115,32 @@ impl Service {
     pub fn status(&self) -> api::Status {
         api::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            state: self.host.state(),
             portals: self.host.portals(),
             alerts: self.engine.alerts(),
         }
+    }
+
+    /// Lets nobody in any more and has all sessions end; what is left then.
+    #[must_use]
+    pub fn drain(&self) -> api::Drained {
+        self.host.drain();
+        self.drained()
+    }
+
+    /// Lets initiators in again.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`]: the daemon is stopping.
+    pub fn resume(&self) -> Result<api::Drained> {
+        if self.host.resume() {
+            return Ok(self.drained());
+        }
+        Err(ServiceError::new(Refusal::Unavailable, "the daemon is stopping"))
+    }
+
+    fn drained(&self) -> api::Drained {
+        api::Drained { state: self.host.state(), sessions: self.host.sessions().len() }
     }
 
     /// All pools.

@@ -43,6 +43,10 @@ pub(crate) enum Noun {
     Session(List),
     /// The daemon itself
     Status,
+    /// Let no initiator in any more, and end all sessions
+    Drain,
+    /// Let initiators in again after a drain
+    Resume,
 }
 
 #[derive(Debug, Subcommand)]

@@ -30,6 +30,8 @@ fn main() -> ExitCode {
         Noun::Pool(verb) => system::pool(&client, output, &verb),
         Noun::Session(verb) => system::session(&client, output, &verb),
         Noun::Status => system::status(&client, output),
+        Noun::Drain => system::drain(&client, output),
+        Noun::Resume => system::resume(&client, output),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

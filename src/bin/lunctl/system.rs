@@ -1,6 +1,6 @@
-//! `lunctl pool`, `lunctl session`, `lunctl status`
+//! `lunctl pool`, `lunctl session`, `lunctl status`, `lunctl drain`, `lunctl resume`
 
-use mgmt_api::api::{Pool, Session, Status};
+use mgmt_api::api::{Drained, NodeState, Pool, Session, Status};
 use mgmt_api::size;
 
 use crate::args::List;
@@ -53,6 +53,9 @@ pub(crate) fn status(client: &Client, output: Output) -> Result<()> {
     let status: Status = client.get(&["status"])?;
     output.value(&status, || {
         let mut text = format!("lund {}\n", status.version);
+        if status.state != NodeState::Serving {
+            text.push_str(&format!("{}: no initiator is let in\n", name(status.state)));
+        }
         for portal in &status.portals {
             text.push_str(&format!("iscsi://{portal}\n"));
         }
@@ -60,6 +63,36 @@ pub(crate) fn status(client: &Client, output: Output) -> Result<()> {
             text.push_str(&format!("{}  {}\n", alert.message_id, alert.message));
         }
         text
+    });
+    Ok(())
+}
+
+fn name(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Starting => "starting",
+        NodeState::Serving => "serving",
+        NodeState::Draining => "draining",
+        NodeState::Stopping => "stopping",
+    }
+}
+
+pub(crate) fn drain(client: &Client, output: Output) -> Result<()> {
+    change(client, output, "drain")
+}
+
+pub(crate) fn resume(client: &Client, output: Output) -> Result<()> {
+    change(client, output, "resume")
+}
+
+fn change(client: &Client, output: Output, verb: &str) -> Result<()> {
+    let drained: Drained = client.post(&[verb], &serde_json::json!({}))?;
+    output.value(&drained, || {
+        let sessions = match drained.sessions {
+            0 => "no sessions".to_owned(),
+            1 => "1 session".to_owned(),
+            count => format!("{count} sessions"),
+        };
+        format!("{}, {sessions}\n", name(drained.state))
     });
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use disk_image::ImageError;
 use iscsi_proto::login::{LoginOutcome, SessionType};
-use iscsi_proto::pdu::Pdu;
+use iscsi_proto::pdu::{AsyncEvent, Pdu};
 use iscsi_proto::session::{Event, Session, SessionError, SessionLimits, TaskId};
 use iscsi_proto::transmit::TransmitQueue;
 use iscsi_proto::{Cid, Lun, TargetTransferTag};
@@ -106,6 +106,14 @@ struct Closing {
     end: SessionEnd,
     /// What is queued is sent first.
     send: bool,
+    /// The initiator is told, behind everything else.
+    farewell: bool,
+}
+
+impl Closing {
+    fn new(end: SessionEnd, send: bool) -> Self {
+        Self { end, send, farewell: end == SessionEnd::Drained }
+    }
 }
 
 pub(super) struct Core {
@@ -215,7 +223,8 @@ impl Core {
     /// The end has come: everything that had to be sent is sent, and nothing can write any more.
     pub(super) fn ended(&self) -> Option<SessionEnd> {
         let closing = self.closing?;
-        let done = self.working == 0 && (!closing.send || self.tx.is_empty());
+        let sent = self.tx.is_empty() && !closing.farewell;
+        let done = self.working == 0 && (!closing.send || sent);
         done.then_some(closing.end)
     }
 
@@ -228,12 +237,23 @@ impl Core {
 
     /// Takes no more requests, aborts what is there, and ends when what is queued is sent.
     pub(super) fn close_after_sending(&mut self, end: SessionEnd) {
-        self.close(Closing { end, send: true });
+        self.close(Closing::new(end, true));
     }
 
     /// Nobody is there to send anything to.
     pub(super) fn disconnected(&mut self) {
-        self.close(Closing { end: SessionEnd::Disconnected, send: false });
+        self.close(Closing::new(SessionEnd::Disconnected, false));
+    }
+
+    /// Once everything is answered, tells the initiator of a session that is drained that its
+    /// connections are dropped now (RFC 7143 §11.9).
+    pub(super) fn say_farewell(&mut self) {
+        let now = self.closing.as_mut().filter(|it| it.farewell && it.send && self.working == 0);
+        let Some(closing) = now else { return };
+        closing.farewell = false;
+        let time2wait = self.session.parameters().default_time2wait;
+        let event = AsyncEvent::DropSession { time2wait, time2retain: 0 };
+        self.session.async_message(event, &mut self.tx);
     }
 
     /// The session is over but for what it still has to send.
@@ -285,8 +305,12 @@ impl Core {
             Message::Ended(Then::Command { task, device_length }) => {
                 self.good(task, device_length);
             }
+            Message::AskLogout { seconds } if self.takes_more() => {
+                self.session.async_message(AsyncEvent::LogoutRequest { seconds }, &mut self.tx);
+            }
+            Message::AskLogout { .. } => {}
             Message::Close(end @ (SessionEnd::Reinstated | SessionEnd::Disconnected)) => {
-                self.close(Closing { end, send: false });
+                self.close(Closing::new(end, false));
             }
             Message::Close(end) => self.close_after_sending(end),
         }

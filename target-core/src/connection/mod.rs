@@ -63,6 +63,8 @@ pub(crate) enum Message {
     AttentionOf { unit: Arc<LogicalUnit>, nexus: Arc<Nexus>, condition: UnitAttention },
     /// Everything that a function or a command waited for has ended.
     Ended(Then),
+    /// The initiator shall log out within so many seconds.
+    AskLogout { seconds: u16 },
     /// The session must end.
     Close(SessionEnd),
 }
@@ -106,6 +108,7 @@ impl Connection {
             }
             self.parse();
             self.look_after_the_initiator(cx);
+            self.core.say_farewell();
             progress |= self.send(cx);
             if self.core.only_sends() && self.farewell_is_over(cx) {
                 self.core.disconnected();

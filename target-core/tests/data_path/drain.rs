@@ -3,12 +3,20 @@
 use std::time::Duration;
 
 use disk_image::Operation;
-use target_core::SessionEnd;
+use iscsi_proto::pdu::AsyncEvent;
+use target_core::{NodeConfig, NodeError, NodeState, SessionEnd};
 
 use crate::initiator::Data;
 use crate::task_management::hanging_write;
-use crate::wire::{PATIENCE, Refusal};
-use crate::world::{BLOCK, World, read, write};
+use crate::wire::{Login, PATIENCE, Refusal};
+use crate::world::{BLOCK, World, memory, read, write};
+
+/// A node that asks for logouts and has no time limit that a test would notice.
+fn patient() -> World {
+    let world = World::with(NodeConfig { logout_time: PATIENCE, ..NodeConfig::default() });
+    world.unit(0, memory(1 << 20));
+    world
+}
 
 #[test]
 fn sessions_get_their_answers_before_they_end() {
@@ -22,11 +30,15 @@ fn sessions_get_their_answers_before_they_end() {
     let node = world.node.clone();
     let drain = world.spawn(async move { node.drain(PATIENCE).await });
     idle.read_to_end();
+    let ask = AsyncEvent::LogoutRequest { seconds: 1 };
+    let drop = AsyncEvent::DropSession { time2wait: 2, time2retain: 0 };
+    assert_eq!(idle.async_events, [ask, drop]);
     assert_eq!(world.refusal(&world.login()), Refusal::Status(0x0301));
     assert!(!drain.is_finished());
     reads.open();
     writes.open();
     busy.read_to_end();
+    assert_eq!(busy.async_events, [ask, drop]);
     for tag in tags {
         busy.finish(tag).good();
     }
@@ -61,4 +73,69 @@ fn a_write_whose_data_has_not_come_is_not_waited_for() {
     assert!(world.block_on(world.node.drain(PATIENCE)));
     initiator.read_to_end();
     assert!(!initiator.is_answered(tag));
+}
+
+#[test]
+fn initiators_that_are_asked_may_finish_and_log_out() {
+    let world = patient();
+    let mut normal = world.initiator(&[0]);
+    let mut discovery = world.log_in(&Login { target: None, keys: Vec::new(), ..world.login() });
+    let node = world.node.clone();
+    let drain = world.spawn(async move { node.drain(PATIENCE).await });
+    let seconds = u16::try_from(PATIENCE.as_secs()).unwrap();
+    for initiator in [&mut normal, &mut discovery] {
+        assert!(initiator.pump());
+        assert_eq!(initiator.async_events, [AsyncEvent::LogoutRequest { seconds }]);
+    }
+    // Whoever is asked is still served.
+    normal.execute(0, &read(0, 1), Data::In(BLOCK)).good();
+    assert_eq!(world.refusal(&world.login()), Refusal::Status(0x0301));
+    assert!(!drain.is_finished());
+    for mut initiator in [normal, discovery] {
+        assert_eq!(initiator.log_out(), 0);
+        initiator.read_to_end();
+        assert_eq!(initiator.async_events.len(), 1, "nothing is dropped that has logged out");
+    }
+    assert!(world.wait(drain));
+}
+
+#[test]
+fn a_node_that_drained_can_be_resumed_and_one_that_stops_cannot() {
+    let world = patient();
+    let mut stays = world.initiator(&[0]);
+    let node = world.node.clone();
+    let drain = world.spawn(async move { node.drain(PATIENCE).await });
+    assert!(stays.pump());
+    assert_eq!(world.node.state(), NodeState::Draining);
+    world.node.resume().unwrap();
+    assert_eq!(world.node.state(), NodeState::Serving);
+    let mut new = world.initiator(&[0]);
+    // The drain finds out when its time is over; it is not waited for here.
+    drain.abort();
+    let node = world.node.clone();
+    let stop = world.spawn(async move { node.stop(PATIENCE).await });
+    assert!(new.pump() && stays.pump());
+    assert_eq!((new.async_events.len(), stays.async_events.len()), (1, 2));
+    assert_eq!(world.node.resume(), Err(NodeError::Stopping));
+    assert_eq!(world.refusal(&world.login()), Refusal::Status(0x0301));
+    assert_eq!((new.log_out(), stays.log_out()), (0, 0));
+    assert!(world.wait(stop));
+}
+
+#[test]
+fn a_drain_ends_no_session_after_the_node_was_resumed() {
+    // Time enough to resume it, and not too long to wait for.
+    let logout_time = Duration::from_secs(3);
+    let world = World::with(NodeConfig { logout_time, ..NodeConfig::default() });
+    world.unit(0, memory(1 << 20));
+    let mut stays = world.initiator(&[0]);
+    let node = world.node.clone();
+    let drain = world.spawn(async move { node.drain(PATIENCE).await });
+    assert!(stays.pump());
+    world.node.resume().unwrap();
+    let mut new = world.initiator(&[0]);
+    assert!(!world.wait(drain));
+    stays.nop();
+    new.nop();
+    assert_eq!(world.node.sessions().len(), 2);
 }

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 
 use iscsi_proto::Lun;
 use iscsi_proto::pdu::{
-    Bhs, DataIn, DataOut, FINAL, IMMEDIATE, LogoutRequest, LogoutResponse, NopIn, NopOut,
-    ReadyToTransfer, Reject, RejectReason, ScsiCommand, ScsiResponse, TaskManagementRequest,
-    TaskManagementResponse, TextRequest, TextResponse, opcode,
+    AsyncEvent, AsyncMessage, Bhs, DataIn, DataOut, FINAL, IMMEDIATE, LogoutRequest,
+    LogoutResponse, NopIn, NopOut, ReadyToTransfer, Reject, RejectReason, ScsiCommand,
+    ScsiResponse, TaskManagementRequest, TaskManagementResponse, TextRequest, TextResponse, opcode,
 };
 
 use crate::outcome::residual;
@@ -50,6 +50,7 @@ pub struct Initiator {
     pub hold_r2t: bool,
     pub held_r2t: VecDeque<Bhs>,
     pub rejects: Vec<RejectReason>,
+    pub async_events: Vec<AsyncEvent>,
     /// Of the next command.
     pub cmd_sn: u32,
     exp_stat_sn: u32,
@@ -82,6 +83,7 @@ impl Initiator {
             hold_r2t: false,
             held_r2t: VecDeque::new(),
             rejects: Vec::new(),
+            async_events: Vec::new(),
             cmd_sn: FIRST_CMD_SN,
             exp_stat_sn,
             max_cmd_sn: response.max_cmd_sn.get(),
@@ -381,6 +383,12 @@ impl Initiator {
                 self.numbered(header.stat_sn.get());
                 assert!(received.data.len() >= 48, "a Reject without the header it is about");
                 self.rejects.push(header.reason().unwrap());
+            }
+            opcode::ASYNC_MESSAGE => {
+                let header = AsyncMessage::view(&received.bhs);
+                self.numbered(header.stat_sn.get());
+                self.window(header.max_cmd_sn.get());
+                self.async_events.push(header.event().unwrap());
             }
             other => panic!("opcode {other:02x}"),
         }

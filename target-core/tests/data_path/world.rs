@@ -35,7 +35,8 @@ pub struct World {
 impl World {
     /// Serves [`TARGET`] without units.
     pub fn new() -> Self {
-        Self::with(NodeConfig::default())
+        let logout_time = Duration::from_millis(200);
+        Self::with(NodeConfig { logout_time, ..NodeConfig::default() })
     }
 
     pub fn with(config: NodeConfig) -> Self {

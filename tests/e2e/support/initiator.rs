@@ -79,6 +79,17 @@ impl Session {
         &self.stream
     }
 
+    /// Waits for an Asynchronous Message: AsyncEvent, Parameter2, Parameter3.
+    #[track_caller]
+    pub(crate) fn asynchronous_message(&mut self) -> (u8, u16, u16) {
+        let pdu = Pdu::receive(&mut self.stream).unwrap();
+        assert_eq!(pdu.operation(), ASYNC_MESSAGE);
+        assert_eq!(pdu.word(24), self.status);
+        self.status = self.status.wrapping_add(1);
+        let parameter = |at| u16::from_be_bytes([pdu.header[at], pdu.header[at + 1]]);
+        (pdu.header[36], parameter(40), parameter(42))
+    }
+
     pub(crate) fn logout(mut self) {
         let mut pdu = Pdu::new(0x46, 0x80);
         pdu.set(16, &u32::MAX.wrapping_sub(1).to_be_bytes());
