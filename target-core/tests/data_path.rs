@@ -17,6 +17,8 @@ mod attentions;
 mod drain;
 #[path = "data_path/faults.rs"]
 mod faults;
+#[path = "data_path/features_update.rs"]
+mod features_update;
 #[path = "data_path/hand_off.rs"]
 mod hand_off;
 #[path = "data_path/initiator.rs"]

@@ -34,6 +34,8 @@ pub struct Parameters {
     pub data_sequence_in_order: bool,
     /// ErrorRecoveryLevel (§13.20).
     pub error_recovery_level: u8,
+    /// iSCSIProtocolLevel: 0 is RFC 3720, 1 is RFC 7143, 2 has RFC 7144 too (§13.24).
+    pub protocol_level: u8,
 }
 
 impl Default for Parameters {
@@ -54,6 +56,7 @@ impl Default for Parameters {
             data_pdu_in_order: true,
             data_sequence_in_order: true,
             error_recovery_level: 0,
+            protocol_level: 1,
         }
     }
 }

@@ -188,4 +188,7 @@ pub struct Context<'a> {
     /// Bytes of data that the initiator means to send (iSCSI: Expected Data Transfer Length of a
     /// write), 0 for none. Commands that take exactly one block check it.
     pub data_out_length: u32,
+    /// Whether the nexus can ask for QUERY TASK, QUERY TASK SET, QUERY ASYNCHRONOUS EVENT and
+    /// I_T NEXUS RESET (iSCSI: RFC 7144 was negotiated).
+    pub query_functions: bool,
 }

@@ -127,15 +127,21 @@ fn timeouts_descriptor(row: &Command, reply: &mut Vec<u8>) {
 
 pub(crate) fn report_supported_task_management_functions(
     cdb: Cdb,
-    _unit: &Unit<'_>,
+    unit: &Unit<'_>,
     reply: &mut Vec<u8>,
 ) -> Result<Plan, Sense> {
     let allocation_length = cdb.u32_at(6);
     if allocation_length < 4 {
         return Err(Sense::invalid_field_in_cdb(6, None));
     }
-    // ATS, ATSS, CTSS, LURS, TRS; no ACA, no queries.
-    reply.extend_from_slice(&[0x80 | 0x40 | 0x10 | 0x08 | 0x02, 0, 0, 0]);
+    // ATS, ATSS, CTSS, LURS, TRS; no ACA.
+    let mut functions = [0x80 | 0x40 | 0x10 | 0x08 | 0x02, 0, 0, 0];
+    if unit.context.query_functions {
+        // QTS; QAES, QTSS, ITNRS.
+        functions[0] |= 0x04;
+        functions[1] |= 0x04 | 0x02 | 0x01;
+    }
+    reply.extend_from_slice(&functions);
     if cdb.bit(2, 0x80) {
         reply.set_u8(3, 12);
         reply.zeroes(12);

@@ -133,6 +133,12 @@ impl UnitAttentions {
         self.0 &= !condition.bit();
     }
 
+    /// How many are pending.
+    #[must_use]
+    pub const fn len(&self) -> u32 {
+        self.0.count_ones()
+    }
+
     /// Nothing is pending.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

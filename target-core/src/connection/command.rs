@@ -38,6 +38,7 @@ impl Core {
                 .and_then(|seen| seen.attentions.first())
                 .map(UnitAttention::sense),
             data_out_length,
+            query_functions: self.has_query_functions(),
         };
         let plan = scsi::plan(cdb, &context, &mut self.reply);
         let told = scsi::clears_unit_attention(cdb, &context);
@@ -139,6 +140,7 @@ impl Core {
             state: job.unit.state(),
             unit_attention: None,
             data_out_length: u32::try_from(data.len()).unwrap_or(u32::MAX),
+            query_functions: self.has_query_functions(),
         };
         let plan = scsi::plan_with_data(job.cdb, &context, &data, &mut self.ranges);
         let block_length = u64::from(job.unit.device().logical_block_length);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use iscsi_proto::pdu::{TaskManagementFunction, TaskManagementResponseCode};
 use iscsi_proto::session::TaskId;
 use iscsi_proto::{InitiatorTaskTag, Lun};
-use scsi::UnitAttention;
+use scsi::{AdditionalSense, UnitAttention};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
@@ -87,7 +87,10 @@ impl Core {
                 Function::AbortTask
                 | Function::AbortTaskSet
                 | Function::ClearTaskSet
-                | Function::LogicalUnitReset,
+                | Function::LogicalUnitReset
+                | Function::QueryTask
+                | Function::QueryTaskSet
+                | Function::QueryAsynchronousEvent,
                 None,
             ) => refuse(self, Response::LunDoesNotExist),
             (Function::AbortTask, Some(_)) => match referenced {
@@ -121,10 +124,56 @@ impl Core {
                     Message::Close(SessionEnd::TargetGone)
                 });
             }
+            (Function::QueryTask, Some(_)) => self.found(itt, referenced.is_some()),
+            (Function::QueryTaskSet, Some(unit)) => {
+                let luns = self.nexus.luns_of(&unit);
+                let mut tasks = self.session.tasks();
+                let any = tasks.any(|(_, lun)| one_form(lun).is_some_and(|it| luns.contains(&it)));
+                drop(tasks);
+                self.found(itt, any);
+            }
+            (Function::QueryAsynchronousEvent, Some(_)) => self.query_event(itt, lun),
+            (Function::ItNexusReset, _) => self.reset_nexus(&guard()),
             (Function::TaskReassign, _) => refuse(self, Response::ReassignmentNotSupported),
             (Function::ClearAca | Function::Other(_), _) => {
                 refuse(self, Response::NotSupported);
             }
+        }
+    }
+
+    /// Whether sessions of this protocol level have the functions of RFC 7144.
+    pub(super) fn has_query_functions(&self) -> bool {
+        self.session.parameters().protocol_level >= 2
+    }
+
+    /// FUNCTION SUCCEEDED if what was asked for is there, else FUNCTION COMPLETE (SAM-5 §7.7).
+    fn found(&mut self, itt: InitiatorTaskTag, found: bool) {
+        use TaskManagementResponseCode as Response;
+        let response = if found { Response::Succeeded } else { Response::Complete };
+        self.session.task_management_response(itt, response, &mut self.tx);
+    }
+
+    /// The next unit attention of a unit, which stays pending (SAM-5 §7.6).
+    fn query_event(&mut self, itt: InitiatorTaskTag, lun: Lun) {
+        let attentions = self.nexus.find(lun).map(|seen| seen.attentions).unwrap_or_default();
+        let Some(first) = attentions.first() else { return self.found(itt, false) };
+        let sense = first.sense();
+        // UADE DEPTH: one, or more.
+        let depth = if attentions.len() == 1 { 0x10 } else { 0x20 };
+        let AdditionalSense(code, qualifier) = sense.asc;
+        let information = [depth | sense.key as u8, code, qualifier];
+        let response = TaskManagementResponseCode::Succeeded;
+        self.session.query_response(itt, response, information, &mut self.tx);
+    }
+
+    /// I_T NEXUS RESET: for every unit it is as if the nexus were lost (SAM-5 §6.3.4, §7.4). The
+    /// session goes on.
+    fn reset_nexus(&mut self, guard: &Arc<Guard>) {
+        self.abort_where(|_, _| true, |_| true, |pending| pending.guards.push(guard.clone()));
+        let units: Vec<_> = self.nexus.units().iter().map(|seen| Arc::clone(&seen.unit)).collect();
+        for unit in &units {
+            unit.reservations().nexus_lost(unit.name(), &self.nexus.identity);
+            self.nexus.attention(unit, UnitAttention::NexusLoss);
         }
     }
 

@@ -23,7 +23,7 @@ const NO_TAG: u32 = 0xffff_ffff;
 enum Answer {
     Scsi(Outcome),
     Nop(Vec<u8>),
-    TaskManagement(u8),
+    TaskManagement(u8, [u8; 3]),
     Text { data: Vec<u8>, tag: u32, last: bool },
     Logout(u8),
 }
@@ -294,8 +294,13 @@ impl Initiator {
 
     /// Waits for the response to a task management function.
     pub fn finish_function(&mut self, tag: u32) -> u8 {
+        self.finish_query(tag).0
+    }
+
+    /// The same with its Additional Response Information.
+    pub fn finish_query(&mut self, tag: u32) -> (u8, [u8; 3]) {
         match self.wait(tag) {
-            Answer::TaskManagement(response) => response,
+            Answer::TaskManagement(response, information) => (response, information),
             other => panic!("{other:?} for a task management function"),
         }
     }
@@ -363,7 +368,10 @@ impl Initiator {
                 let header = TaskManagementResponse::view(&received.bhs);
                 self.numbered(header.stat_sn.get());
                 self.window(header.max_cmd_sn.get());
-                self.done.insert(tag, Answer::TaskManagement(header.response));
+                self.done.insert(
+                    tag,
+                    Answer::TaskManagement(header.response, header.additional_response_information),
+                );
             }
             opcode::TEXT_RESPONSE => {
                 let header = TextResponse::view(&received.bhs);

@@ -19,6 +19,10 @@ const LOGICAL_UNIT_RESET: u8 = 5;
 const TARGET_WARM_RESET: u8 = 6;
 const TARGET_COLD_RESET: u8 = 7;
 const TASK_REASSIGN: u8 = 8;
+pub const QUERY_TASK: u8 = 9;
+pub const QUERY_TASK_SET: u8 = 10;
+pub const IT_NEXUS_RESET: u8 = 11;
+pub const QUERY_ASYNCHRONOUS_EVENT: u8 = 12;
 
 const COMPLETE: u8 = 0;
 const DATA: [u8; BLOCK] = [0xee; BLOCK];
@@ -306,8 +310,11 @@ fn functions_for_what_is_not_there_answer_their_codes() {
         (LOGICAL_UNIT_RESET, deep, 2),
         (TASK_REASSIGN, 0, 4),
         (CLEAR_ACA, 0, 5),
-        // QUERY TASK of RFC 7144, and one that does not exist.
-        (9, 0, 5),
+        // Those of RFC 7144, which was not negotiated, and one that does not exist.
+        (QUERY_TASK, 0, 5),
+        (QUERY_TASK_SET, 0, 5),
+        (IT_NEXUS_RESET, 0, 5),
+        (QUERY_ASYNCHRONOUS_EVENT, 0, 5),
         (0x7f, 0, 5),
         (ABORT_TASK_SET, 0, COMPLETE),
         (TARGET_WARM_RESET, no_unit, COMPLETE),

@@ -130,8 +130,11 @@ pub(super) static KEYS: &[Key] = &[
     operational("ErrorRecoveryLevel", Rule::Minimum((0, 2), |_| 0, |_, _| ())),
     // §13.23: of the semantics for aborted tasks, those of RFC 3720.
     normal("TaskReporting", Rule::List(&["RFC3720"], |_, _| ())),
-    // §13.24: 1 is RFC 7143.
-    operational("iSCSIProtocolLevel", Rule::Minimum((0, 31), |_| 1, |_, _| ())),
+    // §13.24: 1 is RFC 7143, 2 has RFC 7144 too.
+    operational(
+        "iSCSIProtocolLevel",
+        Rule::Minimum((0, 31), |_| 2, |d, n| d.parameters.protocol_level = low8(n)),
+    ),
     // §13.25: obsolete, but never NotUnderstood.
     operational("IFMarker", Rule::Answer("No")),
     operational("OFMarker", Rule::Answer("No")),
@@ -145,6 +148,11 @@ const DIGESTS: &[&str] = &["CRC32C", "None"];
 /// The rows' ranges end at 65535.
 fn low16(value: u32) -> u16 {
     u16::try_from(value).unwrap_or(u16::MAX)
+}
+
+/// The rows' ranges end far below 256.
+fn low8(value: u32) -> u8 {
+    u8::try_from(value).unwrap_or(u8::MAX)
 }
 
 /// The row of a key.

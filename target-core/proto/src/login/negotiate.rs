@@ -148,7 +148,9 @@ mod tests {
             ("IFMarker=Yes", "IFMarker=No;"),
             ("OFMarkInt=2048~8192", "OFMarkInt=Reject;"),
             ("TaskReporting=FastAbort,RFC3720", "TaskReporting=RFC3720;"),
-            ("iSCSIProtocolLevel=2", "iSCSIProtocolLevel=1;"),
+            ("iSCSIProtocolLevel=1", "iSCSIProtocolLevel=1;"),
+            ("iSCSIProtocolLevel=2", "iSCSIProtocolLevel=2;"),
+            ("iSCSIProtocolLevel=32", "iSCSIProtocolLevel=Reject;"),
             ("TargetAlias=x", "TargetAlias=Reject;"),
         ] {
             let (name, value) = asked.split_once('=').unwrap();
@@ -163,6 +165,9 @@ mod tests {
         assert!(!ask("InitialR2T", "No").1.initial_r2t);
         assert!(!ask("ImmediateData", "No").1.immediate_data);
         assert_eq!(ask("MaxBurstLength", "4096").1.max_burst_length, 4096);
+        assert_eq!(ask("iSCSIProtocolLevel", "31").1.protocol_level, 2);
+        assert_eq!(ask("iSCSIProtocolLevel", "0").1.protocol_level, 0);
+        assert_eq!(ask("InitialR2T", "No").1.protocol_level, 1, "RFC 7143, if nobody says more");
         // A value that is refused changes nothing.
         assert_eq!(ask("MaxBurstLength", "1").1, Parameters::default());
         let declared = ask("MaxRecvDataSegmentLength", "512").1;

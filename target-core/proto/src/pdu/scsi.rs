@@ -1,6 +1,6 @@
 //! SCSI Command and SCSI Response (RFC 7143 §11.3, §11.4).
 
-use super::{U24, U32, U64, header};
+use super::{U16, U24, U32, U64, header};
 
 header! {
     /// SCSI Command (RFC 7143 §11.3).
@@ -9,10 +9,10 @@ header! {
         pub opcode: u8,
         /// F, R, W and the task attribute.
         pub flags: u8,
+        /// PRI in the upper half, at iSCSIProtocolLevel 2 (RFC 7144).
+        pub priority: u8,
         /// Reserved.
         pub reserved: u8,
-        /// CRN of the T10 drafts, priority at iSCSIProtocolLevel 2.
-        pub crn: u8,
         /// In four-byte words.
         pub total_ahs_length: u8,
         /// Length of the immediate data.
@@ -60,6 +60,12 @@ impl ScsiCommand {
     #[must_use]
     pub const fn writes(&self) -> bool {
         self.flags & Self::WRITE != 0
+    }
+
+    /// PRI: 1 is the highest priority, 15 the lowest, 0 is none (SAM-5 §8.7).
+    #[must_use]
+    pub const fn priority(&self) -> u8 {
+        self.priority >> 4
     }
 
     /// The task attribute.
@@ -123,8 +129,10 @@ header! {
         pub total_ahs_length: u8,
         /// SenseLength, its two bytes and response data.
         pub data_segment_length: U24,
+        /// Status Qualifier, at iSCSIProtocolLevel 2 (RFC 7144); 0 says nothing.
+        pub status_qualifier: U16,
         /// Reserved.
-        pub reserved: U64,
+        pub reserved: [u8; 6],
         /// Names the task.
         pub initiator_task_tag: U32,
         /// 0 without recovery.

@@ -47,6 +47,10 @@ impl TaskManagementRequest {
             6 => TaskManagementFunction::TargetWarmReset,
             7 => TaskManagementFunction::TargetColdReset,
             8 => TaskManagementFunction::TaskReassign,
+            9 => TaskManagementFunction::QueryTask,
+            10 => TaskManagementFunction::QueryTaskSet,
+            11 => TaskManagementFunction::ItNexusReset,
+            12 => TaskManagementFunction::QueryAsynchronousEvent,
             other => TaskManagementFunction::Other(other),
         }
     }
@@ -65,8 +69,18 @@ impl TaskManagementFunction {
             Self::TargetWarmReset => 6,
             Self::TargetColdReset => 7,
             Self::TaskReassign => 8,
+            Self::QueryTask => 9,
+            Self::QueryTaskSet => 10,
+            Self::ItNexusReset => 11,
+            Self::QueryAsynchronousEvent => 12,
             Self::Other(code) => code & 0x7f,
         }
+    }
+
+    /// Whether the function came with RFC 7144: it needs iSCSIProtocolLevel 2.
+    #[must_use]
+    pub const fn is_of_level_2(self) -> bool {
+        matches!(self.code(), 9..=12)
     }
 }
 
@@ -89,7 +103,15 @@ pub enum TaskManagementFunction {
     TargetColdReset,
     /// 8
     TaskReassign,
-    /// Any other, those of RFC 7144 among them.
+    /// 9 (RFC 7144, as the next three)
+    QueryTask,
+    /// 10
+    QueryTaskSet,
+    /// 11
+    ItNexusReset,
+    /// 12
+    QueryAsynchronousEvent,
+    /// Any other.
     Other(u8),
 }
 
@@ -108,8 +130,10 @@ header! {
         pub total_ahs_length: u8,
         /// 0.
         pub data_segment_length: U24,
+        /// Additional Response Information, of QUERY ASYNCHRONOUS EVENT (RFC 7144).
+        pub additional_response_information: [u8; 3],
         /// Reserved.
-        pub reserved2: U64,
+        pub reserved2: [u8; 5],
         /// Names the request.
         pub initiator_task_tag: U32,
         /// Reserved.
@@ -143,6 +167,8 @@ pub enum TaskManagementResponseCode {
     NotSupported = 5,
     /// The initiator may not ask for this.
     AuthorizationFailed = 6,
+    /// The function succeeded: what was asked for is there (RFC 7144).
+    Succeeded = 7,
     /// The function is refused.
     Rejected = 255,
 }
@@ -159,6 +185,7 @@ impl TaskManagementResponseCode {
             4 => Self::ReassignmentNotSupported,
             5 => Self::NotSupported,
             6 => Self::AuthorizationFailed,
+            7 => Self::Succeeded,
             255 => Self::Rejected,
             _ => return None,
         })

@@ -38,10 +38,10 @@ fn every_field_stands_where_the_rfc_draws_it() {
         exp_stat_sn = at32(28));
     layout!(NopIn: lun = at64(8), target_transfer_tag = at32(20), stat_sn = at32(24),
         exp_cmd_sn = at32(28), max_cmd_sn = at32(32));
-    layout!(ScsiCommand: crn = 3, lun = at64(8), expected_data_transfer_length = at32(20),
+    layout!(ScsiCommand: priority = 2, lun = at64(8), expected_data_transfer_length = at32(20),
         cmd_sn = at32(24), exp_stat_sn = at32(28));
     assert_eq!(ScsiCommand::view(&places()).cdb[0], 32);
-    layout!(ScsiResponse: response = 2, status = 3, snack_tag = at32(20), stat_sn = at32(24),
+    layout!(ScsiResponse: response = 2, status = 3, status_qualifier = at16(8), snack_tag = at32(20), stat_sn = at32(24),
         exp_cmd_sn = at32(28), max_cmd_sn = at32(32), exp_data_sn = at32(36),
         bidirectional_read_residual_count = at32(40), residual_count = at32(44));
     layout!(TaskManagementRequest: lun = at64(8), referenced_task_tag = at32(20),
@@ -118,5 +118,5 @@ fn flags_and_stages_are_read_bit_by_bit() {
     assert!(!login.transit() && login.current_stage().is_none() && login.next_stage().is_none());
     let request = |flags| TaskManagementRequest { flags, ..TaskManagementRequest::zeroed() };
     assert_eq!(request(0x85).function(), TaskManagementFunction::LogicalUnitReset);
-    assert_eq!(request(0x89).function(), TaskManagementFunction::Other(9));
+    assert_eq!(request(0x89).function(), TaskManagementFunction::QueryTask);
 }

@@ -76,6 +76,8 @@ pub struct Command<'a> {
     pub extended_cdb: &'a [u8],
     /// Task attribute.
     pub attribute: TaskAttribute,
+    /// Command priority, 0 for none: a hint that may be ignored (RFC 7144, SAM-5 §8.7).
+    pub priority: u8,
     /// Immediate delivery.
     pub immediate: bool,
     /// R: data may go to the initiator.
@@ -251,7 +253,7 @@ impl Session {
                 self.data_out(header, pdu, tx)
             }
             Request::TaskManagement(request) if self.session_type == SessionType::Normal => {
-                self.task_management(request, pdu)
+                self.task_management(request, pdu, tx)
             }
             Request::NopOut(request) => self.nop_out(request, pdu, tx),
             Request::Text(request) => self.text(request, pdu, tx),
@@ -423,6 +425,8 @@ impl Session {
             cdb: &command.cdb,
             extended_cdb: ahs.extended_cdb.unwrap_or_default(),
             attribute: command.attribute(),
+            // Below that level the field is reserved.
+            priority: if self.parameters.protocol_level >= 2 { command.priority() } else { 0 },
             immediate,
             reads: command.reads(),
             writes: command.writes(),

@@ -8,8 +8,9 @@ use crate::ids::{Cid, InitiatorTaskTag, Lun, TargetTransferTag};
 use crate::login::SessionType;
 use crate::pdu::{
     AsyncEvent, AsyncMessage, BHS_LENGTH, Bhs, CONTINUE, FINAL, LogoutRequest, LogoutResponse,
-    LogoutResponseCode, NopIn, NopOut, Pdu, Reject, RejectReason, TaskManagementRequest,
-    TaskManagementResponse, TaskManagementResponseCode, TextRequest, TextResponse, opcode,
+    LogoutResponseCode, NopIn, NopOut, Pdu, Reject, RejectReason, TaskManagementFunction,
+    TaskManagementRequest, TaskManagementResponse, TaskManagementResponseCode, TextRequest,
+    TextResponse, opcode,
 };
 use crate::serial::CmdSn;
 use crate::transmit::TransmitQueue;
@@ -206,31 +207,35 @@ impl Session {
         self.send(*header.bytes(), &[&[]], tx);
     }
 
-    pub(super) fn task_management<'a>(
+    pub(super) fn task_management<'a, P: AsRef<[u8]>>(
         &mut self,
         request: &TaskManagementRequest,
         pdu: &Pdu<'a>,
+        tx: &mut TransmitQueue<P>,
     ) -> Result<Option<Event<'a>>, SessionError> {
         let immediate = pdu.basic().immediate();
         if !self.admit_number(CmdSn(request.cmd_sn.get()), immediate)? {
             return Ok(None);
         }
+        let itt = InitiatorTaskTag(request.initiator_task_tag.get());
+        let function = request.function();
+        if function.is_of_level_2() && self.parameters.protocol_level < 2 {
+            self.task_management_response(itt, TaskManagementResponseCode::NotSupported, tx);
+            return Ok(None);
+        }
         let tag = InitiatorTaskTag(request.referenced_task_tag.get());
         let lun = Lun(request.lun.get());
         // Same tag, same unit, same number: else it is a later task. An immediate command has no
-        // number of its own, and is named with that of this request (§11.5.5).
+        // number of its own, and is named with that of this request (§11.5.5). To ask for a task
+        // its tag will do: nothing is ended by mistake.
+        let query = function == TaskManagementFunction::QueryTask;
         let referenced = self.tasks.find(tag).filter(|id| {
             self.tasks.get(*id).is_some_and(|task| {
                 let number = if task.in_window { task.cmd_sn.0 } else { request.cmd_sn.get() };
-                task.lun == lun && number == request.ref_cmd_sn.get()
+                task.lun == lun && (query || number == request.ref_cmd_sn.get())
             })
         });
-        Ok(Some(Event::TaskManagement {
-            initiator_task_tag: InitiatorTaskTag(request.initiator_task_tag.get()),
-            function: request.function(),
-            lun,
-            referenced,
-        }))
+        Ok(Some(Event::TaskManagement { initiator_task_tag: itt, function, lun, referenced }))
     }
 
     /// Answers a task management function.
@@ -240,10 +245,22 @@ impl Session {
         response: TaskManagementResponseCode,
         tx: &mut TransmitQueue<P>,
     ) {
+        self.query_response(itt, response, [0; 3], tx);
+    }
+
+    /// The same with Additional Response Information (RFC 7144).
+    pub fn query_response<P: AsRef<[u8]>>(
+        &mut self,
+        itt: InitiatorTaskTag,
+        response: TaskManagementResponseCode,
+        additional_response_information: [u8; 3],
+        tx: &mut TransmitQueue<P>,
+    ) {
         let header = TaskManagementResponse {
             opcode: opcode::TASK_MANAGEMENT_RESPONSE,
             flags: FINAL,
             response: response as u8,
+            additional_response_information,
             initiator_task_tag: itt.0.into(),
             stat_sn: self.next_stat_sn().0.into(),
             exp_cmd_sn: self.exp_cmd_sn.0.into(),

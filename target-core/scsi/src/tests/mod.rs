@@ -56,6 +56,7 @@ impl World {
             state: self.state,
             unit_attention: self.attention,
             data_out_length: self.data_out,
+            query_functions: false,
         }
     }
 

@@ -49,7 +49,7 @@ fn every_key_is_answered_by_its_rule() {
         ("MaxOutstandingR2T=65535", "8"),
         ("ErrorRecoveryLevel=2", "0"),
         ("ErrorRecoveryLevel=3", "Reject"),
-        ("iSCSIProtocolLevel=31", "1"),
+        ("iSCSIProtocolLevel=31", "2"),
         ("iSCSIProtocolLevel=0", "0"),
         // Yes and No.
         ("InitialR2T=No", "No"),

@@ -212,3 +212,74 @@ fn functions_and_logouts_are_answered_with_their_tags() {
     assert_eq!((header.initiator_task_tag.get(), header.response()), (itt.0, Some(code)));
     assert_eq!((header.time2wait.get(), header.time2retain.get()), (3, 9));
 }
+
+const LEVEL_2: [TaskManagementFunction; 4] = [
+    TaskManagementFunction::QueryTask,
+    TaskManagementFunction::QueryTaskSet,
+    TaskManagementFunction::ItNexusReset,
+    TaskManagementFunction::QueryAsynchronousEvent,
+];
+
+#[test]
+fn functions_of_rfc_7144_are_not_supported_below_level_2() {
+    for (function, protocol_level) in LEVEL_2.into_iter().zip([0, 1, 0, 1]) {
+        let mut wired = Wired::new(Parameters { protocol_level, ..Parameters::default() });
+        let itt = wired.initiator.task_management(function, 0, InitiatorTaskTag::RESERVED, 0);
+        assert_eq!(wired.feed(), Ok(vec![]));
+        let reply = wired.reply();
+        let header = TaskManagementResponse::view(&reply.bhs);
+        let expected = (itt.0, Some(TaskManagementResponseCode::NotSupported));
+        assert_eq!((header.initiator_task_tag.get(), header.response()), expected);
+    }
+}
+
+#[test]
+fn functions_of_rfc_7144_are_handed_out_at_level_2() {
+    for (function, code) in LEVEL_2.into_iter().zip(9..) {
+        assert_eq!(function.code(), code);
+        let mut wired = Wired::new(Parameters { protocol_level: 2, ..Parameters::default() });
+        let itt = wired.initiator.task_management(function, 0, InitiatorTaskTag::RESERVED, 0);
+        assert_eq!(wired.feed(), Ok(vec![Seen::TaskManagement { itt, referenced: None }]));
+    }
+}
+
+#[test]
+fn query_task_names_its_task_without_a_number() {
+    let mut wired = Wired::new(Parameters { protocol_level: 2, ..Parameters::default() });
+    let task = wired.command(read(0));
+    let tag = wired.session.initiator_task_tag(task).unwrap();
+    for (lun, expected) in [(0, Some(task)), (1, None)] {
+        let function = TaskManagementFunction::QueryTask;
+        let itt = wired.initiator.task_management(function, lun, tag, 0);
+        assert_eq!(wired.feed(), Ok(vec![Seen::TaskManagement { itt, referenced: expected }]));
+    }
+}
+
+#[test]
+fn additional_response_information_stands_behind_the_lengths() {
+    let mut wired = Wired::new(Parameters { protocol_level: 2, ..Parameters::default() });
+    let function = TaskManagementFunction::QueryAsynchronousEvent;
+    let itt = wired.initiator.task_management(function, 0, InitiatorTaskTag::RESERVED, 0);
+    wired.feed().unwrap();
+    let code = TaskManagementResponseCode::Succeeded;
+    wired.session.query_response(itt, code, [0x16, 0x29, 0x07], &mut wired.tx);
+    let reply = wired.reply();
+    assert_eq!((reply.bhs[2], &reply.bhs[8..12]), (7, &[0x16, 0x29, 0x07, 0][..]));
+}
+
+#[test]
+fn a_priority_is_taken_at_level_2_and_reserved_below() {
+    for (protocol_level, expected) in [(1, 0), (2, 9)] {
+        let mut wired = Wired::new(Parameters { protocol_level, ..Parameters::default() });
+        wired.initiator.scsi(read(0));
+        let mut wire = wired.initiator.take();
+        // PRI: the upper half of the third byte.
+        wire[2] = 0x9f;
+        let Decoded::Pdu { pdu, .. } = wired.session.decoder().decode(&wire).unwrap() else {
+            panic!("not a PDU");
+        };
+        let event = wired.session.handle(&pdu, &mut wired.tx).unwrap();
+        let Some(Event::Command(command)) = event else { panic!("{event:?}") };
+        assert_eq!(command.priority, expected);
+    }
+}
