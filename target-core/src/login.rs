@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use iscsi_proto::Tsih;
 use iscsi_proto::codec::{Decoded, Decoder, MAX_AHS_LENGTH};
 use iscsi_proto::login::{LOGIN_SEGMENT_LENGTH, Login, LoginConfig, LoginOutcome, LoginStep};
 use iscsi_proto::pdu::BHS_LENGTH;
@@ -110,6 +111,27 @@ async fn log_in(
                 send(&mut stream, &mut output).await?;
                 stream.shutdown().await?;
                 return Ok(None);
+            }
+            LoginStep::Admit(outcome) if outcome.requested_tsih != Tsih::NEW => {
+                let taken = node.sessions.take_over(&outcome).await;
+                let handover = match taken {
+                    Ok(handover) => handover,
+                    Err(status) => {
+                        login.admit(Err(status), &mut output);
+                        tracing::info!(%peer, %status, "login refused");
+                        send(&mut stream, &mut output).await?;
+                        stream.shutdown().await?;
+                        return Ok(None);
+                    }
+                };
+                let Some((tsih, exp_cmd_sn, max_cmd_sn)) = handover.numbers() else {
+                    return Ok(None);
+                };
+                login.admit_into(tsih, exp_cmd_sn, max_cmd_sn, &mut output);
+                let ends = (peer, local);
+                let connection =
+                    Connection::reinstated(handover, &outcome, stream, ends, &input, &output);
+                return Ok(connection);
             }
             LoginStep::Admit(outcome) => {
                 let (sender, mailbox) = unbounded_channel();

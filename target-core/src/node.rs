@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use iscsi_proto::login::{AuthPolicy, LoginPolicy, LoginStatus, TargetLogin};
+use iscsi_proto::login::{
+    AuthPolicy, ExistingSession, LoginPolicy, LoginStatus, SessionName, TargetLogin,
+};
 use iscsi_proto::names::IscsiName;
 use parking_lot::{Mutex, RwLock};
 use scsi::Port;
@@ -349,6 +351,10 @@ impl LoginPolicy for Node {
             return Err(LoginStatus::ServiceUnavailable);
         }
         Ok(self.discovery_auth.read().clone())
+    }
+
+    fn session(&self, name: SessionName<'_>) -> Option<ExistingSession> {
+        self.sessions.existing(name)
     }
 
     fn random(&self, bytes: &mut [u8]) -> Result<(), LoginStatus> {

@@ -3,18 +3,21 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use iscsi_proto::login::{LoginOutcome, LoginStatus};
+use iscsi_proto::login::{ExistingSession, LoginOutcome, LoginStatus, SessionName};
+use iscsi_proto::parameters::Parameters;
+use iscsi_proto::serial::CmdSn;
 use iscsi_proto::session::Counters;
-use iscsi_proto::{Isid, Tsih};
+use iscsi_proto::{Cid, Isid, Tsih};
 use parking_lot::Mutex;
 use scsi::reservation::InitiatorPort;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::Message;
+use crate::connection::{Handover, Message};
 use crate::events::SessionEnd;
 
 /// A session as management sees it.
@@ -48,10 +51,12 @@ pub(crate) struct Statistics {
     commands: AtomicU64,
     read_bytes: AtomicU64,
     written_bytes: AtomicU64,
+    exp_cmd_sn: AtomicU32,
 }
 
 impl Statistics {
-    pub(crate) fn store(&self, counters: &Counters) {
+    pub(crate) fn store(&self, counters: &Counters, exp_cmd_sn: CmdSn) {
+        self.exp_cmd_sn.store(exp_cmd_sn.0, Ordering::Relaxed);
         self.commands.store(counters.commands, Ordering::Relaxed);
         self.read_bytes.store(counters.data_in_bytes, Ordering::Relaxed);
         self.written_bytes.store(counters.data_out_bytes, Ordering::Relaxed);
@@ -66,6 +71,16 @@ struct Name {
     target: Option<String>,
 }
 
+impl Name {
+    fn of(outcome: &LoginOutcome) -> Self {
+        Self {
+            initiator: outcome.initiator_name.as_str().to_owned(),
+            isid: outcome.isid,
+            target: outcome.target_name.as_ref().map(|name| name.as_str().to_owned()),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     name: Name,
@@ -73,6 +88,9 @@ struct Entry {
     statistics: Arc<Statistics>,
     sender: UnboundedSender<Message>,
     ended: CancellationToken,
+    /// Of its one connection.
+    cid: Cid,
+    parameters: Parameters,
 }
 
 impl Entry {
@@ -121,20 +139,7 @@ impl Sessions {
         address: SocketAddr,
         sender: &UnboundedSender<Message>,
     ) -> Result<Admission, LoginStatus> {
-        if outcome.requested_tsih != Tsih::NEW {
-            // One connection is all that a session has here.
-            let known = self.table.lock().by_tsih.contains_key(&outcome.requested_tsih.0);
-            return Err(if known {
-                LoginStatus::TooManyConnections
-            } else {
-                LoginStatus::SessionDoesNotExist
-            });
-        }
-        let name = Name {
-            initiator: outcome.initiator_name.as_str().to_owned(),
-            isid: outcome.isid,
-            target: outcome.target_name.as_ref().map(|name| name.as_str().to_owned()),
-        };
+        let name = Name::of(outcome);
         loop {
             let ended = {
                 let mut table = self.table.lock();
@@ -147,6 +152,47 @@ impl Sessions {
                 }
             };
             ended.cancelled().await;
+        }
+    }
+
+    /// The session that a login names, if it is there.
+    pub(crate) fn existing(&self, name: SessionName<'_>) -> Option<ExistingSession> {
+        let table = self.table.lock();
+        let entry = table.by_tsih.get(&name.tsih.0)?;
+        let same = entry.name.isid == name.isid
+            && entry.name.initiator == name.initiator.as_str()
+            && entry.name.target.as_deref() == name.target.map(|target| target.as_str());
+        let exp_cmd_sn = CmdSn(entry.statistics.exp_cmd_sn.load(Ordering::Relaxed));
+        same.then_some(ExistingSession { parameters: entry.parameters, exp_cmd_sn })
+    }
+
+    /// Makes a login the connection of a session that is there. Its old connection is closed, and
+    /// its commands have ended when this returns (connection reinstatement, RFC 7143 §6.3.4).
+    pub(crate) async fn take_over(&self, outcome: &LoginOutcome) -> Result<Handover, LoginStatus> {
+        let receiver = {
+            let table = self.table.lock();
+            if table.closed {
+                return Err(LoginStatus::ServiceUnavailable);
+            }
+            let entry = table.by_tsih.get(&outcome.requested_tsih.0);
+            let entry = entry.filter(|entry| entry.name == Name::of(outcome));
+            let entry = entry.ok_or(LoginStatus::SessionDoesNotExist)?;
+            if entry.cid != outcome.cid {
+                // One connection is all that a session has here.
+                return Err(LoginStatus::TooManyConnections);
+            }
+            let (sender, receiver) = oneshot::channel();
+            let _ = entry.sender.send(Message::TakeOver(sender));
+            receiver
+        };
+        // Nobody answers for a session that is over.
+        receiver.await.map_err(|_| LoginStatus::SessionDoesNotExist)
+    }
+
+    /// A session goes on from another address.
+    pub(crate) fn moved(&self, tsih: Tsih, address: SocketAddr) {
+        if let Some(entry) = self.table.lock().by_tsih.get_mut(&tsih.0) {
+            entry.summary.address = address;
         }
     }
 
@@ -185,8 +231,16 @@ impl Sessions {
             written_bytes: 0,
         };
         let statistics = Arc::new(Statistics::default());
-        let ended = CancellationToken::new();
-        let entry = Entry { name, summary, statistics: statistics.clone(), sender, ended };
+        statistics.exp_cmd_sn.store(outcome.cmd_sn.0, Ordering::Relaxed);
+        let entry = Entry {
+            name,
+            summary,
+            statistics: statistics.clone(),
+            sender,
+            ended: CancellationToken::new(),
+            cid: outcome.cid,
+            parameters: outcome.parameters,
+        };
         table.by_tsih.insert(tsih, entry);
         Ok(Admission { tsih: Tsih(tsih), statistics })
     }

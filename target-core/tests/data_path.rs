@@ -13,6 +13,8 @@
 
 #[path = "data_path/attentions.rs"]
 mod attentions;
+#[path = "data_path/connections.rs"]
+mod connections;
 #[path = "data_path/drain.rs"]
 mod drain;
 #[path = "data_path/faults.rs"]

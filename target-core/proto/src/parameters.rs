@@ -38,6 +38,22 @@ pub struct Parameters {
     pub protocol_level: u8,
 }
 
+impl Parameters {
+    /// What stays in force when the session gets a new connection: everything but the digests and
+    /// the segment lengths, which each connection negotiates for itself.
+    #[must_use]
+    pub fn of_session(self) -> Self {
+        let fresh = Self::default();
+        Self {
+            header_digest: fresh.header_digest,
+            data_digest: fresh.data_digest,
+            max_recv_data_segment_length: fresh.max_recv_data_segment_length,
+            initiator_max_recv_data_segment_length: fresh.initiator_max_recv_data_segment_length,
+            ..self
+        }
+    }
+}
+
 impl Default for Parameters {
     fn default() -> Self {
         Self {

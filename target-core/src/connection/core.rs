@@ -16,8 +16,8 @@ use scsi::{BlockRange, Cdb, Port, Sense, SenseFormat, Status, UnitAttention};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-use super::Message;
 use super::task_management::{Guard, Then};
+use super::{Handover, Message};
 use crate::buffers;
 use crate::events::{Fault, SessionEnd};
 use crate::fault;
@@ -138,6 +138,10 @@ pub(super) struct Core {
     /// Copies whose outcome nobody has asked for yet.
     pub(super) copies: Vec<CopyStatus>,
     closing: Option<Closing>,
+    /// Who takes the session over when this connection has ended.
+    pub(super) successor: Option<oneshot::Sender<Handover>>,
+    /// How many connections the session had before this one.
+    pub(super) incarnation: u32,
 }
 
 impl Core {
@@ -179,12 +183,27 @@ impl Core {
             memory: 0,
             copies: Vec::new(),
             closing: None,
+            successor: None,
+            incarnation: 0,
         })
+    }
+
+    /// Goes on over a new connection, behind the last response of its login. What the old one had
+    /// begun has ended.
+    pub(super) fn reinstate(&mut self, outcome: &LoginOutcome, local: SocketAddr, response: &[u8]) {
+        self.session.reinstate(outcome);
+        self.local = local;
+        self.tx = TransmitQueue::new();
+        self.tx.append(response);
+        self.pending.clear();
+        self.closing = None;
+        self.incarnation = self.incarnation.wrapping_add(1);
     }
 
     /// Tells the outside that the session is there.
     pub(super) fn announce(&self) {
-        if self.session.session_type() == SessionType::Normal
+        if self.incarnation == 0
+            && self.session.session_type() == SessionType::Normal
             && let Some(summary) = self.node.sessions.summary(self.admission.tsih)
         {
             self.node.events.session_up(&summary);
@@ -206,7 +225,7 @@ impl Core {
 
     /// Publishes the counters.
     pub(super) fn account(&self) {
-        self.admission.statistics.store(self.session.counters());
+        self.admission.statistics.store(self.session.counters(), self.session.exp_cmd_sn());
     }
 
     /// Whether requests are still taken.
@@ -295,7 +314,10 @@ impl Core {
                 }
             }
             Message::Ended(_) if !self.takes_more() => {}
-            Message::Ended(Then::Function { itt, response }) => {
+            // The initiator knows that the functions of a connection have ended with it.
+            Message::Ended(Then::Function { incarnation, .. })
+                if incarnation != self.incarnation => {}
+            Message::Ended(Then::Function { itt, response, .. }) => {
                 self.session.task_management_response(itt, response, &mut self.tx);
             }
             Message::Ended(Then::ColdReset { itt, response }) => {
@@ -309,6 +331,18 @@ impl Core {
                 self.session.async_message(AsyncEvent::LogoutRequest { seconds }, &mut self.tx);
             }
             Message::AskLogout { .. } => {}
+            // Who asks for a session that is over is told so when this is dropped.
+            Message::TakeOver(_) if !self.takes_more() => {}
+            Message::TakeOver(successor) => {
+                self.successor = Some(successor);
+                self.disconnected();
+            }
+            Message::Close(end) if self.successor.take().is_some() => {
+                // Nobody takes it over any more.
+                if let Some(closing) = &mut self.closing {
+                    closing.end = end;
+                }
+            }
             Message::Close(end @ (SessionEnd::Reinstated | SessionEnd::Disconnected)) => {
                 self.close(Closing::new(end, false));
             }

@@ -5,6 +5,7 @@ mod command;
 mod completion;
 mod copy;
 mod core;
+mod handover;
 mod liveness;
 mod receive;
 mod reservation;
@@ -14,12 +15,14 @@ mod write;
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use iscsi_proto::codec::Decoded;
+use iscsi_proto::login::LoginOutcome;
 use scsi::UnitAttention;
 use scsi::reservation::Nexus;
 use tokio::io::AsyncWrite as _;
@@ -29,6 +32,7 @@ use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use self::core::Core;
+pub(crate) use self::handover::Handover;
 use self::liveness::{Liveness, Silence};
 use self::receive::Receive;
 use self::task_management::{Guard, Then};
@@ -65,6 +69,8 @@ pub(crate) enum Message {
     Ended(Then),
     /// The initiator shall log out within so many seconds.
     AskLogout { seconds: u16 },
+    /// A new connection takes the session over.
+    TakeOver(oneshot::Sender<Handover>),
     /// The session must end.
     Close(SessionEnd),
 }
@@ -91,11 +97,44 @@ impl Connection {
         Some(Box::new(Self { stream, receive, mailbox, core, liveness, farewell: None }))
     }
 
-    /// Runs the session to its end.
+    /// Goes on with a session whose old connection is gone; the login's last response is still to
+    /// be sent.
+    pub(crate) fn reinstated(
+        handover: Handover,
+        outcome: &LoginOutcome,
+        stream: TcpStream,
+        (peer, local): (SocketAddr, SocketAddr),
+        rest: &[u8],
+        response: &[u8],
+    ) -> Option<Box<Self>> {
+        let (mut core, mailbox) = handover.take()?;
+        core.reinstate(outcome, local, response);
+        core.node.sessions.moved(core.admission.tsih, peer);
+        tracing::info!(
+            initiator = core.nexus.initiator,
+            to = core.nexus.port.target_name,
+            address = %peer,
+            tsih = core.admission.tsih.0,
+            "connection reinstated"
+        );
+        let receive = Receive::new(rest);
+        let liveness = Liveness::new(core.node.config.nop_interval);
+        Some(Box::new(Self { stream, receive, mailbox, core, liveness, farewell: None }))
+    }
+
+    /// Runs the connection to its end, which is that of the session if no other connection takes
+    /// it over.
     pub(crate) async fn run(mut self: Box<Self>) {
         self.core.announce();
         let end = poll_fn(|cx| self.poll(cx)).await;
-        self.core.finish(end);
+        match self.core.successor.take() {
+            Some(successor) => {
+                let Self { core, mailbox, .. } = *self;
+                // A successor that has gone meanwhile leaves the session to its end.
+                let _ = successor.send(Handover::new(core, mailbox));
+            }
+            None => self.core.finish(end),
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SessionEnd> {

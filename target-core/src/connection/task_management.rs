@@ -34,6 +34,8 @@ pub(crate) enum Then {
         itt: InitiatorTaskTag,
         /// The answer.
         response: TaskManagementResponseCode,
+        /// Of the connection that the request came over.
+        incarnation: u32,
     },
     /// TARGET COLD RESET; the session is closed behind it.
     ColdReset {
@@ -79,8 +81,9 @@ impl Core {
             core.session.task_management_response(itt, response, &mut core.tx);
         };
         let guard = || {
-            let requester = self.sender.clone();
-            Arc::new(Guard::new(requester, Then::Function { itt, response: Response::Complete }))
+            let (requester, incarnation) = (self.sender.clone(), self.incarnation);
+            let then = Then::Function { itt, response: Response::Complete, incarnation };
+            Arc::new(Guard::new(requester, then))
         };
         match (function, unit) {
             (

@@ -68,10 +68,22 @@ impl Initiator {
     }
 
     /// Waits for the last Login Response.
-    pub fn logged_in(mut wire: Wire) -> Result<Self, Refusal> {
+    pub fn logged_in(wire: Wire) -> Result<Self, Refusal> {
+        Self::logged_in_at(wire, FIRST_CMD_SN)
+    }
+
+    /// Goes on with a session over another connection; `cmd_sn` is its next CmdSN.
+    pub fn reinstated(address: SocketAddr, login: &Login, cmd_sn: u32) -> Result<Self, Refusal> {
+        let mut wire = Wire::connect(address);
+        login.begin(&mut wire);
+        Self::logged_in_at(wire, cmd_sn)
+    }
+
+    /// The same, when the login has begun.
+    pub fn logged_in_at(mut wire: Wire, cmd_sn: u32) -> Result<Self, Refusal> {
         let (response, answers) = login_response(&mut wire)?;
         assert_eq!(response.flags & 0x83, 0x83, "the login is not over");
-        assert_eq!(response.exp_cmd_sn.get(), FIRST_CMD_SN);
+        assert_eq!(response.exp_cmd_sn.get(), cmd_sn);
         wire.rules.header_digest = answers.get("HeaderDigest").is_some_and(|v| v == "CRC32C");
         wire.rules.data_digest = answers.get("DataDigest").is_some_and(|v| v == "CRC32C");
         let exp_stat_sn = response.stat_sn.get().wrapping_add(1);
@@ -84,7 +96,7 @@ impl Initiator {
             held_r2t: VecDeque::new(),
             rejects: Vec::new(),
             async_events: Vec::new(),
-            cmd_sn: FIRST_CMD_SN,
+            cmd_sn,
             exp_stat_sn,
             max_cmd_sn: response.max_cmd_sn.get(),
             next_tag: 1,

@@ -110,8 +110,9 @@ fn what_is_not_there_is_refused_with_its_status() {
     assert_eq!(world.refusal(&unknown), Refusal::Status(0x0203));
     let login = Login { tsih: 999, ..world.login() };
     assert_eq!(world.refusal(&login), Refusal::Status(0x020a));
-    let first = world.initiator(&[0]);
-    let second_connection = Login { tsih: first.tsih, ..world.login() };
+    let login = world.login();
+    let first = world.log_in(&login);
+    let second_connection = Login { tsih: first.tsih, cid: 2, ..login };
     assert_eq!(world.refusal(&second_connection), Refusal::Status(0x0206));
 }
 

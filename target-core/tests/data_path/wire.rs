@@ -138,6 +138,7 @@ pub struct Login {
     pub target: Option<String>,
     pub isid: [u8; 6],
     pub tsih: u16,
+    pub cid: u16,
     pub keys: Vec<(&'static str, String)>,
 }
 
@@ -161,7 +162,7 @@ impl Login {
             isid: self.isid,
             tsih: self.tsih.into(),
             initiator_task_tag: 7.into(),
-            cid: 1.into(),
+            cid: self.cid.into(),
             cmd_sn: FIRST_CMD_SN.into(),
             exp_stat_sn: FIRST_STAT_SN.into(),
             ..LoginRequest::new()

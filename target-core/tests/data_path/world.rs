@@ -83,6 +83,7 @@ impl World {
             target: Some(TARGET.to_owned()),
             isid: [0x40, 0, 1, a, b, c],
             tsih: 0,
+            cid: 1,
             keys: keys(&[
                 ("InitialR2T", "No"),
                 ("MaxRecvDataSegmentLength", "262144"),

@@ -34,18 +34,24 @@ pub(super) struct Key {
     pub(super) in_security: bool,
     /// Irrelevant in discovery sessions.
     pub(super) normal_only: bool,
+    /// Settled by the login that the session began with (LO in §13).
+    pub(super) leading_only: bool,
 }
 
 const fn operational(name: &'static str, rule: Rule) -> Key {
-    Key { name, rule, in_security: false, normal_only: false }
+    Key { name, rule, in_security: false, normal_only: false, leading_only: false }
+}
+
+const fn leading(name: &'static str, rule: Rule) -> Key {
+    Key { leading_only: true, ..operational(name, rule) }
 }
 
 const fn normal(name: &'static str, rule: Rule) -> Key {
-    Key { name, rule, in_security: false, normal_only: true }
+    Key { normal_only: true, ..leading(name, rule) }
 }
 
 const fn any_stage(name: &'static str, rule: Rule) -> Key {
-    Key { name, rule, in_security: true, normal_only: false }
+    Key { in_security: true, ..operational(name, rule) }
 }
 
 pub(super) static KEYS: &[Key] = &[
@@ -102,12 +108,12 @@ pub(super) static KEYS: &[Key] = &[
         ),
     ),
     // §13.15
-    operational(
+    leading(
         "DefaultTime2Wait",
         Rule::Maximum((0, 3600), |_| 0, |d, n| d.parameters.default_time2wait = low16(n)),
     ),
     // §13.16: no task is kept for a connection that is gone.
-    operational(
+    leading(
         "DefaultTime2Retain",
         Rule::Minimum((0, 3600), |_| 0, |d, n| d.parameters.default_time2retain = low16(n)),
     ),
@@ -127,11 +133,11 @@ pub(super) static KEYS: &[Key] = &[
         Rule::Or(|_| true, |d, yes| d.parameters.data_sequence_in_order = yes),
     ),
     // §13.20
-    operational("ErrorRecoveryLevel", Rule::Minimum((0, 2), |_| 0, |_, _| ())),
+    leading("ErrorRecoveryLevel", Rule::Minimum((0, 2), |_| 0, |_, _| ())),
     // §13.23: of the semantics for aborted tasks, those of RFC 3720.
     normal("TaskReporting", Rule::List(&["RFC3720"], |_, _| ())),
     // §13.24: 1 is RFC 7143, 2 has RFC 7144 too.
-    operational(
+    leading(
         "iSCSIProtocolLevel",
         Rule::Minimum((0, 31), |_| 2, |d, n| d.parameters.protocol_level = low8(n)),
     ),

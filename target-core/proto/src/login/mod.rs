@@ -71,6 +71,28 @@ pub struct TargetLogin {
     pub alias: String,
 }
 
+/// A session that a login wants to belong to.
+#[derive(Debug, Clone, Copy)]
+pub struct ExistingSession {
+    /// What its first login negotiated.
+    pub parameters: Parameters,
+    /// Its ExpCmdSN, or an earlier one.
+    pub exp_cmd_sn: CmdSn,
+}
+
+/// The name of a session, as a login gives it (RFC 7143 §4.2.7).
+#[derive(Debug, Clone, Copy)]
+pub struct SessionName<'a> {
+    /// TSIH; never [`Tsih::NEW`].
+    pub tsih: Tsih,
+    /// ISID.
+    pub isid: Isid,
+    /// InitiatorName.
+    pub initiator: &'a IscsiName,
+    /// TargetName; none in a discovery session.
+    pub target: Option<&'a IscsiName>,
+}
+
 /// Decides who may log in where.
 pub trait LoginPolicy {
     /// Before a normal session.
@@ -85,6 +107,12 @@ pub trait LoginPolicy {
     /// # Errors
     /// The status that the login ends with.
     fn discovery(&self, initiator: &IscsiName) -> Result<AuthPolicy, LoginStatus>;
+
+    /// The session of that name, if there is one. Whether the login may become its connection is
+    /// decided when it asks to be admitted.
+    fn session(&self, _name: SessionName<'_>) -> Option<ExistingSession> {
+        None
+    }
 
     /// Fills `bytes` with what nobody can guess.
     ///
@@ -155,6 +183,8 @@ pub struct Login {
     peer: Option<Peer>,
     security: Security,
     draft: Draft,
+    /// ExpCmdSN and MaxCmdSN of the session, if it is there already.
+    numbers: Option<(CmdSn, CmdSn)>,
     declared: bool,
     stat_sn: StatSn,
     /// The last response, until somebody is admitted.
@@ -184,7 +214,8 @@ impl Login {
             seen: HashSet::new(),
             peer: None,
             security: Security::default(),
-            draft: Draft { offer: config.offer, parameters: Parameters::default() },
+            draft: Draft { offer: config.offer, parameters: Parameters::default(), settled: false },
+            numbers: None,
             declared: false,
             stat_sn: StatSn(0),
             pending: None,
@@ -231,6 +262,22 @@ impl Login {
         }
     }
 
+    /// Ends a login that has become the connection of a session that was there already, with that
+    /// session's ExpCmdSN and MaxCmdSN.
+    pub fn admit_into(
+        &mut self,
+        tsih: Tsih,
+        exp_cmd_sn: CmdSn,
+        max_cmd_sn: CmdSn,
+        out: &mut Vec<u8>,
+    ) {
+        if let Some((response, _)) = &mut self.pending {
+            response.exp_cmd_sn = exp_cmd_sn.0.into();
+            response.max_cmd_sn = max_cmd_sn.0.into();
+        }
+        self.admit(Ok(tsih), out);
+    }
+
     fn step(
         &mut self,
         request: &LoginRequest,
@@ -255,7 +302,7 @@ impl Login {
             return Err(LoginStatus::InitiatorError);
         }
         if self.peer.is_none() {
-            self.introduce(&pairs, policy)?;
+            self.introduce(request, &pairs, policy)?;
         }
         let mut answer = Vec::new();
         self.negotiate(&pairs, next.is_some(), policy, &mut answer)?;
@@ -333,6 +380,7 @@ impl Login {
     /// What the first text must say (§6.3, §13.4, §13.21).
     fn introduce(
         &mut self,
+        request: &LoginRequest,
         pairs: &[text::Pair<'_>],
         policy: &dyn LoginPolicy,
     ) -> Result<(), LoginStatus> {
@@ -356,6 +404,17 @@ impl Login {
         // Whoever skips the security stage has proved nothing.
         if matches!(auth, AuthPolicy::Chap(_)) && self.stage != Stage::SecurityNegotiation {
             return Err(LoginStatus::AuthenticationFailure);
+        }
+        let tsih = Tsih(request.tsih.get());
+        let (isid, target) = (Isid(request.isid), target_name.as_ref());
+        let name = SessionName { tsih, isid, initiator: &initiator_name, target };
+        let existing = if tsih == Tsih::NEW { None } else { policy.session(name) };
+        if let Some(existing) = existing {
+            self.draft.parameters = existing.parameters.of_session();
+            self.draft.settled = true;
+            // The window is not opened before the old connection is gone.
+            let closed = CmdSn(existing.exp_cmd_sn.0.wrapping_sub(1));
+            self.numbers = Some((existing.exp_cmd_sn, closed));
         }
         self.security = Security::new(auth);
         self.peer = Some(Peer {
@@ -448,7 +507,9 @@ impl Login {
 
     /// A response in the current stage that goes nowhere.
     fn response(&self, request: &LoginRequest) -> LoginResponse {
-        let cmd_sn = request.cmd_sn.get();
+        let cmd_sn = CmdSn(request.cmd_sn.get());
+        let fresh = (cmd_sn, CmdSn(cmd_sn.add(self.config.window).0.wrapping_sub(1)));
+        let (exp_cmd_sn, max_cmd_sn) = self.numbers.unwrap_or(fresh);
         LoginResponse {
             opcode: opcode::LOGIN_RESPONSE,
             flags: self.stage.bits() << 2,
@@ -456,8 +517,8 @@ impl Login {
             tsih: request.tsih,
             initiator_task_tag: request.initiator_task_tag,
             stat_sn: self.stat_sn.0.into(),
-            exp_cmd_sn: cmd_sn.into(),
-            max_cmd_sn: cmd_sn.wrapping_add(self.config.window).wrapping_sub(1).into(),
+            exp_cmd_sn: exp_cmd_sn.0.into(),
+            max_cmd_sn: max_cmd_sn.0.into(),
             ..LoginResponse::zeroed()
         }
     }

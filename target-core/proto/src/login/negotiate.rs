@@ -9,6 +9,8 @@ use crate::text;
 pub(super) struct Draft {
     pub(super) offer: Offer,
     pub(super) parameters: Parameters,
+    /// Of a session that is there already: what concerns all of it is settled.
+    pub(super) settled: bool,
 }
 
 /// A number in decimal or hexadecimal (§6.1); binary-value's base64 is for none of the numbers.
@@ -47,6 +49,9 @@ pub(super) fn answer(
 ) {
     if discovery && key.normal_only {
         return text::push(out, key.name, "Irrelevant");
+    }
+    if draft.settled && key.leading_only {
+        return text::push(out, key.name, "Reject");
     }
     let result = match key.rule {
         Rule::Text => return,
@@ -110,7 +115,8 @@ mod tests {
     use super::*;
 
     fn ask(name: &str, value: &str) -> (String, Parameters) {
-        let mut draft = Draft { offer: Offer::default(), parameters: Parameters::default() };
+        let mut draft =
+            Draft { offer: Offer::default(), parameters: Parameters::default(), settled: false };
         let mut out = Vec::new();
         answer(&mut draft, keys::find(name).unwrap(), value, false, &mut out);
         (String::from_utf8(out).unwrap().replace('\0', ";"), draft.parameters)

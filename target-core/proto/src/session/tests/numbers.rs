@@ -147,3 +147,28 @@ fn a_ping_of_the_target_uses_no_number_up() {
     assert_eq!(ping.target_transfer_tag.get(), 6);
     assert_eq!(wired.initiator.exp_stat_sn, FIRST_STAT_SN.wrapping_add(1));
 }
+
+#[test]
+fn on_a_new_connection_cmd_sn_goes_on_and_stat_sn_begins_anew() {
+    let mut wired = Wired::new(Parameters::default());
+    let task = wired.command(read(0));
+    wired.good(task);
+    let lost = wired.command(write(4096));
+    wired.session.accept_write(lost, 4096, &mut wired.tx);
+    wired.replies();
+    let next = wired.initiator.cmd_sn;
+    assert_eq!(wired.session.exp_cmd_sn(), CmdSn(next));
+    let parameters = Parameters { data_digest: true, ..Parameters::default() };
+    let outcome = LoginOutcome { stat_sn: StatSn(7), ..outcome(SessionType::Normal, parameters) };
+    let widest = wired.session.widest_max_cmd_sn();
+    wired.session.reinstate(&outcome);
+    assert_eq!((wired.session.outstanding(), wired.session.counters().commands), (0, 2));
+    assert_eq!(widest, CmdSn(next).add(7));
+    wired.initiator = Initiator::new(wired.session.decoder(), next, 7);
+    let task = wired.command(read(0));
+    assert_ne!(task, lost, "a name that could be mixed up");
+    wired.session.respond(lost, 0, &[], 0, &mut wired.tx);
+    assert!(wired.replies().is_empty(), "an answer to a task of the old connection");
+    wired.good(task);
+    assert_eq!(wired.initiator.max_cmd_sn, widest.add(1).0);
+}
