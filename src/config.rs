@@ -25,6 +25,8 @@ pub(crate) struct Config {
     pub(crate) iscsi_listen: Vec<SocketAddr>,
     pub(crate) mgmt_listen: SocketAddr,
     pub(crate) max_sessions: usize,
+    pub(crate) max_sessions_per_target: usize,
+    pub(crate) max_sessions_per_initiator: usize,
     pub(crate) max_tasks: u32,
     /// For logouts, before the daemon ends sessions.
     pub(crate) logout_time: Duration,
@@ -59,6 +61,8 @@ struct File {
 struct Iscsi {
     listen: Option<Spanned<Vec<SocketAddr>>>,
     max_sessions: Option<Spanned<u32>>,
+    max_sessions_per_target: Option<Spanned<u32>>,
+    max_sessions_per_initiator: Option<Spanned<u32>>,
     max_commands: Option<Spanned<u32>>,
     logout_seconds: Option<Spanned<u32>>,
     chap: Option<Spanned<chap::Table>>,
@@ -154,6 +158,18 @@ impl Config {
         let bounds = (1, 60_000);
         let max_sessions =
             source.within("iscsi.max_sessions", file.iscsi.max_sessions.as_ref(), 4096, bounds)?;
+        let per_target = source.within(
+            "iscsi.max_sessions_per_target",
+            file.iscsi.max_sessions_per_target.as_ref(),
+            max_sessions,
+            bounds,
+        )?;
+        let per_initiator = source.within(
+            "iscsi.max_sessions_per_initiator",
+            file.iscsi.max_sessions_per_initiator.as_ref(),
+            max_sessions,
+            bounds,
+        )?;
         let max_tasks = source.within(
             "iscsi.max_commands",
             file.iscsi.max_commands.as_ref(),
@@ -188,6 +204,8 @@ impl Config {
             iscsi_listen,
             mgmt_listen: mgmt_listen(source, serve, file.management.listen.as_ref())?,
             max_sessions: usize::try_from(max_sessions)?,
+            max_sessions_per_target: usize::try_from(per_target)?,
+            max_sessions_per_initiator: usize::try_from(per_initiator)?,
             max_tasks,
             logout_time: Duration::from_secs(logout_seconds.into()),
             access: chap::access(source, file.iscsi.chap.as_ref())?,
@@ -250,6 +268,7 @@ mod tests {
         assert_eq!(config.iscsi_listen, ["127.0.0.1:3260".parse().unwrap()]);
         assert_eq!(config.mgmt_listen, "127.0.0.1:5988".parse().unwrap());
         assert_eq!(config.demo, None);
+        assert_eq!(config.logout_time, Duration::from_secs(3));
     }
 
     #[test]
@@ -263,6 +282,18 @@ mod tests {
         assert_eq!(config.iscsi_listen, ["127.0.0.1:0".parse().unwrap()]);
         assert_eq!(load("", &["--demo"]).unwrap().demo, Some(1 << 30));
         assert_eq!(load("", &["--demo", "--demo-size", "256MiB"]).unwrap().demo, Some(256 << 20));
+    }
+
+    #[test]
+    fn sessions_of_one_are_bounded_as_all_are_if_nothing_else_is_said() {
+        let text = "[iscsi]\nmax_sessions = 9\nmax_sessions_per_initiator = 2\nlogout_seconds = 0";
+        let config = load(text, &[]).unwrap();
+        assert_eq!((config.max_sessions_per_target, config.max_sessions_per_initiator), (9, 2));
+        assert_eq!(config.logout_time, Duration::ZERO);
+        for key in ["max_sessions_per_target", "max_sessions_per_initiator"] {
+            let text = error(&format!("[iscsi]\n{key} = 0\n"), &[]);
+            assert!(text.starts_with(&format!("lund.toml:2: `iscsi.{key}` is 0")), "{text}");
+        }
     }
 
     #[test]

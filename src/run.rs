@@ -40,6 +40,8 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     recorder.connect(engine.clone());
     let node_config = NodeConfig {
         max_sessions: config.max_sessions,
+        max_sessions_per_target: config.max_sessions_per_target,
+        max_sessions_per_initiator: config.max_sessions_per_initiator,
         max_tasks: config.max_tasks,
         logout_time: config.logout_time,
         ..NodeConfig::default()

@@ -24,6 +24,10 @@ pub struct NodeConfig {
     pub max_logins: usize,
     /// Sessions, in all.
     pub max_sessions: usize,
+    /// Sessions of one target.
+    pub max_sessions_per_target: usize,
+    /// Normal sessions of one initiator, whatever their targets; as many discovery sessions again.
+    pub max_sessions_per_initiator: usize,
 }
 
 impl Default for NodeConfig {
@@ -37,6 +41,8 @@ impl Default for NodeConfig {
             logout_time: Duration::from_secs(3),
             max_logins: 256,
             max_sessions: 4096,
+            max_sessions_per_target: usize::MAX,
+            max_sessions_per_initiator: usize::MAX,
         }
     }
 }

@@ -110,7 +110,7 @@ impl Node {
     #[must_use]
     pub fn new(config: NodeConfig, events: Arc<dyn Events>) -> Arc<Self> {
         Arc::new(Self {
-            sessions: Sessions::new(config.max_sessions),
+            sessions: Sessions::new(&config),
             logins: Arc::new(Semaphore::new(config.max_logins)),
             pulse: Pulse::default(),
             config,

@@ -17,6 +17,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::NodeConfig;
 use crate::connection::{Handover, Message};
 use crate::events::SessionEnd;
 
@@ -116,6 +117,8 @@ struct Table {
 pub(crate) struct Sessions {
     table: Mutex<Table>,
     max: usize,
+    max_per_target: usize,
+    max_per_initiator: usize,
 }
 
 /// A session's place in the table, for its connection.
@@ -126,9 +129,28 @@ pub(crate) struct Admission {
 }
 
 impl Sessions {
-    pub(crate) fn new(max: usize) -> Self {
-        // TSIHs are 16 bits wide, and 0 is none.
-        Self { table: Mutex::default(), max: max.min(60_000) }
+    pub(crate) fn new(config: &NodeConfig) -> Self {
+        Self {
+            table: Mutex::default(),
+            // TSIHs are 16 bits wide, and 0 is none.
+            max: config.max_sessions.min(60_000),
+            max_per_target: config.max_sessions_per_target,
+            max_per_initiator: config.max_sessions_per_initiator,
+        }
+    }
+
+    /// Whether a session of that name may be added.
+    fn has_room(&self, table: &Table, name: &Name) -> bool {
+        let discovery = name.target.is_none();
+        let (mut of_target, mut of_initiator) = (0, 0);
+        for other in table.by_tsih.values().map(|entry| &entry.name) {
+            of_target += usize::from(!discovery && other.target == name.target);
+            let like_it = other.target.is_none() == discovery;
+            of_initiator += usize::from(like_it && other.initiator == name.initiator);
+        }
+        table.by_tsih.len() < self.max
+            && (discovery || of_target < self.max_per_target)
+            && of_initiator < self.max_per_initiator
     }
 
     /// Finds a place for a session. A session of the same name is closed first, and its commands
@@ -207,7 +229,7 @@ impl Sessions {
         if table.closed {
             return Err(LoginStatus::ServiceUnavailable);
         }
-        if table.by_tsih.len() >= self.max {
+        if !self.has_room(table, &name) {
             return Err(LoginStatus::OutOfResources);
         }
         let mut tsih = table.last;

@@ -128,6 +128,36 @@ fn more_sessions_than_allowed_are_refused() {
     world.log_in(&world.login());
 }
 
+#[test]
+fn sessions_of_one_target_and_of_one_initiator_are_bounded() {
+    let per_target = NodeConfig { max_sessions_per_target: 2, ..NodeConfig::default() };
+    let per_initiator = NodeConfig { max_sessions_per_initiator: 2, ..NodeConfig::default() };
+    for (config, other_target, other_initiator) in
+        [(per_target, None, Some(0x0302)), (per_initiator, Some(0x0302), None)]
+    {
+        let world = World::with(config);
+        world.target(OTHER_TARGET, AuthPolicy::None);
+        let login = world.login();
+        let first = world.log_in(&login);
+        let _second = world.log_in(&world.login());
+        assert_eq!(world.refusal(&world.login()), Refusal::Status(0x0302));
+        let refused = |login: &Login| match Initiator::log_in(world.address, login) {
+            Ok(_) => None,
+            Err(Refusal::Status(status)) => Some(status),
+            Err(Refusal::Closed) => panic!("closed without a word"),
+        };
+        let target = Some(OTHER_TARGET.to_owned());
+        assert_eq!(refused(&Login { target, ..world.login() }), other_target);
+        let initiator = "iqn.2026-01.org.example:guest".to_owned();
+        assert_eq!(refused(&Login { initiator, ..world.login() }), other_initiator);
+        assert_eq!(refused(&discovery(&world)), None, "discovery is counted by itself");
+        // Whoever comes back takes no place more.
+        let again = world.log_in(&login);
+        assert_eq!(world.events.wait_for_end(first.tsih), SessionEnd::Reinstated);
+        drop(again);
+    }
+}
+
 const SECRET: &[u8] = b"a secret of 16 b";
 
 fn chap() -> AuthPolicy {
