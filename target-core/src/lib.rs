@@ -27,9 +27,9 @@ mod unit;
 pub use config::NodeConfig;
 pub use events::{Events, Fault, NoEvents, SessionEnd};
 pub use iscsi_proto::login::{
-    AuthPolicy, ChapAccount, ChapAlgorithm, ChapAlgorithms, ChapPolicy, Secret,
+    AuthPolicy, ChapAccount, ChapAlgorithm, ChapAlgorithms, ChapPolicy, Redirect, Secret,
 };
-pub use iscsi_proto::names::IscsiName;
+pub use iscsi_proto::names::{IscsiName, TargetAddress};
 pub use listener::serve;
 pub use node::{Node, NodeError, NodeState, TargetConfig};
 pub use reservations::{NoReservationStore, ReservationStore};

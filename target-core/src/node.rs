@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use iscsi_proto::login::{
-    AuthPolicy, ExistingSession, LoginPolicy, LoginStatus, SessionName, TargetLogin,
+    AuthPolicy, ExistingSession, LoginPolicy, LoginStatus, Redirect, SessionName, TargetLogin,
 };
 use iscsi_proto::names::IscsiName;
 use parking_lot::{Mutex, RwLock};
@@ -82,6 +82,7 @@ struct Target {
     alias: String,
     auth: AuthPolicy,
     units: Arc<UnitMap>,
+    redirect: Option<Redirect>,
 }
 
 /// An iSCSI node.
@@ -175,8 +176,24 @@ impl Node {
         if targets.contains_key(&name) {
             return Err(NodeError::TargetExists(name));
         }
-        let target = Target { alias: config.alias, auth: config.auth, units: Arc::default() };
+        let target = Target {
+            alias: config.alias,
+            auth: config.auth,
+            units: Arc::default(),
+            redirect: None,
+        };
         targets.insert(name, target);
+        Ok(())
+    }
+
+    /// Sends logins of a target elsewhere, or no more. Sessions that are there go on.
+    ///
+    /// # Errors
+    /// [`NodeError::NoSuchTarget`].
+    pub fn redirect_target(&self, name: &str, to: Option<Redirect>) -> Result<(), NodeError> {
+        let mut targets = self.targets.write();
+        let found = targets.get_mut(name);
+        found.ok_or_else(|| NodeError::NoSuchTarget(name.to_owned()))?.redirect = to;
         Ok(())
     }
 
@@ -351,6 +368,10 @@ impl LoginPolicy for Node {
             return Err(LoginStatus::ServiceUnavailable);
         }
         Ok(self.discovery_auth.read().clone())
+    }
+
+    fn redirect(&self, _initiator: &IscsiName, target: &IscsiName) -> Option<Redirect> {
+        self.targets.read().get(target.as_str())?.redirect.clone()
     }
 
     fn session(&self, name: SessionName<'_>) -> Option<ExistingSession> {

@@ -4,7 +4,10 @@ use iscsi_proto::login::{binary_from_text, binary_to_hex};
 use iscsi_proto::pdu::FINAL;
 use iscsi_proto::text;
 use md5::{Digest as _, Md5};
-use target_core::{AuthPolicy, ChapAccount, ChapPolicy, NodeConfig, NodeState, Secret, SessionEnd};
+use target_core::{
+    AuthPolicy, ChapAccount, ChapPolicy, NodeConfig, NodeError, NodeState, Redirect, Secret,
+    SessionEnd, TargetAddress,
+};
 
 use crate::initiator::{Data, Initiator};
 use crate::wire::{FULL_FEATURE, Login, OPERATIONAL, Refusal, SECURITY, Wire, login_response};
@@ -156,6 +159,33 @@ fn sessions_of_one_target_and_of_one_initiator_are_bounded() {
         assert_eq!(world.events.wait_for_end(first.tsih), SessionEnd::Reinstated);
         drop(again);
     }
+}
+
+#[test]
+fn logins_of_a_target_that_has_moved_are_sent_there() {
+    let (world, _) = World::with_memory();
+    let (here, there) = (World::new(), world.address);
+    let mut stays = here.log_in(&here.login());
+    let address = TargetAddress::of_portal(there, 1);
+    for (permanent, status) in [(false, 0x0101), (true, 0x0102)] {
+        let redirect = Redirect { address: address.clone(), permanent };
+        here.node.redirect_target(TARGET, Some(redirect)).unwrap();
+        let login = here.login();
+        let mut wire = Wire::connect(here.address);
+        login.begin(&mut wire);
+        let answer = wire.receive().unwrap();
+        assert_eq!(answer.bhs[36..38], u16::to_be_bytes(status));
+        let pairs = text::parse(&answer.data).unwrap();
+        let [("TargetAddress", address)] = pairs[..] else { panic!("{pairs:?}") };
+        assert_eq!(wire.read_to_end(), []);
+        let mut found = Initiator::log_in(address.parse().unwrap(), &login).unwrap();
+        found.execute(0, &TEST_UNIT_READY, Data::None).check((6, 0x29, 0));
+    }
+    stays.nop();
+    here.node.redirect_target(TARGET, None).unwrap();
+    here.log_in(&here.login());
+    let unknown = here.node.redirect_target(OTHER_TARGET, None);
+    assert_eq!(unknown, Err(NodeError::NoSuchTarget(OTHER_TARGET.to_owned())));
 }
 
 const SECRET: &[u8] = b"a secret of 16 b";

@@ -22,7 +22,7 @@ use self::negotiate::Draft;
 use self::security::Security;
 use crate::codec::{Decoder, encode};
 use crate::ids::{Cid, Isid, Tsih};
-use crate::names::IscsiName;
+use crate::names::{IscsiName, TargetAddress};
 use crate::parameters::{Offer, Parameters};
 use crate::pdu::{CONTINUE, FINAL, LoginRequest, LoginResponse, Pdu, Request, Stage, opcode};
 use crate::serial::{CmdSn, StatSn};
@@ -71,6 +71,15 @@ pub struct TargetLogin {
     pub alias: String,
 }
 
+/// Where a target has moved (RFC 7143 §11.13.5): logins are sent there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// TargetAddress; its portal group tag is not told.
+    pub address: TargetAddress,
+    /// For good: the initiator may forget this address.
+    pub permanent: bool,
+}
+
 /// A session that a login wants to belong to.
 #[derive(Debug, Clone, Copy)]
 pub struct ExistingSession {
@@ -107,6 +116,12 @@ pub trait LoginPolicy {
     /// # Errors
     /// The status that the login ends with.
     fn discovery(&self, initiator: &IscsiName) -> Result<AuthPolicy, LoginStatus>;
+
+    /// Where the initiator is to log in instead, asked after [`LoginPolicy::target`] let it in and
+    /// before it has proved itself.
+    fn redirect(&self, _initiator: &IscsiName, _target: &IscsiName) -> Option<Redirect> {
+        None
+    }
 
     /// The session of that name, if there is one. Whether the login may become its connection is
     /// decided when it asks to be admitted.
@@ -185,6 +200,8 @@ pub struct Login {
     draft: Draft,
     /// ExpCmdSN and MaxCmdSN of the session, if it is there already.
     numbers: Option<(CmdSn, CmdSn)>,
+    /// TargetAddress, if the target has moved.
+    moved_to: Option<String>,
     declared: bool,
     stat_sn: StatSn,
     /// The last response, until somebody is admitted.
@@ -216,6 +233,7 @@ impl Login {
             security: Security::default(),
             draft: Draft { offer: config.offer, parameters: Parameters::default(), settled: false },
             numbers: None,
+            moved_to: None,
             declared: false,
             stat_sn: StatSn(0),
             pending: None,
@@ -397,6 +415,12 @@ impl Login {
                 let name = value("TargetName").ok_or(LoginStatus::MissingParameter)?;
                 let name = IscsiName::new(name).map_err(|_| LoginStatus::NotFound)?;
                 let target = policy.target(&initiator_name, &name)?;
+                // Sessions that are there stay there, with all their connections.
+                let new = request.tsih.get() == Tsih::NEW.0;
+                let redirect = if new { policy.redirect(&initiator_name, &name) } else { None };
+                if let Some(redirect) = redirect {
+                    return Err(self.move_to(redirect));
+                }
                 (target.auth, Some(name), target.alias)
             }
             SessionType::Discovery => (policy.discovery(&initiator_name)?, None, String::new()),
@@ -425,6 +449,18 @@ impl Login {
             alias,
         });
         Ok(())
+    }
+
+    /// The status that sends the initiator elsewhere. In a redirection the address has no portal
+    /// group tag (§13.8).
+    fn move_to(&mut self, Redirect { address, permanent }: Redirect) -> LoginStatus {
+        let address = TargetAddress { target_portal_group_tag: None, ..address };
+        self.moved_to = Some(address.to_string());
+        if permanent {
+            LoginStatus::TargetMovedPermanently
+        } else {
+            LoginStatus::TargetMovedTemporarily
+        }
     }
 
     fn negotiate(
@@ -538,7 +574,11 @@ impl Login {
         let mut response = self.response(request);
         response.flags &= !(FINAL | CONTINUE);
         (response.status_class, response.status_detail) = status.code();
-        self.send(&response, &[], out);
+        let mut text = Vec::new();
+        if let Some(address) = &self.moved_to {
+            text::push(&mut text, "TargetAddress", address);
+        }
+        self.send(&response, &text, out);
         LoginStep::Fail(status)
     }
 }

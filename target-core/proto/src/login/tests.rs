@@ -448,3 +448,58 @@ fn a_connection_of_a_session_that_is_there_takes_over_what_is_settled() {
     let text = String::from_utf8(reply.data).unwrap();
     assert!(text.contains("MaxBurstLength=Reject\0"), "{text}");
 }
+
+/// A target that has moved.
+struct Moved(Redirect);
+
+impl LoginPolicy for Moved {
+    fn target(&self, _: &IscsiName, target: &IscsiName) -> Result<TargetLogin, LoginStatus> {
+        if !target.as_str().ends_with("disk") {
+            return Err(LoginStatus::NotFound);
+        }
+        Ok(TargetLogin::default())
+    }
+
+    fn redirect(&self, _: &IscsiName, _: &IscsiName) -> Option<Redirect> {
+        Some(self.0.clone())
+    }
+
+    fn discovery(&self, _: &IscsiName) -> Result<AuthPolicy, LoginStatus> {
+        Ok(AuthPolicy::None)
+    }
+
+    fn random(&self, _: &mut [u8]) -> Result<(), LoginStatus> {
+        Err(LoginStatus::TargetError)
+    }
+}
+
+#[test]
+fn a_target_that_has_moved_says_where_to() {
+    for (permanent, address, status, text) in [
+        (false, "192.0.2.7:3261,5", (1, 1), "TargetAddress=192.0.2.7:3261\0"),
+        (true, "[2001:db8::7]", (1, 2), "TargetAddress=[2001:db8::7]:3260\0"),
+    ] {
+        let address = TargetAddress::parse(address).unwrap();
+        let policy = Moved(Redirect { address, permanent });
+        let login = |pairs: &[&str]| {
+            let config =
+                LoginConfig { offer: Offer::default(), target_portal_group_tag: 3, window: 32 };
+            let text: Vec<u8> =
+                pairs.iter().flat_map(|pair| [pair.as_bytes(), b"\0"].concat()).collect();
+            let request = login_request(SECURITY_TO_OPERATIONAL);
+            let pdu = Pdu { bhs: request.bytes(), ahs: &[], data: &text };
+            let mut out = Vec::new();
+            Login::new(config).handle(&pdu, &policy, &mut out);
+            let reply = cut(&Decoder::for_login(LOGIN_SEGMENT_LENGTH), &out).remove(0);
+            let response = *LoginResponse::view(&reply.bhs);
+            let status = (response.status_class, response.status_detail);
+            assert_eq!(response.transit(), status == (0, 0));
+            (status, String::from_utf8(reply.data).unwrap())
+        };
+        assert_eq!(login(&NAMES), (status, text.to_owned()));
+        // Discovery, and targets that are not there, are not sent anywhere.
+        assert_eq!(login(&[NAMES[0], "SessionType=Discovery"]).0, (0, 0));
+        let other = login(&[NAMES[0], "TargetName=iqn.2001-04.com.example:other"]);
+        assert_eq!(other, ((2, 3), String::new()));
+    }
+}
