@@ -57,6 +57,16 @@ impl Guard {
     pub(super) const fn new(requester: UnboundedSender<Message>, then: Then) -> Self {
         Self { requester, then }
     }
+
+    /// The function, if it is one of that session.
+    fn function_of(&self, session: &UnboundedSender<Message>) -> Option<InitiatorTaskTag> {
+        match self.then {
+            Then::Function { itt, .. } | Then::ColdReset { itt, .. } => {
+                self.requester.same_channel(session).then_some(itt)
+            }
+            Then::Command { .. } => None,
+        }
+    }
 }
 
 impl Drop for Guard {
@@ -172,7 +182,8 @@ impl Core {
     /// I_T NEXUS RESET: for every unit it is as if the nexus were lost (SAM-5 §6.3.4, §7.4). The
     /// session goes on.
     fn reset_nexus(&mut self, guard: &Arc<Guard>) {
-        self.abort_where(|_, _| true, |_| true, |pending| pending.guards.push(guard.clone()));
+        let by = guard.function_of(&self.sender);
+        self.abort_where(by, |_, _| true, |_| true, |pending| pending.guards.push(guard.clone()));
         let units: Vec<_> = self.nexus.units().iter().map(|seen| Arc::clone(&seen.unit)).collect();
         for unit in &units {
             unit.reservations().nexus_lost(unit.name(), &self.nexus.identity);
@@ -218,16 +229,18 @@ impl Core {
     ) -> bool {
         let luns = self.nexus.luns_of(unit);
         self.abort_where(
+            guard.function_of(&self.sender),
             |task, lun| Some(task) != except && luns.contains(&lun),
             |job| Some(job.task) != except && Arc::ptr_eq(&job.unit, unit),
             |pending| pending.guards.push(guard.clone()),
         )
     }
 
-    /// Aborts the tasks of some LUNs. `keep` is called for all work that may still be under way,
+    /// Aborts the tasks of some LUNs, because of `function` of this session. `keep` is called for all work that may still be under way,
     /// that of tasks which were aborted before included.
     fn abort_where(
         &mut self,
+        function: Option<InitiatorTaskTag>,
         concerns: impl Fn(TaskId, Lun) -> bool,
         works: impl Fn(&Job) -> bool,
         mut keep: impl FnMut(&mut Pending),
@@ -239,7 +252,7 @@ impl Core {
             .map(|(id, _)| id)
             .collect();
         for task in &tasks {
-            self.session.abort(*task);
+            self.session.abort(*task, function);
         }
         self.pending.retain_mut(|pending| {
             if !works(&pending.job) {
@@ -253,7 +266,7 @@ impl Core {
     }
 
     fn abort_task(&mut self, task: TaskId, guard: &Arc<Guard>) {
-        self.session.abort(task);
+        self.session.abort(task, guard.function_of(&self.sender));
         let Some(at) = self.position(task) else { return };
         let Some(pending) = self.pending.get_mut(at) else { return };
         if pending.working == 0 {

@@ -328,3 +328,34 @@ fn functions_for_what_is_not_there_answer_their_codes() {
     let function = initiator.start_function(ABORT_TASK, 0, Some(tag));
     assert_eq!(initiator.finish_function(function), 1);
 }
+
+#[test]
+fn data_that_was_sent_before_an_abort_was_known_is_dropped_in_silence() {
+    let (world, _) = World::with_memory();
+    let mut initiator = world.initiator(&[0]);
+    initiator.hold_r2t = true;
+    let data = vec![1; 1 << 20];
+    for function in [ABORT_TASK, ABORT_TASK_SET, LOGICAL_UNIT_RESET] {
+        let tag = initiator.start(0, &write(0, 2048), Data::Out(&data));
+        while initiator.held_r2t.is_empty() {
+            assert!(initiator.pump());
+        }
+        let referenced = (function == ABORT_TASK).then_some(tag);
+        let function = initiator.start_function(function, 0, referenced);
+        // The initiator has not heard of the end yet.
+        let r2t = initiator.held_r2t.pop_front().unwrap();
+        initiator.answer_r2t(&r2t);
+        assert_eq!(initiator.finish_function(function), COMPLETE);
+        initiator.nop();
+        assert_eq!(initiator.rejects, []);
+        assert!(!initiator.is_answered(tag));
+        // What it sends later it has no excuse for.
+        initiator.answer_r2t(&r2t);
+        initiator.nop();
+        assert!(!initiator.rejects.is_empty());
+        initiator.rejects.clear();
+        initiator.held_r2t.clear();
+        // A unit attention, after the reset.
+        initiator.execute(0, &TEST_UNIT_READY, Data::None);
+    }
+}

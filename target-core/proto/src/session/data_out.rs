@@ -77,7 +77,9 @@ impl Session {
     ) -> Result<Option<Event<'a>>, SessionError> {
         let itt = InitiatorTaskTag(header.initiator_task_tag.get());
         let Some(task) = self.tasks.find(itt) else {
-            // Under way when its task was aborted, or of no task ever.
+            if self.aborted.takes(itt, header.flags & FINAL != 0) {
+                return Ok(None);
+            }
             self.reject(RejectReason::InvalidPduField, pdu, tx);
             return Ok(None);
         };

@@ -78,7 +78,7 @@ fn serve(session: &mut Session, event: Option<Event<'_>>, tx: &mut TransmitQueue
         Some(Event::DataLost { task }) => session.respond(task, 2, &[0x70; 18], 0, tx),
         Some(Event::TaskManagement { initiator_task_tag, referenced, .. }) => {
             if let Some(task) = referenced {
-                session.abort(task);
+                session.abort(task, Some(initiator_task_tag));
             }
             let response = TaskManagementResponseCode::Complete;
             session.task_management_response(initiator_task_tag, response, tx);

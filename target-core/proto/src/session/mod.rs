@@ -7,6 +7,7 @@
 //!
 //! The data of a write is not gathered here: each piece is handed out as it arrives.
 
+mod aborted;
 mod data_in;
 mod data_out;
 pub mod fuzz;
@@ -18,6 +19,7 @@ mod tests;
 pub use data_in::DataInLayout;
 pub use task::TaskId;
 
+use self::aborted::AbortedTasks;
 use self::other::PendingText;
 use self::task::{Task, Tasks};
 use crate::codec::Decoder;
@@ -25,8 +27,8 @@ use crate::ids::{Cid, InitiatorTaskTag, Lun};
 use crate::login::{LoginOutcome, SessionType};
 use crate::parameters::Parameters;
 use crate::pdu::{
-    Ahs, FINAL, LogoutReason, Pdu, RejectReason, Request, ScsiCommand, ScsiResponse, TaskAttribute,
-    TaskManagementFunction, U24, opcode,
+    Ahs, DataOut, FINAL, LogoutReason, Pdu, RejectReason, Request, ScsiCommand, ScsiResponse,
+    TaskAttribute, TaskManagementFunction, U24, opcode,
 };
 use crate::serial::{CmdSn, StatSn};
 use crate::text::TextAccumulator;
@@ -160,6 +162,7 @@ pub struct Session {
     session_type: SessionType,
     max_tasks: u32,
     tasks: Tasks,
+    aborted: AbortedTasks,
     /// Tasks that take a place in the window.
     in_window: u32,
     exp_cmd_sn: CmdSn,
@@ -181,6 +184,7 @@ impl Session {
             session_type: outcome.session_type,
             max_tasks,
             tasks: Tasks::default(),
+            aborted: AbortedTasks::default(),
             in_window: 0,
             exp_cmd_sn: outcome.cmd_sn,
             max_cmd_sn: outcome.cmd_sn.add(max_tasks - 1),
@@ -200,6 +204,7 @@ impl Session {
         for task in tasks {
             self.finish(task);
         }
+        self.aborted.clear();
         self.parameters = outcome.parameters;
         self.stat_sn = outcome.stat_sn;
         self.text.take();
@@ -272,6 +277,11 @@ impl Session {
         pdu: &Pdu<'a>,
         tx: &mut TransmitQueue<P>,
     ) -> Result<Option<Event<'a>>, SessionError> {
+        if !self.aborted.is_empty() {
+            // At the same place in everything that an initiator sends.
+            let exp_stat_sn = DataOut::view(pdu.bhs).exp_stat_sn.get();
+            self.aborted.acknowledged(StatSn(exp_stat_sn));
+        }
         match pdu.request() {
             Request::ScsiCommand(command) if self.session_type == SessionType::Normal => {
                 self.scsi_command(command, pdu, tx)
@@ -332,9 +342,16 @@ impl Session {
         }
     }
 
-    /// Ends a task without an answer. Data that is still under way for it is rejected.
-    pub fn abort(&mut self, task: TaskId) {
-        self.finish(task);
+    /// Ends a task without an answer, because of a task management function of this session or
+    /// for another reason. Data that is still under way for it is dropped: the initiator cannot
+    /// know yet. It knows when it acknowledges the function's response.
+    pub fn abort(&mut self, task: TaskId, function: Option<InitiatorTaskTag>) {
+        let Some(entry) = self.finish(task) else { return };
+        if entry.data_is_under_way() {
+            let sequences = u32::from(entry.unsolicited) + u32::from(entry.outstanding_r2t);
+            let most = self.max_tasks as usize + IMMEDIATE_TASKS;
+            self.aborted.add(entry.itt, sequences, function, most);
+        }
     }
 
     /// Ends a task with a SCSI Response.
@@ -418,6 +435,9 @@ impl Session {
             self.reject(RejectReason::InvalidPduField, pdu, tx);
             return Ok(None);
         };
+        if !self.aborted.is_empty() {
+            self.aborted.forget(itt);
+        }
         let expected = command.expected_data_transfer_length.get();
         // The length of immediate data is at most 2^24.
         let received = u32::try_from(pdu.data.len()).unwrap_or(u32::MAX);

@@ -256,6 +256,9 @@ impl Session {
         additional_response_information: [u8; 3],
         tx: &mut TransmitQueue<P>,
     ) {
+        if !self.aborted.is_empty() {
+            self.aborted.told(itt, self.stat_sn);
+        }
         let header = TaskManagementResponse {
             opcode: opcode::TASK_MANAGEMENT_RESPONSE,
             flags: FINAL,

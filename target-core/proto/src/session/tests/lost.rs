@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ids::TargetTransferTag;
-use crate::pdu::{ReadyToTransfer, Reject};
+use crate::pdu::{ReadyToTransfer, Reject, TaskManagementResponseCode};
 
 /// Unsolicited data is allowed.
 fn eager() -> Parameters {
@@ -125,17 +125,87 @@ fn a_response_waits_for_unsolicited_data_that_nobody_accepted() {
     assert_eq!(opcodes(&wired.replies()), [opcode::SCSI_RESPONSE]);
 }
 
+/// A write of which two sequences were asked for is aborted by a function, whose tag is given.
+fn aborted(wired: &mut Wired) -> (InitiatorTaskTag, Vec<TargetTransferTag>, InitiatorTaskTag) {
+    let (task, itt, tags) = solicited(wired);
+    let cmd_sn = wired.initiator.cmd_sn.wrapping_sub(1);
+    let function = TaskManagementFunction::AbortTask;
+    let function = wired.initiator.task_management(function, 0, itt, cmd_sn);
+    wired.feed().unwrap();
+    wired.session.abort(task, Some(function));
+    (itt, tags, function)
+}
+
+fn reject_of(wired: &mut Wired) -> Option<RejectReason> {
+    let reply = wired.reply();
+    assert_eq!(reply.opcode(), opcode::REJECT);
+    Reject::view(&reply.bhs).reason()
+}
+
 #[test]
-fn data_for_an_aborted_task_is_rejected_and_the_session_lives_on() {
+fn data_for_an_aborted_task_is_dropped_as_long_as_it_can_come() {
     let mut wired = Wired::new(two_at_once());
-    let (task, itt, tags) = solicited(&mut wired);
-    wired.session.abort(task);
-    wired.initiator.data_out((itt, tags[0]), 0, 0, true, &[0; 1000]);
+    let (itt, tags, _) = aborted(&mut wired);
+    for (n, tag) in (0..).zip(&tags) {
+        wired.initiator.data_out((itt, *tag), 0, n * 1000, false, &[0; 500]);
+        wired.initiator.data_out((itt, *tag), 1, n * 1000 + 500, true, &[0; 500]);
+        assert_eq!(wired.feed(), Ok(vec![]));
+        assert!(wired.replies().is_empty(), "the initiator could not know");
+    }
+    // All that was asked for has come.
+    wired.initiator.data_out((itt, tags[1]), 0, 2000, true, &[0; 1000]);
     assert_eq!(wired.feed(), Ok(vec![]));
-    let reject = wired.reply();
-    assert_eq!(Reject::view(&reject.bhs).reason(), Some(RejectReason::InvalidPduField));
+    assert_eq!(reject_of(&mut wired), Some(RejectReason::InvalidPduField));
     let task = wired.command(read(0));
     wired.good(task);
+}
+
+#[test]
+fn data_for_an_aborted_task_is_rejected_when_the_initiator_knows() {
+    let mut wired = Wired::new(two_at_once());
+    let (itt, tags, function) = aborted(&mut wired);
+    let code = TaskManagementResponseCode::Complete;
+    wired.session.task_management_response(function, code, &mut wired.tx);
+    // Built before the response was seen.
+    wired.initiator.data_out((itt, tags[0]), 0, 0, false, &[0; 500]);
+    wired.reply();
+    assert_eq!(wired.feed(), Ok(vec![]));
+    assert!(wired.replies().is_empty());
+    wired.initiator.data_out((itt, tags[0]), 1, 500, true, &[0; 500]);
+    assert_eq!(wired.feed(), Ok(vec![]));
+    assert_eq!(reject_of(&mut wired), Some(RejectReason::InvalidPduField));
+}
+
+#[test]
+fn another_functions_response_tells_nothing_of_an_abort() {
+    let mut wired = Wired::new(two_at_once());
+    let (itt, tags, _) = aborted(&mut wired);
+    let code = TaskManagementResponseCode::Complete;
+    wired.session.task_management_response(InitiatorTaskTag(777), code, &mut wired.tx);
+    wired.reply();
+    wired.initiator.data_out((itt, tags[0]), 0, 0, true, &[0; 1000]);
+    assert_eq!(wired.feed(), Ok(vec![]));
+    assert!(wired.replies().is_empty());
+}
+
+#[test]
+fn a_tag_that_is_used_again_names_the_new_task() {
+    let mut wired = Wired::new(eager());
+    let task = wired.command(Scsi { more: true, ..write(1000) });
+    let itt = wired.session.initiator_task_tag(task).unwrap();
+    wired.session.abort(task, None);
+    wired.initiator.scsi_with_tag(Scsi { more: true, ..write(1000) }, itt);
+    let seen = wired.feed().unwrap();
+    let [Seen::Command { task, .. }] = seen[..] else { panic!("{seen:?}") };
+    wired.session.accept_write(task, 1000, &mut wired.tx);
+    wired.initiator.data_out((itt, TargetTransferTag::RESERVED), 0, 0, true, &[7; 1000]);
+    let data = vec![7; 1000];
+    let expected = Seen::WriteData { task, offset: 0, data, complete: true };
+    assert_eq!(wired.feed(), Ok(vec![expected]));
+    wired.good(task);
+    wired.initiator.data_out((itt, TargetTransferTag::RESERVED), 0, 0, true, &[7; 1000]);
+    assert_eq!(wired.feed(), Ok(vec![]));
+    assert_eq!(reject_of(&mut wired), Some(RejectReason::InvalidPduField));
 }
 
 #[test]

@@ -118,8 +118,8 @@ fn requests_without_tasks_move_the_window_on() {
 fn an_aborted_task_gives_its_place_back_without_an_answer() {
     let mut wired = Wired::new(Parameters::default());
     let tasks: Vec<_> = (0..8).map(|_| wired.command(read(0))).collect();
-    wired.session.abort(tasks[3]);
-    wired.session.abort(tasks[3]);
+    wired.session.abort(tasks[3], None);
+    wired.session.abort(tasks[3], None);
     assert!(wired.tx.is_empty());
     assert_eq!(wired.session.outstanding(), 7);
     assert_eq!(numbers(&wired.good(tasks[0])), (nth(8), nth(9)));

@@ -141,7 +141,7 @@ fn room_that_is_not_used_leaves_no_trace() {
     assert!(wired.tx.is_empty());
     // Aborted while it was being filled.
     let layout = wired.session.begin_data_in(task, 9000, &mut wired.tx).unwrap();
-    wired.session.abort(task);
+    wired.session.abort(task, None);
     wired.session.finish_data_in(layout, 9000, Some(0), &mut wired.tx);
     assert!(wired.tx.is_empty());
 }
