@@ -1,6 +1,7 @@
 //! The configuration: embedded defaults, under a TOML file, under the command line.
 
 mod chap;
+mod redirect;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub(crate) use self::chap::Access;
+pub(crate) use self::redirect::Redirects;
 use crate::args::{LogFormat, Serve};
 
 const DEFAULT_DATA_DIR: &str = "./lund-data";
@@ -31,6 +33,7 @@ pub(crate) struct Config {
     /// For logouts, before the daemon ends sessions.
     pub(crate) logout_time: Duration,
     pub(crate) access: Access,
+    pub(crate) redirects: Redirects,
     pub(crate) max_running_jobs: usize,
     pub(crate) overcommit: bool,
     pub(crate) log_format: LogFormat,
@@ -66,6 +69,8 @@ struct Iscsi {
     max_commands: Option<Spanned<u32>>,
     logout_seconds: Option<Spanned<u32>>,
     chap: Option<Spanned<chap::Table>>,
+    #[serde(default)]
+    redirects: Vec<redirect::Table>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -209,6 +214,7 @@ impl Config {
             max_tasks,
             logout_time: Duration::from_secs(logout_seconds.into()),
             access: chap::access(source, file.iscsi.chap.as_ref())?,
+            redirects: redirect::redirects(source, &file.iscsi.redirects)?,
             max_running_jobs: usize::try_from(running)?,
             overcommit: file.disks.overcommit.unwrap_or(false),
             log_format: serve.log_format.or(file.log.format).unwrap_or_default(),

@@ -48,7 +48,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     };
     let node = Node::new(node_config, recorder.clone());
     node.set_discovery_auth(config.access.discovery());
-    let access = config.access.clone();
+    let access = (config.access.clone(), config.redirects.clone());
     Exposure::start(node.clone(), &engine, runtime.handle().clone(), access, recorder.clone())?;
     let served = runtime.block_on(serve(config, &engine, &node, system_name));
     engine.shutdown();

@@ -18,7 +18,7 @@ use target_core::{
 };
 use tokio::runtime::Handle;
 
-use crate::config::Access;
+use crate::config::{Access, Redirects};
 
 /// Commands that are under way may take so long after their session was to end.
 pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(20);
@@ -155,6 +155,7 @@ pub(crate) struct Exposure {
     node: Arc<Node>,
     runtime: Handle,
     access: Access,
+    redirects: Redirects,
     recorder: Arc<Recorder>,
     disks: Mutex<Vec<Arc<Disk>>>,
     /// A disk that is several LUNs is one unit.
@@ -167,13 +168,14 @@ impl Exposure {
         node: Arc<Node>,
         engine: &Arc<Engine>,
         runtime: Handle,
-        access: Access,
+        (access, redirects): (Access, Redirects),
         recorder: Arc<Recorder>,
     ) -> anyhow::Result<()> {
         let exposure = Arc::new(Self {
             node,
             runtime,
             access,
+            redirects,
             recorder,
             disks: Mutex::default(),
             units: Mutex::default(),
@@ -235,7 +237,9 @@ impl Exposure {
     fn add_target(&self, target: &Target) {
         let added = IscsiName::new(&target.name).map_err(anyhow::Error::from).and_then(|name| {
             let (alias, auth) = (target.alias.clone(), self.access.target(&target.name));
-            Ok(self.node.add_target(TargetConfig { name, alias, auth })?)
+            self.node.add_target(TargetConfig { name, alias, auth })?;
+            let redirect = self.redirects.get(&target.name).cloned();
+            Ok(self.node.redirect_target(&target.name, redirect)?)
         });
         if let Err(error) = added {
             tracing::error!(name = target.name, %error, "the target cannot be served");

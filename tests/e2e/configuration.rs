@@ -115,3 +115,17 @@ fn no_more_sessions_than_configured_are_let_in() {
     first.logout();
     eventually("there is room again", || login().ok());
 }
+
+#[test]
+fn a_target_that_has_moved_sends_its_initiators_there() {
+    let place = Place::new();
+    let text = "[[iscsi.redirects]]\ntarget = 'demo'\naddress = '192.0.2.20'\n";
+    let file = place.write("lund.toml", text);
+    let arguments = ["--demo", "--demo-size", "64MiB", "--config", file.to_str().unwrap()];
+    let daemon = place.start(&arguments);
+    // The target comes right behind the addresses.
+    eventually("the login is sent elsewhere", || {
+        let refused = Session::try_login(daemon.portal, "iqn.2026-01.io.lund:demo").unwrap_err();
+        (refused.to_string() == "login status 0101").then_some(())
+    });
+}

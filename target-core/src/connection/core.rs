@@ -249,9 +249,7 @@ impl Core {
 
     /// Asks the initiator whether it is there.
     pub(super) fn ping(&mut self) {
-        if self.session.session_type() == SessionType::Normal {
-            self.session.ping(PING, &mut self.tx);
-        }
+        self.session.ping(PING, &mut self.tx);
     }
 
     /// Takes no more requests, aborts what is there, and ends when what is queued is sent.

@@ -51,6 +51,8 @@ pub struct Initiator {
     pub held_r2t: VecDeque<Bhs>,
     pub rejects: Vec<RejectReason>,
     pub async_events: Vec<AsyncEvent>,
+    /// Pings of the target that were answered.
+    pub pings: usize,
     /// Of the next command.
     pub cmd_sn: u32,
     exp_stat_sn: u32,
@@ -96,6 +98,7 @@ impl Initiator {
             held_r2t: VecDeque::new(),
             rejects: Vec::new(),
             async_events: Vec::new(),
+            pings: 0,
             cmd_sn,
             exp_stat_sn,
             max_cmd_sn: response.max_cmd_sn.get(),
@@ -272,6 +275,7 @@ impl Initiator {
     /// The target asks whether anybody is there.
     fn answer_ping(&mut self, ping: &NopIn) {
         assert_eq!(ping.stat_sn.get(), self.exp_stat_sn, "a ping uses up no StatSN");
+        self.pings += 1;
         let header = NopOut {
             opcode: opcode::NOP_OUT | IMMEDIATE,
             flags: FINAL,

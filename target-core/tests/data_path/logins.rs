@@ -1,5 +1,7 @@
 //! Who is let in, and discovery.
 
+use std::time::Duration;
+
 use iscsi_proto::login::{binary_from_text, binary_to_hex};
 use iscsi_proto::pdu::FINAL;
 use iscsi_proto::text;
@@ -11,7 +13,7 @@ use target_core::{
 
 use crate::initiator::{Data, Initiator};
 use crate::wire::{FULL_FEATURE, Login, OPERATIONAL, Refusal, SECURITY, Wire, login_response};
-use crate::world::{Heard, OTHER_TARGET, TARGET, TEST_UNIT_READY, World};
+use crate::world::{Heard, OTHER_TARGET, TARGET, TEST_UNIT_READY, World, eventually};
 
 fn discovery(world: &World) -> Login {
     Login { target: None, keys: Vec::new(), ..world.login() }
@@ -158,6 +160,28 @@ fn sessions_of_one_target_and_of_one_initiator_are_bounded() {
         let again = world.log_in(&login);
         assert_eq!(world.events.wait_for_end(first.tsih), SessionEnd::Reinstated);
         drop(again);
+    }
+}
+
+#[test]
+fn initiators_of_both_kinds_of_session_are_asked_whether_they_are_there() {
+    let nop_interval = Duration::from_millis(300);
+    let world = World::with(NodeConfig { nop_interval, ..NodeConfig::default() });
+    for login in [world.login(), discovery(&world)] {
+        let mut answers = world.log_in(&login);
+        // Silent: it reads nothing and says nothing.
+        let silent = Login { isid: [0x40, 0, 8, 8, 8, 8], ..login };
+        let _silent = world.log_in(&silent);
+        while answers.pings < 2 {
+            assert!(answers.pump(), "given up though it answers");
+        }
+        while world.node.sessions().len() > 1 {
+            assert!(answers.pump(), "given up though it answers");
+        }
+        assert_eq!(world.node.sessions()[0].tsih, answers.tsih);
+        assert_eq!(answers.log_out(), 0);
+        answers.read_to_end();
+        eventually(|| world.node.sessions().is_empty());
     }
 }
 
