@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use iscsi_proto::Tsih;
 use iscsi_proto::codec::{Decoded, Decoder, MAX_AHS_LENGTH};
-use iscsi_proto::login::{LOGIN_SEGMENT_LENGTH, Login, LoginConfig, LoginOutcome, LoginStep};
+use iscsi_proto::login::{
+    LOGIN_SEGMENT_LENGTH, Login, LoginConfig, LoginOutcome, LoginStatus, LoginStep,
+};
 use iscsi_proto::pdu::BHS_LENGTH;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -112,48 +114,68 @@ async fn log_in(
                 stream.shutdown().await?;
                 return Ok(None);
             }
-            LoginStep::Admit(outcome) if outcome.requested_tsih != Tsih::NEW => {
-                let taken = node.sessions.take_over(&outcome).await;
-                let handover = match taken {
-                    Ok(handover) => handover,
-                    Err(status) => {
-                        login.admit(Err(status), &mut output);
-                        tracing::info!(%peer, %status, "login refused");
-                        send(&mut stream, &mut output).await?;
-                        stream.shutdown().await?;
-                        return Ok(None);
-                    }
-                };
-                let Some((tsih, exp_cmd_sn, max_cmd_sn)) = handover.numbers() else {
-                    return Ok(None);
-                };
-                login.admit_into(tsih, exp_cmd_sn, max_cmd_sn, &mut output);
-                let ends = (peer, local);
-                let connection =
-                    Connection::reinstated(handover, &outcome, stream, ends, &input, &output);
-                return Ok(connection);
-            }
             LoginStep::Admit(outcome) => {
-                let (sender, mailbox) = unbounded_channel();
-                let decision = node.sessions.admit(&outcome, peer, &sender).await;
-                login.admit(
-                    decision.as_ref().map(|it| it.tsih).map_err(|status| *status),
-                    &mut output,
-                );
-                let admission = match decision {
-                    Ok(admission) => admission,
-                    Err(status) => {
-                        tracing::info!(%peer, %status, "login refused");
-                        send(&mut stream, &mut output).await?;
-                        stream.shutdown().await?;
-                        return Ok(None);
-                    }
-                };
-                let admitted =
-                    Admitted { outcome, admission, stream, local, rest: input, sender, mailbox };
-                return Ok(Connection::new(node, admitted, &output));
+                let rest = input;
+                let candidate = Candidate { login, outcome, stream, peer, local, rest, output };
+                return candidate.admit(node).await;
             }
         }
+    }
+}
+
+/// A login that has settled everything but what session it is for.
+struct Candidate {
+    login: Login,
+    outcome: Box<LoginOutcome>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    local: SocketAddr,
+    /// What came behind the last Login Request.
+    rest: Vec<u8>,
+    output: Vec<u8>,
+}
+
+impl Candidate {
+    async fn admit(self, node: Arc<Node>) -> io::Result<Option<Box<Connection>>> {
+        if self.outcome.requested_tsih == Tsih::NEW {
+            self.begin(node).await
+        } else {
+            self.take_over(&node).await
+        }
+    }
+
+    /// Begins a session.
+    async fn begin(mut self, node: Arc<Node>) -> io::Result<Option<Box<Connection>>> {
+        let (sender, mailbox) = unbounded_channel();
+        let admission = match node.sessions.admit(&self.outcome, self.peer, &sender).await {
+            Ok(admission) => admission,
+            Err(status) => return self.refuse(status).await,
+        };
+        self.login.admit(Ok(admission.tsih), &mut self.output);
+        let Self { outcome, stream, local, rest, output, .. } = self;
+        let admitted = Admitted { outcome, admission, stream, local, rest, sender, mailbox };
+        Ok(Connection::new(node, admitted, &output))
+    }
+
+    /// Goes on with a session that is there.
+    async fn take_over(mut self, node: &Node) -> io::Result<Option<Box<Connection>>> {
+        let handover = match node.sessions.take_over(&self.outcome).await {
+            Ok(handover) => handover,
+            Err(status) => return self.refuse(status).await,
+        };
+        let Some((tsih, exp_cmd_sn, max_cmd_sn)) = handover.numbers() else { return Ok(None) };
+        self.login.admit_into(tsih, exp_cmd_sn, max_cmd_sn, &mut self.output);
+        let Self { outcome, stream, peer, local, rest, output, .. } = self;
+        let ends = (peer, local);
+        Ok(Connection::reinstated(handover, &outcome, stream, ends, &rest, &output))
+    }
+
+    async fn refuse(mut self, status: LoginStatus) -> io::Result<Option<Box<Connection>>> {
+        self.login.admit(Err(status), &mut self.output);
+        tracing::info!(peer = %self.peer, %status, "login refused");
+        send(&mut self.stream, &mut self.output).await?;
+        self.stream.shutdown().await?;
+        Ok(None)
     }
 }
 

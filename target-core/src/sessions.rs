@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use iscsi_proto::login::{ExistingSession, LoginOutcome, LoginStatus, SessionName};
+use iscsi_proto::names::IscsiName;
 use iscsi_proto::parameters::Parameters;
 use iscsi_proto::serial::CmdSn;
 use iscsi_proto::session::Counters;
@@ -183,7 +184,7 @@ impl Sessions {
         let entry = table.by_tsih.get(&name.tsih.0)?;
         let same = entry.name.isid == name.isid
             && entry.name.initiator == name.initiator.as_str()
-            && entry.name.target.as_deref() == name.target.map(|target| target.as_str());
+            && entry.name.target.as_deref() == name.target.map(IscsiName::as_str);
         let exp_cmd_sn = CmdSn(entry.statistics.exp_cmd_sn.load(Ordering::Relaxed));
         same.then_some(ExistingSession { parameters: entry.parameters, exp_cmd_sn })
     }
