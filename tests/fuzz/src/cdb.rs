@@ -33,7 +33,7 @@ fn dispatch(input: &[u8]) {
         },
         unit_attention: None,
         data_out_length: u32::try_from(data.len()).unwrap_or(u32::MAX),
-        query_functions: bit(8),
+        query_functions: bit(4),
     };
     let cdb = Cdb::new(cdb);
     let (mut reply, mut ranges) = (Vec::new(), Vec::new());
