@@ -91,6 +91,11 @@ impl LogicalUnit {
             device.lbprz &= features.reads_zero_after_unmap;
             let granularity = features.unmap_granularity / device.logical_block_length.max(1);
             device.unmap_granularity_blocks = granularity.max(1);
+            // A block of the file system that is smaller than ours could be written without its
+            // neighbour.
+            if granularity < device.limits.max_atomic_blocks {
+                device.limits.max_atomic_blocks = 0;
+            }
         }
         Arc::new(Self {
             name,

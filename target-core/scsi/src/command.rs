@@ -5,6 +5,8 @@ use crate::device::{Context, Device};
 use crate::plan::{BlockRange, Plan};
 use crate::sense::Sense;
 
+const WRITE_ATOMIC_16: u8 = 0x9c;
+
 /// What a command needs of the logical unit before it may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
@@ -73,7 +75,10 @@ impl Unit<'_> {
 impl Command {
     /// Whether this logical unit has the command.
     pub(crate) fn exists(&self, device: &Device) -> bool {
-        device.unmap || !self.unmap_only
+        match self.operation_code {
+            WRITE_ATOMIC_16 => device.limits.max_atomic_blocks != 0,
+            _ => device.unmap || !self.unmap_only,
+        }
     }
 
     /// The first bit, from the left, that is set and must not be: byte and bit.

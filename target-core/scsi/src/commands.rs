@@ -7,8 +7,8 @@ use crate::device::Context;
 use crate::plan::Plan;
 use crate::sense::Sense;
 use crate::{
-    basic, capacity, copy, diagnostic, inquiry, log, mode, mode_select, provisioning, read_write,
-    report, verify,
+    atomic, basic, capacity, copy, diagnostic, inquiry, log, mode, mode_select, provisioning,
+    read_write, report, verify,
 };
 
 /// Seconds that an initiator should wait, if nothing else is said.
@@ -353,6 +353,19 @@ pub static COMMANDS: &[Command] = &[
         ),
         provisioning::write_same_with_data,
     )),
+    gathers(
+        unit(
+            "WRITE ATOMIC(16)",
+            0x9c,
+            &[
+                0x9c, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff, 0x1f,
+                0,
+            ],
+            WritableMedium,
+            atomic::write_atomic,
+        ),
+        atomic::write_atomic_with_data,
+    ),
     action(
         unit(
             "READ CAPACITY(16)",

@@ -40,6 +40,9 @@ pub struct Limits {
     pub max_unmap_descriptors: u32,
     /// MAXIMUM WRITE SAME LENGTH.
     pub max_write_same_blocks: u64,
+    /// MAXIMUM ATOMIC TRANSFER LENGTH and ATOMIC ALIGNMENT: at most one physical block. 0 = there
+    /// is no WRITE ATOMIC.
+    pub max_atomic_blocks: u32,
 }
 
 /// What MODE SELECT can change (SPC-4 §7.5.8, SBC-3 §6.5.5).
@@ -135,6 +138,7 @@ impl Device {
                 max_unmap_descriptors: 256,
                 // What WRITE SAME(10) can say; an abort waits for a command that has begun.
                 max_write_same_blocks: 0xffff,
+                max_atomic_blocks: 1 << physical_block_exponent,
             },
         }
     }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod asc;
+mod atomic;
 mod basic;
 mod capacity;
 mod cdb;

@@ -89,6 +89,16 @@ pub enum Plan {
         /// Durable before GOOD.
         fua: bool,
     },
+    /// Write all of the gathered data or nothing of it, with nothing in between: no reader and no
+    /// crash may find a part (WRITE ATOMIC). It lies within one physical block.
+    WriteAtomic {
+        /// First block.
+        lba: u64,
+        /// Number of blocks.
+        blocks: u32,
+        /// Durable before GOOD.
+        fua: bool,
+    },
     /// Or the gathered data into the medium, with nothing in between (ORWRITE).
     OrWrite {
         /// First block.

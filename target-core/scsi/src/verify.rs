@@ -22,7 +22,7 @@ fn bytes(device: &Device, blocks: u64) -> Option<u32> {
 }
 
 /// Asks for exactly so much data. Less or more is refused: nothing tells what the initiator meant.
-fn exactly(unit: &Unit<'_>, blocks: u64, length_at: u16) -> Result<Plan, Sense> {
+pub(crate) fn exactly(unit: &Unit<'_>, blocks: u64, length_at: u16) -> Result<Plan, Sense> {
     let wanted = bytes(unit.device, blocks);
     match wanted {
         Some(length) if unit.context.data_out_length == length => Ok(Plan::NeedData { length }),

@@ -134,7 +134,7 @@ fn block_limits(device: &Device, _port: &Port, reply: &mut Vec<u8>) {
     // UGAVALID, UNMAP GRANULARITY ALIGNMENT 0.
     reply.u32(unmap(0x8000_0000));
     reply.u64(limits.max_write_same_blocks);
-    reply.zeroes(20);
+    crate::atomic::limits(device, reply);
 }
 
 /// B1h

@@ -119,6 +119,7 @@ impl Core {
             Plan::VerifyCompare { .. }
             | Plan::WriteAndVerify { .. }
             | Plan::CompareAndWrite { .. }
+            | Plan::WriteAtomic { .. }
             | Plan::OrWrite { .. }
             | Plan::ModeSelect(_)
             | Plan::ReserveOut
@@ -164,6 +165,10 @@ impl Core {
             }
             Plan::CompareAndWrite { lba, fua, .. } => {
                 let work = Work::CompareAndWrite { offset: lba * block_length, data, durable: fua };
+                self.hand_off(job, work, length);
+            }
+            Plan::WriteAtomic { lba, fua, .. } => {
+                let work = Work::WriteAtomic { offset: lba * block_length, data, durable: fua };
                 self.hand_off(job, work, length);
             }
             Plan::OrWrite { lba, fua, .. } => {

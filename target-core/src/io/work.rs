@@ -50,6 +50,12 @@ pub(crate) enum Work {
         data: Vec<u8>,
         durable: bool,
     },
+    /// Within one physical block of the disk.
+    WriteAtomic {
+        offset: u64,
+        data: Vec<u8>,
+        durable: bool,
+    },
     /// What is there, or `data`, bit by bit.
     OrWrite {
         offset: u64,
@@ -150,11 +156,19 @@ impl Work {
             let sense = crate::fault::not_ready();
             return Err(WorkError::Check(sense));
         };
-        if matches!(self, Self::CompareAndWrite { .. } | Self::OrWrite { .. }) {
+        if self.must_be_alone() {
             return unit.exclusion().alone(|| self.run_on(unit, image));
         }
         let _inside = self.touches_blocks().then(|| unit.exclusion().enter_sleeping());
         self.run_on(unit, image)
+    }
+
+    /// Whether it is atomic towards every other command.
+    fn must_be_alone(&self) -> bool {
+        matches!(
+            self,
+            Self::CompareAndWrite { .. } | Self::WriteAtomic { .. } | Self::OrWrite { .. }
+        )
     }
 
     /// Bytes of data that it holds, or will hold.
@@ -165,6 +179,7 @@ impl Work {
             | Self::WriteAndVerify { data, .. }
             | Self::Compare { data, .. }
             | Self::CompareAndWrite { data, .. }
+            | Self::WriteAtomic { data, .. }
             | Self::OrWrite { data, .. } => data.len(),
             Self::Verify { .. }
             | Self::PreFetch(_)
@@ -189,6 +204,7 @@ impl Work {
             | Self::WriteAndVerify { .. }
             | Self::Compare { .. }
             | Self::CompareAndWrite { .. }
+            | Self::WriteAtomic { .. }
             | Self::OrWrite { .. }
             | Self::Zeroes { .. }
             | Self::WriteSame { .. }
@@ -215,7 +231,8 @@ impl Work {
                 image.read(&mut [IoSliceMut::new(&mut data)], offset, Wait::Block)?;
                 return Ok(Output::Data(data.into()));
             }
-            Self::Write { offset, data, durable } => {
+            // The one write of an atomic one lies in one page, which a crash finds whole.
+            Self::Write { offset, data, durable } | Self::WriteAtomic { offset, data, durable } => {
                 image.write(&[IoSlice::new(&data)], offset, durability(durable))?;
             }
             Self::WriteAndVerify { offset, data, compare } => {

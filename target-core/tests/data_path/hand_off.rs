@@ -141,3 +141,29 @@ fn many_units_that_hang_leave_one_that_does_not() {
         gate.open();
     }
 }
+
+#[test]
+fn an_atomic_write_lets_no_reader_in_until_it_is_whole() {
+    let (world, image) = World::with_memory();
+    let (mut initiator, mut other) = (world.initiator(&[0]), world.initiator(&[0]));
+    let data = Random::new(4).bytes(8 * BLOCK);
+    let mut atomic = [0; 16];
+    atomic[0] = 0x9c;
+    (atomic[9], atomic[13]) = (16, 8);
+    let gate = image.gate(Operation::Write);
+    let tag = initiator.start(0, &atomic, Data::Out(&data));
+    assert!(gate.wait_for_arrivals(1, PATIENCE));
+    let reads = image.calls(Operation::Read);
+    let read = other.start(0, &read(16, 8), Data::In(8 * BLOCK));
+    // The round trip comes after the read, which would have been answered by now.
+    other.nop();
+    assert!(!other.is_answered(read));
+    assert_eq!(image.calls(Operation::Read), reads);
+    gate.open();
+    initiator.finish(tag).good();
+    assert!(other.finish(read).good() == data);
+    // All of the data or none of it: nothing is written of a command that sends less.
+    let short = initiator.execute(0, &atomic, Data::Out(&data[..BLOCK]));
+    short.check((5, 0x24, 0));
+    assert_eq!(image.calls(Operation::Write), 1);
+}

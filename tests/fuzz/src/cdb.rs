@@ -66,6 +66,7 @@ fn check(plan: Plan, ranges: &[BlockRange], size: u64) {
         | Plan::VerifyCompare { lba, blocks, .. }
         | Plan::WriteAndVerify { lba, blocks, .. }
         | Plan::CompareAndWrite { lba, blocks, .. }
+        | Plan::WriteAtomic { lba, blocks, .. }
         | Plan::OrWrite { lba, blocks, .. }
         | Plan::Flush { lba, blocks, .. } => inside(lba, blocks.into()),
         Plan::WriteSame { lba, blocks, .. }

@@ -97,3 +97,47 @@ fn lba_status_merges_equal_neighbours() {
     assert_eq!(reply[16..21], [0, 0, 0, 16, 0]);
     assert_eq!(reply[24..37], [0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 8, 1]);
 }
+
+/// WRITE ATOMIC(16).
+fn write_atomic(lba: u64, blocks: u16) -> [u8; 16] {
+    let mut cdb = [0; 16];
+    cdb[0] = 0x9c;
+    cdb[2..10].copy_from_slice(&lba.to_be_bytes());
+    cdb[12..14].copy_from_slice(&blocks.to_be_bytes());
+    cdb
+}
+
+#[test]
+fn an_atomic_write_keeps_within_one_physical_block() {
+    let mut world = World::new();
+    world.data_out = 8 * 512;
+    assert_eq!(world.plan(&write_atomic(16, 8)).0, Plan::NeedData { length: 4096 });
+    let plan =
+        |cdb: &[u8]| plan_with_data(Cdb::new(cdb), &world.context(), &[7; 4096], &mut Vec::new());
+    let expected = |fua| Plan::WriteAtomic { lba: 16, blocks: 8, fua };
+    assert_eq!(plan(&write_atomic(16, 8)), expected(false));
+    let mut durable = write_atomic(16, 8);
+    durable[1] = 0x08;
+    assert_eq!(plan(&durable), expected(true));
+    assert_eq!(world.sense(&write_atomic(16, 9)).field, field(12, None), "too long");
+    assert_eq!(world.sense(&write_atomic(15, 8)).field, field(2, None), "in two physical blocks");
+    assert_eq!(world.sense(&write_atomic(16, 7)).field, field(12, None), "more data than blocks");
+    let mut boundary = write_atomic(16, 8);
+    boundary[11] = 8;
+    assert_eq!(world.sense(&boundary).field, field(11, Some(3)), "ATOMIC BOUNDARY");
+    let beyond = Plan::Check(Sense::lba_out_of_range(2056));
+    assert_eq!(world.plan(&write_atomic(2056, 0)).0, beyond);
+    assert_eq!(world.plan(&write_atomic(0, 0)).0, Plan::Good);
+}
+
+#[test]
+fn the_block_limits_page_says_what_an_atomic_write_may_be() {
+    let atomic = |world: &World| world.reply(&[0x12, 1, 0xb0, 0, 255, 0])[44..64].to_vec();
+    let mut expected = vec![0, 0, 0, 8, 0, 0, 0, 8];
+    expected.extend([0; 12]);
+    assert_eq!(atomic(&World::new()), expected);
+    let world = World::with(|device| device.limits.max_atomic_blocks = 0);
+    assert_eq!(atomic(&world), [0; 20]);
+    let sense = world.sense(&write_atomic(0, 8));
+    assert_eq!(sense.asc, AdditionalSense::INVALID_COMMAND_OPERATION_CODE);
+}
