@@ -237,7 +237,7 @@ impl Exposure {
     fn add_target(&self, target: &Target) {
         let added = IscsiName::new(&target.name).map_err(anyhow::Error::from).and_then(|name| {
             let (alias, auth) = (target.alias.clone(), self.access.target(&target.name));
-            self.node.add_target(TargetConfig { name, alias, auth })?;
+            self.node.add_target(TargetConfig { name, alias, auth, access: Vec::new() })?;
             let redirect = self.redirects.get(&target.name).cloned();
             Ok(self.node.redirect_target(&target.name, redirect)?)
         });

@@ -26,7 +26,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let node = Node::new(NodeConfig::default(), Arc::new(NoEvents));
     let name = IscsiName::new(&name)?;
     let alias = String::new();
-    node.add_target(TargetConfig { name: name.clone(), alias, auth: AuthPolicy::None })?;
+    node.add_target(TargetConfig {
+        name: name.clone(),
+        alias,
+        auth: AuthPolicy::None,
+        access: Vec::new(),
+    })?;
     let unit = UnitConfig::new("serve", device, Ok(image));
     node.add_unit(name.as_str(), 0, LogicalUnit::new(unit))?;
     node.set_state(NodeState::Serving);

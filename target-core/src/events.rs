@@ -13,7 +13,7 @@ pub struct Fault {
     pub unit: String,
     /// The target's iSCSI name.
     pub target: String,
-    /// The LUN.
+    /// The target's LUN.
     pub lun: u16,
     /// First logical block of the command, if it names one.
     pub lba: Option<u64>,
@@ -46,6 +46,8 @@ pub enum SessionEnd {
     ProtocolError(&'static str),
     /// The target was removed or reset.
     TargetGone,
+    /// The initiator may not use the target any more.
+    AccessRevoked,
     /// The node stops.
     Drained,
 }

@@ -52,6 +52,11 @@ pub(crate) const fn no_unit() -> Sense {
     Sense::illegal(AdditionalSense::LOGICAL_UNIT_NOT_SUPPORTED)
 }
 
+/// The initiator may only read.
+pub(crate) const fn write_protected() -> Sense {
+    Sense::new(SenseKey::DataProtect, AdditionalSense::WRITE_PROTECTED)
+}
+
 /// A bug of ours, told as what it is.
 pub(crate) const fn internal() -> Sense {
     Sense::new(SenseKey::HardwareError, AdditionalSense::INTERNAL_TARGET_FAILURE)

@@ -8,6 +8,7 @@
 //! [`Events`].
 #![forbid(unsafe_code)]
 
+mod access;
 mod buffers;
 mod config;
 mod connection;
@@ -24,8 +25,10 @@ mod reservations;
 mod sessions;
 mod unit;
 
+pub use access::{AccessEntry, InitiatorPattern, LunMapping, PatternError};
 pub use config::NodeConfig;
 pub use events::{Events, Fault, NoEvents, SessionEnd};
+pub use ipnet::IpNet;
 pub use iscsi_proto::login::{
     AuthPolicy, ChapAccount, ChapAlgorithm, ChapAlgorithms, ChapPolicy, Redirect, Secret,
 };

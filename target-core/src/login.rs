@@ -17,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::connection::{Connection, Message};
-use crate::node::Node;
+use crate::node::{Node, Visit};
 use crate::sessions::Admission;
 
 /// A peer that is gone without a word is noticed after about this long.
@@ -61,6 +61,7 @@ pub(crate) struct Admitted {
     pub(crate) admission: Admission,
     pub(crate) stream: TcpStream,
     pub(crate) local: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// What came behind the last Login Request.
     pub(crate) rest: Vec<u8>,
     pub(crate) sender: UnboundedSender<Message>,
@@ -83,6 +84,7 @@ async fn log_in(
         target_portal_group_tag: node.config.target_portal_group_tag,
         window: node.config.max_tasks,
     });
+    let policy = Visit { node: &node, address: peer.ip() };
     let decoder = Decoder::for_login(LOGIN_SEGMENT_LENGTH);
     let limit = BHS_LENGTH + MAX_AHS_LENGTH as usize + LOGIN_SEGMENT_LENGTH as usize;
     let (mut input, mut output) = (Vec::new(), Vec::new());
@@ -97,7 +99,7 @@ async fn log_in(
                 continue;
             }
             Ok(Decoded::Pdu { pdu, consumed } | Decoded::DataDigestMismatch { pdu, consumed }) => {
-                (login.handle(&pdu, &*node, &mut output), consumed)
+                (login.handle(&pdu, &policy, &mut output), consumed)
             }
             Err(error) => {
                 tracing::info!(%peer, %error, "not an iSCSI login");
@@ -152,8 +154,9 @@ impl Candidate {
             Err(status) => return self.refuse(status).await,
         };
         self.login.admit(Ok(admission.tsih), &mut self.output);
-        let Self { outcome, stream, local, rest, output, .. } = self;
-        let admitted = Admitted { outcome, admission, stream, local, rest, sender, mailbox };
+        let Self { outcome, stream, peer, local, rest, output, .. } = self;
+        let admitted =
+            Admitted { outcome, admission, stream, local, peer, rest, sender, mailbox };
         Ok(Connection::new(node, admitted, &output))
     }
 

@@ -14,6 +14,25 @@ use crate::unit::LogicalUnit;
 /// The units of a target by LUN.
 pub(crate) type UnitMap = BTreeMap<u16, Arc<LogicalUnit>>;
 
+/// A unit as initiators are shown it.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) unit: Arc<LogicalUnit>,
+    /// The target's LUN.
+    pub(crate) lun: u16,
+    /// Writes are refused.
+    pub(crate) read_only: bool,
+}
+
+/// What an initiator sees, by the LUN under which it does.
+pub(crate) type View = BTreeMap<u16, Seen>;
+
+/// All units, as they are.
+pub(crate) fn whole(units: &UnitMap) -> View {
+    let seen = |unit: &Arc<LogicalUnit>, lun| Seen { unit: unit.clone(), lun, read_only: false };
+    units.iter().map(|(lun, unit)| (*lun, seen(unit, *lun))).collect()
+}
+
 /// A session's own reference to a unit: cloning it counts in memory that no other session
 /// touches, so that sessions of one unit do not slow each other down.
 #[derive(Debug, Clone)]
@@ -50,8 +69,18 @@ impl std::ops::Deref for UnitRef {
 #[derive(Debug)]
 pub(crate) struct NexusUnit {
     pub(crate) lun: u16,
+    /// The same in the target.
+    pub(crate) target_lun: u16,
+    pub(crate) read_only: bool,
     pub(crate) unit: UnitRef,
     pub(crate) attentions: UnitAttentions,
+}
+
+impl NexusUnit {
+    /// Whether it stays what it is.
+    pub(crate) fn is(&self, lun: u16, seen: &Seen) -> bool {
+        self.lun == lun && Arc::ptr_eq(&self.unit, &seen.unit)
+    }
 }
 
 /// What a session sees. It belongs to the session's connection alone, so that no command takes a
@@ -69,41 +98,50 @@ pub(crate) struct Nexus {
 
 impl Nexus {
     /// A new nexus: every unit has POWER ON to tell.
-    pub(crate) fn new(initiator: String, isid: Isid, port: Port, map: &UnitMap) -> Self {
+    pub(crate) fn new(initiator: String, isid: Isid, port: Port, view: &View) -> Self {
         let identity = scsi::reservation::Nexus {
             initiator: InitiatorPort::new(&initiator, isid.0),
             target: port.clone(),
         };
         let mut nexus = Self { initiator, port, identity, units: Vec::new(), luns: Vec::new() };
-        nexus.rebuild(map);
+        nexus.rebuild(view);
         nexus
     }
 
-    fn rebuild(&mut self, map: &UnitMap) {
+    fn rebuild(&mut self, view: &View) {
         let mut before = std::mem::take(&mut self.units);
-        self.units = map
+        self.units = view
             .iter()
-            .map(|(&lun, unit)| {
-                let same = |old: &NexusUnit| old.lun == lun && Arc::ptr_eq(&old.unit, unit);
-                match before.iter().position(same) {
-                    Some(at) => before.swap_remove(at),
+            .map(|(&lun, seen)| {
+                let (target_lun, read_only) = (seen.lun, seen.read_only);
+                match before.iter().position(|old| old.is(lun, seen)) {
+                    Some(at) => NexusUnit { target_lun, read_only, ..before.swap_remove(at) },
                     None => {
                         let mut attentions = UnitAttentions::new();
                         attentions.push(UnitAttention::PowerOn);
-                        NexusUnit { lun, unit: UnitRef::new(unit), attentions }
+                        let unit = UnitRef::new(&seen.unit);
+                        NexusUnit { lun, target_lun, read_only, unit, attentions }
                     }
                 }
             })
             .collect();
-        self.luns = map.keys().map(|lun| Lun::from_number(*lun).0).collect();
+        self.luns = view.keys().map(|lun| Lun::from_number(*lun).0).collect();
     }
 
-    /// Takes over a change of the target's units. Those that stay tell of it.
-    pub(crate) fn update(&mut self, map: &UnitMap) {
-        for unit in &mut self.units {
-            unit.attentions.push(UnitAttention::ReportedLunsDataHasChanged);
+    /// Takes over a change of what the session sees. Units that stay tell of it; if nothing has
+    /// changed, nothing is told.
+    pub(crate) fn update(&mut self, view: &View) {
+        let same =
+            self.units.len() == view.len()
+                && self.units.iter().zip(view).all(|(old, (lun, seen))| {
+                    old.is(*lun, seen) && old.read_only == seen.read_only
+                });
+        if !same {
+            for unit in &mut self.units {
+                unit.attentions.push(UnitAttention::ReportedLunsDataHasChanged);
+            }
         }
-        self.rebuild(map);
+        self.rebuild(view);
     }
 
     pub(crate) fn luns(&self) -> &[u64] {

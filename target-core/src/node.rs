@@ -1,7 +1,7 @@
 //! An iSCSI node: its targets, their units, and who is logged in.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -13,11 +13,13 @@ use iscsi_proto::names::IscsiName;
 use parking_lot::{Mutex, RwLock};
 use scsi::Port;
 use tokio::sync::{Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
 
+use crate::access::{Access, AccessEntry};
 use crate::config::NodeConfig;
 use crate::connection::Message;
 use crate::events::{Events, SessionEnd};
-use crate::nexus::UnitMap;
+use crate::nexus::{UnitMap, View, whole};
 use crate::pulse::Pulse;
 use crate::sessions::{SessionSummary, Sessions};
 use crate::unit::LogicalUnit;
@@ -45,6 +47,8 @@ pub struct TargetConfig {
     pub alias: String,
     /// How initiators must prove themselves.
     pub auth: AuthPolicy,
+    /// Who may use it; without entries everybody may.
+    pub access: Vec<AccessEntry>,
 }
 
 /// What a node refuses.
@@ -81,8 +85,18 @@ pub enum NodeError {
 struct Target {
     alias: String,
     auth: AuthPolicy,
-    units: Arc<UnitMap>,
+    access: Access,
+    units: UnitMap,
+    /// `units` without any mask.
+    whole: Arc<View>,
     redirect: Option<Redirect>,
+}
+
+impl Target {
+    /// What an initiator sees; none if it is not let in.
+    fn view(&self, initiator: &str, address: IpAddr) -> Option<Arc<View>> {
+        self.access.view(initiator, address, &self.units, &self.whole)
+    }
 }
 
 /// An iSCSI node.
@@ -179,7 +193,9 @@ impl Node {
         let target = Target {
             alias: config.alias,
             auth: config.auth,
-            units: Arc::default(),
+            access: Access::new(config.access),
+            units: UnitMap::new(),
+            whole: Arc::default(),
             redirect: None,
         };
         targets.insert(name, target);
@@ -237,7 +253,7 @@ impl Node {
     /// [`NodeError::NoSuchTarget`], [`NodeError::NoSuchLun`].
     pub async fn remove_unit(&self, target: &str, lun: u16) -> Result<(), NodeError> {
         let (sender, receiver) = oneshot::channel::<()>();
-        self.change_units(target, Some(Arc::new(sender)), |units| match units.remove(&lun) {
+        self.change_units(target, Some(&Arc::new(sender)), |units| match units.remove(&lun) {
             Some(_) => Ok(()),
             None => Err(NodeError::NoSuchLun { target: target.to_owned(), lun }),
         })?;
@@ -249,20 +265,58 @@ impl Node {
     fn change_units(
         &self,
         target: &str,
-        held: Option<Arc<oneshot::Sender<()>>>,
+        held: Option<&Arc<oneshot::Sender<()>>>,
         change: impl FnOnce(&mut UnitMap) -> Result<(), NodeError>,
     ) -> Result<(), NodeError> {
         let mut targets = self.targets.write();
         let found = targets.get_mut(target);
         let found = found.ok_or_else(|| NodeError::NoSuchTarget(target.to_owned()))?;
-        let mut units = UnitMap::clone(&found.units);
-        change(&mut units)?;
-        found.units = Arc::new(units);
-        // Under the lock, so that sessions hear of changes in their order.
-        let message = || Message::Units(found.units.clone(), held.clone());
-        self.sessions.send(Some(target), message);
-        drop(held);
+        change(&mut found.units)?;
+        found.whole = Arc::new(whole(&found.units));
+        self.show(target, found, held);
         Ok(())
+    }
+
+    /// Puts other entries in force. Sessions that they do not let in are closed, the others see
+    /// what they see from now on. When this returns, nothing can write any more that may not.
+    ///
+    /// # Errors
+    /// [`NodeError::NoSuchTarget`].
+    pub async fn set_access(
+        &self,
+        target: &str,
+        entries: Vec<AccessEntry>,
+    ) -> Result<(), NodeError> {
+        let (sender, receiver) = oneshot::channel::<()>();
+        let closed = {
+            let mut targets = self.targets.write();
+            let found = targets.get_mut(target);
+            let found = found.ok_or_else(|| NodeError::NoSuchTarget(target.to_owned()))?;
+            found.access = Access::new(entries);
+            self.show(target, found, Some(&Arc::new(sender)))
+        };
+        // Ends when the last session has let go of it.
+        let _ = receiver.await;
+        for session in closed {
+            session.cancelled().await;
+        }
+        Ok(())
+    }
+
+    /// Tells every session of a target what it sees, under the lock of the targets, so that they
+    /// hear of changes in their order. The ends of those that may see nothing any more.
+    fn show(
+        &self,
+        name: &str,
+        target: &Target,
+        held: Option<&Arc<oneshot::Sender<()>>>,
+    ) -> Vec<CancellationToken> {
+        self.sessions.send_each(name, |initiator, address| {
+            match target.view(initiator, address.ip()) {
+                Some(view) => Message::View(view, held.cloned()),
+                None => Message::Close(SessionEnd::AccessRevoked),
+            }
+        })
     }
 
     /// The sessions that are there now.
@@ -329,53 +383,74 @@ impl Node {
         Ok(())
     }
 
-    /// Names of the targets.
-    pub(crate) fn target_names(&self) -> Vec<String> {
-        self.targets.read().keys().cloned().collect()
+    /// Names of the targets that an initiator may use.
+    pub(crate) fn targets_for(&self, initiator: &str, address: IpAddr) -> Vec<String> {
+        let targets = self.targets.read();
+        let open = targets.iter().filter(|(_, target)| target.access.admits(initiator, address));
+        open.map(|(name, _)| name.clone()).collect()
     }
 
-    /// The port and the units that a session of `target` gets.
-    pub(crate) fn port(&self, target: &str) -> Option<(Port, Arc<UnitMap>)> {
+    /// The port and the units that a session of `target` gets; none if the initiator may not use
+    /// it.
+    pub(crate) fn port(
+        &self,
+        target: &str,
+        initiator: &str,
+        address: IpAddr,
+    ) -> Option<(Port, Arc<View>)> {
         let targets = self.targets.read();
-        let found = targets.get(target)?;
+        let view = targets.get(target)?.view(initiator, address)?;
         let port = Port {
             target_name: target.to_owned(),
             target_portal_group_tag: self.config.target_portal_group_tag,
             // Each target is a SCSI device of its own, with this port alone.
             relative_target_port_id: 1,
         };
-        Some((port, found.units.clone()))
+        Some((port, view))
     }
 }
 
-impl LoginPolicy for Node {
+/// A login, from where it comes.
+pub(crate) struct Visit<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) address: IpAddr,
+}
+
+impl LoginPolicy for Visit<'_> {
     fn target(
         &self,
         _initiator: &IscsiName,
         target: &IscsiName,
     ) -> Result<TargetLogin, LoginStatus> {
         // Never "not found" now: Linux would not try again.
-        if !self.is_serving() {
+        if !self.node.is_serving() {
             return Err(LoginStatus::ServiceUnavailable);
         }
-        let targets = self.targets.read();
+        let targets = self.node.targets.read();
         let found = targets.get(target.as_str()).ok_or(LoginStatus::NotFound)?;
         Ok(TargetLogin { auth: found.auth.clone(), alias: found.alias.clone() })
     }
 
     fn discovery(&self, _initiator: &IscsiName) -> Result<AuthPolicy, LoginStatus> {
-        if !self.is_serving() {
+        if !self.node.is_serving() {
             return Err(LoginStatus::ServiceUnavailable);
         }
-        Ok(self.discovery_auth.read().clone())
+        Ok(self.node.discovery_auth.read().clone())
+    }
+
+    fn authorize(&self, initiator: &IscsiName, target: &IscsiName) -> Result<(), LoginStatus> {
+        let targets = self.node.targets.read();
+        let found = targets.get(target.as_str()).ok_or(LoginStatus::NotFound)?;
+        let admits = found.access.admits(initiator.as_str(), self.address);
+        admits.then_some(()).ok_or(LoginStatus::AuthorizationFailure)
     }
 
     fn redirect(&self, _initiator: &IscsiName, target: &IscsiName) -> Option<Redirect> {
-        self.targets.read().get(target.as_str())?.redirect.clone()
+        self.node.targets.read().get(target.as_str())?.redirect.clone()
     }
 
     fn session(&self, name: SessionName<'_>) -> Option<ExistingSession> {
-        self.sessions.existing(name)
+        self.node.sessions.existing(name)
     }
 
     fn random(&self, bytes: &mut [u8]) -> Result<(), LoginStatus> {

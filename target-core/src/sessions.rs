@@ -304,6 +304,26 @@ impl Sessions {
         }
     }
 
+    /// Sends every session of a target a message of its own, by its initiator and where that
+    /// connects from; the ends of those that are to close.
+    pub(crate) fn send_each(
+        &self,
+        target: &str,
+        message: impl Fn(&str, SocketAddr) -> Message,
+    ) -> Vec<CancellationToken> {
+        let mut closed = Vec::new();
+        for entry in self.table.lock().by_tsih.values() {
+            if entry.name.target.as_deref() == Some(target) {
+                let message = message(&entry.name.initiator, entry.summary.address);
+                if matches!(message, Message::Close(_)) {
+                    closed.push(entry.ended.clone());
+                }
+                let _ = entry.sender.send(message);
+            }
+        }
+        closed
+    }
+
     /// The initiator ports of all normal sessions.
     pub(crate) fn initiator_ports(&self) -> Vec<InitiatorPort> {
         let table = self.table.lock();

@@ -11,6 +11,8 @@
     reason = "tests"
 )]
 
+#[path = "data_path/access.rs"]
+mod access;
 #[path = "data_path/attentions.rs"]
 mod attentions;
 #[path = "data_path/connections.rs"]

@@ -63,7 +63,7 @@ pub(crate) struct Unit<'a> {
 impl Unit<'_> {
     /// Whether writes are refused for any reason.
     pub(crate) fn is_write_protected(&self) -> bool {
-        self.device.read_only || self.context.mode.software_write_protect
+        self.device.read_only || self.context.read_only || self.context.mode.software_write_protect
     }
 
     /// Without a write cache every write is durable before its answer.

@@ -184,6 +184,8 @@ pub struct Context<'a> {
     pub lun: u64,
     /// The mode parameters in force; those of the device before the first MODE SELECT.
     pub mode: ModeParameters,
+    /// This I_T nexus may only read: its writes are refused, and WP is set for it.
+    pub read_only: bool,
     /// Whether the medium can be used.
     pub state: MediumState,
     /// The unit attention that comes next for this I_T nexus ([`crate::UnitAttentions::first`]).

@@ -32,10 +32,14 @@ pub fn plan_with_data(
     ranges: &mut Vec<BlockRange>,
 ) -> Plan {
     ranges.clear();
-    let handler = lookup(cdb).and_then(|command| command.with_data);
+    let command = lookup(cdb);
+    let handler = command.and_then(|command| command.with_data);
     match (handler, context.device) {
         (Some(handler), Some(device)) => {
-            handler(cdb, &Unit { device, context }, data, ranges).into()
+            let unit = Unit { device, context };
+            // It may have become read-only while the data came.
+            let protected = command.map_or(Ok(()), |command| check_protection(command, &unit));
+            protected.and_then(|()| handler(cdb, &unit, data, ranges)).into()
         }
         // The unit went away while its data came.
         (_, None) => Plan::Check(NO_UNIT),
@@ -89,16 +93,22 @@ fn check(cdb: Cdb, context: &Context<'_>) -> Result<&'static Command, Sense> {
     {
         return Err(sense);
     }
-    let unit = Unit { device, context };
-    if command.needs == Needs::WritableMedium && unit.is_write_protected() {
-        let asc = if context.mode.software_write_protect {
-            AdditionalSense::LOGICAL_UNIT_SOFTWARE_WRITE_PROTECTED
-        } else {
-            AdditionalSense::WRITE_PROTECTED
-        };
-        return Err(Sense::new(SenseKey::DataProtect, asc));
-    }
+    check_protection(command, &Unit { device, context })?;
     Ok(command)
+}
+
+fn check_protection(command: &Command, unit: &Unit<'_>) -> Result<(), Sense> {
+    if command.needs != Needs::WritableMedium || !unit.is_write_protected() {
+        return Ok(());
+    }
+    // What no MODE SELECT can lift goes first.
+    let hard = unit.device.read_only || unit.context.read_only;
+    let asc = if unit.context.mode.software_write_protect && !hard {
+        AdditionalSense::LOGICAL_UNIT_SOFTWARE_WRITE_PROTECTED
+    } else {
+        AdditionalSense::WRITE_PROTECTED
+    };
+    Err(Sense::new(SenseKey::DataProtect, asc))
 }
 
 /// SPC-4 §4.2.5.1: what is reserved must be 0.

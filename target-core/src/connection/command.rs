@@ -33,6 +33,7 @@ impl Core {
             luns: self.nexus.luns(),
             mode: found.map_or_else(Default::default, |seen| seen.unit.mode()),
             lun: command.lun.0,
+            read_only: found.is_some_and(|seen| seen.read_only),
             state: found.map_or(MediumState::Ready, |seen| seen.unit.state()),
             unit_attention: found
                 .and_then(|seen| seen.attentions.first())
@@ -138,6 +139,7 @@ impl Core {
             luns: self.nexus.luns(),
             mode: job.unit.mode(),
             lun: job.lun.0,
+            read_only: self.nexus.find(job.lun).is_some_and(|seen| seen.read_only),
             state: job.unit.state(),
             unit_attention: None,
             data_out_length: u32::try_from(data.len()).unwrap_or(u32::MAX),

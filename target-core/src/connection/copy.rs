@@ -81,11 +81,12 @@ impl Core {
         let target = targets.get(usize::from(index)).ok_or_else(unreachable)?;
         let naa = target.naa.ok_or_else(unreachable)?;
         let seen = self.nexus.units().iter().find(|seen| seen.unit.device().naa == naa);
-        let unit = &seen.ok_or_else(unreachable)?.unit;
+        let seen = seen.ok_or_else(unreachable)?;
+        let unit = &seen.unit;
         let block_length = unit.device().logical_block_length;
         let refused = unit.reservations().refusal(&self.nexus.identity, Cdb::new(&[access; 1]));
-        let protected =
-            access == WRITE && (unit.device().read_only || unit.mode().software_write_protect);
+        let read_only = seen.read_only || unit.device().read_only;
+        let protected = access == WRITE && (read_only || unit.mode().software_write_protect);
         if target.block_length != block_length || refused.is_some() || protected {
             return Err(copy_aborted(AdditionalSense::COPY_TARGET_DEVICE_NOT_REACHABLE));
         }

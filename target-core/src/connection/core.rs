@@ -21,8 +21,8 @@ use super::{Handover, Message};
 use crate::buffers;
 use crate::events::{Fault, SessionEnd};
 use crate::fault;
-use crate::io::{UnitQueue, Work};
-use crate::nexus::{Nexus, UnitMap, UnitRef};
+use crate::io::{UnitQueue, Work, WorkError};
+use crate::nexus::{Nexus, UnitRef, View};
 use crate::node::Node;
 use crate::sessions::Admission;
 use crate::unit::LogicalUnit;
@@ -71,6 +71,20 @@ impl Pending {
             unit_gone: false,
             guards: Vec::new(),
             held: Vec::new(),
+        }
+    }
+}
+
+impl Pending {
+    /// Fails a write that waits for data which would go to the image as it comes. False for
+    /// everything else.
+    pub(super) fn stop_write(&mut self, sense: Sense) -> bool {
+        match &mut self.stage {
+            Stage::Write(streaming) if !streaming.is_complete() => {
+                streaming.failure.get_or_insert(WorkError::Check(sense));
+                true
+            }
+            Stage::Write(_) | Stage::Gather(_) | Stage::Work { .. } => false,
         }
     }
 }
@@ -149,20 +163,20 @@ impl Core {
         node: Arc<Node>,
         outcome: &LoginOutcome,
         admission: Admission,
-        local: SocketAddr,
+        (local, peer): (SocketAddr, SocketAddr),
         sender: UnboundedSender<Message>,
         response: &[u8],
     ) -> Option<Self> {
         let initiator = outcome.initiator_name.as_str().to_owned();
         let found = match &outcome.target_name {
-            Some(target) => node.port(target.as_str()),
-            None => Some((no_port(), Arc::new(UnitMap::new()))),
+            Some(target) => node.port(target.as_str(), &initiator, peer.ip()),
+            None => Some((no_port(), Arc::new(View::new()))),
         };
-        let Some((port, units)) = found else {
+        let Some((port, view)) = found else {
             node.sessions.remove(admission.tsih);
             return None;
         };
-        let nexus = Nexus::new(initiator, outcome.isid, port, &units);
+        let nexus = Nexus::new(initiator, outcome.isid, port, &view);
         let limits = SessionLimits { max_tasks: node.config.max_tasks };
         let mut tx = TransmitQueue::new();
         tx.append(response);
@@ -293,7 +307,7 @@ impl Core {
     pub(super) fn message(&mut self, message: Message) {
         match message {
             Message::Done(completion) => self.completed(completion),
-            Message::Units(units, held) => self.units_changed(&units, held.as_ref()),
+            Message::View(view, held) => self.view_changed(&view, held.as_ref()),
             Message::Abort { unit, attention, guard } => {
                 let affected = self.abort_tasks_of(&unit, None, &guard);
                 if attention != UnitAttention::CommandsCleared || affected {
@@ -429,10 +443,12 @@ impl Core {
         lba: Option<u64>,
         error: &ImageError,
     ) {
+        // Known to the management by the target's LUN, whatever the initiator calls it.
+        let target_lun = self.nexus.find(lun).map(|seen| seen.target_lun).or(lun.number());
         self.node.events.fault(Fault {
             unit: unit.name().to_owned(),
             target: self.nexus.port.target_name.clone(),
-            lun: lun.number().unwrap_or(u16::MAX),
+            lun: target_lun.unwrap_or(u16::MAX),
             lba,
             operation_code,
             initiator: self.nexus.initiator.clone(),

@@ -40,7 +40,7 @@ use crate::buffers;
 use crate::events::SessionEnd;
 use crate::io::Completion;
 use crate::login::Admitted;
-use crate::nexus::UnitMap;
+use crate::nexus::View;
 use crate::node::Node;
 use crate::unit::LogicalUnit;
 
@@ -54,9 +54,9 @@ const MAX_SLICES: usize = 1024;
 pub(crate) enum Message {
     /// Work that was handed off is done.
     Done(Completion),
-    /// The target's units have changed. The sender is dropped when nothing can reach a unit that
-    /// went away.
-    Units(Arc<UnitMap>, Option<Arc<oneshot::Sender<()>>>),
+    /// The session may see something else now, or what it saw. The sender is dropped when nothing
+    /// can reach a unit that went away, or write to one that is read-only.
+    View(Arc<View>, Option<Arc<oneshot::Sender<()>>>),
     /// Another session aborts all tasks of a unit; the guard is dropped when they have ended.
     Abort { unit: Arc<LogicalUnit>, attention: UnitAttention, guard: Arc<Guard> },
     /// There is something to tell of a unit.
@@ -90,8 +90,8 @@ impl Connection {
     /// Takes over from the login, whose last response is still to be sent. `None` if the target
     /// went away meanwhile.
     pub(crate) fn new(node: Arc<Node>, admitted: Admitted, response: &[u8]) -> Option<Box<Self>> {
-        let Admitted { outcome, admission, stream, local, rest, sender, mailbox } = admitted;
-        let core = Core::new(node, &outcome, admission, local, sender, response)?;
+        let Admitted { outcome, admission, stream, local, peer, rest, sender, mailbox } = admitted;
+        let core = Core::new(node, &outcome, admission, (local, peer), sender, response)?;
         let receive = Receive::new(&rest);
         let liveness = Liveness::new(core.node.config.nop_interval);
         Some(Box::new(Self { stream, receive, mailbox, core, liveness, farewell: None }))

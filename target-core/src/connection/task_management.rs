@@ -14,7 +14,7 @@ use super::Message;
 use super::core::{Core, Job, Pending};
 use crate::events::SessionEnd;
 use crate::fault;
-use crate::nexus::UnitMap;
+use crate::nexus::View;
 use crate::unit::LogicalUnit;
 
 /// Held by everything that a function waits for; when the last one lets go, the function is
@@ -277,24 +277,52 @@ impl Core {
         }
     }
 
-    /// Takes over a change of the target's units. Commands for LUNs that went away are aborted;
-    /// `held` is kept as long as one of them can still write.
-    pub(super) fn units_changed(
-        &mut self,
-        units: &Arc<UnitMap>,
-        held: Option<&Arc<oneshot::Sender<()>>>,
-    ) {
-        let gone: Vec<_> = self
-            .nexus
-            .units()
-            .iter()
-            .filter(|seen| units.get(&seen.lun).is_none_or(|unit| !Arc::ptr_eq(unit, &seen.unit)))
-            .map(|seen| (Lun::from_number(seen.lun), Arc::clone(&seen.unit)))
-            .collect();
+    /// Takes over a change of what the session sees. Commands for LUNs that went away are aborted,
+    /// writes to those that have become read-only stop; `held` is kept as long as one of them can
+    /// still write.
+    pub(super) fn view_changed(&mut self, view: &View, held: Option<&Arc<oneshot::Sender<()>>>) {
+        let mut gone = Vec::new();
+        let mut protected = Vec::new();
+        for old in self.nexus.units() {
+            let place = (Lun::from_number(old.lun), Arc::clone(&old.unit));
+            match view.get(&old.lun).filter(|seen| old.is(old.lun, seen)) {
+                None => gone.push(place),
+                Some(seen) if seen.read_only && !old.read_only => protected.push(place.0),
+                Some(_) => {}
+            }
+        }
         for (lun, unit) in gone {
             self.end_with_unit(lun, &unit, held);
+            if !view.values().any(|seen| Arc::ptr_eq(&seen.unit, &unit)) {
+                // It cannot release a reservation that it does not reach.
+                unit.reservations().nexus_lost(unit.name(), &self.nexus.identity);
+            }
         }
-        self.nexus.update(units);
+        self.nexus.update(view);
+        for lun in protected {
+            self.stop_writes(lun, held);
+        }
+    }
+
+    /// Takes no more data for writes to a LUN: WRITE PROTECTED, when nothing of them can write any
+    /// more.
+    fn stop_writes(&mut self, lun: Lun, held: Option<&Arc<oneshot::Sender<()>>>) {
+        let mut stopped = Vec::new();
+        for pending in &mut self.pending {
+            if one_form(pending.job.lun) == Some(lun) {
+                if pending.working > 0 {
+                    pending.held.extend(held.cloned());
+                }
+                if pending.stop_write(fault::write_protected()) {
+                    stopped.push(pending.job.task);
+                }
+            }
+        }
+        for task in stopped {
+            if let Some(at) = self.position(task) {
+                self.proceed(at);
+            }
+        }
     }
 
     /// Ends the commands for a LUN that was taken away: LOGICAL UNIT NOT SUPPORTED, at once or

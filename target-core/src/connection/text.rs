@@ -22,12 +22,12 @@ impl Core {
         self.session.text_response(itt, answer, &mut self.tx);
     }
 
-    /// SendTargets (appendix C): everything in a discovery session, else the session's own
-    /// target. The first address is the one that the initiator came to.
+    /// SendTargets (appendix C): in a discovery session everything that the initiator may use, else
+    /// the session's own target. The first address is the one that the initiator came to.
     fn send_targets(&self, value: &str, answer: &mut Vec<u8>) {
         let discovery = self.session.session_type() == SessionType::Discovery;
         let own = self.nexus.port.target_name.as_str();
-        let names = self.node.target_names();
+        let names = self.targets(discovery);
         let wanted = |name: &&String| match value {
             "All" => discovery,
             "" => *name == own,
@@ -46,6 +46,16 @@ impl Core {
                 text::push(answer, "TargetAddress", &address.to_string());
             }
         }
+    }
+
+    /// Names of the targets that the initiator may use.
+    fn targets(&self, discovery: bool) -> Vec<String> {
+        if !discovery {
+            return vec![self.nexus.port.target_name.clone()];
+        }
+        let summary = self.node.sessions.summary(self.admission.tsih);
+        let address = summary.map(|summary| summary.address.ip());
+        address.map_or_else(Vec::new, |it| self.node.targets_for(&self.nexus.initiator, it))
     }
 
     pub(super) fn logout(&mut self, itt: InitiatorTaskTag, reason: LogoutReason, cid: Cid) {

@@ -63,8 +63,8 @@ impl World {
     }
 
     pub fn target(&self, name: &str, auth: AuthPolicy) {
-        let name = IscsiName::new(name).unwrap();
-        self.node.add_target(TargetConfig { name, alias: "alias".to_owned(), auth }).unwrap();
+        let (name, alias) = (IscsiName::new(name).unwrap(), "alias".to_owned());
+        self.node.add_target(TargetConfig { name, alias, auth, access: Vec::new() }).unwrap();
     }
 
     /// Makes an image a LUN of [`TARGET`].

@@ -26,6 +26,7 @@ fn dispatch(input: &[u8]) {
         luns: &[0, 1 << 48],
         lun: 0,
         mode: device.mode,
+        read_only: bit(4),
         state: if bit(6) {
             MediumState::NotReady(Sense::miscompare(0))
         } else {

@@ -120,6 +120,7 @@ pub struct Login {
     numbers: Option<(CmdSn, CmdSn)>,
     /// TargetAddress, if the target has moved.
     moved_to: Option<String>,
+    authorized: bool,
     declared: bool,
     stat_sn: StatSn,
     /// The last response, until somebody is admitted.
@@ -152,6 +153,7 @@ impl Login {
             draft: Draft { offer: config.offer, parameters: Parameters::default(), settled: false },
             numbers: None,
             moved_to: None,
+            authorized: false,
             declared: false,
             stat_sn: StatSn(0),
             pending: None,
@@ -242,6 +244,7 @@ impl Login {
         }
         let mut answer = Vec::new();
         self.negotiate(&pairs, next.is_some(), policy, &mut answer)?;
+        self.authorize(policy)?;
         self.declare(&mut answer);
         // Only a heap of unknown keys gets there, and none is worth a continued response.
         if answer.len() > LOGIN_SEGMENT_LENGTH as usize {
@@ -415,6 +418,21 @@ impl Login {
         Ok(())
     }
 
+    /// Asks once whether the initiator may use the target, when it is known to be who it says:
+    /// nobody else learns the answer.
+    fn authorize(&mut self, policy: &dyn LoginPolicy) -> Result<(), LoginStatus> {
+        if self.authorized || !self.may_leave() {
+            return Ok(());
+        }
+        if let Some(peer) = &self.peer
+            && let Some(target) = &peer.target_name
+        {
+            policy.authorize(&peer.initiator_name, target)?;
+        }
+        self.authorized = true;
+        Ok(())
+    }
+
     /// What the target says of itself, once and as early as it may.
     fn declare(&mut self, answer: &mut Vec<u8>) {
         let Some(peer) = &self.peer else { return };
@@ -443,7 +461,7 @@ impl Login {
 
     fn outcome(&mut self, request: &LoginRequest) -> Result<LoginOutcome, LoginStatus> {
         // Cannot happen: nobody gets here without an introduction and proof.
-        let peer = self.peer.take().filter(|_| self.security.is_done());
+        let peer = self.peer.take().filter(|_| self.security.is_done() && self.authorized);
         let peer = peer.ok_or(LoginStatus::TargetError)?;
         Ok(LoginOutcome {
             session_type: peer.session_type,

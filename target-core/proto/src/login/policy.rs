@@ -71,6 +71,15 @@ pub trait LoginPolicy {
     /// The status that the login ends with.
     fn discovery(&self, initiator: &IscsiName) -> Result<AuthPolicy, LoginStatus>;
 
+    /// Before a normal session, once the initiator has proved itself as far as it must.
+    ///
+    /// # Errors
+    /// The status that the login ends with: [`LoginStatus::AuthorizationFailure`] for an initiator
+    /// that may not use the target.
+    fn authorize(&self, _initiator: &IscsiName, _target: &IscsiName) -> Result<(), LoginStatus> {
+        Ok(())
+    }
+
     /// Where the initiator is to log in instead, asked after [`LoginPolicy::target`] let it in and
     /// before it has proved itself.
     fn redirect(&self, _initiator: &IscsiName, _target: &IscsiName) -> Option<Redirect> {

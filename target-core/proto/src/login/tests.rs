@@ -35,6 +35,13 @@ impl LoginPolicy for Policy {
         }
     }
 
+    fn authorize(&self, initiator: &IscsiName, _: &IscsiName) -> Result<(), LoginStatus> {
+        match initiator.as_str().ends_with("stranger") {
+            true => Err(LoginStatus::AuthorizationFailure),
+            false => Ok(()),
+        }
+    }
+
     fn random(&self, bytes: &mut [u8]) -> Result<(), LoginStatus> {
         (0x11..).zip(bytes).for_each(|(value, byte)| *byte = value);
         Ok(())
@@ -312,6 +319,15 @@ fn an_initiator_says_who_it_is_and_where_it_wants_to() {
     let shouting =
         ["InitiatorName=IQN.2001-04.COM.EXAMPLE:HOST", "TargetName=iqn.2001-04.com.EXAMPLE:disk"];
     assert_eq!(open().ask(SECURITY_TO_FULL, &shouting).failed, None);
+}
+
+#[test]
+fn who_may_not_use_the_target_is_told_so_whatever_stages_it_goes_through() {
+    let names = ["InitiatorName=iqn.2001-04.com.example:stranger", NAMES[1]];
+    for flags in [0, SECURITY_TO_OPERATIONAL, SECURITY_TO_FULL, OPERATIONAL, OPERATIONAL_TO_FULL] {
+        let failed = open().ask(flags, &names).failed;
+        assert_eq!(failed, Some(LoginStatus::AuthorizationFailure), "{flags:#x}");
+    }
 }
 
 #[test]

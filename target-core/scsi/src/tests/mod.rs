@@ -31,13 +31,22 @@ struct World {
     state: MediumState,
     mode: ModeParameters,
     data_out: u32,
+    read_only: bool,
 }
 
 impl World {
     fn new() -> Self {
         let state = MediumState::Ready;
         let mode = ModeParameters::default();
-        Self { device: Some(device()), port: port(), attention: None, state, mode, data_out: 0 }
+        Self {
+            device: Some(device()),
+            port: port(),
+            attention: None,
+            state,
+            mode,
+            data_out: 0,
+            read_only: false,
+        }
     }
 
     fn with(change: impl FnOnce(&mut Device)) -> Self {
@@ -53,6 +62,7 @@ impl World {
             luns: &[0],
             mode: self.mode,
             lun: 0,
+            read_only: self.read_only,
             state: self.state,
             unit_attention: self.attention,
             data_out_length: self.data_out,

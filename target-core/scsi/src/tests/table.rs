@@ -84,6 +84,29 @@ fn a_read_only_unit_refuses_every_write_and_says_so_in_its_mode_pages() {
 }
 
 #[test]
+fn a_nexus_that_may_only_read_is_refused_every_write_before_and_behind_its_data() {
+    let mut world = World::new();
+    world.read_only = true;
+    // Not what MODE SELECT could lift.
+    for software in [false, true] {
+        world.mode.software_write_protect = software;
+        for command in COMMANDS.iter().filter(|c| c.needs == commands::Needs::WritableMedium) {
+            let sense = world.sense(&cdb_of(command));
+            let protected = (SenseKey::DataProtect, AdditionalSense::WRITE_PROTECTED);
+            assert_eq!((sense.key, sense.asc), protected, "{}", command.name);
+            if command.with_data.is_some() {
+                let cdb = cdb_of(command);
+                let plan =
+                    plan_with_data(Cdb::new(&cdb), &world.context(), &[0; 512], &mut Vec::new());
+                assert_eq!(plan, Plan::Check(sense), "{}", command.name);
+            }
+        }
+        assert_eq!(world.reply(&[0x1a, 0, 0x3f, 0, 255, 0])[2], 0x90);
+    }
+    assert!(matches!(world.plan(&[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0]).0, Plan::Read { .. }));
+}
+
+#[test]
 fn without_unmap_its_commands_do_not_exist_and_no_page_mentions_them() {
     let world = World::with(|device| device.unmap = false);
     let unmap = [0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0];

@@ -270,6 +270,27 @@ fn a_login_never_prints_a_secret() {
 }
 
 #[test]
+fn only_who_has_proved_itself_learns_whether_it_may_use_the_target() {
+    let names = ["InitiatorName=iqn.2001-04.com.example:stranger", NAMES[1], "AuthMethod=CHAP"];
+    for (secret, status) in [
+        (SECRET, LoginStatus::AuthorizationFailure),
+        (b"not the secret!!".as_slice(), LoginStatus::AuthenticationFailure),
+    ] {
+        let mut run = run(false);
+        assert_eq!(run.ask(0, &names).failed, None);
+        let answer = run.ask(0, &["CHAP_A=5"]);
+        let given = Given {
+            algorithm: ChapAlgorithm::Md5,
+            identifier: answer.value("CHAP_I").unwrap().parse().unwrap(),
+            challenge: binary_from_text(answer.value("CHAP_C").unwrap()).unwrap(),
+        };
+        let response = format!("CHAP_R={}", proof(&given, secret));
+        let failed = run.ask(SECURITY_TO_FULL, &["CHAP_N=alice", &response]).failed;
+        assert_eq!(failed, Some(status));
+    }
+}
+
+#[test]
 fn a_second_try_on_the_same_connection_is_refused() {
     let mut run = run(false);
     let given = challenged(&mut run);

@@ -1,0 +1,289 @@
+//! Which initiators may use a target, and which LUNs they see.
+
+use std::cmp::Reverse;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use iscsi_proto::names::{IscsiName, MAX_NAME_LENGTH};
+
+use crate::nexus::{Seen, UnitMap, View};
+
+/// An initiator's iSCSI name, or a pattern in which `*` stands for any text, also for none.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InitiatorPattern(String);
+
+/// Why a text is no [`InitiatorPattern`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is neither an iSCSI name nor a pattern of its characters and '*'")]
+pub struct PatternError(String);
+
+impl InitiatorPattern {
+    /// Checks a name or pattern and folds it to lower case, as names are.
+    ///
+    /// # Errors
+    /// It has no `*` and is no name, or has characters that no name has, or more than 223 bytes.
+    pub fn new(text: &str) -> Result<Self, PatternError> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-.:*".contains(c);
+        let good = if text.contains('*') {
+            text.len() <= MAX_NAME_LENGTH && text.chars().all(plain)
+        } else {
+            IscsiName::new(text).is_ok()
+        };
+        if good {
+            Ok(Self(text.to_ascii_lowercase()))
+        } else {
+            Err(PatternError(text.chars().take(64).collect()))
+        }
+    }
+
+    /// Whether it has no `*`: one name is meant.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        !self.0.contains('*')
+    }
+
+    /// Bytes that are not `*`.
+    fn literal_length(&self) -> usize {
+        self.0.bytes().filter(|byte| *byte != b'*').count()
+    }
+
+    /// Whether a name, in lower case, is meant. Takes at most the product of both lengths.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        let (Some((head, rest)), Some((_, tail))) =
+            (self.0.split_once('*'), self.0.rsplit_once('*'))
+        else {
+            return self.0 == name;
+        };
+        let Some(inner) = name.strip_prefix(head).and_then(|name| name.strip_suffix(tail)) else {
+            return false;
+        };
+        // Between the first `*` and the last one: each piece at its first place is as good as any.
+        let middle = rest.strip_suffix(tail).unwrap_or_default();
+        let mut left = inner;
+        middle.split('*').all(|piece| match left.split_once(piece) {
+            Some((_, behind)) => {
+                left = behind;
+                true
+            }
+            None => false,
+        })
+    }
+}
+
+impl fmt::Display for InitiatorPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A LUN of a target as an initiator sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LunMapping {
+    /// The LUN that the initiator sees.
+    pub seen: u16,
+    /// The target's LUN. One that is not there is not seen.
+    pub lun: u16,
+    /// Writes are refused.
+    pub read_only: bool,
+}
+
+/// Lets initiators in. Both conditions must hold; without any, all initiators are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessEntry {
+    /// The initiator's name.
+    pub initiator: Option<InitiatorPattern>,
+    /// Where it connects from.
+    pub address: Option<IpNet>,
+    /// What it sees; none for all LUNs as they are. Each `seen` stands once.
+    pub luns: Option<Vec<LunMapping>>,
+}
+
+impl AccessEntry {
+    fn matches(&self, initiator: &str, address: IpAddr) -> bool {
+        self.initiator.as_ref().is_none_or(|pattern| pattern.matches(initiator))
+            && self.address.is_none_or(|network| network.contains(&address))
+    }
+
+    /// Orders entries from the most specific on: a name, then patterns with more characters of
+    /// their own, then addresses alone; among equals, longer prefixes first. The text decides
+    /// between patterns of one length.
+    fn rank(&self) -> impl Ord + use<> {
+        let pattern = self.initiator.clone();
+        let name = pattern.as_ref().map(|it| (it.is_exact(), it.literal_length()));
+        (Reverse((name, self.address.map(|it| it.prefix_len()))), pattern)
+    }
+
+    /// A target's units as this entry shows them.
+    fn view(&self, units: &UnitMap) -> Option<View> {
+        let shown = |mapping: &LunMapping| {
+            let unit = units.get(&mapping.lun)?.clone();
+            let seen = Seen { unit, lun: mapping.lun, read_only: mapping.read_only };
+            Some((mapping.seen, seen))
+        };
+        Some(self.luns.as_ref()?.iter().filter_map(shown).collect())
+    }
+}
+
+/// The entries of a target, the most specific first.
+#[derive(Debug, Default)]
+pub(crate) struct Access(Vec<AccessEntry>);
+
+impl Access {
+    pub(crate) fn new(mut entries: Vec<AccessEntry>) -> Self {
+        entries.sort_by_cached_key(AccessEntry::rank);
+        Self(entries)
+    }
+
+    /// What decides about an initiator.
+    fn find(&self, initiator: &str, address: IpAddr) -> Option<&AccessEntry> {
+        // An IPv4 initiator at a portal for both is the same initiator.
+        let address = address.to_canonical();
+        self.0.iter().find(|entry| entry.matches(initiator, address))
+    }
+
+    /// Whether an initiator is let in: everybody is where there are no entries.
+    pub(crate) fn admits(&self, initiator: &str, address: IpAddr) -> bool {
+        self.0.is_empty() || self.find(initiator, address).is_some()
+    }
+
+    /// What an initiator sees of `units`, of which `all` is the whole; none if it is not let in.
+    pub(crate) fn view(
+        &self,
+        initiator: &str,
+        address: IpAddr,
+        units: &UnitMap,
+        all: &Arc<View>,
+    ) -> Option<Arc<View>> {
+        if self.0.is_empty() {
+            return Some(all.clone());
+        }
+        let entry = self.find(initiator, address)?;
+        Some(entry.view(units).map_or_else(|| all.clone(), Arc::new))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(initiator: Option<&str>, address: Option<&str>) -> AccessEntry {
+        AccessEntry {
+            initiator: initiator.map(|text| InitiatorPattern::new(text).unwrap()),
+            address: address.map(|text| text.parse().unwrap()),
+            luns: None,
+        }
+    }
+
+    fn access(entries: &[(Option<&str>, Option<&str>)]) -> Access {
+        Access::new(entries.iter().map(|(name, address)| entry(*name, *address)).collect())
+    }
+
+    const HOST: &str = "iqn.2026-01.org.example:host";
+
+    #[test]
+    fn names_and_patterns_are_told_from_what_is_neither() {
+        for good in [HOST, "eui.02004567A425678D", "*", "iqn.2026-01.*", "*:web-*", "**"] {
+            assert_eq!(InitiatorPattern::new(good).unwrap().0, good.to_lowercase());
+        }
+        let long = format!("{}*", "x".repeat(223));
+        for bad in ["", "host", "iqn.*_", "iqn.2026-01.org.example:a b", "?*", long.as_str()] {
+            assert!(InitiatorPattern::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_and_an_address_in_one_entry_must_both_match() {
+        let both = access(&[(Some(HOST), Some("192.0.2.0/24"))]);
+        let inside = "192.0.2.7".parse().unwrap();
+        assert!(both.admits(HOST, inside));
+        assert!(both.admits(HOST, "::ffff:192.0.2.7".parse().unwrap()), "the same initiator");
+        assert!(!both.admits(HOST, "192.0.3.7".parse().unwrap()));
+        assert!(!both.admits("iqn.2026-01.org.example:hosts", inside));
+        assert!(!both.admits(HOST, "2001:db8::1".parse().unwrap()));
+        assert!(access(&[]).admits(HOST, inside), "no entries: open");
+        let v6 = access(&[(None, Some("2001:db8::/32"))]);
+        assert!(v6.admits(HOST, "2001:db8:1::1".parse().unwrap()));
+        assert!(!v6.admits(HOST, "2001:db9::1".parse().unwrap()));
+        // Families do not mix, however wide the prefix.
+        assert!(!access(&[(None, Some("::/0"))]).admits(HOST, inside));
+    }
+
+    #[test]
+    fn the_most_specific_entry_decides_in_whatever_order_they_were_made() {
+        let ranked = [
+            (Some(HOST), Some("192.0.2.7/32")),
+            (Some(HOST), Some("192.0.2.0/24")),
+            (Some(HOST), None),
+            (Some("iqn.2026-01.org.example:h*"), Some("192.0.2.0/24")),
+            (Some("iqn.2026-01.org.example:h*"), None),
+            (Some("iqn.2026-01.*"), Some("192.0.2.7/32")),
+            (Some("*"), Some("192.0.2.7/32")),
+            (Some("*"), None),
+            (None, Some("192.0.2.7/32")),
+            (None, Some("192.0.0.0/16")),
+        ];
+        let address = "192.0.2.7".parse().unwrap();
+        for first in 0..ranked.len() {
+            let mut rest = ranked[first..].to_vec();
+            let wanted = entry(ranked[first].0, ranked[first].1);
+            for _ in 0..rest.len() {
+                rest.rotate_left(1);
+                assert_eq!(access(&rest).find(HOST, address), Some(&wanted), "{rest:?}");
+            }
+            rest.reverse();
+            assert_eq!(access(&rest).find(HOST, address), Some(&wanted), "{rest:?}");
+        }
+    }
+
+    /// The definition, taken literally.
+    fn matches_slowly(pattern: &[u8], name: &[u8]) -> bool {
+        match pattern.split_first() {
+            None => name.is_empty(),
+            Some((b'*', rest)) => (0..=name.len()).any(|skip| matches_slowly(rest, &name[skip..])),
+            Some((byte, rest)) => name.first() == Some(byte) && matches_slowly(rest, &name[1..]),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn patterns_mean_what_their_definition_says(
+            pattern in "[ab*]{0,8}", name in "[ab]{0,10}",
+        ) {
+            let slowly = matches_slowly(pattern.as_bytes(), name.as_bytes());
+            prop_assert_eq!(InitiatorPattern(pattern).matches(&name), slowly);
+        }
+
+        #[test]
+        fn the_order_of_entries_does_not_matter(
+            entries in proptest::collection::vec(
+                (proptest::option::of("[ab*]{1,3}"), proptest::option::of((any::<u32>(), 0_u8..=32))),
+                1..8,
+            ),
+            name in "[ab]{1,3}",
+            address in any::<u32>(),
+            rotation in 0_usize..8,
+        ) {
+            let mut entries: Vec<_> = entries.into_iter().map(|(pattern, network)| AccessEntry {
+                initiator: pattern.map(InitiatorPattern),
+                address: network.map(|(bits, length)| {
+                    // Near the address, so that prefixes match often enough.
+                    let bits = address ^ (bits & 0x0101);
+                    IpNet::new(std::net::Ipv4Addr::from(bits).into(), length).unwrap().trunc()
+                }),
+                luns: None,
+            }).collect();
+            let address = std::net::Ipv4Addr::from(address).into();
+            let expected = Access::new(entries.clone()).find(&name, address).cloned();
+            let any = entries.iter().any(|entry| entry.matches(&name, address));
+            prop_assert_eq!(expected.is_some(), any);
+            let rotation = rotation % entries.len();
+            entries.rotate_left(rotation);
+            prop_assert_eq!(Access::new(entries).find(&name, address).cloned(), expected);
+        }
+    }
+}
