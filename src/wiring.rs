@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use disk_image::{Image, OpenOptions, RawImage};
 use job_engine::{
-    ChangeEvent, ChangeKind, Disk, DiskId, Engine, FaultReport, Mapping, Provisioning, Snapshot,
-    Target,
+    ChangeEvent, ChangeKind, Disk, DiskId, Engine, FaultReport, LunView, Mapping, Provisioning,
+    Snapshot, Target,
 };
 use mgmt_api::api;
 use mgmt_api::service::Host;
 use parking_lot::{Mutex, RwLock};
 use scsi::Device;
 use target_core::{
-    Events, Fault, IscsiName, LogicalUnit, Node, NodeState, ReservationStore, SessionEnd,
-    SessionSummary, TargetConfig, UnitConfig,
+    AccessEntry, Events, Fault, InitiatorPattern, IscsiName, LogicalUnit, LunMapping, Node,
+    NodeState, ReservationStore, SessionEnd, SessionSummary, TargetConfig, UnitConfig,
 };
 use tokio::runtime::Handle;
 
@@ -202,6 +202,10 @@ impl Exposure {
             ChangeKind::DiskCreated(disk) => self.disks.lock().push(disk.clone()),
             ChangeKind::DiskDeleted(disk) => self.disks.lock().retain(|it| it.id != disk.id),
             ChangeKind::TargetCreated(target) => self.add_target(target),
+            ChangeKind::TargetChanged(target) => {
+                let change = self.node.set_access(&target.name, access_of(target));
+                self.finish(&target.name, change);
+            }
             ChangeKind::TargetDeleted(target) => {
                 let removal = self.node.remove_target(&target.name);
                 self.finish(&target.name, removal);
@@ -217,7 +221,7 @@ impl Exposure {
         }
     }
 
-    /// Waits for a removal, on the engine's thread for subscribers.
+    /// Waits until something is out of reach, on the engine's thread for subscribers.
     fn finish(
         &self,
         target: &str,
@@ -229,7 +233,10 @@ impl Exposure {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the data path disagrees with the catalogue"),
             Err(_) => {
-                tracing::error!(name = target, "commands are still under way after an unmapping");
+                tracing::error!(
+                    name = target,
+                    "commands are still under way in what was taken away"
+                );
             }
         }
     }
@@ -237,7 +244,7 @@ impl Exposure {
     fn add_target(&self, target: &Target) {
         let added = IscsiName::new(&target.name).map_err(anyhow::Error::from).and_then(|name| {
             let (alias, auth) = (target.alias.clone(), self.access.target(&target.name));
-            self.node.add_target(TargetConfig { name, alias, auth, access: Vec::new() })?;
+            self.node.add_target(TargetConfig { name, alias, auth, access: access_of(target) })?;
             let redirect = self.redirects.get(&target.name).cloned();
             Ok(self.node.redirect_target(&target.name, redirect)?)
         });
@@ -281,6 +288,26 @@ impl Exposure {
         units.push((name, Arc::downgrade(&unit)));
         unit
     }
+}
+
+/// Who may use a target, as the data path takes it.
+fn access_of(target: &Target) -> Option<Vec<AccessEntry>> {
+    let lun =
+        |view: &LunView| LunMapping { seen: view.seen, lun: view.lun, read_only: view.read_only };
+    let entry = |entry: &job_engine::AccessEntry| {
+        let initiator = match entry.initiator.as_deref().map(InitiatorPattern::new).transpose() {
+            Ok(initiator) => initiator,
+            Err(error) => {
+                // Whom it meant is not known, so it lets nobody in.
+                tracing::error!(name = target.name, %error, "an access entry has no effect");
+                return None;
+            }
+        };
+        let luns = entry.luns.as_ref().map(|luns| luns.iter().map(lun).collect());
+        let (address, read_only) = (entry.address, entry.read_only);
+        Some(AccessEntry { initiator, address, luns, read_only })
+    };
+    target.access.as_ref().map(|entries| entries.iter().filter_map(entry).collect())
 }
 
 fn device(disk: &Disk) -> Device {

@@ -34,6 +34,8 @@ pub enum ChangeKind {
     DiskDeleted(Arc<Disk>),
     /// A target was made.
     TargetCreated(Arc<Target>),
+    /// Who may use a target changed.
+    TargetChanged(Arc<Target>),
     /// A target is gone.
     TargetDeleted(Arc<Target>),
     /// A disk became a LUN.

@@ -16,9 +16,13 @@ mod job;
 mod kinds;
 pub mod store;
 
-pub use catalogue::{BlockLength, Disk, Mapping, Pool, PoolState, Provisioning, Target};
+pub use catalogue::{
+    AccessEntry, BlockLength, Disk, LunView, Mapping, Pool, PoolState, Provisioning, Target,
+};
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use engine::{Engine, EngineConfig, MapRequest, OpenError, Snapshot, TargetRequest};
+pub use engine::{
+    AccessChange, Engine, EngineConfig, MapRequest, OpenError, Snapshot, TargetRequest,
+};
 pub use error::{Cause, CimError, ObjectPaths, RequestError};
 pub use event::{ChangeEvent, ChangeKind};
 pub use faults::{FaultDetail, FaultReport};

@@ -1,6 +1,7 @@
 //! What REST and its clients say to each other, as JSON.
 
 use jiff::Timestamp;
+pub use job_engine::LunView;
 use job_engine::{AffectedElement, CimError};
 use serde::{Deserialize, Serialize};
 
@@ -81,10 +82,52 @@ pub struct Target {
     pub alias: String,
     /// When it was made.
     pub created: Timestamp,
+    /// Who may use it, and nobody else; null lets everybody in.
+    pub access: Option<Vec<Access>>,
     /// Its LUNs.
     pub luns: Vec<Lun>,
     /// Sessions that are logged in.
     pub sessions: usize,
+}
+
+/// Initiators that a target lets in: those that meet both conditions. Where several entries do,
+/// the most specific one decides.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Access {
+    /// An iSCSI name, or a pattern in which `*` stands for any text.
+    #[serde(default)]
+    pub initiator: Option<String>,
+    /// An address or network: `192.0.2.7`, `2001:db8::/32`.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// What they see; all LUNs as they are if this is not given.
+    #[serde(default)]
+    pub luns: Option<Vec<LunView>>,
+    /// Writes to all of these LUNs are refused.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// A request to change who may use a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplaceAccess {
+    /// The whole list; null lets everybody in. It must be given: nothing is opened by omission.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub access: Option<Vec<Access>>,
+}
+
+/// The conditions of an entry that is to go.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disallow {
+    /// [`Access::initiator`].
+    #[serde(default)]
+    pub initiator: Option<String>,
+    /// [`Access::address`].
+    #[serde(default)]
+    pub address: Option<String>,
 }
 
 /// A LUN of a target.

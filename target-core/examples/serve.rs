@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         name: name.clone(),
         alias,
         auth: AuthPolicy::None,
-        access: Vec::new(),
+        access: None,
     })?;
     let unit = UnitConfig::new("serve", device, Ok(image));
     node.add_unit(name.as_str(), 0, LogicalUnit::new(unit))?;

@@ -99,6 +99,8 @@ pub struct AccessEntry {
     pub address: Option<IpNet>,
     /// What it sees; none for all LUNs as they are. Each `seen` stands once.
     pub luns: Option<Vec<LunMapping>>,
+    /// Writes to all of these are refused.
+    pub read_only: bool,
 }
 
 impl AccessEntry {
@@ -116,24 +118,32 @@ impl AccessEntry {
         (Reverse((name, self.address.map(|it| it.prefix_len()))), pattern)
     }
 
-    /// A target's units as this entry shows them.
-    fn view(&self, units: &UnitMap) -> Option<View> {
+    /// A target's units as this entry shows them; `all` is the whole of them.
+    fn view(&self, units: &UnitMap, all: &Arc<View>) -> Arc<View> {
         let shown = |mapping: &LunMapping| {
             let unit = units.get(&mapping.lun)?.clone();
-            let seen = Seen { unit, lun: mapping.lun, read_only: mapping.read_only };
-            Some((mapping.seen, seen))
+            let read_only = mapping.read_only || self.read_only;
+            Some((mapping.seen, Seen { unit, lun: mapping.lun, read_only }))
         };
-        Some(self.luns.as_ref()?.iter().filter_map(shown).collect())
+        let protected =
+            |(lun, seen): (&u16, &Seen)| (*lun, Seen { read_only: true, ..seen.clone() });
+        match &self.luns {
+            Some(luns) => Arc::new(luns.iter().filter_map(shown).collect()),
+            None if self.read_only => Arc::new(all.iter().map(protected).collect()),
+            None => all.clone(),
+        }
     }
 }
 
-/// The entries of a target, the most specific first.
+/// The entries of a target, the most specific first; none if everybody is let in.
 #[derive(Debug, Default)]
-pub(crate) struct Access(Vec<AccessEntry>);
+pub(crate) struct Access(Option<Vec<AccessEntry>>);
 
 impl Access {
-    pub(crate) fn new(mut entries: Vec<AccessEntry>) -> Self {
-        entries.sort_by_cached_key(AccessEntry::rank);
+    pub(crate) fn new(mut entries: Option<Vec<AccessEntry>>) -> Self {
+        if let Some(entries) = &mut entries {
+            entries.sort_by_cached_key(AccessEntry::rank);
+        }
         Self(entries)
     }
 
@@ -141,12 +151,12 @@ impl Access {
     fn find(&self, initiator: &str, address: IpAddr) -> Option<&AccessEntry> {
         // An IPv4 initiator at a portal for both is the same initiator.
         let address = address.to_canonical();
-        self.0.iter().find(|entry| entry.matches(initiator, address))
+        self.0.iter().flatten().find(|entry| entry.matches(initiator, address))
     }
 
-    /// Whether an initiator is let in: everybody is where there are no entries.
+    /// Whether an initiator is let in.
     pub(crate) fn admits(&self, initiator: &str, address: IpAddr) -> bool {
-        self.0.is_empty() || self.find(initiator, address).is_some()
+        self.0.is_none() || self.find(initiator, address).is_some()
     }
 
     /// What an initiator sees of `units`, of which `all` is the whole; none if it is not let in.
@@ -157,11 +167,10 @@ impl Access {
         units: &UnitMap,
         all: &Arc<View>,
     ) -> Option<Arc<View>> {
-        if self.0.is_empty() {
+        if self.0.is_none() {
             return Some(all.clone());
         }
-        let entry = self.find(initiator, address)?;
-        Some(entry.view(units).map_or_else(|| all.clone(), Arc::new))
+        Some(self.find(initiator, address)?.view(units, all))
     }
 }
 
@@ -176,11 +185,12 @@ mod tests {
             initiator: initiator.map(|text| InitiatorPattern::new(text).unwrap()),
             address: address.map(|text| text.parse().unwrap()),
             luns: None,
+            read_only: false,
         }
     }
 
     fn access(entries: &[(Option<&str>, Option<&str>)]) -> Access {
-        Access::new(entries.iter().map(|(name, address)| entry(*name, *address)).collect())
+        Access::new(Some(entries.iter().map(|(name, address)| entry(*name, *address)).collect()))
     }
 
     const HOST: &str = "iqn.2026-01.org.example:host";
@@ -205,7 +215,8 @@ mod tests {
         assert!(!both.admits(HOST, "192.0.3.7".parse().unwrap()));
         assert!(!both.admits("iqn.2026-01.org.example:hosts", inside));
         assert!(!both.admits(HOST, "2001:db8::1".parse().unwrap()));
-        assert!(access(&[]).admits(HOST, inside), "no entries: open");
+        assert!(Access::default().admits(HOST, inside), "no list: open");
+        assert!(!access(&[]).admits(HOST, inside), "an empty list: closed");
         let v6 = access(&[(None, Some("2001:db8::/32"))]);
         assert!(v6.admits(HOST, "2001:db8:1::1".parse().unwrap()));
         assert!(!v6.admits(HOST, "2001:db9::1".parse().unwrap()));
@@ -276,14 +287,15 @@ mod tests {
                     IpNet::new(std::net::Ipv4Addr::from(bits).into(), length).unwrap().trunc()
                 }),
                 luns: None,
+                read_only: false,
             }).collect();
             let address = std::net::Ipv4Addr::from(address).into();
-            let expected = Access::new(entries.clone()).find(&name, address).cloned();
+            let expected = Access::new(Some(entries.clone())).find(&name, address).cloned();
             let any = entries.iter().any(|entry| entry.matches(&name, address));
             prop_assert_eq!(expected.is_some(), any);
             let rotation = rotation % entries.len();
             entries.rotate_left(rotation);
-            prop_assert_eq!(Access::new(entries).find(&name, address).cloned(), expected);
+            prop_assert_eq!(Access::new(Some(entries)).find(&name, address).cloned(), expected);
         }
     }
 }

@@ -155,8 +155,7 @@ impl Candidate {
         };
         self.login.admit(Ok(admission.tsih), &mut self.output);
         let Self { outcome, stream, peer, local, rest, output, .. } = self;
-        let admitted =
-            Admitted { outcome, admission, stream, local, peer, rest, sender, mailbox };
+        let admitted = Admitted { outcome, admission, stream, local, peer, rest, sender, mailbox };
         Ok(Connection::new(node, admitted, &output))
     }
 

@@ -47,8 +47,8 @@ pub struct TargetConfig {
     pub alias: String,
     /// How initiators must prove themselves.
     pub auth: AuthPolicy,
-    /// Who may use it; without entries everybody may.
-    pub access: Vec<AccessEntry>,
+    /// Who may use it; everybody may where there is no list.
+    pub access: Option<Vec<AccessEntry>>,
 }
 
 /// What a node refuses.
@@ -285,7 +285,7 @@ impl Node {
     pub async fn set_access(
         &self,
         target: &str,
-        entries: Vec<AccessEntry>,
+        entries: Option<Vec<AccessEntry>>,
     ) -> Result<(), NodeError> {
         let (sender, receiver) = oneshot::channel::<()>();
         let closed = {

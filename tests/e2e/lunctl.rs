@@ -128,7 +128,7 @@ fn targets_are_created_mapped_listed_unmapped_and_deleted() {
     let mapping = daemon.json(&["target", "map", name, "e", "--lun", "4"]);
     assert_eq!(mapping, json!({ "target": name, "lun": 4 }));
     let targets = daemon.json(&["target", "list"]);
-    has_fields(&targets[0], &["name", "alias", "created", "luns", "sessions"]);
+    has_fields(&targets[0], &["name", "alias", "created", "access", "luns", "sessions"]);
     assert_eq!((&targets[0]["alias"], &targets[0]["sessions"]), (&json!("top shelf"), &json!(0)));
     has_fields(&targets[0]["luns"][0], &["lun", "disk", "disk_name"]);
     assert_eq!(targets[0]["luns"][1]["lun"], 4);

@@ -1,5 +1,6 @@
 //! One idea a file; each test has a daemon and a directory of its own.
 
+mod access;
 mod chap;
 mod configuration;
 mod deleted_files;

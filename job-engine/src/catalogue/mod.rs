@@ -1,5 +1,6 @@
 //! What exists: pools, disks, targets and mappings. Values and rules, no I/O.
 
+mod access;
 mod disk;
 mod mapping;
 mod name;
@@ -7,9 +8,10 @@ mod pool;
 mod reservations;
 mod target;
 
+pub use access::{AccessEntry, InvalidEntry, LunView, parse_network};
 pub use disk::{BlockLength, Disk, PHYSICAL_BLOCK_LENGTH, Provisioning};
 pub use mapping::{MAX_LUN, Mapping, lowest_free_lun};
-pub use name::{InvalidName, check_disk_name, check_iscsi_name};
+pub use name::{InvalidName, check_disk_name, check_initiator_pattern, check_iscsi_name};
 pub use pool::{Pool, PoolState};
 pub use reservations::StoredReservations;
 pub use target::{IQN_PREFIX, Target, default_target_name};

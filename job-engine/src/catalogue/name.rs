@@ -52,6 +52,24 @@ pub fn check_iscsi_name(name: &str) -> Result<(), InvalidName> {
     }
 }
 
+/// Checks an initiator's iSCSI name in its normalized form, or a pattern in which `*` stands for
+/// any text.
+///
+/// # Errors
+/// Says which rule is broken.
+pub fn check_initiator_pattern(text: &str) -> Result<(), InvalidName> {
+    if !text.contains('*') {
+        return check_iscsi_name(text);
+    }
+    if text.len() > MAX_ISCSI_NAME {
+        return Err(InvalidName("it has more than 223 bytes"));
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-.:*".contains(c);
+    let good = text.chars().all(plain);
+    good.then_some(())
+        .ok_or(InvalidName("a pattern has letters, digits, `-`, `.`, `:` and `*` only"))
+}
+
 /// `yyyy-mm.<reversed domain>[:<text>]`
 fn check_iqn(rest: &str) -> Result<(), InvalidName> {
     const DATE: InvalidName = InvalidName("`iqn.` is followed by a date `yyyy-mm.`");

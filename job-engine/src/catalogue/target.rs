@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::access::AccessEntry;
+
 /// What the names of targets made here start with: `iqn.2026-01.io.lund:<name>`.
 pub const IQN_PREFIX: &str = "iqn.2026-01.io.lund:";
 
@@ -15,6 +17,10 @@ pub struct Target {
     pub alias: String,
     /// When it was made.
     pub created: Timestamp,
+    /// Who may use it, and nobody else; `None` lets everybody in. Targets that were made before
+    /// there were entries have none.
+    #[serde(default)]
+    pub access: Option<Vec<AccessEntry>>,
 }
 
 /// The iSCSI name of a target that is called `name`: itself if it is one already.

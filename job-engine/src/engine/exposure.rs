@@ -2,10 +2,10 @@
 
 use super::core::Core;
 use super::state::Change;
-use super::{MapRequest, TargetRequest};
+use super::{AccessChange, MapRequest, TargetRequest};
 use crate::catalogue::{
-    MAX_LUN, Mapping, StoredReservations, Target, check_iscsi_name, default_target_name,
-    lowest_free_lun,
+    AccessEntry, InvalidEntry, MAX_LUN, Mapping, StoredReservations, Target, check_iscsi_name,
+    default_target_name, lowest_free_lun,
 };
 use crate::error::{Cause, RequestError};
 use crate::failpoint;
@@ -18,8 +18,28 @@ const MAX_MAPPINGS: usize = 256;
 /// Targets of one system.
 const MAX_TARGETS: usize = 1024;
 
+/// Access entries of one target.
+const MAX_ENTRIES: usize = 1024;
+
 /// Longest `TargetAlias` in bytes (RFC 7143 §13.7: a text value of up to 255 bytes).
 const MAX_ALIAS: usize = 255;
+
+fn normalized(entry: AccessEntry) -> Result<AccessEntry, Cause> {
+    let InvalidEntry { property, reason } = match entry.normalized() {
+        Ok(entry) => return Ok(entry),
+        Err(invalid) => invalid,
+    };
+    Err(Cause::BadValue { property, reason })
+}
+
+/// An entry by its conditions.
+fn shown(entry: &AccessEntry) -> String {
+    let address = entry.address.map(|it| it.to_string());
+    let conditions = [("initiator", entry.initiator.as_ref()), ("address", address.as_ref())];
+    let given =
+        conditions.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value?)));
+    given.collect::<Vec<_>>().join(" at ")
+}
 
 impl Core {
     pub(crate) fn create_target(&mut self, request: TargetRequest) -> Result<Target, RequestError> {
@@ -49,10 +69,74 @@ impl Core {
         if let Some(cause) = refused {
             return Err(self.refuse(cause, None));
         }
-        let target = Target { name, alias: request.alias, created: self.now() };
+        let target = Target { name, alias: request.alias, created: self.now(), access: None };
         let changes = vec![Change::PutTarget(target.clone())];
         self.commit_request(failpoint::CATALOGUE, changes)?;
         Ok(target)
+    }
+
+    /// Changes who may use a target.
+    pub(crate) fn change_access(
+        &mut self,
+        name: &str,
+        change: AccessChange,
+    ) -> Result<Target, RequestError> {
+        let element = Element::Target(name.to_owned());
+        let planned = self.plan_access(name, change);
+        let (target, same) = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
+        if !same {
+            let changes = vec![Change::PutTarget(target.clone())];
+            self.commit_request(failpoint::CATALOGUE, changes)?;
+        }
+        Ok(target)
+    }
+
+    /// The target as it will be, and whether it is that already.
+    fn plan_access(&self, name: &str, change: AccessChange) -> Result<(Target, bool), Cause> {
+        let found = self.shared.state.lock().targets.get(name).cloned();
+        let Some(found) = found else {
+            return Err(Cause::NotFound { what: "target".to_owned(), name: name.to_owned() });
+        };
+        let mut entries = found.access.clone().unwrap_or_default();
+        let access = match change {
+            AccessChange::Open => None,
+            AccessChange::Replace(list) => {
+                entries.clear();
+                for entry in list {
+                    let entry = normalized(entry)?;
+                    if entries.iter().any(|other| other.concerns_same(&entry)) {
+                        let reason = "each initiator and address stands once".to_owned();
+                        return Err(Cause::BadValue { property: shown(&entry), reason });
+                    }
+                    entries.push(entry);
+                }
+                Some(entries)
+            }
+            AccessChange::Allow(entry) => {
+                let entry = normalized(entry)?;
+                match entries.iter_mut().find(|other| other.concerns_same(&entry)) {
+                    Some(other) => *other = entry,
+                    None => entries.push(entry),
+                }
+                Some(entries)
+            }
+            AccessChange::Disallow { initiator, address } => {
+                let gone = normalized(AccessEntry { initiator, address, ..Default::default() })?;
+                let before = entries.len();
+                entries.retain(|other| !other.concerns_same(&gone));
+                if entries.len() == before {
+                    let name = format!("{} of target {name}", shown(&gone));
+                    return Err(Cause::NotFound { what: "access entry".to_owned(), name });
+                }
+                Some(entries)
+            }
+        };
+        if access.as_ref().is_some_and(|entries| entries.len() > MAX_ENTRIES) {
+            let what = format!("access entries of target {name}");
+            return Err(Cause::LimitReached { what, limit: 1024 });
+        }
+        let same = access == found.access;
+        Ok((Target { access, ..Target::clone(&found) }, same))
     }
 
     pub(crate) fn delete_target(&mut self, name: &str) -> Result<(), RequestError> {

@@ -16,6 +16,7 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use parking_lot::Mutex;
 
 pub(crate) use core::Core;
@@ -23,7 +24,7 @@ pub(crate) use shared::{Message, Shared};
 pub(crate) use state::{Change, Debris, JobRecord, State};
 pub(crate) use worker::{Failure, IfEnding, JobContext, remove_files};
 
-use crate::catalogue::{Disk, Mapping, Pool, PoolState, Target};
+use crate::catalogue::{AccessEntry, Disk, Mapping, Pool, PoolState, Target};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Cause, CimError, ObjectPaths, RequestError};
 use crate::event::ChangeEvent;
@@ -116,6 +117,24 @@ pub struct TargetRequest {
     pub name: String,
     /// `TargetAlias`; may be empty.
     pub alias: String,
+}
+
+/// A change of who may use a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessChange {
+    /// Everybody may.
+    Open,
+    /// These may, and nobody else: nobody at all, if there are none.
+    Replace(Vec<AccessEntry>),
+    /// These may too, or in another way than before. The first entry shuts everybody else out.
+    Allow(AccessEntry),
+    /// These may not; with the last entry, nobody may.
+    Disallow {
+        /// [`AccessEntry::initiator`] of the entry.
+        initiator: Option<String>,
+        /// [`AccessEntry::address`] of the entry.
+        address: Option<IpNet>,
+    },
 }
 
 /// A request to expose a disk.
@@ -386,6 +405,16 @@ impl Engine {
     /// `ShuttingDown`.
     pub fn create_target(&self, request: TargetRequest) -> Result<Target, RequestError> {
         self.shared.request(move |core| core.create_target(request))
+    }
+
+    /// Changes who may use a target, for sessions that are there too; the target as it is then.
+    ///
+    /// # Errors
+    /// `NotFound` (target or entry), `BadValue`, `LimitReached`, `StoreUnavailable`,
+    /// `ShuttingDown`.
+    pub fn change_access(&self, name: &str, change: AccessChange) -> Result<Target, RequestError> {
+        let name = name.to_owned();
+        self.shared.request(move |core| core.change_access(&name, change))
     }
 
     /// Removes a target by its iSCSI name.

@@ -160,8 +160,11 @@ impl State {
             }
             Change::PutTarget(target) => {
                 let target = Arc::new(target);
-                self.targets.insert(target.name.clone(), target.clone());
-                Some(ChangeKind::TargetCreated(target))
+                let before = self.targets.insert(target.name.clone(), target.clone());
+                Some(match before {
+                    Some(_) => ChangeKind::TargetChanged(target),
+                    None => ChangeKind::TargetCreated(target),
+                })
             }
             Change::DeleteTarget(name) => self.targets.remove(&name).map(ChangeKind::TargetDeleted),
             Change::PutMapping(mapping) => {

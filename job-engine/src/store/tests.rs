@@ -13,6 +13,7 @@ fn target(name: &str) -> Target {
         name: name.to_owned(),
         alias: String::new(),
         created: Timestamp::from_second(1_800_000_000).unwrap(),
+        access: None,
     }
 }
 

@@ -11,7 +11,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/disks/{disk}", get(disk).delete(delete_disk))
         .route("/targets", get(targets).post(create_target))
         .route("/targets/{target}", get(target).delete(delete_target))
+        .route("/targets/{target}/access", put(replace_access).post(allow).delete(disallow))
         .route("/targets/{target}/luns", post(map))
         .route("/targets/{target}/luns/{lun}", delete(unmap))
         .route("/jobs", get(jobs))
@@ -165,6 +166,43 @@ async fn create_target(State(service): Shared, headers: HeaderMap, body: Bytes) 
 
 async fn delete_target(State(service): Shared, Path(key): Path<String>) -> Response {
     nothing(service, move |service| service.delete_target(&key)).await
+}
+
+async fn replace_access(
+    State(service): Shared,
+    Path(key): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    answer(service, StatusCode::OK, move |service| {
+        service.replace_access(&key, parse(&headers, &body)?)
+    })
+    .await
+}
+
+async fn allow(
+    State(service): Shared,
+    Path(key): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    answer(service, StatusCode::OK, move |service| service.allow(&key, parse(&headers, &body)?))
+        .await
+}
+
+/// `?initiator=`, `?address=`: the conditions of the entry.
+async fn disallow(
+    State(service): Shared,
+    Path(key): Path<String>,
+    entry: std::result::Result<Query<api::Disallow>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    let entry = match entry {
+        Ok(Query(entry)) => entry,
+        Err(error) => {
+            return ServiceError::new(Refusal::Invalid, error.body_text()).into_response();
+        }
+    };
+    answer(service, StatusCode::OK, move |service| service.disallow(&key, entry)).await
 }
 
 async fn map(

@@ -1,5 +1,6 @@
 //! One function a verb, without HTTP. All of them may wait for the medium.
 
+mod access;
 mod view;
 
 use std::sync::Arc;

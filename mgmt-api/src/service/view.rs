@@ -40,6 +40,7 @@ pub(super) fn target(
         name: target.name.clone(),
         alias: target.alias.clone(),
         created: target.created,
+        access: target.access.as_ref().map(|entries| entries.iter().map(access).collect()),
         luns: luns
             .map(|mapping| api::Lun {
                 lun: mapping.lun,
@@ -48,6 +49,21 @@ pub(super) fn target(
             })
             .collect(),
         sessions: sessions.iter().filter(of_target).count(),
+    }
+}
+
+fn access(entry: &job_engine::AccessEntry) -> api::Access {
+    api::Access {
+        initiator: entry.initiator.clone(),
+        // A single address is shown as one.
+        address: entry.address.map(|network| match network {
+            network if network.prefix_len() == network.max_prefix_len() => {
+                network.addr().to_string()
+            }
+            network => network.to_string(),
+        }),
+        luns: entry.luns.clone(),
+        read_only: entry.read_only,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use job_engine::Provisioning;
+use mgmt_api::api::LunView;
 
 /// Manage a lund daemon.
 #[derive(Debug, Parser)]
@@ -109,6 +110,30 @@ impl From<Space> for Provisioning {
     }
 }
 
+/// The initiators that an entry concerns.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct Who {
+    /// An initiator's iSCSI name, or a pattern in which `*` stands for any text
+    #[arg(long, value_name = "NAME")]
+    pub(crate) initiator: Option<String>,
+    /// Where they connect from: an address or a network such as 10.0.0.0/8
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) address: Option<String>,
+}
+
+/// `SEEN=LUN`, `SEEN=LUN:ro`
+fn lun_view(text: &str) -> Result<LunView, String> {
+    let (pair, read_only) = match text.strip_suffix(":ro") {
+        Some(pair) => (pair, true),
+        None => (text, false),
+    };
+    let wanted = || "SEEN=LUN or SEEN=LUN:ro is wanted, both numbers".to_owned();
+    let (seen, lun) = pair.split_once('=').ok_or_else(wanted)?;
+    let number = |text: &str| text.parse().map_err(|_| wanted());
+    Ok(LunView { seen: number(seen)?, lun: number(lun)?, read_only })
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Target {
     /// Create a target
@@ -137,6 +162,39 @@ pub(crate) enum Target {
         target: String,
         /// The LUN
         lun: u16,
+    },
+    /// Show a target: its LUNs, and who may use it
+    Show {
+        /// The target
+        target: String,
+    },
+    /// Let initiators use a target, or change what they see
+    ///
+    /// The first entry shuts everybody else out. Where several entries meet an initiator, the
+    /// most specific one decides: a name before a pattern, a pattern before an address.
+    Allow {
+        /// The target
+        target: String,
+        #[command(flatten)]
+        who: Who,
+        /// A LUN that they see, as SEEN=LUN or SEEN=LUN:ro [default: all LUNs as they are]
+        #[arg(long = "lun", value_name = "SEEN=LUN[:ro]", value_parser = lun_view)]
+        luns: Vec<LunView>,
+        /// Refuse their writes
+        #[arg(long)]
+        read_only: bool,
+    },
+    /// Take an entry of `allow` away; with the last one, nobody may use the target
+    Disallow {
+        /// The target
+        target: String,
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Let everybody use a target
+    Open {
+        /// The target
+        target: String,
     },
     /// Delete a target without LUNs
     Delete {

@@ -75,6 +75,24 @@ impl Client {
         self.read(self.agent.post(self.url(path)).send_json(body))
     }
 
+    pub(crate) fn put<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T> {
+        self.read(self.agent.put(self.url(path)).send_json(body))
+    }
+
+    /// Deletes what the given parameters name.
+    pub(crate) fn delete_of<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+    ) -> Result<T> {
+        let given = query.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
+        self.read(self.agent.delete(self.url(path)).query_pairs(given).call())
+    }
+
     pub(crate) fn delete<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T> {
         self.read(self.agent.delete(self.url(path)).call())
     }

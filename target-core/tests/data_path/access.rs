@@ -31,11 +31,12 @@ fn entry(initiator: &str, address: &str, luns: Luns<'_>) -> AccessEntry {
         initiator: (!initiator.is_empty()).then(|| InitiatorPattern::new(initiator).unwrap()),
         address: (!address.is_empty()).then(|| address.parse().unwrap()),
         luns: (!luns.is_empty()).then(|| luns.iter().map(mapping).collect()),
+        read_only: false,
     }
 }
 
 fn allow(world: &World, target: &str, entries: Vec<AccessEntry>) {
-    world.block_on(world.node.set_access(target, entries)).unwrap();
+    world.block_on(world.node.set_access(target, Some(entries))).unwrap();
 }
 
 fn login_of(world: &World, name: &str) -> Login {
@@ -105,7 +106,10 @@ fn only_initiators_that_an_entry_names_get_in() {
     // What is not there is still told from what is forbidden.
     let unknown = Login { target: Some(OTHER_TARGET.to_owned()), ..login_of(&world, BOB) };
     assert_eq!(world.refusal(&unknown), Refusal::Status(0x0203));
+    // An empty list lets nobody in; without one, everybody is.
     allow(&world, TARGET, Vec::new());
+    assert_eq!(world.refusal(&login_of(&world, BOB)), FORBIDDEN);
+    world.block_on(world.node.set_access(TARGET, None)).unwrap();
     session(&world, ANN, &[0]);
 }
 
@@ -126,7 +130,7 @@ fn send_targets_names_what_the_initiator_may_use() {
     assert_eq!(seen_by(BOB, "All"), [OTHER_TARGET]);
     assert_eq!(seen_by(BOB, TARGET), Vec::<String>::new());
     assert_eq!(seen_by("iqn.2026-01.org.example:eve", "All"), Vec::<String>::new());
-    allow(&world, TARGET, Vec::new());
+    world.block_on(world.node.set_access(TARGET, None)).unwrap();
     assert_eq!(seen_by(BOB, "All"), [TARGET, OTHER_TARGET]);
 }
 
@@ -212,7 +216,7 @@ fn a_revoked_session_is_closed_and_can_write_no_more_and_the_others_notice_nothi
     hanging_write(&mut ann, &gate, 1);
     let node = world.node.clone();
     let revoked = world.spawn(async move {
-        node.set_access(TARGET, vec![entry(BOB, "", &[])]).await.unwrap();
+        node.set_access(TARGET, Some(vec![entry(BOB, "", &[])])).await.unwrap();
     });
     // It is in force before it is done.
     eventually(|| Initiator::log_in(world.address, &login_of(&world, ANN)).is_err());
@@ -239,7 +243,7 @@ fn a_view_that_changes_is_told_and_commands_for_what_is_gone_end_first() {
     let node = world.node.clone();
     let hidden = world.spawn(async move {
         let entries = vec![entry(ANN, "", &[(1, 1, false)]), entry("*", "", &[])];
-        node.set_access(TARGET, entries).await.unwrap();
+        node.set_access(TARGET, Some(entries)).await.unwrap();
     });
     // Heard of as soon as the session's connection has dealt with it.
     eventually(|| ready(&mut ann, 1) == LUNS_CHANGED);

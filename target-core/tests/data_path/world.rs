@@ -64,7 +64,7 @@ impl World {
 
     pub fn target(&self, name: &str, auth: AuthPolicy) {
         let (name, alias) = (IscsiName::new(name).unwrap(), "alias".to_owned());
-        self.node.add_target(TargetConfig { name, alias, auth, access: Vec::new() }).unwrap();
+        self.node.add_target(TargetConfig { name, alias, auth, access: None }).unwrap();
     }
 
     /// Makes an image a LUN of [`TARGET`].

@@ -1,5 +1,6 @@
 use super::*;
-use crate::catalogue::{IQN_PREFIX, MAX_LUN};
+use crate::catalogue::{AccessEntry, IQN_PREFIX, MAX_LUN};
+use crate::engine::AccessChange;
 
 fn target(bench: &Bench, name: &str) -> String {
     bench.create_target(TargetRequest { name: name.to_owned(), ..Default::default() }).unwrap().name
@@ -120,4 +121,35 @@ fn a_target_takes_256_luns_and_not_one_more() {
     assert_eq!(refusal(map(&bench, &disk, &name, None)), "ISCT-STG-002");
     bench.shared.state.lock().mappings.remove(&(name.clone(), 9));
     assert_eq!(map(&bench, &disk, &name, None).unwrap(), 9);
+}
+
+#[test]
+fn access_entries_replace_each_other_by_their_conditions_and_the_last_one_leaves_nobody() {
+    let bench = Bench::new();
+    let name = target(&bench, "t");
+    let entry = |initiator: &str, read_only| AccessEntry {
+        initiator: Some(initiator.to_owned()),
+        read_only,
+        ..Default::default()
+    };
+    let change = |change| bench.change_access(&name, change).map(|target| target.access);
+    let kept = || bench.targets()[0].access.clone();
+    assert_eq!(kept(), None);
+    let ann = "iqn.2026-01.example:ann";
+    change(AccessChange::Allow(entry(ann, false))).unwrap();
+    change(AccessChange::Allow(entry("*", false))).unwrap();
+    change(AccessChange::Allow(entry("IQN.2026-01.example:Ann", true))).unwrap();
+    assert_eq!(kept(), Some(vec![entry(ann, true), entry("*", false)]));
+    let twice = vec![entry(ann, true), entry(ann, false)];
+    for bad in [AccessChange::Replace(twice), AccessChange::Allow(AccessEntry::default())] {
+        assert_eq!(refusal(change(bad)), "ISCT-CFG-007");
+    }
+    let without = |initiator: &str| {
+        change(AccessChange::Disallow { initiator: Some(initiator.to_owned()), address: None })
+    };
+    assert_eq!(refusal(without("iqn.2026-01.example:bob")), "ISCT-CFG-005");
+    assert_eq!(without(ann).unwrap(), Some(vec![entry("*", false)]));
+    assert_eq!(without("*").unwrap(), Some(vec![]));
+    assert_eq!(change(AccessChange::Open).unwrap(), None);
+    assert_eq!(refusal(bench.change_access("none", AccessChange::Open)), "ISCT-CFG-005");
 }

@@ -33,6 +33,10 @@ fn replay(mut snapshot: Snapshot, events: Vec<ChangeEvent>) -> Snapshot {
             ChangeKind::DiskCreated(disk) => snapshot.disks.push(Disk::clone(&disk)),
             ChangeKind::DiskDeleted(gone) => snapshot.disks.retain(|disk| disk.id != gone.id),
             ChangeKind::TargetCreated(target) => snapshot.targets.push(Target::clone(&target)),
+            ChangeKind::TargetChanged(target) => {
+                let before = snapshot.targets.iter_mut().find(|t| t.name == target.name).unwrap();
+                *before = Target::clone(&target);
+            }
             ChangeKind::TargetDeleted(gone) => snapshot.targets.retain(|t| t.name != gone.name),
             ChangeKind::MappingCreated(new) => snapshot.mappings.push(Mapping::clone(&new)),
             ChangeKind::MappingDeleted(gone) => snapshot.mappings.retain(|m| *m != *gone),
