@@ -196,12 +196,13 @@ fn classify(error: &sled::Error) -> StoreError {
 
 /// sled keeps seven threads that look up once a second whether there is work; they inherit how
 /// late a timer may be from the thread that starts them. With an hour they sleep until they are
-/// woken, and a daemon that has nothing to do does nothing.
-fn with_lazy_timers<T>(open: impl FnOnce() -> T) -> T {
+/// woken, and a daemon that has nothing to do does nothing. `open` itself must not sleep: that
+/// sleep, too, would end an hour late.
+fn with_lazy_timers<T>(open: impl FnOnce() -> T) -> std::thread::Result<T> {
     let hour = NonZeroU64::new(3_600_000_000_000);
     let before = rustix::thread::current_timer_slack().ok().and_then(NonZeroU64::new);
     let lazy = before.is_some() && rustix::thread::set_current_timer_slack(hour).is_ok();
-    let result = open();
+    let result = catch_unwind(AssertUnwindSafe(open));
     if lazy {
         let _ = rustix::thread::set_current_timer_slack(before);
     }
@@ -209,29 +210,26 @@ fn with_lazy_timers<T>(open: impl FnOnce() -> T) -> T {
 }
 
 fn try_open(directory: &Path) -> Result<Open, StoreError> {
-    with_lazy_timers(|| open_and_check(directory))
+    open_and_check(directory, || std::thread::sleep(Duration::from_millis(10)))
 }
 
-fn open_and_check(directory: &Path) -> Result<Open, StoreError> {
+/// Calls `wait` before it tries a database again that is locked.
+fn open_and_check(directory: &Path, mut wait: impl FnMut()) -> Result<Open, StoreError> {
     let unavailable = |error: std::io::Error| StoreError::Unavailable(describe(&error));
     std::fs::create_dir_all(directory).map_err(unavailable)?;
     remove_unfinished_snapshots(directory).map_err(unavailable)?;
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
-        let result = catch_unwind(|| {
-            sled::Config::new()
-                .path(directory)
-                .cache_capacity(CACHE_BYTES)
-                .flush_every_ms(None)
-                .mode(sled::Mode::LowSpace)
-                .open()
-        });
+        let config = sled::Config::new()
+            .path(directory)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None)
+            .mode(sled::Mode::LowSpace);
+        let result = with_lazy_timers(|| config.open());
         match result {
             Ok(Ok(db)) => return finish_open(directory, db),
             // Our own lock keeps other daemons out: this is a handle of ours on its way out.
-            Ok(Err(sled::Error::Io(io))) if is_locked(&io) && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
+            Ok(Err(sled::Error::Io(io))) if is_locked(&io) && Instant::now() < deadline => wait(),
             Ok(Err(error)) => return Err(classify(&error)),
             Err(_) => {
                 return Err(StoreError::Damaged("it panicked while it was opened".to_owned()));
@@ -315,5 +313,20 @@ mod tests {
         }
         drop(held);
         assert!(!is_locked(&std::io::Error::from(ErrorKind::PermissionDenied)));
+    }
+
+    #[test]
+    fn a_locked_database_is_waited_for_with_timers_that_are_on_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let before = rustix::thread::current_timer_slack().unwrap();
+        let mut held = Some(sled::Config::new().path(directory.path()).open().unwrap());
+        let mut waits = 0;
+        let opened = open_and_check(directory.path(), || {
+            assert_eq!(rustix::thread::current_timer_slack().unwrap(), before);
+            held = None;
+            waits += 1;
+        });
+        assert!(opened.is_ok() && waits > 0, "{waits}");
+        assert_eq!(rustix::thread::current_timer_slack().unwrap(), before);
     }
 }
