@@ -6,6 +6,7 @@ mod config;
 mod demo;
 mod logging;
 mod run;
+mod sessions;
 mod wiring;
 
 use std::process::ExitCode;

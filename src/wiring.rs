@@ -9,7 +9,7 @@ use job_engine::{
     Snapshot, Target,
 };
 use mgmt_api::api;
-use mgmt_api::service::Host;
+use mgmt_api::service::{self, Host, TraceRefusal};
 use parking_lot::{Mutex, RwLock};
 use scsi::Device;
 use target_core::{
@@ -19,6 +19,7 @@ use target_core::{
 use tokio::runtime::Handle;
 
 use crate::config::{Access, Redirects};
+use crate::sessions;
 
 /// Commands that are under way may take so long after their session was to end.
 pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(20);
@@ -106,7 +107,15 @@ pub(crate) struct NodeHost {
 
 impl Host for NodeHost {
     fn sessions(&self) -> Vec<api::Session> {
-        self.node.sessions().into_iter().map(view).collect()
+        self.node.sessions().into_iter().map(sessions::summary).collect()
+    }
+
+    fn session(&self, tsih: u16) -> Option<api::SessionDetail> {
+        self.node.session(tsih).map(sessions::detail)
+    }
+
+    fn trace(&self, tsih: u16) -> Result<service::Trace, TraceRefusal> {
+        sessions::trace(&self.node, tsih)
     }
 
     fn portals(&self) -> Vec<String> {
@@ -132,21 +141,6 @@ impl Host for NodeHost {
     fn resume(&self) -> bool {
         tracing::info!("lund is asked to let initiators in again");
         self.node.resume().is_ok()
-    }
-}
-
-fn view(session: SessionSummary) -> api::Session {
-    api::Session {
-        tsih: session.tsih,
-        isid: session.isid,
-        initiator: session.initiator,
-        initiator_alias: session.initiator_alias,
-        target: session.target,
-        address: session.address.to_string(),
-        since: jiff::Timestamp::try_from(session.since).unwrap_or_default(),
-        commands: session.commands,
-        read_bytes: session.read_bytes,
-        written_bytes: session.written_bytes,
     }
 }
 

@@ -23,6 +23,7 @@ mod node;
 mod pulse;
 mod reservations;
 mod sessions;
+mod trace;
 mod unit;
 
 pub use access::{AccessEntry, InitiatorPattern, LunMapping, PatternError};
@@ -30,11 +31,15 @@ pub use config::NodeConfig;
 pub use events::{Events, Fault, NoEvents, SessionEnd};
 pub use ipnet::IpNet;
 pub use iscsi_proto::login::{
-    AuthPolicy, ChapAccount, ChapAlgorithm, ChapAlgorithms, ChapPolicy, Redirect, Secret,
+    AuthPolicy, Authentication, ChapAccount, ChapAlgorithm, ChapAlgorithms, ChapPolicy, Redirect,
+    Secret,
 };
 pub use iscsi_proto::names::{IscsiName, TargetAddress};
+pub use iscsi_proto::parameters::Parameters;
+pub use iscsi_proto::session::Counters;
 pub use listener::serve;
 pub use node::{Node, NodeError, NodeState, TargetConfig};
 pub use reservations::{NoReservationStore, ReservationStore};
-pub use sessions::SessionSummary;
+pub use sessions::{SessionDetail, SessionSummary};
+pub use trace::{Trace, TraceError};
 pub use unit::{LogicalUnit, UnitConfig};

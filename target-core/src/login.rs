@@ -18,7 +18,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::connection::{Connection, Message};
 use crate::node::{Node, Visit};
-use crate::sessions::Admission;
+use crate::sessions::{Admission, Ends};
 
 /// A peer that is gone without a word is noticed after about this long.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -60,8 +60,7 @@ pub(crate) struct Admitted {
     pub(crate) outcome: Box<LoginOutcome>,
     pub(crate) admission: Admission,
     pub(crate) stream: TcpStream,
-    pub(crate) local: SocketAddr,
-    pub(crate) peer: SocketAddr,
+    pub(crate) ends: Ends,
     /// What came behind the last Login Request.
     pub(crate) rest: Vec<u8>,
     pub(crate) sender: UnboundedSender<Message>,
@@ -78,7 +77,7 @@ async fn log_in(
     let socket = socket2::SockRef::from(&stream);
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-    let local = stream.local_addr()?;
+    let ends = Ends { peer, local: stream.local_addr()? };
     let mut login = Login::new(LoginConfig {
         offer: node.config.offer,
         target_portal_group_tag: node.config.target_portal_group_tag,
@@ -118,7 +117,7 @@ async fn log_in(
             }
             LoginStep::Admit(outcome) => {
                 let rest = input;
-                let candidate = Candidate { login, outcome, stream, peer, local, rest, output };
+                let candidate = Candidate { login, outcome, stream, ends, rest, output };
                 return candidate.admit(node).await;
             }
         }
@@ -130,8 +129,7 @@ struct Candidate {
     login: Login,
     outcome: Box<LoginOutcome>,
     stream: TcpStream,
-    peer: SocketAddr,
-    local: SocketAddr,
+    ends: Ends,
     /// What came behind the last Login Request.
     rest: Vec<u8>,
     output: Vec<u8>,
@@ -149,13 +147,13 @@ impl Candidate {
     /// Begins a session.
     async fn begin(mut self, node: Arc<Node>) -> io::Result<Option<Box<Connection>>> {
         let (sender, mailbox) = unbounded_channel();
-        let admission = match node.sessions.admit(&self.outcome, self.peer, &sender).await {
+        let admission = match node.sessions.admit(&self.outcome, self.ends, &sender).await {
             Ok(admission) => admission,
             Err(status) => return self.refuse(status).await,
         };
         self.login.admit(Ok(admission.tsih), &mut self.output);
-        let Self { outcome, stream, peer, local, rest, output, .. } = self;
-        let admitted = Admitted { outcome, admission, stream, local, peer, rest, sender, mailbox };
+        let Self { outcome, stream, ends, rest, output, .. } = self;
+        let admitted = Admitted { outcome, admission, stream, ends, rest, sender, mailbox };
         Ok(Connection::new(node, admitted, &output))
     }
 
@@ -167,14 +165,13 @@ impl Candidate {
         };
         let Some((tsih, exp_cmd_sn, max_cmd_sn)) = handover.numbers() else { return Ok(None) };
         self.login.admit_into(tsih, exp_cmd_sn, max_cmd_sn, &mut self.output);
-        let Self { outcome, stream, peer, local, rest, output, .. } = self;
-        let ends = (peer, local);
+        let Self { outcome, stream, ends, rest, output, .. } = self;
         Ok(Connection::reinstated(handover, &outcome, stream, ends, &rest, &output))
     }
 
     async fn refuse(mut self, status: LoginStatus) -> io::Result<Option<Box<Connection>>> {
         self.login.admit(Err(status), &mut self.output);
-        tracing::info!(peer = %self.peer, %status, "login refused");
+        tracing::info!(peer = %self.ends.peer, %status, "login refused");
         send(&mut self.stream, &mut self.output).await?;
         self.stream.shutdown().await?;
         Ok(None)

@@ -21,7 +21,8 @@ use crate::connection::Message;
 use crate::events::{Events, SessionEnd};
 use crate::nexus::{UnitMap, View, whole};
 use crate::pulse::Pulse;
-use crate::sessions::{SessionSummary, Sessions};
+use crate::sessions::{SessionDetail, SessionSummary, Sessions};
+use crate::trace::{MAX_TRACES, Trace, TraceError, trace};
 use crate::unit::LogicalUnit;
 
 /// Whether initiators are let in.
@@ -106,6 +107,7 @@ pub struct Node {
     pub(crate) sessions: Sessions,
     pub(crate) logins: Arc<Semaphore>,
     pub(crate) pulse: Pulse,
+    traces: Arc<Semaphore>,
     state: AtomicU8,
     /// How often it was resumed: a drain ends no session that came after it.
     resumed: Mutex<u64>,
@@ -128,6 +130,7 @@ impl Node {
             sessions: Sessions::new(&config),
             logins: Arc::new(Semaphore::new(config.max_logins)),
             pulse: Pulse::default(),
+            traces: Arc::new(Semaphore::new(MAX_TRACES)),
             config,
             events,
             state: AtomicU8::new(NodeState::Starting as u8),
@@ -323,6 +326,22 @@ impl Node {
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionSummary> {
         self.sessions.list()
+    }
+
+    /// A session with everything that is known of it.
+    #[must_use]
+    pub fn session(&self, tsih: u16) -> Option<SessionDetail> {
+        self.sessions.detail(tsih)
+    }
+
+    /// Takes a trace of a session's connection, from now on.
+    ///
+    /// # Errors
+    /// [`TraceError::NoSuchSession`], [`TraceError::TooMany`].
+    pub fn trace(&self, tsih: u16) -> Result<Trace, TraceError> {
+        let (trace, tap) = trace(&self.traces)?;
+        let there = self.sessions.send_to(tsih, Message::Trace(Box::new(tap)));
+        there.then_some(trace).ok_or(TraceError::NoSuchSession(tsih))
     }
 
     /// Lets nobody in any more and asks all initiators to log out (RFC 7143 §11.9). Sessions that

@@ -17,6 +17,7 @@ mod reservations;
 mod rest;
 #[cfg(feature = "failpoints")]
 mod restart;
+mod sessions;
 mod signals;
 mod start;
 mod support;

@@ -1,9 +1,15 @@
 //! What REST and its clients say to each other, as JSON.
 
+mod session;
+
 use jiff::Timestamp;
 pub use job_engine::LunView;
 use job_engine::{AffectedElement, CimError};
 use serde::{Deserialize, Serialize};
+
+pub use self::session::{
+    Authentication, Connection, Session, SessionCounters, SessionDetail, SessionParameters,
+};
 
 /// A request for a new disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,31 +214,6 @@ pub struct Pool {
     pub reserved_bytes: u64,
     /// Why it cannot be used; none if it can.
     pub unavailable: Option<String>,
-}
-
-/// A session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Session {
-    /// Target Session Identifying Handle.
-    pub tsih: u16,
-    /// The initiator's part of its name.
-    pub isid: String,
-    /// The initiator's iSCSI name.
-    pub initiator: String,
-    /// The initiator's alias; may be empty.
-    pub initiator_alias: String,
-    /// The target; none in a discovery session.
-    pub target: Option<String>,
-    /// Where the initiator connects from.
-    pub address: String,
-    /// Since when.
-    pub since: Timestamp,
-    /// SCSI commands so far.
-    pub commands: u64,
-    /// Bytes read by the initiator.
-    pub read_bytes: u64,
-    /// Bytes written by it.
-    pub written_bytes: u64,
 }
 
 /// Whether initiators are let in.

@@ -1,6 +1,7 @@
 //! The service over HTTP and JSON, below `/api/v1`.
 
 mod error;
+mod session;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,9 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/drain", post(drain))
         .route("/resume", post(resume))
         .route("/pools", get(pools))
-        .route("/sessions", get(sessions))
+        .route("/sessions", get(session::list))
+        .route("/sessions/{session}", get(session::show))
+        .route("/sessions/{session}/trace", get(session::trace))
         .route("/disks", get(disks).post(create_disk))
         .route("/disks/{disk}", get(disk).delete(delete_disk))
         .route("/targets", get(targets).post(create_target))
@@ -116,10 +119,6 @@ async fn resume(State(service): Shared) -> Response {
 
 async fn pools(State(service): Shared) -> Response {
     answer(service, StatusCode::OK, |service| Ok(service.pools())).await
-}
-
-async fn sessions(State(service): Shared) -> Response {
-    answer(service, StatusCode::OK, |service| Ok(service.sessions())).await
 }
 
 async fn disks(State(service): Shared) -> Response {

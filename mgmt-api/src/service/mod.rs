@@ -1,6 +1,7 @@
 //! One function a verb, without HTTP. All of them may wait for the medium.
 
 mod access;
+mod session;
 mod view;
 
 use std::sync::Arc;
@@ -13,10 +14,19 @@ use job_engine::{
 
 use crate::api;
 
+pub use self::session::{Trace, TraceRefusal};
+
 /// What the management needs to know of the data path.
 pub trait Host: Send + Sync {
     /// The sessions that are there now.
     fn sessions(&self) -> Vec<api::Session>;
+    /// A session with everything that is known of it.
+    fn session(&self, tsih: u16) -> Option<api::SessionDetail>;
+    /// Takes a trace of a session, from now on.
+    ///
+    /// # Errors
+    /// There is no such session, or too many traces are taken.
+    fn trace(&self, tsih: u16) -> std::result::Result<Trace, TraceRefusal>;
     /// Addresses at which initiators are served.
     fn portals(&self) -> Vec<String>;
     /// Whether initiators are let in.
@@ -148,12 +158,6 @@ impl Service {
     #[must_use]
     pub fn pools(&self) -> Vec<api::Pool> {
         self.engine.pools().iter().map(view::pool).collect()
-    }
-
-    /// All sessions.
-    #[must_use]
-    pub fn sessions(&self) -> Vec<api::Session> {
-        self.host.sessions()
     }
 
     /// All disks.

@@ -1,5 +1,7 @@
 //! Nouns and verbs.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use job_engine::Provisioning;
 use mgmt_api::api::LunView;
@@ -41,13 +43,38 @@ pub(crate) enum Noun {
     Pool(List),
     /// Sessions of initiators
     #[command(subcommand)]
-    Session(List),
+    Session(Session),
     /// The daemon itself
     Status,
     /// Let no initiator in any more, and end all sessions
     Drain,
     /// Let initiators in again after a drain
     Resume,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Session {
+    /// List all
+    List,
+    /// Show everything that is known of a session
+    Show {
+        /// Its TSIH
+        tsih: u16,
+    },
+    /// Record what goes over a session's connection, as a pcapng file for Wireshark
+    ///
+    /// From now on until the connection ends, --seconds are over, or this is interrupted. What was
+    /// read and written is in it too. `lunctl session trace 1 | wireshark -k -i -` shows it live.
+    Trace {
+        /// Its TSIH
+        tsih: u16,
+        /// The file to write [default: standard output]
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// For so long
+        #[arg(long)]
+        seconds: Option<u32>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -67,6 +67,21 @@ impl Client {
         self.read(self.agent.get(self.url(path)).query("wait_seconds", &seconds).call())
     }
 
+    /// What the daemon sends for as long as it does.
+    pub(crate) fn stream(
+        &self,
+        path: &[&str],
+        name: &str,
+        value: Option<u32>,
+    ) -> Result<impl std::io::Read + use<>> {
+        let value = value.map(|value| value.to_string());
+        let query = value.iter().map(|value| (name, value.as_str()));
+        let request = self.agent.get(self.url(path)).query_pairs(query);
+        let response = request.config().timeout_global(None).build().call();
+        let response = self.accepted(response)?;
+        Ok(response.into_body().into_reader())
+    }
+
     pub(crate) fn post<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -97,27 +112,34 @@ impl Client {
         self.read(self.agent.delete(self.url(path)).call())
     }
 
+    fn unreachable(&self, error: &ureq::Error) -> Failure {
+        Failure::Unreachable { server: self.server.clone(), reason: error.to_string() }
+    }
+
+    /// A response that is none of an error.
+    fn accepted(
+        &self,
+        response: std::result::Result<Response<Body>, ureq::Error>,
+    ) -> Result<Response<Body>> {
+        let mut response = response.map_err(|it| self.unreachable(&it))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let text = response.body_mut().read_to_string().map_err(|it| self.unreachable(&it))?;
+        let problem = serde_json::from_str(&text).unwrap_or_else(|_| Problem {
+            message: format!("the daemon answered {status}: {}", text.trim()),
+            error: None,
+        });
+        Err(Failure::Refused { status: status.as_u16(), problem: Box::new(problem) })
+    }
+
     fn read<T: DeserializeOwned>(
         &self,
         response: std::result::Result<Response<Body>, ureq::Error>,
     ) -> Result<T> {
-        let mut response = response.map_err(|error| Failure::Unreachable {
-            server: self.server.clone(),
-            reason: error.to_string(),
-        })?;
-        let status = response.status();
-        let text = response.body_mut().read_to_string().map_err(|error| Failure::Unreachable {
-            server: self.server.clone(),
-            reason: error.to_string(),
-        })?;
-        if !status.is_success() {
-            let problem = serde_json::from_str(&text).unwrap_or_else(|_| Problem {
-                message: format!("the daemon answered {status}: {}", text.trim()),
-                error: None,
-            });
-            let (status, problem) = (status.as_u16(), Box::new(problem));
-            return Err(Failure::Refused { status, problem });
-        }
+        let mut response = self.accepted(response)?;
+        let text = response.body_mut().read_to_string().map_err(|it| self.unreachable(&it))?;
         let text = if text.is_empty() { "null" } else { &text };
         serde_json::from_str(text)
             .map_err(|error| Failure::Other(format!("the daemon's answer cannot be read: {error}")))

@@ -9,6 +9,7 @@ mod exit;
 mod job;
 mod output;
 mod progress;
+mod session;
 mod system;
 mod target;
 
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
         Noun::Target(verb) => target::run(&client, output, verb),
         Noun::Job(verb) => job::run(&client, output, verb),
         Noun::Pool(verb) => system::pool(&client, output, &verb),
-        Noun::Session(verb) => system::session(&client, output, &verb),
+        Noun::Session(verb) => session::run(&client, output, verb),
         Noun::Status => system::status(&client, output),
         Noun::Drain => system::drain(&client, output),
         Noun::Resume => system::resume(&client, output),

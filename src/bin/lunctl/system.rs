@@ -1,6 +1,6 @@
-//! `lunctl pool`, `lunctl session`, `lunctl status`, `lunctl drain`, `lunctl resume`
+//! `lunctl pool`, `lunctl status`, `lunctl drain`, `lunctl resume`
 
-use mgmt_api::api::{Drained, NodeState, Pool, Session, Status};
+use mgmt_api::api::{Drained, NodeState, Pool, Status};
 use mgmt_api::size;
 
 use crate::args::List;
@@ -21,27 +21,6 @@ pub(crate) fn pool(client: &Client, output: Output, List::List: &List) -> Result
                     pool.unavailable.as_ref().map_or(free, |why| format!("unavailable: {why}")),
                     size::format(pool.reserved_bytes),
                     pool.directory.clone(),
-                ]
-            }),
-        )
-    });
-    Ok(())
-}
-
-pub(crate) fn session(client: &Client, output: Output, List::List: &List) -> Result<()> {
-    let sessions: Vec<Session> = client.get(&["sessions"])?;
-    output.value(&sessions, || {
-        table(
-            ["TSIH", "INITIATOR", "TARGET", "FROM", "COMMANDS", "READ", "WRITTEN"],
-            sessions.iter().map(|session| {
-                [
-                    session.tsih.to_string(),
-                    session.initiator.clone(),
-                    session.target.clone().unwrap_or_else(|| "(discovery)".to_owned()),
-                    session.address.clone(),
-                    session.commands.to_string(),
-                    size::format(session.read_bytes),
-                    size::format(session.written_bytes),
                 ]
             }),
         )

@@ -1,6 +1,5 @@
 //! The state of a connection without its socket.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,7 +23,8 @@ use crate::fault;
 use crate::io::{UnitQueue, Work, WorkError};
 use crate::nexus::{Nexus, UnitRef, View};
 use crate::node::Node;
-use crate::sessions::Admission;
+use crate::sessions::{Admission, Ends};
+use crate::trace::Taps;
 use crate::unit::LogicalUnit;
 
 /// The tag of our NOP-Ins; their answers say nothing but that somebody is there.
@@ -133,7 +133,7 @@ impl Closing {
 pub(super) struct Core {
     pub(super) node: Arc<Node>,
     pub(super) admission: Admission,
-    pub(super) local: SocketAddr,
+    pub(super) ends: Ends,
     pub(super) cid: Cid,
     pub(super) session: Session,
     pub(super) tx: TransmitQueue<Bytes>,
@@ -156,6 +156,8 @@ pub(super) struct Core {
     pub(super) successor: Option<oneshot::Sender<Handover>>,
     /// How many connections the session had before this one.
     pub(super) incarnation: u32,
+    /// Traces that are being taken.
+    pub(super) taps: Taps,
 }
 
 impl Core {
@@ -163,13 +165,13 @@ impl Core {
         node: Arc<Node>,
         outcome: &LoginOutcome,
         admission: Admission,
-        (local, peer): (SocketAddr, SocketAddr),
+        ends: Ends,
         sender: UnboundedSender<Message>,
         response: &[u8],
     ) -> Option<Self> {
         let initiator = outcome.initiator_name.as_str().to_owned();
         let found = match &outcome.target_name {
-            Some(target) => node.port(target.as_str(), &initiator, peer.ip()),
+            Some(target) => node.port(target.as_str(), &initiator, ends.peer.ip()),
             None => Some((no_port(), Arc::new(View::new()))),
         };
         let Some((port, view)) = found else {
@@ -185,7 +187,7 @@ impl Core {
             cid: outcome.cid,
             node,
             admission,
-            local,
+            ends,
             tx,
             nexus,
             sender,
@@ -199,14 +201,16 @@ impl Core {
             closing: None,
             successor: None,
             incarnation: 0,
+            taps: Taps::default(),
         })
     }
 
     /// Goes on over a new connection, behind the last response of its login. What the old one had
     /// begun has ended.
-    pub(super) fn reinstate(&mut self, outcome: &LoginOutcome, local: SocketAddr, response: &[u8]) {
+    pub(super) fn reinstate(&mut self, outcome: &LoginOutcome, ends: Ends, response: &[u8]) {
         self.session.reinstate(outcome);
-        self.local = local;
+        self.ends = ends;
+        self.taps.clear();
         self.tx = TransmitQueue::new();
         self.tx.append(response);
         self.pending.clear();
@@ -239,7 +243,7 @@ impl Core {
 
     /// Publishes the counters.
     pub(super) fn account(&self) {
-        self.admission.statistics.store(self.session.counters(), self.session.exp_cmd_sn());
+        self.admission.published.set(&self.session);
     }
 
     /// Whether requests are still taken.
@@ -343,6 +347,7 @@ impl Core {
                 self.session.async_message(AsyncEvent::LogoutRequest { seconds }, &mut self.tx);
             }
             Message::AskLogout { .. } => {}
+            Message::Trace(tap) => self.taps.add(*tap),
             // Who asks for a session that is over is told so when this is dropped.
             Message::TakeOver(_) if !self.takes_more() => {}
             Message::TakeOver(successor) => {

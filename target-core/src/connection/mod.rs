@@ -15,7 +15,6 @@ mod write;
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -42,6 +41,8 @@ use crate::io::Completion;
 use crate::login::Admitted;
 use crate::nexus::View;
 use crate::node::Node;
+use crate::sessions::Ends;
+use crate::trace::Tap;
 use crate::unit::LogicalUnit;
 
 /// For so long a session that is over waits for its last answers to be read.
@@ -71,6 +72,8 @@ pub(crate) enum Message {
     AskLogout { seconds: u16 },
     /// A new connection takes the session over.
     TakeOver(oneshot::Sender<Handover>),
+    /// Somebody wants to see what goes over the wire.
+    Trace(Box<Tap>),
     /// The session must end.
     Close(SessionEnd),
 }
@@ -90,8 +93,8 @@ impl Connection {
     /// Takes over from the login, whose last response is still to be sent. `None` if the target
     /// went away meanwhile.
     pub(crate) fn new(node: Arc<Node>, admitted: Admitted, response: &[u8]) -> Option<Box<Self>> {
-        let Admitted { outcome, admission, stream, local, peer, rest, sender, mailbox } = admitted;
-        let core = Core::new(node, &outcome, admission, (local, peer), sender, response)?;
+        let Admitted { outcome, admission, stream, ends, rest, sender, mailbox } = admitted;
+        let core = Core::new(node, &outcome, admission, ends, sender, response)?;
         let receive = Receive::new(&rest);
         let liveness = Liveness::new(core.node.config.nop_interval);
         Some(Box::new(Self { stream, receive, mailbox, core, liveness, farewell: None }))
@@ -103,17 +106,17 @@ impl Connection {
         handover: Handover,
         outcome: &LoginOutcome,
         stream: TcpStream,
-        (peer, local): (SocketAddr, SocketAddr),
+        ends: Ends,
         rest: &[u8],
         response: &[u8],
     ) -> Option<Box<Self>> {
         let (mut core, mailbox) = handover.take()?;
-        core.reinstate(outcome, local, response);
-        core.node.sessions.moved(core.admission.tsih, peer);
+        core.reinstate(outcome, ends, response);
+        core.node.sessions.moved(core.admission.tsih, outcome, ends);
         tracing::info!(
             initiator = core.nexus.initiator,
             to = core.nexus.port.target_name,
-            address = %peer,
+            address = %ends.peer,
             tsih = core.admission.tsih.0,
             "connection reinstated"
         );
@@ -145,6 +148,9 @@ impl Connection {
                 self.core.message(message);
                 progress = true;
             }
+            if !self.core.taps.is_empty() {
+                self.begin_traces();
+            }
             self.parse();
             self.look_after_the_initiator(cx);
             self.core.say_farewell();
@@ -162,6 +168,14 @@ impl Connection {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Traces begin where PDUs do.
+    #[cold]
+    fn begin_traces(&mut self) {
+        let Core { taps, ends, tx, nexus, .. } = &mut self.core;
+        let interface = format!("{} {}", nexus.initiator, nexus.port.target_name);
+        taps.begin(*ends, interface.trim_end(), self.receive.filled(), tx.is_empty());
     }
 
     /// Asks an initiator that is silent whether it is there, and gives it up if it stays silent.
@@ -219,7 +233,13 @@ impl Connection {
             let sent = {
                 let slices = self.core.tx.io_slices();
                 let slices = slices.get(..MAX_SLICES).unwrap_or(&slices);
-                Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+                let sent = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+                if !self.core.taps.is_empty()
+                    && let Poll::Ready(Ok(count)) = &sent
+                {
+                    self.core.taps.sent(slices, *count);
+                }
+                sent
             };
             let Poll::Ready(sent) = sent else { break };
             let sent = sent.unwrap_or(0);
@@ -242,6 +262,9 @@ impl Connection {
             Poll::Pending => false,
             Poll::Ready(Ok(count)) if count > 0 => {
                 self.liveness.heard();
+                if !self.core.taps.is_empty() {
+                    self.core.taps.received(self.receive.newest(count));
+                }
                 true
             }
             Poll::Ready(Ok(_)) => {

@@ -41,6 +41,11 @@ impl Receive {
         self.buffer.get(self.start..self.end).unwrap_or_default()
     }
 
+    /// The last `count` bytes.
+    pub(super) fn newest(&self, count: usize) -> &[u8] {
+        self.buffer.get(self.end.saturating_sub(count)..self.end).unwrap_or_default()
+    }
+
     /// The first `count` bytes are dealt with.
     pub(super) fn consume(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);

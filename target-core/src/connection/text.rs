@@ -37,7 +37,7 @@ impl Core {
         if value == "All" && !discovery {
             return text::push(answer, "SendTargets", "Reject");
         }
-        let addresses = self.node.addresses(self.local);
+        let addresses = self.node.addresses(self.ends.local);
         for name in names.iter().filter(wanted) {
             text::push(answer, "TargetName", name);
             for address in &addresses {
@@ -53,9 +53,7 @@ impl Core {
         if !discovery {
             return vec![self.nexus.port.target_name.clone()];
         }
-        let summary = self.node.sessions.summary(self.admission.tsih);
-        let address = summary.map(|summary| summary.address.ip());
-        address.map_or_else(Vec::new, |it| self.node.targets_for(&self.nexus.initiator, it))
+        self.node.targets_for(&self.nexus.initiator, self.ends.peer.ip())
     }
 
     pub(super) fn logout(&mut self, itt: InitiatorTaskTag, reason: LogoutReason, cid: Cid) {

@@ -1,16 +1,14 @@
 //! All sessions of a node, by their names (RFC 7143 §4.2.7, §6.3).
 
+mod summary;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use iscsi_proto::login::{ExistingSession, LoginOutcome, LoginStatus, SessionName};
+use iscsi_proto::login::{Authentication, ExistingSession, LoginOutcome, LoginStatus, SessionName};
 use iscsi_proto::names::IscsiName;
-use iscsi_proto::parameters::Parameters;
-use iscsi_proto::serial::CmdSn;
-use iscsi_proto::session::Counters;
 use iscsi_proto::{Cid, Isid, Tsih};
 use parking_lot::Mutex;
 use scsi::reservation::InitiatorPort;
@@ -18,52 +16,12 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::summary::Published;
+pub use self::summary::{SessionDetail, SessionSummary};
+
 use crate::config::NodeConfig;
 use crate::connection::{Handover, Message};
 use crate::events::SessionEnd;
-
-/// A session as management sees it.
-#[derive(Debug, Clone)]
-pub struct SessionSummary {
-    /// Target Session Identifying Handle.
-    pub tsih: u16,
-    /// The initiator's part of the session's name, in hexadecimal.
-    pub isid: String,
-    /// The initiator's iSCSI name.
-    pub initiator: String,
-    /// The initiator's alias; may be empty.
-    pub initiator_alias: String,
-    /// The target's iSCSI name; none in a discovery session.
-    pub target: Option<String>,
-    /// Where the initiator connects from.
-    pub address: SocketAddr,
-    /// Since when.
-    pub since: SystemTime,
-    /// SCSI commands so far.
-    pub commands: u64,
-    /// Bytes sent to the initiator.
-    pub read_bytes: u64,
-    /// Bytes received from it.
-    pub written_bytes: u64,
-}
-
-/// The counters of a session, written once a turn by its connection alone.
-#[derive(Debug, Default)]
-pub(crate) struct Statistics {
-    commands: AtomicU64,
-    read_bytes: AtomicU64,
-    written_bytes: AtomicU64,
-    exp_cmd_sn: AtomicU32,
-}
-
-impl Statistics {
-    pub(crate) fn store(&self, counters: &Counters, exp_cmd_sn: CmdSn) {
-        self.exp_cmd_sn.store(exp_cmd_sn.0, Ordering::Relaxed);
-        self.commands.store(counters.commands, Ordering::Relaxed);
-        self.read_bytes.store(counters.data_in_bytes, Ordering::Relaxed);
-        self.written_bytes.store(counters.data_out_bytes, Ordering::Relaxed);
-    }
-}
 
 /// What makes a session the same session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -87,21 +45,46 @@ impl Name {
 struct Entry {
     name: Name,
     summary: SessionSummary,
-    statistics: Arc<Statistics>,
+    published: Arc<Published>,
     sender: UnboundedSender<Message>,
     ended: CancellationToken,
+    authentication: Authentication,
     /// Of its one connection.
     cid: Cid,
-    parameters: Parameters,
+    portal: SocketAddr,
+}
+
+/// Both ends of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ends {
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
 }
 
 impl Entry {
     fn summary(&self) -> SessionSummary {
-        let mut summary = self.summary.clone();
-        summary.commands = self.statistics.commands.load(Ordering::Relaxed);
-        summary.read_bytes = self.statistics.read_bytes.load(Ordering::Relaxed);
-        summary.written_bytes = self.statistics.written_bytes.load(Ordering::Relaxed);
-        summary
+        let counters = self.published.get().counters;
+        SessionSummary {
+            commands: counters.commands,
+            read_bytes: counters.data_in_bytes,
+            written_bytes: counters.data_out_bytes,
+            ..self.summary.clone()
+        }
+    }
+
+    fn detail(&self) -> SessionDetail {
+        let state = self.published.get();
+        SessionDetail {
+            summary: self.summary(),
+            authentication: self.authentication.clone(),
+            cid: self.cid.0,
+            portal: self.portal,
+            parameters: state.parameters,
+            counters: state.counters,
+            exp_cmd_sn: state.exp_cmd_sn.0,
+            max_cmd_sn: state.max_cmd_sn.0,
+            outstanding: state.outstanding,
+        }
     }
 }
 
@@ -126,7 +109,7 @@ pub(crate) struct Sessions {
 #[derive(Debug)]
 pub(crate) struct Admission {
     pub(crate) tsih: Tsih,
-    pub(crate) statistics: Arc<Statistics>,
+    pub(crate) published: Arc<Published>,
 }
 
 impl Sessions {
@@ -159,7 +142,7 @@ impl Sessions {
     pub(crate) async fn admit(
         &self,
         outcome: &LoginOutcome,
-        address: SocketAddr,
+        ends: Ends,
         sender: &UnboundedSender<Message>,
     ) -> Result<Admission, LoginStatus> {
         let name = Name::of(outcome);
@@ -171,7 +154,7 @@ impl Sessions {
                         let _ = entry.sender.send(Message::Close(SessionEnd::Reinstated));
                         entry.ended.clone()
                     }
-                    None => return self.insert(&mut table, name, outcome, address, sender.clone()),
+                    None => return self.insert(&mut table, name, outcome, ends, sender.clone()),
                 }
             };
             ended.cancelled().await;
@@ -185,8 +168,9 @@ impl Sessions {
         let same = entry.name.isid == name.isid
             && entry.name.initiator == name.initiator.as_str()
             && entry.name.target.as_deref() == name.target.map(IscsiName::as_str);
-        let exp_cmd_sn = CmdSn(entry.statistics.exp_cmd_sn.load(Ordering::Relaxed));
-        same.then_some(ExistingSession { parameters: entry.parameters, exp_cmd_sn })
+        let state = entry.published.get();
+        let (parameters, exp_cmd_sn) = (state.parameters, state.exp_cmd_sn);
+        same.then_some(ExistingSession { parameters, exp_cmd_sn })
     }
 
     /// Makes a login the connection of a session that is there. Its old connection is closed, and
@@ -212,10 +196,11 @@ impl Sessions {
         receiver.await.map_err(|_| LoginStatus::SessionDoesNotExist)
     }
 
-    /// A session goes on from another address.
-    pub(crate) fn moved(&self, tsih: Tsih, address: SocketAddr) {
+    /// A session goes on over another connection.
+    pub(crate) fn moved(&self, tsih: Tsih, outcome: &LoginOutcome, ends: Ends) {
         if let Some(entry) = self.table.lock().by_tsih.get_mut(&tsih.0) {
-            entry.summary.address = address;
+            (entry.summary.address, entry.portal) = (ends.peer, ends.local);
+            entry.authentication = outcome.authentication.clone();
         }
     }
 
@@ -224,7 +209,7 @@ impl Sessions {
         table: &mut Table,
         name: Name,
         outcome: &LoginOutcome,
-        address: SocketAddr,
+        ends: Ends,
         sender: UnboundedSender<Message>,
     ) -> Result<Admission, LoginStatus> {
         if table.closed {
@@ -247,25 +232,25 @@ impl Sessions {
             initiator: name.initiator.clone(),
             initiator_alias: outcome.initiator_alias.clone().unwrap_or_default(),
             target: name.target.clone(),
-            address,
+            address: ends.peer,
             since: SystemTime::now(),
             commands: 0,
             read_bytes: 0,
             written_bytes: 0,
         };
-        let statistics = Arc::new(Statistics::default());
-        statistics.exp_cmd_sn.store(outcome.cmd_sn.0, Ordering::Relaxed);
+        let published = Arc::new(Published::new(outcome));
         let entry = Entry {
             name,
             summary,
-            statistics: statistics.clone(),
+            published: published.clone(),
             sender,
             ended: CancellationToken::new(),
+            authentication: outcome.authentication.clone(),
             cid: outcome.cid,
-            parameters: outcome.parameters,
+            portal: ends.local,
         };
         table.by_tsih.insert(tsih, entry);
-        Ok(Admission { tsih: Tsih(tsih), statistics })
+        Ok(Admission { tsih: Tsih(tsih), published })
     }
 
     /// Lets nobody in any more.
@@ -287,6 +272,16 @@ impl Sessions {
 
     pub(crate) fn summary(&self, tsih: Tsih) -> Option<SessionSummary> {
         self.table.lock().by_tsih.get(&tsih.0).map(Entry::summary)
+    }
+
+    pub(crate) fn detail(&self, tsih: u16) -> Option<SessionDetail> {
+        self.table.lock().by_tsih.get(&tsih).map(Entry::detail)
+    }
+
+    /// Sends one session a message; false if it is not there.
+    pub(crate) fn send_to(&self, tsih: u16, message: Message) -> bool {
+        let table = self.table.lock();
+        table.by_tsih.get(&tsih).is_some_and(|entry| entry.sender.send(message).is_ok())
     }
 
     pub(crate) fn list(&self) -> Vec<SessionSummary> {

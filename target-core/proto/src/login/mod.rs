@@ -36,6 +36,7 @@ pub use chap::prove;
 pub use chap::{ChapAccount, ChapPolicy, Secret};
 pub use negotiate::full_feature;
 pub use policy::{AuthPolicy, ExistingSession, LoginPolicy, Redirect, SessionName, TargetLogin};
+pub use security::Authentication;
 pub use status::LoginStatus;
 
 /// MaxRecvDataSegmentLength of both sides during login (RFC 7143 §13.12).
@@ -76,6 +77,8 @@ pub struct LoginOutcome {
     pub initiator_alias: Option<String>,
     /// TargetName, in normal sessions.
     pub target_name: Option<IscsiName>,
+    /// How the initiator has proved who it is.
+    pub authentication: Authentication,
     /// The initiator's part of the session's name.
     pub isid: Isid,
     /// The TSIH that was asked for; [`Tsih::NEW`] in a new session.
@@ -461,13 +464,15 @@ impl Login {
 
     fn outcome(&mut self, request: &LoginRequest) -> Result<LoginOutcome, LoginStatus> {
         // Cannot happen: nobody gets here without an introduction and proof.
-        let peer = self.peer.take().filter(|_| self.security.is_done() && self.authorized);
-        let peer = peer.ok_or(LoginStatus::TargetError)?;
+        let authentication = self.security.authentication().filter(|_| self.authorized);
+        let authentication = authentication.ok_or(LoginStatus::TargetError)?;
+        let peer = self.peer.take().ok_or(LoginStatus::TargetError)?;
         Ok(LoginOutcome {
             session_type: peer.session_type,
             initiator_name: peer.initiator_name,
             initiator_alias: peer.initiator_alias,
             target_name: peer.target_name,
+            authentication,
             isid: Isid(request.isid),
             requested_tsih: Tsih(request.tsih.get()),
             cid: Cid(request.cid.get()),

@@ -4,6 +4,22 @@ use super::chap::{Answer, Challenge};
 use super::{AuthPolicy, ChapAlgorithm, ChapPolicy, LoginPolicy, LoginStatus};
 use crate::text;
 
+/// How an initiator has proved who it is (RFC 7143 §12).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authentication {
+    /// AuthMethod=None: not at all.
+    None,
+    /// AuthMethod=CHAP.
+    Chap {
+        /// CHAP_N of the initiator.
+        name: String,
+        /// The hash function.
+        algorithm: ChapAlgorithm,
+        /// The target has proved itself too.
+        mutual: bool,
+    },
+}
+
 /// How far the initiator has proved itself.
 #[derive(Debug)]
 pub(super) enum Security {
@@ -16,7 +32,7 @@ pub(super) enum Security {
     /// A challenge is out.
     ResponseWanted(ChapPolicy, Challenge),
     /// Proved.
-    Proved,
+    Proved(Authentication),
 }
 
 impl Default for Security {
@@ -40,7 +56,16 @@ impl Security {
 
     /// Whether the stage may be left.
     pub(super) const fn is_done(&self) -> bool {
-        matches!(self, Self::Open | Self::Proved)
+        matches!(self, Self::Open | Self::Proved(_))
+    }
+
+    /// What was proved, once the stage is done.
+    pub(super) fn authentication(&self) -> Option<Authentication> {
+        match self {
+            Self::Open => Some(Authentication::None),
+            Self::Proved(authentication) => Some(authentication.clone()),
+            Self::MethodWanted(_) | Self::AlgorithmWanted(_) | Self::ResponseWanted(..) => None,
+        }
     }
 
     /// Takes the keys of a request in this stage.
@@ -59,7 +84,7 @@ impl Security {
         let state = std::mem::take(self);
         *self = match state {
             // Keys of a method that was not chosen.
-            Self::Open | Self::Proved if chap_keys => return Err(LoginStatus::InitiatorError),
+            Self::Open | Self::Proved(_) if chap_keys => return Err(LoginStatus::InitiatorError),
             Self::Open => {
                 if let Some(list) = method {
                     if !list.split(',').any(|method| method == "None") {
@@ -99,13 +124,18 @@ impl Security {
                     identifier: value(pairs, "CHAP_I"),
                     challenge: value(pairs, "CHAP_C"),
                 };
-                if let Some((name, proof)) = challenge.verify(&chap, given).map_err(|_| FAILURE)? {
-                    text::push(answer, "CHAP_N", &name);
-                    text::push(answer, "CHAP_R", &proof);
+                let proof = challenge.verify(&chap, given).map_err(|_| FAILURE)?;
+                if let Some((name, proof)) = &proof {
+                    text::push(answer, "CHAP_N", name);
+                    text::push(answer, "CHAP_R", proof);
                 }
-                Self::Proved
+                Self::Proved(Authentication::Chap {
+                    name: given.name.unwrap_or_default().to_owned(),
+                    algorithm: challenge.algorithm,
+                    mutual: proof.is_some(),
+                })
             }
-            Self::Proved => Self::Proved,
+            Self::Proved(authentication) => Self::Proved(authentication),
         };
         Ok(())
     }

@@ -251,8 +251,9 @@ impl Session {
         *header.bytes()
     }
 
-    /// The header and, if that is negotiated, its digest.
-    pub(super) fn write_header(&self, bhs: &Bhs, room: &mut [u8]) {
+    /// The header of a PDU and, if that is negotiated, its digest.
+    pub(super) fn write_header(&mut self, bhs: &Bhs, room: &mut [u8]) {
+        self.counters.pdus_sent += 1;
         if let Some((first, rest)) = room.split_first_chunk_mut::<BHS_LENGTH>() {
             *first = *bhs;
             if self.parameters.header_digest {

@@ -3,7 +3,7 @@
 use super::{Event, Session, SessionLimits};
 use crate::codec::{Decoded, Decoder};
 use crate::ids::{Cid, Isid, Tsih};
-use crate::login::{LoginOutcome, SessionType};
+use crate::login::{Authentication, LoginOutcome, SessionType};
 use crate::names::IscsiName;
 use crate::parameters::Parameters;
 use crate::pdu::{LogoutResponseCode, TaskManagementResponseCode};
@@ -20,6 +20,7 @@ pub fn full_feature(input: &[u8]) {
         initiator_name: name.clone(),
         initiator_alias: None,
         target_name: Some(name),
+        authentication: Authentication::None,
         isid: Isid([0; 6]),
         requested_tsih: Tsih::NEW,
         cid: Cid(0),

@@ -8,6 +8,7 @@
 //! The data of a write is not gathered here: each piece is handed out as it arrives.
 
 mod aborted;
+mod counters;
 mod data_in;
 mod data_out;
 pub mod fuzz;
@@ -17,6 +18,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
+pub use counters::Counters;
 pub use data_in::DataInLayout;
 pub use task::TaskId;
 
@@ -143,19 +145,6 @@ pub enum Event<'a> {
     },
 }
 
-/// Counts since the session began.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// SCSI commands.
-    pub commands: u64,
-    /// Bytes of Data-In.
-    pub data_in_bytes: u64,
-    /// Bytes of immediate data and Data-Out.
-    pub data_out_bytes: u64,
-    /// Rejects sent.
-    pub rejects: u64,
-}
-
 /// A session in its full feature phase.
 #[derive(Debug)]
 pub struct Session {
@@ -250,6 +239,7 @@ impl Session {
         pdu: &Pdu<'a>,
         tx: &mut TransmitQueue<P>,
     ) -> Result<Option<Event<'a>>, SessionError> {
+        self.counters.pdus_received += 1;
         if !self.aborted.is_empty() {
             // At the same place in everything that an initiator sends.
             let exp_stat_sn = DataOut::view(pdu.bhs).exp_stat_sn.get();
@@ -298,6 +288,8 @@ impl Session {
         pdu: &Pdu<'a>,
         tx: &mut TransmitQueue<P>,
     ) -> Result<Option<Event<'a>>, SessionError> {
+        self.counters.pdus_received += 1;
+        self.counters.data_digest_errors += 1;
         self.reject(RejectReason::DataDigestError, pdu, tx);
         match pdu.request() {
             Request::DataOut(header) if self.session_type == SessionType::Normal => {
@@ -437,6 +429,8 @@ impl Session {
         });
         self.in_window += u32::from(!immediate);
         self.counters.commands += 1;
+        self.counters.read_commands += u64::from(command.reads());
+        self.counters.write_commands += u64::from(command.writes());
         self.counters.data_out_bytes += u64::from(received);
         Ok(Some(Event::Command(Command {
             task,

@@ -217,6 +217,7 @@ impl Session {
         if !self.admit_number(CmdSn(request.cmd_sn.get()), immediate)? {
             return Ok(None);
         }
+        self.counters.task_management_functions += 1;
         let itt = InitiatorTaskTag(request.initiator_task_tag.get());
         let function = request.function();
         if function.is_of_level_2() && self.parameters.protocol_level < 2 {
@@ -315,7 +316,7 @@ impl Session {
 
     /// Queues a PDU whose data segment is made of `parts`.
     pub(super) fn send<P: AsRef<[u8]>>(
-        &self,
+        &mut self,
         mut bhs: Bhs,
         parts: &[&[u8]],
         tx: &mut TransmitQueue<P>,

@@ -26,6 +26,12 @@ impl Session {
         self.exp_cmd_sn
     }
 
+    /// MaxCmdSN as the initiator was told last.
+    #[must_use]
+    pub const fn max_cmd_sn_told(&self) -> CmdSn {
+        self.max_cmd_sn
+    }
+
     /// MaxCmdSN as it will be when the tasks that are there have ended.
     #[must_use]
     pub fn widest_max_cmd_sn(&self) -> CmdSn {

@@ -11,6 +11,7 @@ mod writes;
 use super::*;
 use crate::codec::Decoded;
 use crate::ids::{Isid, Tsih};
+use crate::login::Authentication;
 use crate::names::IscsiName;
 use crate::sim::{Initiator, Reply, Scsi};
 
@@ -66,6 +67,7 @@ pub(super) fn outcome(session_type: SessionType, parameters: Parameters) -> Logi
         initiator_name: IscsiName::new("iqn.2001-04.com.example:host").unwrap(),
         initiator_alias: None,
         target_name: None,
+        authentication: Authentication::None,
         isid: Isid::default(),
         requested_tsih: Tsih::NEW,
         cid: Cid(0),

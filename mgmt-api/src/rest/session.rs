@@ -1,0 +1,56 @@
+//! `/sessions`
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt as _;
+use serde::Deserialize;
+
+use super::{Shared, answer};
+use crate::service::{Refusal, ServiceError};
+
+pub(super) async fn list(State(service): Shared) -> Response {
+    answer(service, StatusCode::OK, |service| Ok(service.sessions())).await
+}
+
+pub(super) async fn show(State(service): Shared, Path(key): Path<String>) -> Response {
+    answer(service, StatusCode::OK, move |service| service.session(&key)).await
+}
+
+/// `?seconds=`: for so long; without it, until the connection or the client goes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct For {
+    seconds: Option<u32>,
+}
+
+/// A pcapng file that grows with what the connection receives and sends.
+pub(super) async fn trace(
+    State(service): Shared,
+    Path(key): Path<String>,
+    limit: Result<Query<For>, QueryRejection>,
+) -> Response {
+    let limit = match limit {
+        Ok(Query(limit)) => limit.seconds.map(|seconds| Duration::from_secs(seconds.into())),
+        Err(error) => {
+            return ServiceError::new(Refusal::Invalid, error.body_text()).into_response();
+        }
+    };
+    let trace = match service.trace(&key) {
+        Ok(trace) => trace,
+        Err(error) => return error.into_response(),
+    };
+    let over = async move {
+        match limit {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    let bytes = trace.take_until(Box::pin(over)).map(Ok::<_, Infallible>);
+    ([(header::CONTENT_TYPE, "application/x-pcapng")], Body::from_stream(bytes)).into_response()
+}

@@ -1,0 +1,26 @@
+//! What a session has done so far.
+
+/// Counts since the session began; a new connection of the session goes on counting.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// PDUs received in the full feature phase.
+    pub pdus_received: u64,
+    /// PDUs queued for sending in the full feature phase.
+    pub pdus_sent: u64,
+    /// SCSI commands.
+    pub commands: u64,
+    /// Those of them with data for the initiator (R).
+    pub read_commands: u64,
+    /// Those of them with data from the initiator (W).
+    pub write_commands: u64,
+    /// Task management functions.
+    pub task_management_functions: u64,
+    /// Bytes of Data-In.
+    pub data_in_bytes: u64,
+    /// Bytes of immediate data and Data-Out.
+    pub data_out_bytes: u64,
+    /// Rejects sent.
+    pub rejects: u64,
+    /// PDUs whose data digest did not match.
+    pub data_digest_errors: u64,
+}
