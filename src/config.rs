@@ -1,6 +1,7 @@
 //! The configuration: embedded defaults, under a TOML file, under the command line.
 
 mod chap;
+mod portal_group;
 mod redirect;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub(crate) use self::chap::Access;
+pub(crate) use self::portal_group::PortalGroup;
 pub(crate) use self::redirect::Redirects;
 use crate::args::{LogFormat, Serve};
 
@@ -24,7 +26,8 @@ const MANAGEMENT_PORT: u16 = 5988;
 pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     pub(crate) disks_dir: PathBuf,
-    pub(crate) iscsi_listen: Vec<SocketAddr>,
+    /// In the order of their tags.
+    pub(crate) portal_groups: Vec<PortalGroup>,
     pub(crate) mgmt_listen: SocketAddr,
     pub(crate) max_sessions: usize,
     pub(crate) max_sessions_per_target: usize,
@@ -69,6 +72,8 @@ struct Iscsi {
     max_commands: Option<Spanned<u32>>,
     logout_seconds: Option<Spanned<u32>>,
     chap: Option<Spanned<chap::Table>>,
+    #[serde(default)]
+    portal_groups: Vec<portal_group::Table>,
     #[serde(default)]
     redirects: Vec<redirect::Table>,
 }
@@ -152,14 +157,12 @@ impl Config {
             .map_err(|error| anyhow::anyhow!("{}: {error}", source.path.display()))?;
         let data_dir = serve.data_dir.clone().or(file.data_dir);
         let data_dir = data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into());
-        let iscsi_listen = match &file.iscsi.listen {
-            Some(listen) if listen.get_ref().is_empty() => {
-                return Err(source.error("iscsi.listen", listen, "names no address"));
-            }
-            _ if !serve.iscsi_listen.is_empty() => serve.iscsi_listen.clone(),
-            Some(listen) => listen.get_ref().clone(),
-            None => vec![SocketAddr::from(([127, 0, 0, 1], ISCSI_PORT))],
-        };
+        let portal_groups = portal_group::portal_groups(
+            source,
+            file.iscsi.listen.as_ref(),
+            &file.iscsi.portal_groups,
+            &serve.iscsi_listen,
+        )?;
         let bounds = (1, 60_000);
         let max_sessions =
             source.within("iscsi.max_sessions", file.iscsi.max_sessions.as_ref(), 4096, bounds)?;
@@ -206,7 +209,7 @@ impl Config {
         Ok(Self {
             disks_dir: file.disks.directory.unwrap_or_else(|| data_dir.join("disks")),
             data_dir,
-            iscsi_listen,
+            portal_groups,
             mgmt_listen: mgmt_listen(source, serve, file.management.listen.as_ref())?,
             max_sessions: usize::try_from(max_sessions)?,
             max_sessions_per_target: usize::try_from(per_target)?,
@@ -271,7 +274,7 @@ mod tests {
         let config = load("", &[]).unwrap();
         assert_eq!(config.data_dir, Path::new("./lund-data"));
         assert_eq!(config.disks_dir, Path::new("./lund-data/disks"));
-        assert_eq!(config.iscsi_listen, ["127.0.0.1:3260".parse().unwrap()]);
+        assert_eq!(config.portal_groups[0].listen, ["127.0.0.1:3260".parse().unwrap()]);
         assert_eq!(config.mgmt_listen, "127.0.0.1:5988".parse().unwrap());
         assert_eq!(config.demo, None);
         assert_eq!(config.logout_time, Duration::from_secs(3));
@@ -282,10 +285,11 @@ mod tests {
         let text =
             "data_dir = '/a'\n[iscsi]\nlisten = ['[::1]:1', '127.0.0.1:2']\n[log]\nformat = 'json'";
         let config = load(text, &[]).unwrap();
-        assert_eq!((config.iscsi_listen.len(), config.log_format), (2, LogFormat::Json));
+        let portals = config.portal_groups[0].listen.len();
+        assert_eq!((portals, config.log_format), (2, LogFormat::Json));
         let config = load(text, &["--data-dir", "/b", "--iscsi-listen", "127.0.0.1:0"]).unwrap();
         assert_eq!(config.disks_dir, Path::new("/b/disks"));
-        assert_eq!(config.iscsi_listen, ["127.0.0.1:0".parse().unwrap()]);
+        assert_eq!(config.portal_groups[0].listen, ["127.0.0.1:0".parse().unwrap()]);
         assert_eq!(load("", &["--demo"]).unwrap().demo, Some(1 << 30));
         assert_eq!(load("", &["--demo", "--demo-size", "256MiB"]).unwrap().demo, Some(256 << 20));
     }

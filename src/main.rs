@@ -5,6 +5,7 @@ mod args;
 mod config;
 mod demo;
 mod logging;
+mod portals;
 mod run;
 mod sessions;
 mod wiring;

@@ -11,13 +11,13 @@ use mgmt_api::cim::Cimom;
 use mgmt_api::server;
 use mgmt_api::service::Service;
 use target_core::{Node, NodeConfig, NodeState};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::demo;
-use crate::wiring::{DRAIN_LIMIT, Exposure, NodeHost, Recorder};
+use crate::portals;
+use crate::wiring::{DRAIN_LIMIT, Exposure, NodeHost, Recorder, Rules};
 
 /// Requests of management clients may take so long after the sessions have ended.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -48,8 +48,12 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     };
     let node = Node::new(node_config, recorder.clone());
     node.set_discovery_auth(config.access.discovery());
-    let access = (config.access.clone(), config.redirects.clone());
-    Exposure::start(node.clone(), &engine, runtime.handle().clone(), access, recorder.clone())?;
+    let rules = Rules {
+        access: config.access.clone(),
+        redirects: config.redirects.clone(),
+        portal_groups: config.portal_groups.clone(),
+    };
+    Exposure::start(node.clone(), &engine, runtime.handle().clone(), rules, recorder.clone())?;
     let served = runtime.block_on(serve(config, &engine, &node, system_name));
     engine.shutdown();
     recorder.disconnect();
@@ -66,9 +70,10 @@ async fn serve(
     // Before anything is printed: whoever reads an address may send a signal at once.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let (portals, addresses) = listen(&config.iscsi_listen).await?;
-    node.set_portals(addresses.clone());
-    let management = bind(config.mgmt_listen, "--mgmt-listen").await?;
+    let portals = portals::listen(&config.portal_groups).await?;
+    let addresses = portals.addresses.clone();
+    node.set_portal_groups(portals.groups);
+    let management = portals::bind(config.mgmt_listen, "--mgmt-listen").await?;
     let management_address = management.local_addr()?;
 
     let cimom = Cimom::new(engine.clone(), system_name).map_err(anyhow::Error::msg)?;
@@ -92,8 +97,9 @@ async fn serve(
     };
     node.set_state(NodeState::Serving);
     let accepting: Vec<_> = portals
+        .listeners
         .into_iter()
-        .map(|portal| tokio::spawn(target_core::serve(node.clone(), portal)))
+        .map(|(tag, portal)| tokio::spawn(target_core::serve(node.clone(), tag, portal)))
         .collect();
     print_addresses(&addresses, management_address, demo_target.as_deref())?;
     tracing::info!(?addresses, management = %management_address, "lund serves");
@@ -117,21 +123,6 @@ async fn serve(
     }
     tracing::info!("lund has stopped");
     Ok(())
-}
-
-async fn listen(wanted: &[SocketAddr]) -> anyhow::Result<(Vec<TcpListener>, Vec<SocketAddr>)> {
-    let (mut portals, mut addresses) = (Vec::new(), Vec::new());
-    for address in wanted {
-        let portal = bind(*address, "--iscsi-listen").await?;
-        addresses.push(portal.local_addr()?);
-        portals.push(portal);
-    }
-    Ok((portals, addresses))
-}
-
-async fn bind(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
-    let bound = TcpListener::bind(address).await;
-    bound.with_context(|| format!("cannot listen on {address} (choose another with {option})"))
 }
 
 /// What scripts read.

@@ -45,6 +45,7 @@ pub(crate) fn detail(detail: SessionDetail) -> api::SessionDetail {
                 mutual,
             },
         },
+        target_portal_group_tag: detail.target_portal_group_tag,
         connections: vec![connection],
         parameters: api::SessionParameters {
             max_connections: parameters.max_connections,

@@ -18,7 +18,7 @@ use target_core::{
 };
 use tokio::runtime::Handle;
 
-use crate::config::{Access, Redirects};
+use crate::config::{Access, PortalGroup, Redirects};
 use crate::sessions;
 
 /// Commands that are under way may take so long after their session was to end.
@@ -144,12 +144,26 @@ impl Host for NodeHost {
     }
 }
 
+/// What the configuration says of targets.
+pub(crate) struct Rules {
+    pub(crate) access: Access,
+    pub(crate) redirects: Redirects,
+    pub(crate) portal_groups: Vec<PortalGroup>,
+}
+
+impl Rules {
+    /// Tags of the groups through which a target is reached.
+    fn portal_groups(&self, target: &str) -> Vec<u16> {
+        let groups = self.portal_groups.iter().filter(|group| group.serves(target));
+        groups.map(|group| group.tag).collect()
+    }
+}
+
 /// Keeps the node as the catalogue has it.
 pub(crate) struct Exposure {
     node: Arc<Node>,
     runtime: Handle,
-    access: Access,
-    redirects: Redirects,
+    rules: Rules,
     recorder: Arc<Recorder>,
     disks: Mutex<Vec<Arc<Disk>>>,
     /// A disk that is several LUNs is one unit.
@@ -162,14 +176,13 @@ impl Exposure {
         node: Arc<Node>,
         engine: &Arc<Engine>,
         runtime: Handle,
-        (access, redirects): (Access, Redirects),
+        rules: Rules,
         recorder: Arc<Recorder>,
     ) -> anyhow::Result<()> {
         let exposure = Arc::new(Self {
             node,
             runtime,
-            access,
-            redirects,
+            rules,
             recorder,
             disks: Mutex::default(),
             units: Mutex::default(),
@@ -237,9 +250,14 @@ impl Exposure {
 
     fn add_target(&self, target: &Target) {
         let added = IscsiName::new(&target.name).map_err(anyhow::Error::from).and_then(|name| {
-            let (alias, auth) = (target.alias.clone(), self.access.target(&target.name));
-            self.node.add_target(TargetConfig { name, alias, auth, access: access_of(target) })?;
-            let redirect = self.redirects.get(&target.name).cloned();
+            self.node.add_target(TargetConfig {
+                name,
+                alias: target.alias.clone(),
+                auth: self.rules.access.target(&target.name),
+                access: access_of(target),
+                portal_groups: Some(self.rules.portal_groups(&target.name)),
+            })?;
+            let redirect = self.rules.redirects.get(&target.name).cloned();
             Ok(self.node.redirect_target(&target.name, redirect)?)
         });
         if let Err(error) = added {

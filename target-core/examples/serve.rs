@@ -31,12 +31,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         alias,
         auth: AuthPolicy::None,
         access: None,
+        portal_groups: None,
     })?;
     let unit = UnitConfig::new("serve", device, Ok(image));
     node.add_unit(name.as_str(), 0, LogicalUnit::new(unit))?;
     node.set_state(NodeState::Serving);
     let listener = TcpListener::bind(address).await?;
     println!("iscsi://{}/{}/0", listener.local_addr()?, name.as_str());
-    target_core::serve(node, listener).await;
+    target_core::serve(node, 1, listener).await;
     Ok(())
 }

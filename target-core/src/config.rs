@@ -9,8 +9,6 @@ use iscsi_proto::parameters::Offer;
 pub struct NodeConfig {
     /// What it offers in negotiations.
     pub offer: Offer,
-    /// Target portal group of all portals.
-    pub target_portal_group_tag: u16,
     /// Commands that a session may have outstanding.
     pub max_tasks: u32,
     /// From the first byte to the full feature phase.
@@ -34,7 +32,6 @@ impl Default for NodeConfig {
     fn default() -> Self {
         Self {
             offer: Offer::default(),
-            target_portal_group_tag: 1,
             max_tasks: 128,
             login_timeout: Duration::from_secs(15),
             nop_interval: Duration::from_secs(30),

@@ -38,7 +38,7 @@ pub use iscsi_proto::names::{IscsiName, TargetAddress};
 pub use iscsi_proto::parameters::Parameters;
 pub use iscsi_proto::session::Counters;
 pub use listener::serve;
-pub use node::{Node, NodeError, NodeState, TargetConfig};
+pub use node::{Node, NodeError, NodeState, PortalGroup, TargetConfig};
 pub use reservations::{NoReservationStore, ReservationStore};
 pub use sessions::{SessionDetail, SessionSummary};
 pub use trace::{Trace, TraceError};

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use crate::login;
+use crate::login::{self, Visitor};
 use crate::node::Node;
 
 /// After an accept that failed for want of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves one portal, until the future is dropped. Connections that are there go on without it.
-pub async fn serve(node: Arc<Node>, listener: TcpListener) {
+/// Serves one portal of a portal group, until the future is dropped. Connections that are there go on without it.
+pub async fn serve(node: Arc<Node>, target_portal_group_tag: u16, listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -22,7 +22,8 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener) {
                     tracing::warn!(%peer, "too many logins at once; connection refused");
                     continue;
                 };
-                tokio::spawn(login::connection(node.clone(), stream, peer, permit));
+                let visitor = Visitor { stream, peer, target_portal_group_tag };
+                tokio::spawn(login::connection(node.clone(), visitor, permit));
             }
             Err(error) if is_of_the_peer(&error) => {}
             Err(error) => {

@@ -26,18 +26,20 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// What was sent and is not acknowledged, or not taken, for so long ends the connection.
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// A connection that has just been accepted.
+pub(crate) struct Visitor {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    /// Of the portal.
+    pub(crate) target_portal_group_tag: u16,
+}
+
 /// Everything that a connection does, from here on.
-pub(crate) async fn connection(
-    node: Arc<Node>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    permit: OwnedSemaphorePermit,
-) {
+pub(crate) async fn connection(node: Arc<Node>, visitor: Visitor, permit: OwnedSemaphorePermit) {
+    let peer = visitor.peer;
     // Boxed, so that a session that waits does not carry the login's state along.
-    let login = Box::pin(tokio::time::timeout(
-        node.config.login_timeout,
-        log_in(node.clone(), stream, peer),
-    ));
+    let login =
+        Box::pin(tokio::time::timeout(node.config.login_timeout, log_in(node.clone(), visitor)));
     let admitted = match login.await {
         Ok(Ok(admitted)) => admitted,
         Ok(Err(error)) => {
@@ -67,11 +69,8 @@ pub(crate) struct Admitted {
     pub(crate) mailbox: UnboundedReceiver<Message>,
 }
 
-async fn log_in(
-    node: Arc<Node>,
-    mut stream: TcpStream,
-    peer: SocketAddr,
-) -> io::Result<Option<Box<Connection>>> {
+async fn log_in(node: Arc<Node>, visitor: Visitor) -> io::Result<Option<Box<Connection>>> {
+    let Visitor { mut stream, peer, target_portal_group_tag } = visitor;
     stream.set_nodelay(true)?;
     let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
     let socket = socket2::SockRef::from(&stream);
@@ -80,10 +79,10 @@ async fn log_in(
     let ends = Ends { peer, local: stream.local_addr()? };
     let mut login = Login::new(LoginConfig {
         offer: node.config.offer,
-        target_portal_group_tag: node.config.target_portal_group_tag,
+        target_portal_group_tag,
         window: node.config.max_tasks,
     });
-    let policy = Visit { node: &node, address: peer.ip() };
+    let policy = Visit { node: &node, address: peer.ip(), group: target_portal_group_tag };
     let decoder = Decoder::for_login(LOGIN_SEGMENT_LENGTH);
     let limit = BHS_LENGTH + MAX_AHS_LENGTH as usize + LOGIN_SEGMENT_LENGTH as usize;
     let (mut input, mut output) = (Vec::new(), Vec::new());

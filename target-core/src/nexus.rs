@@ -83,12 +83,23 @@ impl NexusUnit {
     }
 }
 
+/// The target ports of a SCSI target device.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    /// The one through which a session comes.
+    pub(crate) own: Port,
+    /// All of them, that one among them.
+    pub(crate) all: Vec<Port>,
+}
+
 /// What a session sees. It belongs to the session's connection alone, so that no command takes a
 /// lock to find its unit.
 #[derive(Debug)]
 pub(crate) struct Nexus {
     pub(crate) initiator: String,
     pub(crate) port: Port,
+    /// All ports of the target, that one among them.
+    pub(crate) ports: Vec<Port>,
     /// Who it is to reservations.
     pub(crate) identity: scsi::reservation::Nexus,
     units: Vec<NexusUnit>,
@@ -98,12 +109,14 @@ pub(crate) struct Nexus {
 
 impl Nexus {
     /// A new nexus: every unit has POWER ON to tell.
-    pub(crate) fn new(initiator: String, isid: Isid, port: Port, view: &View) -> Self {
+    pub(crate) fn new(initiator: String, isid: Isid, ports: Ports, view: &View) -> Self {
         let identity = scsi::reservation::Nexus {
             initiator: InitiatorPort::new(&initiator, isid.0),
-            target: port.clone(),
+            target: ports.own.clone(),
         };
-        let mut nexus = Self { initiator, port, identity, units: Vec::new(), luns: Vec::new() };
+        let Ports { own: port, all: ports } = ports;
+        let mut nexus =
+            Self { initiator, port, ports, identity, units: Vec::new(), luns: Vec::new() };
         nexus.rebuild(view);
         nexus
     }

@@ -19,7 +19,7 @@ use crate::access::{Access, AccessEntry};
 use crate::config::NodeConfig;
 use crate::connection::Message;
 use crate::events::{Events, SessionEnd};
-use crate::nexus::{UnitMap, View, whole};
+use crate::nexus::{Ports, UnitMap, View, whole};
 use crate::pulse::Pulse;
 use crate::sessions::{SessionDetail, SessionSummary, Sessions};
 use crate::trace::{MAX_TRACES, Trace, TraceError, trace};
@@ -50,6 +50,18 @@ pub struct TargetConfig {
     pub auth: AuthPolicy,
     /// Who may use it; everybody may where there is no list.
     pub access: Option<Vec<AccessEntry>>,
+    /// Tags of the portal groups through which it is reached; all of them where there is no list.
+    pub portal_groups: Option<Vec<u16>>,
+}
+
+/// Portals through which the same ports of the targets are reached (RFC 7143 §4.1, "Portal
+/// Groups").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortalGroup {
+    /// Target Portal Group Tag.
+    pub tag: u16,
+    /// Where it is served; an unspecified address stands for all of the host's.
+    pub portals: Vec<SocketAddr>,
 }
 
 /// What a node refuses.
@@ -91,9 +103,15 @@ struct Target {
     /// `units` without any mask.
     whole: Arc<View>,
     redirect: Option<Redirect>,
+    portal_groups: Option<Vec<u16>>,
 }
 
 impl Target {
+    /// Whether it is reached through a portal group.
+    fn is_in(&self, group: u16) -> bool {
+        self.portal_groups.as_ref().is_none_or(|groups| groups.contains(&group))
+    }
+
     /// What an initiator sees; none if it is not let in.
     fn view(&self, initiator: &str, address: IpAddr) -> Option<Arc<View>> {
         self.access.view(initiator, address, &self.units, &self.whole)
@@ -112,7 +130,7 @@ pub struct Node {
     /// How often it was resumed: a drain ends no session that came after it.
     resumed: Mutex<u64>,
     discovery_auth: RwLock<AuthPolicy>,
-    portals: RwLock<Vec<SocketAddr>>,
+    portal_groups: RwLock<Vec<PortalGroup>>,
     targets: RwLock<BTreeMap<String, Target>>,
 }
 
@@ -136,7 +154,7 @@ impl Node {
             state: AtomicU8::new(NodeState::Starting as u8),
             resumed: Mutex::default(),
             discovery_auth: RwLock::default(),
-            portals: RwLock::default(),
+            portal_groups: RwLock::default(),
             targets: RwLock::default(),
         })
     }
@@ -162,21 +180,44 @@ impl Node {
         *self.discovery_auth.write() = auth;
     }
 
-    /// The addresses at which the node is served, for SendTargets.
-    pub fn set_portals(&self, portals: Vec<SocketAddr>) {
-        *self.portals.write() = portals;
+    /// Where the node is served, for SendTargets and the ports of its targets.
+    pub fn set_portal_groups(&self, groups: Vec<PortalGroup>) {
+        *self.portal_groups.write() = groups;
     }
 
-    /// Where an initiator that came to `local` can reach the node: there first, then at every other
-    /// portal that it can reach too, as far as that can be known.
-    pub(crate) fn addresses(&self, local: SocketAddr) -> Vec<SocketAddr> {
-        let portals = self.portals.read();
-        let others = portals.iter().copied().filter(|portal| {
-            *portal != local
-                && !portal.ip().is_unspecified()
-                && portal.ip().is_loopback() == local.ip().is_loopback()
-        });
-        std::iter::once(local).chain(others).collect()
+    /// Where an initiator that came to the given portal can reach a target: there first, then at
+    /// every other portal that it can reach too, as far as that can be known. With the tags of the
+    /// portals' groups.
+    pub(crate) fn addresses(
+        &self,
+        target: &str,
+        came_to: (u16, SocketAddr),
+    ) -> Vec<(u16, SocketAddr)> {
+        let targets = self.targets.read();
+        let Some(target) = targets.get(target) else { return Vec::new() };
+        let local = came_to.1.ip();
+        let mut found = Vec::new();
+        if target.is_in(came_to.0) {
+            found.push(came_to);
+        }
+        for group in self.portal_groups.read().iter().filter(|group| target.is_in(group.tag)) {
+            for portal in &group.portals {
+                let portal = match portal.ip() {
+                    // It listens where the initiator is, if that is of its family.
+                    ip if ip.is_unspecified() && (ip.is_ipv6() || local.is_ipv4()) => {
+                        SocketAddr::new(local, portal.port())
+                    }
+                    ip if ip.is_unspecified() || ip.is_loopback() != local.is_loopback() => {
+                        continue;
+                    }
+                    _ => *portal,
+                };
+                if !found.contains(&(group.tag, portal)) {
+                    found.push((group.tag, portal));
+                }
+            }
+        }
+        found
     }
 
     fn is_serving(&self) -> bool {
@@ -200,6 +241,7 @@ impl Node {
             units: UnitMap::new(),
             whole: Arc::default(),
             redirect: None,
+            portal_groups: config.portal_groups,
         };
         targets.insert(name, target);
         Ok(())
@@ -409,23 +451,33 @@ impl Node {
         open.map(|(name, _)| name.clone()).collect()
     }
 
-    /// The port and the units that a session of `target` gets; none if the initiator may not use
-    /// it.
-    pub(crate) fn port(
+    /// The port through which a session of `target` comes, all ports that the target has, and what
+    /// the session sees; none if the initiator may not use it.
+    pub(crate) fn ports(
         &self,
         target: &str,
+        group: u16,
         initiator: &str,
         address: IpAddr,
-    ) -> Option<(Port, Arc<View>)> {
+    ) -> Option<(Ports, Arc<View>)> {
         let targets = self.targets.read();
-        let view = targets.get(target)?.view(initiator, address)?;
-        let port = Port {
+        let found = targets.get(target)?;
+        let view = found.view(initiator, address)?;
+        // Each target is a SCSI device of its own; a portal group is a port of it.
+        let port = |tag: u16| Port {
             target_name: target.to_owned(),
-            target_portal_group_tag: self.config.target_portal_group_tag,
-            // Each target is a SCSI device of its own, with this port alone.
-            relative_target_port_id: 1,
+            target_portal_group_tag: tag,
+            relative_target_port_id: tag,
         };
-        Some((port, view))
+        let groups = self.portal_groups.read();
+        let mut tags: Vec<u16> = groups.iter().map(|group| group.tag).collect();
+        tags.retain(|tag| found.is_in(*tag));
+        if !tags.contains(&group) {
+            tags.push(group);
+        }
+        tags.sort_unstable();
+        let ports = Ports { own: port(group), all: tags.into_iter().map(port).collect() };
+        Some((ports, view))
     }
 }
 
@@ -433,6 +485,8 @@ impl Node {
 pub(crate) struct Visit<'a> {
     pub(crate) node: &'a Node,
     pub(crate) address: IpAddr,
+    /// Tag of the portal group.
+    pub(crate) group: u16,
 }
 
 impl LoginPolicy for Visit<'_> {
@@ -446,7 +500,9 @@ impl LoginPolicy for Visit<'_> {
             return Err(LoginStatus::ServiceUnavailable);
         }
         let targets = self.node.targets.read();
-        let found = targets.get(target.as_str()).ok_or(LoginStatus::NotFound)?;
+        // It does not exist at this address.
+        let found = targets.get(target.as_str()).filter(|target| target.is_in(self.group));
+        let found = found.ok_or(LoginStatus::NotFound)?;
         Ok(TargetLogin { auth: found.auth.clone(), alias: found.alias.clone() })
     }
 
@@ -469,7 +525,7 @@ impl LoginPolicy for Visit<'_> {
     }
 
     fn session(&self, name: SessionName<'_>) -> Option<ExistingSession> {
-        self.node.sessions.existing(name)
+        self.node.sessions.existing(name, self.group)
     }
 
     fn random(&self, bytes: &mut [u8]) -> Result<(), LoginStatus> {
@@ -482,15 +538,71 @@ mod tests {
     use super::*;
     use crate::events::NoEvents;
 
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    /// Group 1 for both targets, group 2 for `disks` alone.
+    fn node() -> Arc<Node> {
+        let node = Node::new(NodeConfig::default(), Arc::new(NoEvents));
+        let group = |tag, portals: &[&str]| PortalGroup {
+            tag,
+            portals: portals.iter().map(|portal| address(portal)).collect(),
+        };
+        node.set_portal_groups(vec![
+            group(1, &["127.0.0.1:1", "127.0.0.1:2", "0.0.0.0:3", "192.0.2.1:4"]),
+            group(2, &["[2001:db8::1]:5", "[::]:6"]),
+        ]);
+        for (name, portal_groups) in
+            [("iqn.2026-01.org.example:disks", None), (TAPES, Some(vec![1]))]
+        {
+            let (name, alias) = (IscsiName::new(name).unwrap(), String::new());
+            let (auth, access) = (AuthPolicy::None, None);
+            node.add_target(TargetConfig { name, alias, auth, access, portal_groups }).unwrap();
+        }
+        node
+    }
+
+    const DISKS: &str = "iqn.2026-01.org.example:disks";
+    const TAPES: &str = "iqn.2026-01.org.example:tapes";
+
     #[test]
     fn every_portal_that_an_initiator_can_reach_is_listed_behind_its_own() {
-        let node = Node::new(NodeConfig::default(), Arc::new(NoEvents));
-        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let portals = ["127.0.0.1:1", "127.0.0.1:2", "0.0.0.0:3", "192.0.2.1:4"];
-        node.set_portals(portals.map(address).to_vec());
-        let seen_from = |local| node.addresses(address(local));
-        assert_eq!(seen_from("127.0.0.1:2"), ["127.0.0.1:2", "127.0.0.1:1"].map(address));
+        let node = node();
+        let seen = |target, group, local| {
+            let found = node.addresses(target, (group, address(local)));
+            found.iter().map(|(group, portal)| format!("{portal},{group}")).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            seen(DISKS, 1, "127.0.0.1:2"),
+            ["127.0.0.1:2,1", "127.0.0.1:1,1", "127.0.0.1:3,1", "127.0.0.1:6,2"]
+        );
         // Through the wildcard, to an address that is no portal by itself.
-        assert_eq!(seen_from("192.0.2.9:3"), ["192.0.2.9:3", "192.0.2.1:4"].map(address));
+        assert_eq!(
+            seen(DISKS, 1, "192.0.2.9:3"),
+            ["192.0.2.9:3,1", "192.0.2.1:4,1", "[2001:db8::1]:5,2", "192.0.2.9:6,2"]
+        );
+        let v6 = "[2001:db8::9]:6";
+        assert_eq!(seen(DISKS, 2, v6), ["[2001:db8::9]:6,2", "192.0.2.1:4,1", "[2001:db8::1]:5,2"]);
+        // Where it is not reached, it is not said to be.
+        assert_eq!(seen(TAPES, 2, v6), ["192.0.2.1:4,1"]);
+    }
+
+    #[test]
+    fn a_target_has_a_port_for_each_of_its_portal_groups() {
+        let node = node();
+        let address = address("192.0.2.9:1").ip();
+        let tags = |target, group| {
+            let (ports, _) = node.ports(target, group, "iqn.2026-01.org.example:a", address)?;
+            assert_eq!(ports.own.relative_target_port_id, group);
+            Some(ports.all.iter().map(|port| port.target_portal_group_tag).collect::<Vec<_>>())
+        };
+        assert_eq!(tags(DISKS, 2), Some(vec![1, 2]));
+        assert_eq!(tags(TAPES, 1), Some(vec![1]));
+        let visit = Visit { node: &node, address, group: 2 };
+        node.set_state(NodeState::Serving);
+        let initiator = IscsiName::new("iqn.2026-01.org.example:a").unwrap();
+        let ask = |name| visit.target(&initiator, &IscsiName::new(name).unwrap()).map(|_| ());
+        assert_eq!((ask(DISKS), ask(TAPES)), (Ok(()), Err(LoginStatus::NotFound)));
     }
 }

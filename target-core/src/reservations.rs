@@ -111,7 +111,7 @@ impl UnitReservations {
 #[derive(Debug, Clone)]
 pub(crate) struct KnownPorts {
     pub(crate) initiators: Vec<InitiatorPort>,
-    pub(crate) target: Port,
+    pub(crate) targets: Vec<Port>,
 }
 
 impl Ports for KnownPorts {
@@ -120,6 +120,6 @@ impl Ports for KnownPorts {
     }
 
     fn targets(&self) -> Vec<Port> {
-        vec![self.target.clone()]
+        self.targets.clone()
     }
 }

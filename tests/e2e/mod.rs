@@ -13,6 +13,7 @@ mod logs;
 mod lunctl;
 mod no_space;
 mod persistence;
+mod portal_groups;
 mod reservations;
 mod rest;
 #[cfg(feature = "failpoints")]

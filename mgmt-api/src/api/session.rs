@@ -36,6 +36,8 @@ pub struct SessionDetail {
     pub session: Session,
     /// How the initiator has proved who it is.
     pub authentication: Authentication,
+    /// Tag of the portal group that the initiator came to.
+    pub target_portal_group_tag: u16,
     /// Its connections.
     pub connections: Vec<Connection>,
     /// What was negotiated for the session.

@@ -67,6 +67,7 @@ fn show(detail: &SessionDetail) -> String {
         ["Initiator".to_owned(), session.initiator.clone()],
         ["Initiator alias".to_owned(), session.initiator_alias.clone()],
         ["Target".to_owned(), target(session)],
+        ["Portal group".to_owned(), detail.target_portal_group_tag.to_string()],
         ["Since".to_owned(), session.since.to_string()],
         ["Authentication".to_owned(), authentication],
     ];

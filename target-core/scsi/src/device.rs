@@ -150,7 +150,7 @@ impl Device {
     }
 }
 
-/// The target port through which a command came.
+/// A target port: in iSCSI, a portal group of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
     /// iSCSI name of the target.
@@ -178,6 +178,8 @@ pub struct Context<'a> {
     pub device: Option<&'a Device>,
     /// The port through which the command came.
     pub port: &'a Port,
+    /// All target ports of the SCSI target device, that one among them.
+    pub ports: &'a [Port],
     /// What REPORT LUNS reports: 8-byte LUNs as on the wire, in ascending order.
     pub luns: &'a [u64],
     /// The LUN that the command is for, as on the wire.

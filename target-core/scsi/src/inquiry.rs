@@ -24,7 +24,7 @@ pub(crate) fn inquiry(cdb: Cdb, context: &Context<'_>, reply: &mut Vec<u8>) -> R
             return Err(Sense::invalid_field_in_cdb(2, None));
         };
         reply.extend_from_slice(&[DIRECT_ACCESS, page, 0, 0]);
-        build(device, context.port, reply);
+        build(device, context, reply);
         let length = reply.len().saturating_sub(4);
         reply.set_u16(2, length);
     } else if page != 0 {

@@ -1,12 +1,12 @@
 //! Vital product data pages: what stands behind their four-byte header (SPC-4 §7.8, SBC-3 §6.6).
 
 use crate::capacity::reads_zeroes;
-use crate::device::{Device, MediumRotation, Port, Provisioning};
+use crate::device::{Context, Device, MediumRotation, Port, Provisioning};
 use crate::reply::Fields as _;
 use crate::verify::MAX_COMPARE_AND_WRITE;
 
 /// Appends a page.
-pub(crate) type Page = fn(&Device, &Port, &mut Vec<u8>);
+pub(crate) type Page = fn(&Device, &Context<'_>, &mut Vec<u8>);
 
 /// The pages in ascending order (SPC-4 §7.8).
 pub(crate) static PAGES: &[(u8, Page)] = &[
@@ -23,12 +23,12 @@ pub(crate) static PAGES: &[(u8, Page)] = &[
 ];
 
 /// 00h
-fn supported_pages(_device: &Device, _port: &Port, reply: &mut Vec<u8>) {
+fn supported_pages(_device: &Device, _context: &Context<'_>, reply: &mut Vec<u8>) {
     reply.extend(PAGES.iter().map(|(code, _)| code));
 }
 
 /// 80h
-fn unit_serial_number(device: &Device, _port: &Port, reply: &mut Vec<u8>) {
+fn unit_serial_number(device: &Device, _context: &Context<'_>, reply: &mut Vec<u8>) {
     reply.extend_from_slice(device.serial.as_bytes());
 }
 
@@ -69,7 +69,8 @@ fn port_name(port: &Port, reply: &mut Vec<u8>) {
 }
 
 /// 83h: stable for the life of the disk, but for the port through which one asks.
-fn device_identification(device: &Device, port: &Port, reply: &mut Vec<u8>) {
+fn device_identification(device: &Device, context: &Context<'_>, reply: &mut Vec<u8>) {
+    let port = context.port;
     use Association::{LogicalUnit, TargetDevice, TargetPort};
     designator(reply, BINARY, LogicalUnit, 3, &device.naa);
     let mut vendor = device.vendor.to_vec();
@@ -87,38 +88,40 @@ fn device_identification(device: &Device, port: &Port, reply: &mut Vec<u8>) {
 }
 
 /// 86h
-fn extended_inquiry_data(_device: &Device, _port: &Port, reply: &mut Vec<u8>) {
+fn extended_inquiry_data(_device: &Device, _context: &Context<'_>, reply: &mut Vec<u8>) {
     // No protection; SIMPSUP; V_SUP: there is a volatile cache.
     reply.extend_from_slice(&[0x00, 0x01, 0x01]);
     reply.zeroes(57);
 }
 
 /// 8Fh
-fn third_party_copy(_device: &Device, _port: &Port, reply: &mut Vec<u8>) {
+fn third_party_copy(_device: &Device, _context: &Context<'_>, reply: &mut Vec<u8>) {
     crate::copy::third_party_copy_page(reply);
 }
 
 /// 87h: one policy for every mode page and subpage: shared by all I_T nexuses, a copy for each
 /// logical unit (MLUS = 0).
-fn mode_page_policy(_device: &Device, _port: &Port, reply: &mut Vec<u8>) {
+fn mode_page_policy(_device: &Device, _context: &Context<'_>, reply: &mut Vec<u8>) {
     reply.extend_from_slice(&[0x3f, 0xff, 0x00, 0]);
 }
 
-/// 88h: the port through which one asks is the only one of its target.
-fn scsi_ports(_device: &Device, port: &Port, reply: &mut Vec<u8>) {
-    reply.u16(0);
-    reply.u16(port.relative_target_port_id);
-    // Not an initiator port: INITIATOR PORT TRANSPORTID LENGTH 0.
-    reply.u32(0);
-    reply.u32(0);
-    let start = reply.len();
-    port_name(port, reply);
-    let length = reply.len().saturating_sub(start);
-    reply.set_u16(start.saturating_sub(2), length);
+/// 88h: all ports of the target.
+fn scsi_ports(_device: &Device, context: &Context<'_>, reply: &mut Vec<u8>) {
+    for port in context.ports {
+        reply.u16(0);
+        reply.u16(port.relative_target_port_id);
+        // Not an initiator port: INITIATOR PORT TRANSPORTID LENGTH 0.
+        reply.u32(0);
+        reply.u32(0);
+        let start = reply.len();
+        port_name(port, reply);
+        let length = reply.len().saturating_sub(start);
+        reply.set_u16(start.saturating_sub(2), length);
+    }
 }
 
 /// B0h
-fn block_limits(device: &Device, _port: &Port, reply: &mut Vec<u8>) {
+fn block_limits(device: &Device, _context: &Context<'_>, reply: &mut Vec<u8>) {
     let limits = device.limits;
     // WSNZ = 0: a WRITE SAME of 0 blocks goes to the end.
     reply.u8(0);
@@ -138,7 +141,7 @@ fn block_limits(device: &Device, _port: &Port, reply: &mut Vec<u8>) {
 }
 
 /// B1h
-fn block_device_characteristics(device: &Device, _port: &Port, reply: &mut Vec<u8>) {
+fn block_device_characteristics(device: &Device, _context: &Context<'_>, reply: &mut Vec<u8>) {
     reply.u16(match device.rotation {
         MediumRotation::NotReported => 0,
         MediumRotation::NonRotating => 1,
@@ -148,7 +151,7 @@ fn block_device_characteristics(device: &Device, _port: &Port, reply: &mut Vec<u
 }
 
 /// B2h
-fn logical_block_provisioning(device: &Device, _port: &Port, reply: &mut Vec<u8>) {
+fn logical_block_provisioning(device: &Device, _context: &Context<'_>, reply: &mut Vec<u8>) {
     reply.u8(0);
     // LBPU, LBPWS, LBPWS10, LBPRZ = 001b.
     let zeroes = u8::from(reads_zeroes(device)) << 2;

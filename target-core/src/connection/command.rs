@@ -6,7 +6,7 @@ use std::sync::Arc;
 use disk_image::{Image, ImageError, ImageErrorKind, Wait};
 use iscsi_proto::session::{Command, TaskId};
 use scsi::{
-    Cdb, Context, MediumState, ModeParameters, Plan, Status, UnitAttention, WriteSameSource,
+    Cdb, Context, MediumState, ModeParameters, Plan, Sense, Status, UnitAttention, WriteSameSource,
 };
 
 use super::Message;
@@ -30,6 +30,7 @@ impl Core {
         let context = Context {
             device: found.map(|seen| seen.unit.device()),
             port: &self.nexus.port,
+            ports: &self.nexus.ports,
             luns: self.nexus.luns(),
             mode: found.map_or_else(Default::default, |seen| seen.unit.mode()),
             lun: command.lun.0,
@@ -41,7 +42,11 @@ impl Core {
             data_out_length,
             query_functions: self.has_query_functions(),
         };
-        let plan = scsi::plan(cdb, &context, &mut self.reply);
+        let mut plan = scsi::plan(cdb, &context, &mut self.reply);
+        // No command that is known here has more than 16 bytes.
+        if !command.extended_cdb.is_empty() && !matches!(plan, Plan::Check(_)) {
+            plan = Plan::Check(Sense::invalid_field_in_cdb(16, None));
+        }
         let told = scsi::clears_unit_attention(cdb, &context);
         let unit = found.map(|seen| seen.unit.clone());
         if told && let Some(seen) = self.nexus.find_mut(command.lun) {
@@ -136,6 +141,7 @@ impl Core {
         let context = Context {
             device: Some(job.unit.device()),
             port: &self.nexus.port,
+            ports: &self.nexus.ports,
             luns: self.nexus.luns(),
             mode: job.unit.mode(),
             lun: job.lun.0,

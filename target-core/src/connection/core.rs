@@ -21,7 +21,7 @@ use crate::buffers;
 use crate::events::{Fault, SessionEnd};
 use crate::fault;
 use crate::io::{UnitQueue, Work, WorkError};
-use crate::nexus::{Nexus, UnitRef, View};
+use crate::nexus::{Nexus, Ports, UnitRef, View};
 use crate::node::Node;
 use crate::sessions::{Admission, Ends};
 use crate::trace::Taps;
@@ -134,6 +134,8 @@ pub(super) struct Core {
     pub(super) node: Arc<Node>,
     pub(super) admission: Admission,
     pub(super) ends: Ends,
+    /// The tag of the portal group that the initiator came to.
+    pub(super) group: u16,
     pub(super) cid: Cid,
     pub(super) session: Session,
     pub(super) tx: TransmitQueue<Bytes>,
@@ -170,15 +172,16 @@ impl Core {
         response: &[u8],
     ) -> Option<Self> {
         let initiator = outcome.initiator_name.as_str().to_owned();
+        let group = outcome.target_portal_group_tag;
         let found = match &outcome.target_name {
-            Some(target) => node.port(target.as_str(), &initiator, ends.peer.ip()),
-            None => Some((no_port(), Arc::new(View::new()))),
+            Some(target) => node.ports(target.as_str(), group, &initiator, ends.peer.ip()),
+            None => Some((no_ports(), Arc::new(View::new()))),
         };
-        let Some((port, view)) = found else {
+        let Some((ports, view)) = found else {
             node.sessions.remove(admission.tsih);
             return None;
         };
-        let nexus = Nexus::new(initiator, outcome.isid, port, &view);
+        let nexus = Nexus::new(initiator, outcome.isid, ports, &view);
         let limits = SessionLimits { max_tasks: node.config.max_tasks };
         let mut tx = TransmitQueue::new();
         tx.append(response);
@@ -188,6 +191,7 @@ impl Core {
             node,
             admission,
             ends,
+            group,
             tx,
             nexus,
             sender,
@@ -490,6 +494,8 @@ fn logical_block(unit: &LogicalUnit, error: &ImageError) -> Option<u64> {
 }
 
 /// In a discovery session there is no port.
-fn no_port() -> Port {
-    Port { target_name: String::new(), target_portal_group_tag: 0, relative_target_port_id: 0 }
+fn no_ports() -> Ports {
+    let own =
+        Port { target_name: String::new(), target_portal_group_tag: 0, relative_target_port_id: 0 };
+    Ports { own, all: Vec::new() }
 }

@@ -29,7 +29,7 @@ impl Core {
         let device_length = u64::try_from(list.len()).unwrap_or(u64::MAX);
         let ports = KnownPorts {
             initiators: self.node.sessions.initiator_ports(),
-            target: self.nexus.identity.target.clone(),
+            targets: self.nexus.ports.clone(),
         };
         let nexus = self.nexus.identity.clone();
         let work = Work::ReserveOut { cdb: job.cdb, list, nexus, ports: Box::new(ports) };

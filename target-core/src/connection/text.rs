@@ -37,12 +37,11 @@ impl Core {
         if value == "All" && !discovery {
             return text::push(answer, "SendTargets", "Reject");
         }
-        let addresses = self.node.addresses(self.ends.local);
+        let came_to = (self.group, self.ends.local);
         for name in names.iter().filter(wanted) {
             text::push(answer, "TargetName", name);
-            for address in &addresses {
-                let tag = self.node.config.target_portal_group_tag;
-                let address = TargetAddress::of_portal(*address, tag);
+            for (group, portal) in self.node.addresses(name, came_to) {
+                let address = TargetAddress::of_portal(portal, group);
                 text::push(answer, "TargetAddress", &address.to_string());
             }
         }

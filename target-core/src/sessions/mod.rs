@@ -29,6 +29,8 @@ struct Name {
     initiator: String,
     isid: Isid,
     target: Option<String>,
+    /// Target Portal Group Tag: with the target's name, it names the target port.
+    group: u16,
 }
 
 impl Name {
@@ -37,6 +39,7 @@ impl Name {
             initiator: outcome.initiator_name.as_str().to_owned(),
             isid: outcome.isid,
             target: outcome.target_name.as_ref().map(|name| name.as_str().to_owned()),
+            group: outcome.target_portal_group_tag,
         }
     }
 }
@@ -79,6 +82,7 @@ impl Entry {
             authentication: self.authentication.clone(),
             cid: self.cid.0,
             portal: self.portal,
+            target_portal_group_tag: self.name.group,
             parameters: state.parameters,
             counters: state.counters,
             exp_cmd_sn: state.exp_cmd_sn.0,
@@ -162,10 +166,11 @@ impl Sessions {
     }
 
     /// The session that a login names, if it is there.
-    pub(crate) fn existing(&self, name: SessionName<'_>) -> Option<ExistingSession> {
+    pub(crate) fn existing(&self, name: SessionName<'_>, group: u16) -> Option<ExistingSession> {
         let table = self.table.lock();
         let entry = table.by_tsih.get(&name.tsih.0)?;
-        let same = entry.name.isid == name.isid
+        let same = entry.name.group == group
+            && entry.name.isid == name.isid
             && entry.name.initiator == name.initiator.as_str()
             && entry.name.target.as_deref() == name.target.map(IscsiName::as_str);
         let state = entry.published.get();

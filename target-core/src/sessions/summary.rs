@@ -45,6 +45,8 @@ pub struct SessionDetail {
     pub cid: u16,
     /// The address that the initiator came to.
     pub portal: SocketAddr,
+    /// Its portal group.
+    pub target_portal_group_tag: u16,
     /// What was negotiated.
     pub parameters: Parameters,
     /// Counts since the session began.

@@ -397,3 +397,28 @@ fn an_initiator_that_never_reads_takes_a_bounded_part_of_memory() {
     let grown = resident().saturating_sub(before);
     assert!(grown < 512 << 20, "grown by {} MiB", grown >> 20);
 }
+
+#[test]
+fn a_cdb_of_more_than_16_bytes_is_refused_where_it_goes_beyond_them() {
+    let (world, _image) = World::with_memory();
+    let mut initiator = world.initiator(&[0]);
+    // Extended CDB (RFC 7143 §11.2.2.3): 16 more bytes.
+    let mut ahs = [0; 20];
+    ahs[..4].copy_from_slice(&[0, 17, 1, 0]);
+    // READ(16) of one block; an operation code that nobody knows.
+    for (operation, sense, pointer) in
+        [(0x88, (5, 0x24, 0), [0xc0, 0, 16]), (0x7f, (5, 0x20, 0), [0; 3])]
+    {
+        let cdb = [operation, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
+        let (tag, bytes) = initiator.command(0, &cdb, Data::In(BLOCK));
+        let mut pdu = bytes[..48].to_vec();
+        pdu[4] = 5;
+        pdu.extend_from_slice(&ahs);
+        initiator.wire.send_bytes(&pdu);
+        let outcome = initiator.finish(tag);
+        outcome.check(sense);
+        // SKSV, C/D, FIELD POINTER.
+        assert_eq!(outcome.sense[15..18], pointer);
+    }
+    initiator.execute(0, &read(0, 1), Data::In(BLOCK)).good();
+}

@@ -46,7 +46,7 @@ impl World {
         let node = Node::new(config, events.clone());
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        runtime.spawn(target_core::serve(node.clone(), listener));
+        runtime.spawn(target_core::serve(node.clone(), 1, listener));
         let next_isid = AtomicU32::new(1);
         let world = Self { runtime: Some(runtime), node, events, address, next_isid };
         world.target(TARGET, AuthPolicy::None);
@@ -64,7 +64,9 @@ impl World {
 
     pub fn target(&self, name: &str, auth: AuthPolicy) {
         let (name, alias) = (IscsiName::new(name).unwrap(), "alias".to_owned());
-        self.node.add_target(TargetConfig { name, alias, auth, access: None }).unwrap();
+        self.node
+            .add_target(TargetConfig { name, alias, auth, access: None, portal_groups: None })
+            .unwrap();
     }
 
     /// Makes an image a LUN of [`TARGET`].

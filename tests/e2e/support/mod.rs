@@ -2,6 +2,7 @@
 
 mod busy;
 mod daemon;
+mod discovery;
 mod http;
 mod initiator;
 mod lunctl;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use busy::Busy;
 pub(crate) use daemon::{Daemon, Place, exit_of, free_address};
+pub(crate) use discovery::discover;
 pub(crate) use http::{exchange, request};
 pub(crate) use initiator::Session;
 pub(crate) use lunctl::{Run, lunctl, lunctl_command};

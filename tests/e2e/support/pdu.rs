@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 pub(crate) const NOP_IN: u8 = 0x20;
 pub(crate) const SCSI_RESPONSE: u8 = 0x21;
 pub(crate) const LOGIN_RESPONSE: u8 = 0x23;
+pub(crate) const TEXT_RESPONSE: u8 = 0x24;
 pub(crate) const DATA_IN: u8 = 0x25;
 pub(crate) const LOGOUT_RESPONSE: u8 = 0x26;
 pub(crate) const R2T: u8 = 0x31;

@@ -23,6 +23,7 @@ fn dispatch(input: &[u8]) {
     let context = Context {
         device: (!bit(5)).then_some(&device),
         port: &port,
+        ports: std::slice::from_ref(&port),
         luns: &[0, 1 << 48],
         lun: 0,
         mode: device.mode,

@@ -85,6 +85,8 @@ pub struct LoginOutcome {
     pub requested_tsih: Tsih,
     /// The connection's ID.
     pub cid: Cid,
+    /// The portal group that the initiator came to, in discovery sessions too.
+    pub target_portal_group_tag: u16,
     /// The first CmdSN of the full feature phase.
     pub cmd_sn: CmdSn,
     /// The next StatSN of the connection.
@@ -476,6 +478,7 @@ impl Login {
             isid: Isid(request.isid),
             requested_tsih: Tsih(request.tsih.get()),
             cid: Cid(request.cid.get()),
+            target_portal_group_tag: self.config.target_portal_group_tag,
             cmd_sn: CmdSn(request.cmd_sn.get()),
             stat_sn: self.stat_sn.next(),
             parameters: self.draft.parameters,

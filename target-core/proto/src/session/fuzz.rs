@@ -24,6 +24,7 @@ pub fn full_feature(input: &[u8]) {
         isid: Isid([0; 6]),
         requested_tsih: Tsih::NEW,
         cid: Cid(0),
+        target_portal_group_tag: 1,
         cmd_sn: CmdSn(0),
         stat_sn: StatSn(0),
         parameters: Parameters {

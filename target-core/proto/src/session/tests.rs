@@ -71,6 +71,7 @@ pub(super) fn outcome(session_type: SessionType, parameters: Parameters) -> Logi
         isid: Isid::default(),
         requested_tsih: Tsih::NEW,
         cid: Cid(0),
+        target_portal_group_tag: 1,
         cmd_sn: CmdSn(FIRST_CMD_SN),
         stat_sn: StatSn(FIRST_STAT_SN),
         parameters,

@@ -61,14 +61,19 @@ fn naca_is_refused_in_the_control_byte() {
 }
 
 #[test]
-fn every_mode_page_has_one_policy_and_the_target_one_port() {
-    let world = World { port: Port { relative_target_port_id: 7, ..port() }, ..World::new() };
+fn every_mode_page_has_one_policy_and_every_port_of_the_target_its_name() {
+    let own = Port { relative_target_port_id: 7, ..port() };
+    let other = Port { relative_target_port_id: 9, target_portal_group_tag: 9, ..port() };
+    let world = World { port: own.clone(), ports: vec![own, other], ..World::new() };
     assert_eq!(world.reply(&[0x12, 1, 0x87, 0, 255, 0]), [0, 0x87, 0, 4, 0x3f, 0xff, 0, 0]);
     let ports = world.reply(&[0x12, 1, 0x88, 0, 255, 0]);
     // RELATIVE PORT IDENTIFIER; no initiator port.
     assert_eq!(ports[4..14], [0, 0, 0, 7, 0, 0, 0, 0, 0, 0]);
-    let designators = &ports[16..];
-    assert_eq!(usize::from(u16::from_be_bytes([ports[14], ports[15]])), designators.len());
+    let length = usize::from(u16::from_be_bytes([ports[14], ports[15]]));
+    let (designators, second) = ports[16..].split_at(length);
+    assert_eq!(second[..10], [0, 0, 0, 9, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(usize::from(u16::from_be_bytes([second[10], second[11]])), second.len() - 12);
+    assert!(second[16..].starts_with(b"iqn.2026-01.io.lund:t,t,0x0009\0"));
     // iSCSI, UTF-8; PIV, target port, SCSI name string.
     assert_eq!(designators[..4], [0x53, 0x98, 0, u8::try_from(designators.len() - 4).unwrap()]);
     let identification = world.reply(&[0x12, 1, 0x83, 0, 255, 0]);

@@ -27,6 +27,7 @@ fn port() -> Port {
 struct World {
     device: Option<Device>,
     port: Port,
+    ports: Vec<Port>,
     attention: Option<Sense>,
     state: MediumState,
     mode: ModeParameters,
@@ -41,6 +42,7 @@ impl World {
         Self {
             device: Some(device()),
             port: port(),
+            ports: vec![port()],
             attention: None,
             state,
             mode,
@@ -59,6 +61,7 @@ impl World {
         Context {
             device: self.device.as_ref(),
             port: &self.port,
+            ports: &self.ports,
             luns: &[0],
             mode: self.mode,
             lun: 0,
