@@ -29,6 +29,9 @@ pub(crate) struct Config {
     /// In the order of their tags.
     pub(crate) portal_groups: Vec<PortalGroup>,
     pub(crate) mgmt_listen: SocketAddr,
+    pub(crate) max_logins: usize,
+    /// Bytes.
+    pub(crate) max_backlog: usize,
     pub(crate) max_sessions: usize,
     pub(crate) max_sessions_per_target: usize,
     pub(crate) max_sessions_per_initiator: usize,
@@ -66,6 +69,8 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Iscsi {
     listen: Option<Spanned<Vec<SocketAddr>>>,
+    max_logins: Option<Spanned<u32>>,
+    max_backlog: Option<Spanned<String>>,
     max_sessions: Option<Spanned<u32>>,
     max_sessions_per_target: Option<Spanned<u32>>,
     max_sessions_per_initiator: Option<Spanned<u32>>,
@@ -178,6 +183,8 @@ impl Config {
             max_sessions,
             bounds,
         )?;
+        let max_logins =
+            source.within("iscsi.max_logins", file.iscsi.max_logins.as_ref(), 1024, bounds)?;
         let max_tasks = source.within(
             "iscsi.max_commands",
             file.iscsi.max_commands.as_ref(),
@@ -211,6 +218,8 @@ impl Config {
             data_dir,
             portal_groups,
             mgmt_listen: mgmt_listen(source, serve, file.management.listen.as_ref())?,
+            max_logins: usize::try_from(max_logins)?,
+            max_backlog: max_backlog(source, file.iscsi.max_backlog.as_ref())?,
             max_sessions: usize::try_from(max_sessions)?,
             max_sessions_per_target: usize::try_from(per_target)?,
             max_sessions_per_initiator: usize::try_from(per_initiator)?,
@@ -224,6 +233,18 @@ impl Config {
             log_level,
             demo: serve.demo.then(|| serve.demo_size.unwrap_or(1 << 30)),
         })
+    }
+}
+
+fn max_backlog(source: &Source<'_>, given: Option<&Spanned<String>>) -> anyhow::Result<usize> {
+    const KEY: &str = "iscsi.max_backlog";
+    let Some(given) = given else { return Ok(256 << 20) };
+    let bytes = mgmt_api::size::parse(given.get_ref())
+        .map_err(|error| source.error(KEY, given, &format!("is no size: {error}")))?;
+    // Less would stop sessions that have done nothing unusual.
+    match usize::try_from(bytes) {
+        Ok(bytes) if bytes >= 16 << 20 => Ok(bytes),
+        _ => Err(source.error(KEY, given, "must be at least 16MiB")),
     }
 }
 
@@ -314,6 +335,8 @@ mod tests {
         assert!(value.starts_with("lund.toml:3: `iscsi.max_sessions` is 0"), "{value}");
         let address = error("[management]\nlisten = '0.0.0.0:5988'\n", &[]);
         assert!(address.starts_with("lund.toml:2: `management.listen`"), "{address}");
+        let backlog = error("[iscsi]\nmax_backlog = '1MiB'\n", &[]);
+        assert!(backlog.starts_with("lund.toml:2: `iscsi.max_backlog` must be"), "{backlog}");
         let level = error("[log]\nlevel = 'a=b=c'\n", &[]);
         assert!(level.starts_with("lund.toml:2: `log.level`"), "{level}");
         let none = error("[iscsi]\nlisten = []\n", &[]);

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::demo;
+use crate::limits;
 use crate::portals;
 use crate::wiring::{DRAIN_LIMIT, Exposure, NodeHost, Recorder, Rules};
 
@@ -24,6 +25,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
+    limits::raise_open_files(config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("lund")
@@ -39,6 +41,8 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let recorder = Arc::new(Recorder::default());
     recorder.connect(engine.clone());
     let node_config = NodeConfig {
+        max_logins: config.max_logins,
+        max_backlog: config.max_backlog,
         max_sessions: config.max_sessions,
         max_sessions_per_target: config.max_sessions_per_target,
         max_sessions_per_initiator: config.max_sessions_per_initiator,

@@ -18,8 +18,12 @@ pub struct NodeConfig {
     pub nop_interval: Duration,
     /// Initiators that are asked to log out may take so long; zero: they are not asked.
     pub logout_time: Duration,
-    /// Connections that have not logged in yet, in all.
+    /// Connections that have not logged in yet, in all. When there are more, those that have been
+    /// silent for the longest are closed.
     pub max_logins: usize,
+    /// Bytes that all sessions together hold for what initiators do not take and devices do not do;
+    /// a session goes beyond it by what it takes in during one turn.
+    pub max_backlog: usize,
     /// Sessions, in all.
     pub max_sessions: usize,
     /// Sessions of one target.
@@ -36,7 +40,8 @@ impl Default for NodeConfig {
             login_timeout: Duration::from_secs(15),
             nop_interval: Duration::from_secs(30),
             logout_time: Duration::from_secs(3),
-            max_logins: 256,
+            max_logins: 1024,
+            max_backlog: 256 << 20,
             max_sessions: 4096,
             max_sessions_per_target: usize::MAX,
             max_sessions_per_initiator: usize::MAX,

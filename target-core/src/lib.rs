@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod backlog;
 mod buffers;
 mod config;
 mod connection;
@@ -17,6 +18,7 @@ mod exclusion;
 mod fault;
 mod io;
 mod listener;
+mod lobby;
 mod login;
 mod nexus;
 mod node;

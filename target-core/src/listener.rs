@@ -17,13 +17,13 @@ pub async fn serve(node: Arc<Node>, target_portal_group_tag: u16, listener: TcpL
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let Ok(permit) = node.logins.clone().try_acquire_owned() else {
-                    // Whoever floods us with connections is not owed an answer.
+                let Some(place) = node.lobby.enter() else {
+                    // Whoever floods us with logins is not owed an answer.
                     tracing::warn!(%peer, "too many logins at once; connection refused");
                     continue;
                 };
                 let visitor = Visitor { stream, peer, target_portal_group_tag };
-                tokio::spawn(login::connection(node.clone(), visitor, permit));
+                tokio::spawn(login::connection(node.clone(), visitor, place));
             }
             Err(error) if is_of_the_peer(&error) => {}
             Err(error) => {

@@ -13,10 +13,10 @@ use iscsi_proto::login::{
 use iscsi_proto::pdu::BHS_LENGTH;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::connection::{Connection, Message};
+use crate::lobby::Place;
 use crate::node::{Node, Visit};
 use crate::sessions::{Admission, Ends};
 
@@ -35,12 +35,19 @@ pub(crate) struct Visitor {
 }
 
 /// Everything that a connection does, from here on.
-pub(crate) async fn connection(node: Arc<Node>, visitor: Visitor, permit: OwnedSemaphorePermit) {
+pub(crate) async fn connection(node: Arc<Node>, visitor: Visitor, mut place: Place) {
     let peer = visitor.peer;
+    let lost = place.lost();
     // Boxed, so that a session that waits does not carry the login's state along.
-    let login =
-        Box::pin(tokio::time::timeout(node.config.login_timeout, log_in(node.clone(), visitor)));
-    let admitted = match login.await {
+    let login = Box::pin(lost.run_until_cancelled(tokio::time::timeout(
+        node.config.login_timeout,
+        log_in(node.clone(), visitor, &mut place),
+    )));
+    let Some(login) = login.await else {
+        tracing::debug!(%peer, "connection closed in favour of another: it was silent");
+        return;
+    };
+    let admitted = match login {
         Ok(Ok(admitted)) => admitted,
         Ok(Err(error)) => {
             tracing::debug!(%peer, %error, "login ended");
@@ -51,7 +58,7 @@ pub(crate) async fn connection(node: Arc<Node>, visitor: Visitor, permit: OwnedS
             None
         }
     };
-    drop(permit);
+    drop(place);
     if let Some(connection) = admitted {
         connection.run().await;
     }
@@ -69,7 +76,11 @@ pub(crate) struct Admitted {
     pub(crate) mailbox: UnboundedReceiver<Message>,
 }
 
-async fn log_in(node: Arc<Node>, visitor: Visitor) -> io::Result<Option<Box<Connection>>> {
+async fn log_in(
+    node: Arc<Node>,
+    visitor: Visitor,
+    place: &mut Place,
+) -> io::Result<Option<Box<Connection>>> {
     let Visitor { mut stream, peer, target_portal_group_tag } = visitor;
     stream.set_nodelay(true)?;
     let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
@@ -104,6 +115,9 @@ async fn log_in(node: Arc<Node>, visitor: Visitor) -> io::Result<Option<Box<Conn
                 return Ok(None);
             }
         };
+        if !place.speaks() {
+            return Ok(None);
+        }
         input.drain(..consumed);
         match step {
             LoginStep::Respond => send(&mut stream, &mut output).await?,

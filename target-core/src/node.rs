@@ -16,9 +16,11 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, AccessEntry};
+use crate::backlog::Backlog;
 use crate::config::NodeConfig;
 use crate::connection::Message;
 use crate::events::{Events, SessionEnd};
+use crate::lobby::Lobby;
 use crate::nexus::{Ports, UnitMap, View, whole};
 use crate::pulse::Pulse;
 use crate::sessions::{SessionDetail, SessionSummary, Sessions};
@@ -123,7 +125,8 @@ pub struct Node {
     pub(crate) config: NodeConfig,
     pub(crate) events: Arc<dyn Events>,
     pub(crate) sessions: Sessions,
-    pub(crate) logins: Arc<Semaphore>,
+    pub(crate) lobby: Arc<Lobby>,
+    pub(crate) backlog: Arc<Backlog>,
     pub(crate) pulse: Pulse,
     traces: Arc<Semaphore>,
     state: AtomicU8,
@@ -146,7 +149,8 @@ impl Node {
     pub fn new(config: NodeConfig, events: Arc<dyn Events>) -> Arc<Self> {
         Arc::new(Self {
             sessions: Sessions::new(&config),
-            logins: Arc::new(Semaphore::new(config.max_logins)),
+            lobby: Lobby::new(config.max_logins),
+            backlog: Backlog::new(config.max_backlog),
             pulse: Pulse::default(),
             traces: Arc::new(Semaphore::new(MAX_TRACES)),
             config,

@@ -21,4 +21,5 @@ mod restart;
 mod sessions;
 mod signals;
 mod start;
+mod storm;
 mod support;

@@ -10,7 +10,7 @@ use scsi::{
 };
 
 use super::Message;
-use super::core::{Core, Job, Pending, Stage};
+use super::core::{Core, Job, MAX_HANDED_OFF, Pending, Stage};
 use crate::fault;
 use crate::io::Work;
 
@@ -297,9 +297,15 @@ impl Core {
         self.hand_off(job, Work::Read { offset, length, flush }, device_length);
     }
 
-    /// Gathers data that a command needs as a whole.
+    /// Gathers data that a command needs as a whole. What all of a session gather is bounded; who
+    /// goes beyond it is told to come again (SAM-5 §5.3.1, TASK SET FULL).
     fn gather(&mut self, job: Job, length: u32, immediate_data: &[u8]) {
         let task = job.task;
+        let gathered: usize = self.pending.iter().map(Pending::gathers).sum();
+        if gathered > 0 && gathered + length as usize > MAX_HANDED_OFF {
+            let status = Status::TaskSetFull.code();
+            return self.session.respond(task, status, &[], u64::from(length), &mut self.tx);
+        }
         let wanted = self.session.accept_write(task, u64::from(length), &mut self.tx);
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
         let mut data = Vec::with_capacity(wanted);

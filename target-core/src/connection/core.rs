@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::task_management::{Guard, Then};
 use super::{Handover, Message};
+use crate::backlog::Share;
 use crate::buffers;
 use crate::events::{Fault, SessionEnd};
 use crate::fault;
@@ -33,7 +34,7 @@ const PING: TargetTransferTag = TargetTransferTag(1);
 /// With so much to send nothing more is taken in.
 const MAX_PENDING: usize = 1 << 20;
 /// With so much data on its way to or from devices nothing more is taken in.
-const MAX_HANDED_OFF: usize = 16 << 20;
+pub(super) const MAX_HANDED_OFF: usize = 16 << 20;
 
 /// A command and the unit it is for.
 #[derive(Debug, Clone)]
@@ -76,6 +77,14 @@ impl Pending {
 }
 
 impl Pending {
+    /// Bytes that it gathers.
+    pub(super) fn gathers(&self) -> usize {
+        match &self.stage {
+            Stage::Gather(data) => data.capacity(),
+            Stage::Write(_) | Stage::Work { .. } => 0,
+        }
+    }
+
     /// Fails a write that waits for data which would go to the image as it comes. False for
     /// everything else.
     pub(super) fn stop_write(&mut self, sense: Sense) -> bool {
@@ -151,6 +160,7 @@ pub(super) struct Core {
     pub(super) working: u32,
     /// Bytes that they hold.
     pub(super) memory: usize,
+    share: Share,
     /// Copies whose outcome nobody has asked for yet.
     pub(super) copies: Vec<CopyStatus>,
     closing: Option<Closing>,
@@ -181,6 +191,7 @@ impl Core {
             node.sessions.remove(admission.tsih);
             return None;
         };
+        let share = node.backlog.share();
         let nexus = Nexus::new(initiator, outcome.isid, ports, &view);
         let limits = SessionLimits { max_tasks: node.config.max_tasks };
         let mut tx = TransmitQueue::new();
@@ -201,6 +212,7 @@ impl Core {
             now: Instant::now(),
             working: 0,
             memory: 0,
+            share,
             copies: Vec::new(),
             closing: None,
             successor: None,
@@ -245,8 +257,9 @@ impl Core {
         }
     }
 
-    /// Publishes the counters.
-    pub(super) fn account(&self) {
+    /// Publishes the counters, and what is held.
+    pub(super) fn account(&mut self) {
+        self.share.set(self.tx.pending_bytes() + self.memory);
         self.admission.published.set(&self.session);
     }
 
@@ -258,7 +271,10 @@ impl Core {
     /// Whether there is room for another one: an initiator that does not read its answers, or a
     /// device that does not take its data, makes nothing grow.
     pub(super) fn has_room(&self) -> bool {
-        self.tx.pending_bytes() < MAX_PENDING && self.memory < MAX_HANDED_OFF
+        let pending = self.tx.pending_bytes();
+        pending < MAX_PENDING
+            && self.memory < MAX_HANDED_OFF
+            && self.share.has_room(pending + self.memory)
     }
 
     /// The end has come: everything that had to be sent is sent, and nothing can write any more.

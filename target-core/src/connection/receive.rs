@@ -13,6 +13,10 @@ use crate::buffers::{self, RECEIVE_BUFFER};
 /// and nothing is moved.
 const LARGE_PDU: usize = 32 << 10;
 
+/// The beginning of a PDU that is not longer than this waits for the rest in a buffer of its own
+/// size: an initiator that is slow does not hold a whole one.
+const SMALL: usize = 4 << 10;
+
 /// A buffer that is only held while there is something in it.
 #[derive(Debug)]
 pub(super) struct Receive {
@@ -70,8 +74,11 @@ impl Receive {
         stream: &mut TcpStream,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        if self.buffer.is_empty() {
-            self.buffer = buffers::take_receive();
+        if self.buffer.len() < RECEIVE_BUFFER {
+            let kept = std::mem::replace(&mut self.buffer, buffers::take_receive());
+            if let Some(room) = self.buffer.get_mut(..kept.len()) {
+                room.copy_from_slice(&kept);
+            }
         }
         let limit = if self.expected > LARGE_PDU {
             (self.start + self.expected).min(self.buffer.len())
@@ -95,11 +102,12 @@ impl Receive {
         }
     }
 
-    /// Gives the buffer back if there is nothing in it.
+    /// Gives the buffer back if there is little in it.
     pub(super) fn rest(&mut self) {
-        if self.start == self.end && self.buffer.len() == RECEIVE_BUFFER {
-            (self.start, self.end) = (0, 0);
-            buffers::give_receive(std::mem::take(&mut self.buffer));
+        if self.buffer.len() == RECEIVE_BUFFER && self.end - self.start <= SMALL {
+            let kept = self.filled().to_vec();
+            (self.start, self.end) = (0, kept.len());
+            buffers::give_receive(std::mem::replace(&mut self.buffer, kept));
         }
     }
 }

@@ -167,3 +167,27 @@ fn an_atomic_write_lets_no_reader_in_until_it_is_whole() {
     short.check((5, 0x24, 0));
     assert_eq!(image.calls(Operation::Write), 1);
 }
+
+#[test]
+fn what_commands_gather_is_bounded_and_who_goes_beyond_it_may_come_again() {
+    let (world, _image) = World::with_memory();
+    let mut initiator = world.initiator(&[0]);
+    let data = vec![0x0f; 4 << 20];
+    // ORWRITE(16) needs all of its data at once.
+    let mut cdb = [0; 16];
+    (cdb[0], cdb[12]) = (0x8b, 0x20);
+    initiator.hold_r2t = true;
+    let tags: Vec<_> = (0..5).map(|_| initiator.start(0, &cdb, Data::Out(&data))).collect();
+    let outcome = initiator.finish(tags[4]);
+    // TASK SET FULL.
+    assert_eq!((outcome.status, outcome.sense.len()), (0x28, 0));
+    initiator.hold_r2t = false;
+    while let Some(r2t) = initiator.held_r2t.pop_front() {
+        initiator.answer_r2t(&r2t);
+    }
+    for tag in &tags[..4] {
+        initiator.finish(*tag).good();
+    }
+    initiator.execute(0, &cdb, Data::Out(&data)).good();
+    assert_eq!(initiator.execute(0, &read(0, 1), Data::In(BLOCK)).good(), [0x0f; BLOCK]);
+}

@@ -335,7 +335,15 @@ fn a_login_that_does_not_go_on_is_closed() {
 #[test]
 fn more_logins_at_once_than_allowed_are_refused() {
     let world = World::with(NodeConfig { max_logins: 3, ..NodeConfig::default() });
-    let waiting: Vec<_> = (0..3).map(|_| Wire::connect(world.address)).collect();
+    let login = world.login();
+    let waiting: Vec<_> = (0..3)
+        .map(|_| {
+            let mut wire = Wire::connect(world.address);
+            login.send(&mut wire, SECURITY << 2, &login.introduction());
+            login_response(&mut wire).unwrap();
+            wire
+        })
+        .collect();
     assert_eq!(Wire::connect(world.address).read_to_end(), []);
     assert_eq!(world.refusal(&world.login()), Refusal::Closed);
     drop(waiting);

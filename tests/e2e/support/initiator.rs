@@ -109,14 +109,13 @@ impl Session {
         self.execute(lun, cdb, 0xa1, u32::try_from(data.len()).unwrap(), data)
     }
 
-    fn execute(
-        &mut self,
-        lun: u16,
-        cdb: &[u8],
-        flags: u8,
-        length: u32,
-        data: &[u8],
-    ) -> io::Result<Done> {
+    /// Sends a command that reads up to `reads` bytes, and does not wait for its answer.
+    pub(crate) fn start(&mut self, lun: u16, cdb: &[u8], reads: u32) -> io::Result<()> {
+        self.send(lun, cdb, 0xc1, reads).map(|_| ())
+    }
+
+    /// Sends a command; its tag.
+    fn send(&mut self, lun: u16, cdb: &[u8], flags: u8, length: u32) -> io::Result<u32> {
         let task = self.task;
         self.task += 1;
         let mut pdu = Pdu::new(0x01, flags);
@@ -127,6 +126,18 @@ impl Session {
         pdu.set(28, &self.status.to_be_bytes()).set(32, cdb);
         self.command = self.command.wrapping_add(1);
         pdu.send(&mut self.stream)?;
+        Ok(task)
+    }
+
+    fn execute(
+        &mut self,
+        lun: u16,
+        cdb: &[u8],
+        flags: u8,
+        length: u32,
+        data: &[u8],
+    ) -> io::Result<Done> {
+        let task = self.send(lun, cdb, flags, length)?;
         let mut input = Vec::new();
         loop {
             let pdu = Pdu::receive(&mut self.stream)?;

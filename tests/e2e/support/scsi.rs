@@ -78,6 +78,13 @@ impl Session {
         self.run(lun, &long(0x88, 0, lba, blocks), blocks * 512)
     }
 
+    /// Sends so many of them, and waits for no answer.
+    pub(crate) fn start_reads(&mut self, count: u32, blocks: u32) {
+        for _ in 0..count {
+            self.start(0, &long(0x88, 0, 0, blocks), blocks * 512).unwrap();
+        }
+    }
+
     #[track_caller]
     pub(crate) fn read(&mut self, lun: u16, lba: u64, blocks: u32) -> Vec<u8> {
         self.try_read(lun, lba, blocks).unwrap().good()
