@@ -1,6 +1,7 @@
 //! The configuration: embedded defaults, under a TOML file, under the command line.
 
 mod chap;
+mod isns;
 mod portal_group;
 mod redirect;
 
@@ -13,6 +14,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub(crate) use self::chap::Access;
+pub(crate) use self::isns::Isns;
 pub(crate) use self::portal_group::PortalGroup;
 pub(crate) use self::redirect::Redirects;
 use crate::args::{LogFormat, Serve};
@@ -40,6 +42,7 @@ pub(crate) struct Config {
     pub(crate) logout_time: Duration,
     pub(crate) access: Access,
     pub(crate) redirects: Redirects,
+    pub(crate) isns: Option<Isns>,
     pub(crate) max_running_jobs: usize,
     pub(crate) overcommit: bool,
     pub(crate) log_format: LogFormat,
@@ -55,6 +58,7 @@ struct File {
     data_dir: Option<PathBuf>,
     #[serde(default)]
     iscsi: Iscsi,
+    isns: Option<isns::Table>,
     #[serde(default)]
     management: Management,
     #[serde(default)]
@@ -226,6 +230,7 @@ impl Config {
             max_tasks,
             logout_time: Duration::from_secs(logout_seconds.into()),
             access: chap::access(source, file.iscsi.chap.as_ref())?,
+            isns: isns::isns(source, file.isns.as_ref())?,
             redirects: redirect::redirects(source, &file.iscsi.redirects)?,
             max_running_jobs: usize::try_from(running)?,
             overcommit: file.disks.overcommit.unwrap_or(false),

@@ -4,6 +4,7 @@
 mod args;
 mod config;
 mod demo;
+mod isns;
 mod limits;
 mod logging;
 mod portals;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::demo;
+use crate::isns;
 use crate::limits;
 use crate::portals;
 use crate::wiring::{DRAIN_LIMIT, Exposure, NodeHost, Recorder, Rules};
@@ -76,7 +77,10 @@ async fn serve(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let portals = portals::listen(&config.portal_groups).await?;
     let addresses = portals.addresses.clone();
-    node.set_portal_groups(portals.groups);
+    node.set_portal_groups(portals.groups.clone());
+    let isns = config.isns.as_ref();
+    let isns = isns.map(|it| isns::keep(it, &config.portal_groups, &portals.groups, engine));
+    let isns = isns.transpose()?;
     let management = portals::bind(config.mgmt_listen, "--mgmt-listen").await?;
     let management_address = management.local_addr()?;
 
@@ -84,6 +88,7 @@ async fn serve(
     let host = NodeHost {
         node: node.clone(),
         portals: addresses.iter().map(ToString::to_string).collect(),
+        isns: isns.as_ref().map(|keeper| keeper.status.clone()),
         runtime: tokio::runtime::Handle::current(),
     };
     let service = Arc::new(Service::new(engine.clone(), Arc::new(host)));
@@ -114,6 +119,10 @@ async fn serve(
         ended = &mut http => {
             ended?.context("the management server failed")?;
         }
+    }
+    // Nobody is sent here any more before those that are here are asked to go.
+    if let Some(isns) = isns {
+        isns.stop().await;
     }
     if !node.stop(DRAIN_LIMIT).await {
         tracing::warn!("sessions are cut off: their commands did not end in time");

@@ -19,6 +19,7 @@ use target_core::{
 use tokio::runtime::Handle;
 
 use crate::config::{Access, PortalGroup, Redirects};
+use crate::isns;
 use crate::sessions;
 
 /// Commands that are under way may take so long after their session was to end.
@@ -102,6 +103,7 @@ impl Events for Recorder {
 pub(crate) struct NodeHost {
     pub(crate) node: Arc<Node>,
     pub(crate) portals: Vec<String>,
+    pub(crate) isns: Option<isns::Status>,
     pub(crate) runtime: Handle,
 }
 
@@ -120,6 +122,11 @@ impl Host for NodeHost {
 
     fn portals(&self) -> Vec<String> {
         self.portals.clone()
+    }
+
+    fn isns(&self) -> Option<api::Isns> {
+        let status = self.isns.as_ref()?;
+        Some(api::Isns { server: status.server.clone(), state: status.state() })
     }
 
     fn state(&self) -> api::NodeState {

@@ -248,8 +248,19 @@ pub struct Status {
     pub state: NodeState,
     /// Addresses at which initiators are served.
     pub portals: Vec<String>,
+    /// The iSNS server that is kept informed; none if none is configured.
+    pub isns: Option<Isns>,
     /// What operators should know: a database that was replaced, or cannot be written.
     pub alerts: Vec<CimError>,
+}
+
+/// An iSNS server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Isns {
+    /// `HOST:PORT`.
+    pub server: String,
+    /// Whether the targets are registered there, in words.
+    pub state: String,
 }
 
 /// A request that was refused.

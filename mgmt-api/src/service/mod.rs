@@ -29,6 +29,8 @@ pub trait Host: Send + Sync {
     fn trace(&self, tsih: u16) -> std::result::Result<Trace, TraceRefusal>;
     /// Addresses at which initiators are served.
     fn portals(&self) -> Vec<String>;
+    /// The iSNS server that is kept informed, if there is one.
+    fn isns(&self) -> Option<api::Isns>;
     /// Whether initiators are let in.
     fn state(&self) -> api::NodeState;
     /// Lets nobody in any more and asks all initiators to log out. Waits for that, with a limit.
@@ -128,6 +130,7 @@ impl Service {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             state: self.host.state(),
             portals: self.host.portals(),
+            isns: self.host.isns(),
             alerts: self.engine.alerts(),
         }
     }

@@ -38,6 +38,9 @@ pub(crate) fn status(client: &Client, output: Output) -> Result<()> {
         for portal in &status.portals {
             text.push_str(&format!("iscsi://{portal}\n"));
         }
+        if let Some(isns) = &status.isns {
+            text.push_str(&format!("isns://{}  {}\n", isns.server, isns.state));
+        }
         for alert in &status.alerts {
             text.push_str(&format!("{}  {}\n", alert.message_id, alert.message));
         }
