@@ -31,6 +31,8 @@ mod initiator;
 mod integrity;
 #[path = "data_path/logins.rs"]
 mod logins;
+#[path = "data_path/model.rs"]
+mod model;
 #[path = "data_path/observe.rs"]
 mod observe;
 #[path = "data_path/outcome.rs"]

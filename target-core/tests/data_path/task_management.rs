@@ -14,10 +14,10 @@ use crate::world::{
 pub const ABORT_TASK: u8 = 1;
 pub const ABORT_TASK_SET: u8 = 2;
 const CLEAR_ACA: u8 = 3;
-const CLEAR_TASK_SET: u8 = 4;
-const LOGICAL_UNIT_RESET: u8 = 5;
-const TARGET_WARM_RESET: u8 = 6;
-const TARGET_COLD_RESET: u8 = 7;
+pub const CLEAR_TASK_SET: u8 = 4;
+pub const LOGICAL_UNIT_RESET: u8 = 5;
+pub const TARGET_WARM_RESET: u8 = 6;
+pub const TARGET_COLD_RESET: u8 = 7;
 const TASK_REASSIGN: u8 = 8;
 pub const QUERY_TASK: u8 = 9;
 pub const QUERY_TASK_SET: u8 = 10;
