@@ -93,6 +93,7 @@ pub(crate) fn keep(
             subscriber.send_modify(|targets| drop(targets.remove(&it.name)));
         }
         ChangeKind::DiskCreated(_)
+        | ChangeKind::DiskChanged(_)
         | ChangeKind::DiskDeleted(_)
         | ChangeKind::MappingCreated(_)
         | ChangeKind::MappingDeleted(_)

@@ -214,6 +214,7 @@ impl Exposure {
     fn changed(&self, event: &ChangeEvent) {
         match &event.change {
             ChangeKind::DiskCreated(disk) => self.disks.lock().push(disk.clone()),
+            ChangeKind::DiskChanged(disk) => self.change_disk(disk),
             ChangeKind::DiskDeleted(disk) => self.disks.lock().retain(|it| it.id != disk.id),
             ChangeKind::TargetCreated(target) => self.add_target(target),
             ChangeKind::TargetChanged(target) => {
@@ -232,6 +233,23 @@ impl Exposure {
             ChangeKind::JobCreated(_)
             | ChangeKind::JobChanged { .. }
             | ChangeKind::JobDeleted(_) => {}
+        }
+    }
+
+    /// A disk has become larger.
+    fn change_disk(&self, disk: &Arc<Disk>) {
+        if let Some(known) = self.disks.lock().iter_mut().find(|it| it.id == disk.id) {
+            *known = disk.clone();
+        }
+        let name = disk.id.to_string();
+        let unit = {
+            let units = self.units.lock();
+            units.iter().find(|(other, _)| *other == name).and_then(|(_, unit)| unit.upgrade())
+        };
+        if let Some(unit) = unit
+            && let Err(error) = self.node.grow_unit(&unit, disk.size_bytes)
+        {
+            tracing::error!(disk = disk.name, %error, "the disk's new size is not there");
         }
     }
 
@@ -292,7 +310,10 @@ impl Exposure {
         if let Some(unit) = there.and_then(|(_, unit)| unit.upgrade()) {
             return unit;
         }
-        let image = RawImage::open(disk.path.as_path(), OpenOptions::default());
+        // While a job makes the file longer, the disk is not.
+        let size_bytes = Some(disk.size_bytes);
+        let options = OpenOptions { size_bytes, ..OpenOptions::default() };
+        let image = RawImage::open(disk.path.as_path(), options);
         if let Err(error) = &image {
             tracing::error!(disk = disk.name, %error, "the disk is not ready");
         }

@@ -30,6 +30,8 @@ pub enum ChangeKind {
     JobDeleted(Arc<Job>),
     /// A disk can be used.
     DiskCreated(Arc<Disk>),
+    /// A disk has become larger.
+    DiskChanged(Arc<Disk>),
     /// A disk is gone.
     DiskDeleted(Arc<Disk>),
     /// A target was made.

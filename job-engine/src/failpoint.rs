@@ -26,6 +26,12 @@ pub const STEPS: &[&str] = &[
     "delete.unlinked",
     "delete.complete.before",
     "delete.complete.after",
+    "expand.allocating.before",
+    "expand.allocating.after",
+    "expand.piece",
+    "expand.extended",
+    "expand.complete.before",
+    "expand.complete.after",
     "ending.before",
     "ending.after",
     "undo.files",
@@ -73,6 +79,8 @@ commits! {
     CREATE_COMPLETE = "create.complete";
     DELETE_UNLINKING = "delete.unlinking";
     DELETE_COMPLETE = "delete.complete";
+    EXPAND_ALLOCATING = "expand.allocating";
+    EXPAND_COMPLETE = "expand.complete";
     ENDING = "ending";
     ENDED = "ended";
     SUSPENDED = "suspended";

@@ -156,6 +156,13 @@ pub enum JobKind {
         /// The disk as it was.
         disk: Box<Disk>,
     },
+    /// Makes a virtual disk larger.
+    ExpandDisk {
+        /// The disk as it was.
+        disk: Box<Disk>,
+        /// The size that it gets, in bytes.
+        size_bytes: u64,
+    },
     /// No work: the record of errors on the data path, in the form of a failed job.
     DataPathFault(Box<FaultDetail>),
 }
@@ -165,7 +172,9 @@ impl JobKind {
     #[must_use]
     pub fn disk(&self) -> DiskId {
         match self {
-            Self::CreateDisk { disk, .. } | Self::DeleteDisk { disk } => disk.id,
+            Self::CreateDisk { disk, .. }
+            | Self::DeleteDisk { disk }
+            | Self::ExpandDisk { disk, .. } => disk.id,
             Self::DataPathFault(fault) => fault.disk,
         }
     }
@@ -176,6 +185,7 @@ impl JobKind {
         match self {
             Self::CreateDisk { .. } => "create-disk",
             Self::DeleteDisk { .. } => "delete-disk",
+            Self::ExpandDisk { .. } => "expand-disk",
             Self::DataPathFault(_) => "data-path-fault",
         }
     }
@@ -184,7 +194,9 @@ impl JobKind {
     #[must_use]
     pub fn method_name(&self) -> Option<&'static str> {
         match self {
-            Self::CreateDisk { .. } => Some("CreateOrModifyElementFromStoragePool"),
+            Self::CreateDisk { .. } | Self::ExpandDisk { .. } => {
+                Some("CreateOrModifyElementFromStoragePool")
+            }
             Self::DeleteDisk { .. } => Some("ReturnToStoragePool"),
             Self::DataPathFault(_) => None,
         }
@@ -209,7 +221,7 @@ pub enum Element {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u16)]
 pub enum ElementEffect {
-    /// None of the others; `OtherElementEffectsDescriptions` says "Delete".
+    /// None of the others; `OtherElementEffectsDescriptions` says what.
     Other = 1,
     /// Nobody else can use the element meanwhile.
     ExclusiveUse = 2,

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use disk_image::ImageError;
 use iscsi_proto::login::{
     AuthPolicy, ExistingSession, LoginPolicy, LoginStatus, Redirect, SessionName, TargetLogin,
 };
 use iscsi_proto::names::IscsiName;
 use parking_lot::{Mutex, RwLock};
-use scsi::Port;
+use scsi::{Port, UnitAttention};
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -323,6 +324,19 @@ impl Node {
         change(&mut found.units)?;
         found.whole = Arc::new(whole(&found.units));
         self.show(target, found, held);
+        Ok(())
+    }
+
+    /// Makes a unit larger, as its image has been made, and tells all sessions that see it
+    /// (CAPACITY DATA HAS CHANGED, SBC-3 §4.6).
+    ///
+    /// # Errors
+    /// The image is not that large.
+    pub fn grow_unit(&self, unit: &Arc<LogicalUnit>, size_bytes: u64) -> Result<(), ImageError> {
+        if unit.grow(size_bytes)? {
+            let condition = UnitAttention::CapacityDataHasChanged;
+            self.sessions.send(None, || Message::Attention { unit: unit.clone(), condition });
+        }
         Ok(())
     }
 

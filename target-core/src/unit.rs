@@ -126,6 +126,18 @@ impl LogicalUnit {
         &self.device
     }
 
+    /// Makes it as large as its image has been made. Sessions are not told of it:
+    /// [`crate::Node::grow_unit`] does.
+    ///
+    /// # Errors
+    /// The image is not that large.
+    pub(crate) fn grow(&self, size_bytes: u64) -> Result<bool, ImageError> {
+        // An image that cannot be opened has a size all the same.
+        self.image.as_ref().map_or(Ok(()), |image| image.grow(size_bytes))?;
+        let block_length = u64::from(self.device.logical_block_length).max(1);
+        Ok(self.device.capacity.grow(size_bytes / block_length))
+    }
+
     pub(crate) fn image(&self) -> Option<&Arc<dyn Image>> {
         self.image.as_ref()
     }

@@ -6,6 +6,7 @@ mod configuration;
 mod deleted_files;
 mod drain;
 mod exit_status;
+mod expand;
 mod faults;
 mod hostile;
 mod live;

@@ -45,6 +45,15 @@ const DELETION: &[&str] = &[
     "delete.complete.after",
 ];
 
+const EXPANSION: &[&str] = &[
+    "expand.allocating.before",
+    "expand.allocating.after",
+    "expand.piece",
+    "expand.extended",
+    "expand.complete.before",
+    "expand.complete.after",
+];
+
 /// Runs a command of a daemon that dies by its own hand at a step; the job, if it was
 /// acknowledged.
 fn dies_at(step: &str, place: &Place, arguments: &[&str]) -> Option<String> {
@@ -150,6 +159,27 @@ fn deletion_dies_at(step: &str) {
     daemon.stop();
 }
 
+fn expansion_dies_at(step: &str) {
+    let place = Place::new();
+    let small = (SIZE / 2).to_string();
+    let size = SIZE.to_string();
+    let daemon = place.start(&[]);
+    daemon.lunctl(&["disk", "create", "d", "--size", &small, "--provisioning", "full"]).ok();
+    daemon.stop();
+    let acknowledged =
+        dies_at(step, &place, &["disk", "expand", "d", "--size", &size, "--no-wait"]);
+    let daemon = place.start(&[]);
+    let jobs = settled(&daemon);
+    if let Some(id) = &acknowledged {
+        assert_eq!(outcome(step, &jobs, id), "Completed", "{step}");
+    } else if !jobs.iter().any(|job| job["kind"] == "expand-disk") {
+        daemon.lunctl(&["disk", "expand", "d", "--size", &size]).ok();
+    }
+    assert_eq!(whole(step, &place, &daemon), ["d"], "{step}");
+    works(step, &daemon, "d");
+    daemon.stop();
+}
+
 /// Two at a time: each step waits for the medium most of the time.
 fn walk(steps: &'static [&'static str], each: fn(&str)) {
     std::thread::scope(|scope| {
@@ -167,6 +197,11 @@ fn walk(steps: &'static [&'static str], each: fn(&str)) {
 #[test]
 fn a_creation_that_is_killed_at_any_step_leaves_a_whole_disk_or_none() {
     walk(CREATION, creation_dies_at);
+}
+
+#[test]
+fn an_expansion_that_is_killed_at_any_step_is_done_after_the_restart() {
+    walk(EXPANSION, expansion_dies_at);
 }
 
 #[test]

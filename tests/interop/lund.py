@@ -32,6 +32,7 @@ class Lund:
         self.data_dir = pathlib.Path(data_dir or tempfile.mkdtemp(prefix="lund-test-"))
         self.start_timeout = start_timeout
         self.process = None
+        self.again = False
 
     def __enter__(self):
         self.start()
@@ -45,14 +46,37 @@ class Lund:
             self._show_log()
             sys.exit(f"lund exited with {status} after SIGTERM, not with 0")
 
+    def listen(self):
+        """Free ports, or those of a daemon that is started again."""
+        words = ["--iscsi-listen", "127.0.0.1:0", "--mgmt-listen", "127.0.0.1:0", *map(str, self.arguments)]
+        if not self.again:
+            return words
+        kept = []
+        while words:
+            word = words.pop(0)
+            if word in ("--iscsi-listen", "--mgmt-listen"):
+                words.pop(0)
+            else:
+                kept.append(word)
+        for portal in self.portals:
+            kept += ["--iscsi-listen", portal]
+        return kept + ["--mgmt-listen", self.server.removeprefix("http://")]
+
+    def restart(self):
+        """Stops it as an operator would, and starts it again at the same addresses."""
+        status = self.stop()
+        if status != 0:
+            sys.exit(f"lund exited with {status} after SIGTERM, not with 0")
+        self.again = True
+        self.start()
+
     def start(self):
         """Starts it and waits for its addresses on standard output."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.log = self.data_dir.parent / (self.data_dir.name + ".log")
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [binary("lund"), "serve", "--data-dir", self.data_dir / "data",
-                 "--iscsi-listen", "127.0.0.1:0", "--mgmt-listen", "127.0.0.1:0", *self.arguments],
+                [binary("lund"), "serve", "--data-dir", self.data_dir / "data", *self.listen()],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True)
         lines = queue.Queue()
 

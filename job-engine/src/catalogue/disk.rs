@@ -61,7 +61,7 @@ pub enum Provisioning {
     Full,
 }
 
-/// A virtual disk. Everything here is fixed for its life.
+/// A virtual disk. Everything here but its size is fixed for its life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     /// Its identifier.

@@ -71,6 +71,41 @@ impl Core {
         self.submit(JobId::generate(), name, kind, affected, submission)
     }
 
+    /// Submits the expansion of a disk, which may be mapped.
+    pub(crate) fn submit_expand(
+        &mut self,
+        disk: DiskId,
+        size_bytes: u64,
+        submission: Submission,
+    ) -> Result<JobId, RequestError> {
+        let element = Element::Disk(disk);
+        let found = {
+            let state = self.shared.state.lock();
+            match (state.disks.get(&disk), state.claim(disk)) {
+                (None, _) => {
+                    Err(Cause::NotFound { what: "disk".to_owned(), name: disk.to_string() })
+                }
+                (Some(disk), Some(job)) => {
+                    Err(Cause::DiskInUse { disk: disk.name.clone(), holder: format!("job {job}") })
+                }
+                (Some(disk), None) => {
+                    kinds::check_growth(disk, size_bytes).map(|()| Disk::clone(disk))
+                }
+            }
+        };
+        let disk = found.map_err(|cause| self.refuse(cause, Some(&element)))?;
+        let affected = vec![
+            AffectedElement { element, effect: ElementEffect::Other },
+            AffectedElement {
+                element: Element::Pool(disk.pool.clone()),
+                effect: ElementEffect::Other,
+            },
+        ];
+        let name = format!("Expand disk {}", disk.name);
+        let kind = JobKind::ExpandDisk { disk: Box::new(disk), size_bytes };
+        self.submit(JobId::generate(), name, kind, affected, submission)
+    }
+
     fn submit(
         &mut self,
         id: JobId,

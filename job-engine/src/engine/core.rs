@@ -1,6 +1,6 @@
 //! The engine's one thread: every change is decided, committed and published here, in that order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::clock::between;
 use crate::error::{Cause, RequestError};
 use crate::event::ChangeEvent;
 use crate::failpoint::{self, Commit};
-use crate::id::JobId;
+use crate::id::{DiskId, JobId};
 use crate::job::{Element, JobState};
 use crate::store::{
     Batch, DirectoryLock, Journal, JournalEntry, Store, StoreError, Tree, put_mark,
@@ -32,7 +32,8 @@ pub(crate) struct Core {
     store: Box<dyn Store>,
     journal: Option<Journal>,
     notifier: Option<Notifier>,
-    running: BTreeSet<JobId>,
+    /// Jobs that have a worker, and the disks that they work on.
+    running: BTreeMap<JobId, DiskId>,
     sweeping: BTreeSet<PathBuf>,
     /// Debris that could not be removed; the next start tries again.
     stuck: BTreeSet<PathBuf>,
@@ -55,7 +56,7 @@ impl Core {
             store,
             journal,
             notifier: None,
-            running: BTreeSet::new(),
+            running: BTreeMap::new(),
             sweeping: BTreeSet::new(),
             stuck: BTreeSet::new(),
             reopen: None,
@@ -276,8 +277,7 @@ impl Core {
         }
         let mut repair = Batch::default();
         for tree in Tree::ALL {
-            let mut found: std::collections::BTreeMap<_, _> =
-                self.store.scan(tree)?.into_iter().collect();
+            let mut found: BTreeMap<_, _> = self.store.scan(tree)?.into_iter().collect();
             for operation in wanted.operations().iter().filter(|op| op.tree == tree) {
                 if found.remove(&operation.key) != operation.value
                     && let Some(value) = &operation.value
@@ -324,7 +324,9 @@ impl Core {
         {
             let state = self.shared.state.lock();
             for job in state.unfinished_jobs() {
-                if self.running.contains(&job.id) || job.state == JobState::Suspended {
+                // One worker a disk: that of a job that was killed may still be at it.
+                let busy = self.running.values().any(|disk| *disk == job.kind.disk());
+                if busy || job.state == JobState::Suspended {
                     continue;
                 }
                 match job.scheduled_start_time {
@@ -359,7 +361,7 @@ impl Core {
         }
         match worker::spawn(&self.shared, id, entry.live) {
             Ok(()) => {
-                self.running.insert(id);
+                self.running.insert(id, entry.record.job.kind.disk());
             }
             Err(error) => {
                 let cause = Cause::CouldNotStart { reason: error.to_string() };
@@ -387,7 +389,8 @@ impl Core {
     fn sweep(&mut self) {
         let debris: Vec<_> = {
             let state = self.shared.state.lock();
-            let idle = state.debris.values().filter(|debris| !self.running.contains(&debris.job));
+            let idle =
+                state.debris.values().filter(|debris| !self.running.contains_key(&debris.job));
             idle.cloned().collect()
         };
         for debris in debris {

@@ -298,6 +298,28 @@ impl Engine {
         })
     }
 
+    /// Submits the expansion of a disk, which may be mapped: a job.
+    ///
+    /// # Errors
+    /// `NotFound`, `DiskInUse` while another job works on it, `BadSize`, `CouldNotStart`,
+    /// `StoreNearlyFull`, `StoreUnavailable`, `ShuttingDown`.
+    pub fn expand_disk(&self, disk: DiskId, size_bytes: u64) -> Result<JobId, RequestError> {
+        self.expand_disk_with(disk, size_bytes, Submission::default())
+    }
+
+    /// [`Engine::expand_disk`] with an owner, a priority or a start time.
+    ///
+    /// # Errors
+    /// As [`Engine::expand_disk`].
+    pub fn expand_disk_with(
+        &self,
+        disk: DiskId,
+        size_bytes: u64,
+        submission: Submission,
+    ) -> Result<JobId, RequestError> {
+        self.shared.request(move |core| core.submit_expand(disk, size_bytes, submission))
+    }
+
     /// Waits until the job has ended, `timeout` has passed or the engine stops; the job as it is
     /// then, `None` if there is no such job (any more).
     #[must_use]

@@ -151,8 +151,11 @@ impl State {
             }
             Change::PutDisk(disk) => {
                 let disk = Arc::new(*disk);
-                self.disks.insert(disk.id, disk.clone());
-                Some(ChangeKind::DiskCreated(disk))
+                let before = self.disks.insert(disk.id, disk.clone());
+                Some(match before {
+                    Some(_) => ChangeKind::DiskChanged(disk),
+                    None => ChangeKind::DiskCreated(disk),
+                })
             }
             Change::DeleteDisk(id) => {
                 self.reservations.remove(&id);
@@ -273,7 +276,8 @@ impl State {
                 JobKind::CreateDisk { disk, .. } | JobKind::DeleteDisk { disk } => {
                     disk.name == name
                 }
-                JobKind::DataPathFault(_) => false,
+                // Its disk is in the catalogue.
+                JobKind::ExpandDisk { .. } | JobKind::DataPathFault(_) => false,
             })
     }
 
@@ -284,7 +288,9 @@ impl State {
             .filter(|id| Some(**id) != except)
             .filter_map(|id| self.jobs.get(id))
             .filter(|entry| match &entry.record.job.kind {
-                JobKind::CreateDisk { disk, .. } => disk.pool == *pool,
+                JobKind::CreateDisk { disk, .. } | JobKind::ExpandDisk { disk, .. } => {
+                    disk.pool == *pool
+                }
                 JobKind::DeleteDisk { .. } | JobKind::DataPathFault(_) => false,
             })
             .map(|entry| entry.live.reserved.load(Ordering::Relaxed))

@@ -6,6 +6,7 @@ mod control;
 mod create;
 mod delete;
 mod events;
+mod expand;
 mod faults;
 mod outage;
 mod restart;
@@ -180,7 +181,9 @@ fn files(directory: &Path) -> Vec<String> {
 
 fn disk_of(job: &Job) -> Disk {
     match &job.kind {
-        JobKind::CreateDisk { disk, .. } | JobKind::DeleteDisk { disk } => Disk::clone(disk),
+        JobKind::CreateDisk { disk, .. }
+        | JobKind::DeleteDisk { disk }
+        | JobKind::ExpandDisk { disk, .. } => Disk::clone(disk),
         JobKind::DataPathFault(_) => panic!("{job:?}"),
     }
 }

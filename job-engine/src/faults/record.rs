@@ -58,14 +58,18 @@ impl Core {
                 JobKind::DataPathFault(detail) => {
                     detail.disk == disk && detail.message_id == message_id
                 }
-                JobKind::CreateDisk { .. } | JobKind::DeleteDisk { .. } => false,
+                JobKind::CreateDisk { .. }
+                | JobKind::DeleteDisk { .. }
+                | JobKind::ExpandDisk { .. } => false,
             });
             let name = state.disks.get(&disk).map_or_else(|| disk.to_string(), |d| d.name.clone());
             (existing.map(|entry| JobRecord::clone(&entry.record)), name)
         };
         let before = existing.as_ref().and_then(|record| match &record.job.kind {
             JobKind::DataPathFault(detail) => Some((detail.count, detail.first)),
-            JobKind::CreateDisk { .. } | JobKind::DeleteDisk { .. } => None,
+            JobKind::CreateDisk { .. }
+            | JobKind::DeleteDisk { .. }
+            | JobKind::ExpandDisk { .. } => None,
         });
         let (count, first) = before.unwrap_or((0, fault.first));
         let report = &fault.latest;

@@ -38,10 +38,10 @@ pub struct CreateDisk {
 }
 
 /// The largest disk in bytes: what a file offset can say, in whole physical blocks.
-const MAX_SIZE_BYTES: u64 = (1 << 63) - 4096;
+pub(super) const MAX_SIZE_BYTES: u64 = (1 << 63) - 4096;
 
 /// Allocated between two looks at what clients want.
-const PIECE_BYTES: u64 = 256 << 20;
+pub(super) const PIECE_BYTES: u64 = 256 << 20;
 
 impl CreateDisk {
     /// A thin disk with 512-byte blocks in the default pool.

@@ -5,9 +5,11 @@
 
 mod create_disk;
 mod delete_disk;
+mod expand_disk;
 
 pub use create_disk::CreateDisk;
 pub(crate) use create_disk::plan_disk;
+pub(crate) use expand_disk::check_growth;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +27,8 @@ pub(crate) enum Step {
     CreateAllocating,
     /// The disk is out of the catalogue, and its file is being removed.
     DeleteUnlinking,
+    /// The image's file is being made longer.
+    ExpandAllocating,
 }
 
 /// Runs a job from its last recorded step to its end.
@@ -32,6 +36,9 @@ pub(crate) fn run(context: &JobContext, record: &JobRecord) -> Result<(), Failur
     match &record.job.kind {
         JobKind::CreateDisk { disk, .. } => create_disk::run(context, disk, record.step),
         JobKind::DeleteDisk { disk } => delete_disk::run(context, disk, record.step),
+        JobKind::ExpandDisk { disk, size_bytes } => {
+            expand_disk::run(context, disk, *size_bytes, record.step)
+        }
         JobKind::DataPathFault(_) => Ok(()),
     }
 }
@@ -44,6 +51,7 @@ pub(crate) fn undo(record: &JobRecord) -> (Vec<Change>, Option<Cause>) {
             create_disk::undo(disk, record.job.id)
         }
         (JobKind::DeleteDisk { disk }, Step::DeleteUnlinking) => delete_disk::undo(disk),
+        (JobKind::ExpandDisk { disk, .. }, Step::ExpandAllocating) => expand_disk::undo(disk),
         _ => (Vec::new(), None),
     }
 }

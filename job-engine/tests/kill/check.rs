@@ -105,7 +105,7 @@ fn has_a_possible_outcome(job: &Job) {
             other => panic!("{other}"),
         },
         JobKind::DeleteDisk { disk } if disk.name == "suspended" => &[Completed, Killed],
-        JobKind::DeleteDisk { .. } => &[Completed],
+        JobKind::DeleteDisk { .. } | JobKind::ExpandDisk { .. } => &[Completed],
         JobKind::DataPathFault(_) => &[Exception],
     };
     assert!(possible.contains(&job.state), "{job:?}");
@@ -119,7 +119,11 @@ fn catalogue_agrees_with_jobs(engine: &Engine, jobs: &[Job]) {
         match &job.kind {
             JobKind::CreateDisk { disk, .. } => drop(wanted.insert(disk.id, completed)),
             JobKind::DeleteDisk { disk } if completed => drop(wanted.insert(disk.id, false)),
-            JobKind::DeleteDisk { .. } | JobKind::DataPathFault(_) => {}
+            JobKind::ExpandDisk { disk, size_bytes } if completed => {
+                assert_eq!(engine.disk(&disk.id).unwrap().size_bytes, *size_bytes);
+            }
+            JobKind::DeleteDisk { .. } | JobKind::ExpandDisk { .. } | JobKind::DataPathFault(_) => {
+            }
         }
     }
     for (id, there) in &wanted {

@@ -103,6 +103,12 @@ impl Child {
         id
     }
 
+    fn expand(&mut self, disk: &Disk, size_bytes: u64) -> JobId {
+        let id = self.engine.expand_disk(disk.id, size_bytes).unwrap();
+        self.promises.there(&format!("job {id}"));
+        id
+    }
+
     fn end(&mut self, id: JobId, wanted: JobState) -> Job {
         let job = self.engine.wait(&id, PATIENCE).unwrap();
         assert_eq!(job.state, wanted, "{job:?}");
@@ -128,6 +134,8 @@ impl Child {
         }
         let (kept, disk) = self.submit(CreateDisk::new("kept", MIB), false);
         self.end(kept, JobState::Completed);
+        let id = self.expand(&disk, 3 * MIB);
+        self.end(id, JobState::Completed);
         disk
     }
 

@@ -30,6 +30,14 @@ pub struct CreateDisk {
     pub pool: Option<String>,
 }
 
+/// A request to make a disk larger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpandDisk {
+    /// The new size in bytes: a multiple of the block length, more than it has.
+    pub size_bytes: u64,
+}
+
 /// A virtual disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
@@ -165,7 +173,7 @@ pub struct Job {
     pub id: String,
     /// `InstanceID` of `MSISCSITARGET_ConcreteJob`.
     pub instance_id: String,
-    /// `create-disk`, `delete-disk`, `data-path-fault`.
+    /// `create-disk`, `delete-disk`, `expand-disk`, `data-path-fault`.
     pub kind: String,
     /// One line for people.
     pub name: String,

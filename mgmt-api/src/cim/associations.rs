@@ -108,7 +108,7 @@ fn affected(view: &View<'_>, job: &Job) -> Vec<Instance> {
         };
         let other = match (affected.effect, &affected.element) {
             (ElementEffect::Other, Element::Pool(_)) => "Capacity",
-            (ElementEffect::Other, _) => "Delete",
+            (ElementEffect::Other, _) => "Expand",
             _ => "",
         };
         Some(

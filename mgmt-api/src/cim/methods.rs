@@ -179,9 +179,7 @@ impl Work<'_> {
     /// `CreateOrModifyElementFromStoragePool`
     fn create(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
         if let Some(element) = inputs.reference("TheElement") {
-            self.existing(element)?;
-            // Disks keep their size for life.
-            return Ok(Outcome::of(NOT_SUPPORTED));
+            return self.expand(element, inputs);
         }
         let provisioning = match inputs.required_number("ElementType")? {
             // StorageVolume, ThinlyProvisionedStorageVolume, FullyProvisionedStorageVolume
@@ -214,17 +212,43 @@ impl Work<'_> {
         }
     }
 
-    /// `ReturnToStoragePool`
-    fn give_back(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
-        let element = inputs.required("TheElement")?;
-        let element = element.as_reference().ok_or_else(|| missing("TheElement"))?;
+    /// `CreateOrModifyElementFromStoragePool` with `TheElement`: only the size can be modified.
+    fn expand(&self, element: &ObjectPath, inputs: &Inputs) -> Result<Outcome, Fault> {
+        if inputs.get("Goal").is_some() || inputs.get("ElementName").is_some() {
+            return Ok(Outcome::of(NOT_SUPPORTED));
+        }
+        let id = self.volume(element)?;
+        let size = inputs.required_number("Size")?;
+        match self.engine.expand_disk_with(id, size, submission()) {
+            Ok(id) => Ok(started(&id).with("Size", size)),
+            Err(refused) => {
+                if let Cause::BadSize { nearest: Some(nearest), .. } = refused.cause() {
+                    return Ok(Outcome::of(SIZE_NOT_SUPPORTED).with("Size", *nearest));
+                }
+                if matches!(refused.cause(), Cause::DiskInUse { .. }) {
+                    return Ok(Outcome::of(IN_USE));
+                }
+                Err(refused.into())
+            }
+        }
+    }
+
+    /// The disk that `TheElement` names.
+    fn volume(&self, element: &ObjectPath) -> Result<DiskId, Fault> {
         let instance = self.existing(element)?;
         if instance.class != VOLUME {
             return Err(Fault::invalid_parameter("TheElement is no storage volume"));
         }
         let id = instance.get("DeviceID").and_then(Value::as_text);
         let id = id.and_then(|id| id.parse::<DiskId>().ok());
-        let id = id.ok_or_else(|| Fault::not_found("there is no such storage volume"))?;
+        id.ok_or_else(|| Fault::not_found("there is no such storage volume"))
+    }
+
+    /// `ReturnToStoragePool`
+    fn give_back(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
+        let element = inputs.required("TheElement")?;
+        let element = element.as_reference().ok_or_else(|| missing("TheElement"))?;
+        let id = self.volume(element)?;
         match self.engine.delete_disk_with(id, submission()) {
             Ok(id) => Ok(started(&id)),
             Err(refused) if matches!(refused.cause(), Cause::DiskInUse { .. }) => {

@@ -36,6 +36,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/sessions/{session}/trace", get(session::trace))
         .route("/disks", get(disks).post(create_disk))
         .route("/disks/{disk}", get(disk).delete(delete_disk))
+        .route("/disks/{disk}/expand", post(expand_disk))
         .route("/targets", get(targets).post(create_target))
         .route("/targets/{target}", get(target).delete(delete_target))
         .route("/targets/{target}/access", put(replace_access).post(allow).delete(disallow))
@@ -144,6 +145,19 @@ async fn delete_disk(
 ) -> Response {
     answer(service, StatusCode::ACCEPTED, move |service| {
         service.delete_disk(&key, &client(&headers))
+    })
+    .await
+}
+
+async fn expand_disk(
+    State(service): Shared,
+    Path(key): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    answer(service, StatusCode::ACCEPTED, move |service| {
+        let request: api::ExpandDisk = parse(&headers, &body)?;
+        service.expand_disk(&key, &request, &client(&headers))
     })
     .await
 }

@@ -219,6 +219,21 @@ impl Service {
         self.job_by_id(&id)
     }
 
+    /// Submits the expansion of a disk, which may be exposed.
+    ///
+    /// # Errors
+    /// Everything but [`Refusal::Internal`].
+    pub fn expand_disk(
+        &self,
+        key: &str,
+        request: &api::ExpandDisk,
+        owner: &str,
+    ) -> Result<api::Job> {
+        let disk = self.find_disk(key)?;
+        let id = self.engine.expand_disk_with(disk.id, request.size_bytes, submission(owner))?;
+        self.job_by_id(&id)
+    }
+
     /// All targets.
     #[must_use]
     pub fn targets(&self) -> Vec<api::Target> {

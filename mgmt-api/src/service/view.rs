@@ -84,7 +84,9 @@ pub(super) fn pool(pool: &job_engine::Pool) -> api::Pool {
 pub(super) fn job(job: &job_engine::Job) -> api::Job {
     let occurrences = match &job.kind {
         JobKind::DataPathFault(fault) => Some(fault.count),
-        JobKind::CreateDisk { .. } | JobKind::DeleteDisk { .. } => None,
+        JobKind::CreateDisk { .. } | JobKind::DeleteDisk { .. } | JobKind::ExpandDisk { .. } => {
+            None
+        }
     };
     api::Job {
         id: job.id.to_string(),

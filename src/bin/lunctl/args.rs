@@ -111,6 +111,16 @@ pub(crate) enum Disk {
     },
     /// List all disks
     List,
+    /// Make a disk larger, while it is in use
+    Expand {
+        /// Its name or identifier
+        disk: String,
+        /// Its new size, as in 20GiB
+        #[arg(long, value_parser = mgmt_api::size::parse)]
+        size: u64,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
     /// Delete a disk and its data
     Delete {
         /// Its name or identifier

@@ -1,6 +1,6 @@
 //! `lunctl disk`
 
-use mgmt_api::api::{CreateDisk, Disk, Job};
+use mgmt_api::api::{CreateDisk, Disk, ExpandDisk, Job};
 use mgmt_api::size;
 
 use crate::args;
@@ -27,6 +27,19 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<(
         args::Disk::List => {
             let disks: Vec<Disk> = client.get(&["disks"])?;
             output.value(&disks, || list(&disks));
+        }
+        args::Disk::Expand { disk, size, waiting } => {
+            let request = ExpandDisk { size_bytes: size };
+            let job: Job = client.post(&["disks", &disk, "expand"], &request)?;
+            if waiting.no_wait {
+                output.value(&job, || job.id.clone());
+                return Ok(());
+            }
+            wait(client, output, &job.id, None)?;
+            let disk: Disk = client.get(&["disks", &job.disk])?;
+            output.value(&disk, || {
+                format!("disk {} has {}", disk.name, size::format(disk.size_bytes))
+            });
         }
         args::Disk::Delete { disk, waiting } => {
             let job: Job = client.delete(&["disks", &disk])?;

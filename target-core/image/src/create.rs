@@ -5,14 +5,14 @@
 //! whoever finds `<name>` finds all of it.
 
 use std::ffi::OsString;
-use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags};
-use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
+use rustix::fs::{CWD, FileType, Mode, OFlags, RenameFlags};
+use rustix::io::{Errno, retry_on_intr};
 
+use crate::allocate::Allocator;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::pool::{MissingFile, delete, pool_space, sync_directory};
 use crate::raw::lock;
@@ -62,8 +62,7 @@ pub struct RawCreator {
     partial: PathBuf,
     options: CreateOptions,
     done: u64,
-    /// Cleared when the file system has no `fallocate`: then zeroes are written.
-    fallocate: bool,
+    allocator: Allocator,
 }
 
 /// The name under which the image `path` grows.
@@ -115,7 +114,7 @@ impl RawCreator {
             rustix::fs::ftruncate(&file, 0).map_err(fail)?;
             done = 0;
         }
-        let creator = Self { file, path, partial, options, done, fallocate: true };
+        let creator = Self { file, path, partial, options, done, allocator: Allocator::default() };
         creator.check_space()?;
         Ok(creator)
     }
@@ -157,36 +156,13 @@ impl RawCreator {
                     self.done = self.options.size_bytes;
                 }
                 Preallocation::Full => {
-                    self.allocate(count).map_err(|errno| self.error(errno))?;
+                    let allocated = self.allocator.allocate(&self.file, self.done, count);
+                    allocated.map_err(|errno| self.error(errno))?;
                     self.done += count;
                 }
             }
         }
         Ok(self.progress())
-    }
-
-    fn allocate(&mut self, count: u64) -> Result<(), Errno> {
-        static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
-        if self.fallocate {
-            let mode = FallocateFlags::empty();
-            match retry_on_intr(|| rustix::fs::fallocate(&self.file, mode, self.done, count)) {
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.fallocate = false,
-                result => return result,
-            }
-        }
-        let end = self.done + count;
-        let mut at = self.done;
-        while at < end {
-            let length = usize::try_from(end - at).unwrap_or(ZEROES.len()).min(ZEROES.len());
-            let piece = [IoSlice::new(ZEROES.get(..length).unwrap_or(&ZEROES))];
-            match rustix::io::pwritev2(&self.file, &piece, at, ReadWriteFlags::empty()) {
-                Ok(0) => return Err(Errno::IO),
-                Ok(written) => at += u64::try_from(written).unwrap_or(0),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(())
     }
 
     /// Makes the image durable and gives it its name.

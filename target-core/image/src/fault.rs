@@ -257,6 +257,11 @@ impl Image for FaultImage {
         self.inner.block_status(offset, length)
     }
 
+    fn grow(&self, size_bytes: u64) -> Result<(), ImageError> {
+        self.arrive(Operation::Resize, 0, 0, Wait::Block)?;
+        self.inner.grow(size_bytes)
+    }
+
     fn health(&self) -> Result<(), ImageError> {
         self.arrive(Operation::Health, 0, 0, Wait::Block)?;
         self.inner.health()

@@ -118,6 +118,13 @@ pub trait Image: Send + Sync + fmt::Debug {
     /// [`ImageErrorKind::OutOfRange`] for a length of 0 too.
     fn block_status(&self, offset: u64, length: u64) -> Result<Extent, ImageError>;
 
+    /// Takes more of the file for the disk: it has been made that long. Commands that are under way
+    /// keep to what they were checked against. A smaller size changes nothing.
+    ///
+    /// # Errors
+    /// `ShortTransfer` if there is not so much.
+    fn grow(&self, size_bytes: u64) -> Result<(), ImageError>;
+
     /// Checks without touching data that the image is still there and whole.
     ///
     /// # Errors

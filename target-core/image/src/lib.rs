@@ -4,8 +4,10 @@
 //! knows sockets, sessions or a database.
 #![forbid(unsafe_code)]
 
+mod allocate;
 mod create;
 mod error;
+mod extend;
 mod fault;
 mod flush;
 mod image;
@@ -15,6 +17,7 @@ mod raw;
 
 pub use create::{CreateOptions, Preallocation, Progress, RawCreator, partial_path};
 pub use error::{ImageError, ImageErrorKind, Operation};
+pub use extend::{ExtendOptions, RawExtender, undo_extension};
 pub use fault::{Fault, FaultImage, Gate};
 pub use image::{BlockState, Durability, Extent, Features, Image, Wait};
 pub use mem::MemImage;

@@ -2,6 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{ImageError, ImageErrorKind, Operation};
@@ -13,7 +14,7 @@ const GRANULARITY: usize = 4096;
 #[derive(Debug)]
 pub struct MemImage {
     path: Arc<Path>,
-    size: u64,
+    size: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -35,7 +36,7 @@ impl MemImage {
         };
         let state =
             State { bytes: vec![0; length], mapped: vec![false; length.div_ceil(GRANULARITY)] };
-        Ok(Self { path, size: size_bytes, state: Mutex::new(state) })
+        Ok(Self { path, size: AtomicU64::new(size_bytes), state: Mutex::new(state) })
     }
 
     /// A copy of everything on the disk.
@@ -55,7 +56,7 @@ impl MemImage {
         length: usize,
     ) -> Result<std::ops::Range<usize>, ImageError> {
         let bytes = u64::try_from(length).unwrap_or(u64::MAX);
-        check_range(&self.path, operation, offset, bytes, self.size)?;
+        check_range(&self.path, operation, offset, bytes, self.size_bytes())?;
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         Ok(start..start.saturating_add(length))
     }
@@ -93,7 +94,7 @@ impl MemImage {
 
 impl Image for MemImage {
     fn size_bytes(&self) -> u64 {
-        self.size
+        self.size.load(Ordering::Acquire)
     }
 
     fn features(&self) -> Features {
@@ -180,6 +181,20 @@ impl Image for MemImage {
             length: u64::try_from(end - range.start).unwrap_or(length),
             state: if *first { BlockState::Mapped } else { BlockState::Deallocated },
         })
+    }
+
+    fn grow(&self, size_bytes: u64) -> Result<(), ImageError> {
+        let Ok(length) = usize::try_from(size_bytes) else {
+            let kind = ImageErrorKind::OutOfMemory;
+            return Err(ImageError::new(kind, Operation::Resize, self.path.clone()));
+        };
+        let mut state = self.lock();
+        if length > state.bytes.len() {
+            state.bytes.resize(length, 0);
+            state.mapped.resize(length.div_ceil(GRANULARITY), false);
+            self.size.store(size_bytes, Ordering::Release);
+        }
+        Ok(())
     }
 
     fn health(&self) -> Result<(), ImageError> {

@@ -4,7 +4,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use rustix::fs::{FallocateFlags, FileType, FlockOperation, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2, retry_on_intr};
@@ -21,6 +21,8 @@ const MEMORY_FILE_SYSTEMS: [u64; 2] = [0x0102_1994 /* tmpfs */, 0x8584_58f6 /* r
 pub struct OpenOptions {
     /// Opens the file for reading only; other readers are let in, writers are not.
     pub read_only: bool,
+    /// Size of the disk, if it is known: what the file has beyond that is not the disk's.
+    pub size_bytes: Option<u64>,
 }
 
 /// An open raw image. The file is locked until this is dropped, against other processes and
@@ -29,7 +31,7 @@ pub struct OpenOptions {
 pub struct RawImage {
     file: OwnedFd,
     path: Arc<Path>,
-    size: u64,
+    size: AtomicU64,
     granularity: u32,
     read_only: bool,
     /// tmpfs has no `RWF_NOWAIT`, and needs none.
@@ -42,8 +44,8 @@ pub struct RawImage {
 }
 
 impl RawImage {
-    /// Opens and locks the image in `path`. Its size is the file's size now, for as long as it
-    /// is open.
+    /// Opens and locks the image in `path`. Its size is the file's size now, if the
+    /// options know no smaller one, until it is told to grow.
     ///
     /// # Errors
     /// `InUse` if somebody else has it open, `InvalidFormat` if it is no regular file, otherwise
@@ -69,10 +71,11 @@ impl RawImage {
         if stat.st_nlink == 0 {
             return Err(ImageError::new(ImageErrorKind::NotFound, Operation::Open, path));
         }
+        let length = u64::try_from(stat.st_size).unwrap_or(0);
         let magic = rustix::fs::fstatfs(&file).map_err(fail(Operation::Open))?.f_type;
         let in_memory = u64::try_from(magic).is_ok_and(|m| MEMORY_FILE_SYSTEMS.contains(&m));
         Ok(Self {
-            size: u64::try_from(stat.st_size).unwrap_or(0),
+            size: AtomicU64::new(length.min(options.size_bytes.unwrap_or(length))),
             granularity: u32::try_from(stat.st_blksize).unwrap_or(4096).max(512),
             read_only: options.read_only,
             in_memory,
@@ -84,6 +87,10 @@ impl RawImage {
             file,
             path,
         })
+    }
+
+    fn size(&self) -> u64 {
+        self.size.load(Relaxed)
     }
 
     fn error(&self, errno: Errno, operation: Operation, offset: u64, length: u64) -> ImageError {
@@ -115,7 +122,7 @@ impl RawImage {
         if self.read_only {
             return Err(self.fault(ImageErrorKind::ReadOnly, operation, offset, length));
         }
-        check_range(&self.path, operation, offset, length, self.size)
+        check_range(&self.path, operation, offset, length, self.size())
     }
 
     /// Goes on where a read was cut short; a cold page or a signal may do that, the end of the
@@ -272,7 +279,7 @@ impl RawImage {
 
 impl Image for RawImage {
     fn size_bytes(&self) -> u64 {
-        self.size
+        self.size()
     }
 
     fn features(&self) -> Features {
@@ -291,7 +298,7 @@ impl Image for RawImage {
 
     fn read(&self, bufs: &mut [IoSliceMut<'_>], offset: u64, wait: Wait) -> Result<(), ImageError> {
         let length = bytes(bufs.iter().map(|buf| buf.len()).sum());
-        check_range(&self.path, Operation::Read, offset, length, self.size)?;
+        check_range(&self.path, Operation::Read, offset, length, self.size())?;
         let would_block =
             || Err(self.fault(ImageErrorKind::WouldBlock, Operation::Read, offset, length));
         if length == 0 {
@@ -375,7 +382,7 @@ impl Image for RawImage {
         if length == 0 {
             return Err(self.fault(ImageErrorKind::OutOfRange, operation, offset, length));
         }
-        check_range(&self.path, operation, offset, length, self.size)?;
+        check_range(&self.path, operation, offset, length, self.size())?;
         let fail = |errno| self.error(errno, operation, offset, length);
         let extent = |end: u64, state| Extent {
             offset,
@@ -388,10 +395,23 @@ impl Image for RawImage {
                 let hole = rustix::fs::seek(&self.file, SeekFrom::Hole(offset)).map_err(fail)?;
                 Ok(extent(hole, BlockState::Mapped))
             }
-            Err(Errno::NXIO) => Ok(extent(self.size, BlockState::Deallocated)),
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(extent(self.size, BlockState::Mapped)),
+            Err(Errno::NXIO) => Ok(extent(self.size(), BlockState::Deallocated)),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(extent(self.size(), BlockState::Mapped)),
             Err(errno) => Err(fail(errno)),
         }
+    }
+
+    fn grow(&self, size_bytes: u64) -> Result<(), ImageError> {
+        let operation = Operation::Resize;
+        let stat = rustix::fs::fstat(&self.file)
+            .map_err(|errno| ImageError::from_io(operation, self.path.clone(), errno.into()))?;
+        let length = u64::try_from(stat.st_size).unwrap_or(0);
+        if length < size_bytes {
+            let kind = ImageErrorKind::ShortTransfer;
+            return Err(self.fault(kind, operation, length, size_bytes - length));
+        }
+        self.size.fetch_max(size_bytes, Relaxed);
+        Ok(())
     }
 
     fn health(&self) -> Result<(), ImageError> {
@@ -403,9 +423,10 @@ impl Image for RawImage {
             return Err(ImageError::new(kind, operation, self.path.clone()));
         }
         let length = u64::try_from(stat.st_size).unwrap_or(0);
-        if length < self.size {
+        let size = self.size();
+        if length < size {
             let kind = ImageErrorKind::ShortTransfer;
-            return Err(self.fault(kind, operation, length, self.size - length));
+            return Err(self.fault(kind, operation, length, size - length));
         }
         self.flush.failed().map_or(Ok(()), |errno| Err(self.sync_failed(errno, operation)))
     }

@@ -1,5 +1,7 @@
 //! What a logical unit is: the facts that the commands report and check against.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::sense::Sense;
 
 /// How space is provided (SBC-3 §4.7).
@@ -62,7 +64,44 @@ impl Default for ModeParameters {
     }
 }
 
-/// A logical unit. Immutable: a change makes a new one, which replaces it inside of an `Arc`.
+/// A number of logical blocks that can grow while commands look at it.
+#[derive(Debug)]
+pub struct Capacity(AtomicU64);
+
+impl Capacity {
+    /// So many blocks.
+    #[must_use]
+    pub const fn new(blocks: u64) -> Self {
+        Self(AtomicU64::new(blocks))
+    }
+
+    /// The blocks that there are now.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Makes it so many blocks, if that is more; whether it was.
+    pub fn grow(&self, blocks: u64) -> bool {
+        self.0.fetch_max(blocks, Ordering::AcqRel) < blocks
+    }
+}
+
+impl Clone for Capacity {
+    fn clone(&self) -> Self {
+        Self::new(self.blocks())
+    }
+}
+
+impl PartialEq for Capacity {
+    fn eq(&self, other: &Self) -> bool {
+        self.blocks() == other.blocks()
+    }
+}
+
+impl Eq for Capacity {}
+
+/// A logical unit. Immutable but for its capacity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
     /// T10 VENDOR IDENTIFICATION, ASCII, padded with blanks.
@@ -81,7 +120,7 @@ pub struct Device {
     /// 2^n logical blocks are one physical block.
     pub physical_block_exponent: u8,
     /// Capacity in logical blocks.
-    pub block_count: u64,
+    pub capacity: Capacity,
     /// How space is provided.
     pub provisioning: Provisioning,
     /// UNMAP and WRITE SAME with UNMAP exist (LBPME, LBPU, LBPWS, LBPWS10).
@@ -122,7 +161,7 @@ impl Device {
             naa,
             logical_block_length,
             physical_block_exponent,
-            block_count,
+            capacity: Capacity::new(block_count),
             provisioning: Provisioning::Thin,
             unmap: true,
             lbprz: true,
@@ -143,10 +182,16 @@ impl Device {
         }
     }
 
+    /// Capacity in logical blocks.
+    #[must_use]
+    pub fn block_count(&self) -> u64 {
+        self.capacity.blocks()
+    }
+
     /// LBA of the last block.
     #[must_use]
     pub(crate) fn last_lba(&self) -> u64 {
-        self.block_count.saturating_sub(1)
+        self.block_count().saturating_sub(1)
     }
 }
 

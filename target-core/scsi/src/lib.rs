@@ -36,7 +36,8 @@ pub use asc::AdditionalSense;
 pub use cdb::Cdb;
 pub use commands::{COMMANDS, Command, lookup};
 pub use device::{
-    Context, Device, Limits, MediumRotation, MediumState, ModeParameters, Port, Provisioning,
+    Capacity, Context, Device, Limits, MediumRotation, MediumState, ModeParameters, Port,
+    Provisioning,
 };
 pub use dispatch::{clears_unit_attention, plan, plan_with_data};
 pub use plan::{BlockRange, Plan, WriteSameSource};

@@ -147,7 +147,7 @@ pub(crate) fn mode_sense_10(cdb: Cdb, unit: &Unit<'_>, reply: &mut Vec<u8>) -> R
     if !disable && long {
         // LONGLBA: this descriptor has 16 bytes.
         reply.set_u8(4, 1);
-        reply.u64(device.block_count);
+        reply.u64(device.block_count());
         reply.u32(0);
         reply.u32(device.logical_block_length);
         reply.set_u16(6, 16);
@@ -168,7 +168,7 @@ fn device_specific(unit: &Unit<'_>) -> u8 {
 }
 
 fn short_block_descriptor(device: &Device, reply: &mut Vec<u8>) {
-    reply.u32(u32::try_from(device.block_count).unwrap_or(u32::MAX));
+    reply.u32(u32::try_from(device.block_count()).unwrap_or(u32::MAX));
     // Reserved byte and the three of LOGICAL BLOCK LENGTH.
     reply.u32(device.logical_block_length & 0x00ff_ffff);
 }

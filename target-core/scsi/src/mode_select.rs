@@ -116,7 +116,7 @@ fn check_block_descriptor(descriptor: &[u8], unit: &Unit<'_>) -> Result<(), usiz
         16 => (number(descriptor.get(..8).unwrap_or_default()), 12),
         _ => return Ok(()),
     };
-    let count = unit.device.block_count;
+    let count = unit.device.block_count();
     let all = if length_at == 5 { u64::from(u32::MAX) } else { u64::MAX };
     if blocks != 0 && blocks != all && blocks != count.min(all) {
         return Err(0);

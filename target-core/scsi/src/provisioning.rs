@@ -77,7 +77,7 @@ fn no_data_out_buffer(cdb: Cdb) -> bool {
 fn write_same_run(cdb: Cdb, device: &Device) -> Result<(u64, u64), Sense> {
     let run = Run::of(cdb).within(device)?;
     let blocks = match run.blocks {
-        0 => device.block_count - run.lba,
+        0 => device.block_count() - run.lba,
         blocks => u64::from(blocks),
     };
     if device.limits.max_write_same_blocks != 0 && blocks > device.limits.max_write_same_blocks {
@@ -127,7 +127,7 @@ pub(crate) fn get_lba_status(
     _reply: &mut Vec<u8>,
 ) -> Result<Plan, Sense> {
     let lba = cdb.u64_at(2);
-    let count = unit.device.block_count;
+    let count = unit.device.block_count();
     if lba >= count {
         return Err(Sense::lba_out_of_range(lba));
     }

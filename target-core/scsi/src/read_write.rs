@@ -42,7 +42,7 @@ impl Run {
     /// Refuses what is not on the medium.
     pub(crate) fn within(self, device: &Device) -> Result<Self, Sense> {
         match self.lba.checked_add(u64::from(self.blocks)) {
-            Some(end) if end <= device.block_count => Ok(self),
+            Some(end) if end <= device.block_count() => Ok(self),
             _ => Err(Sense::lba_out_of_range(self.lba)),
         }
     }
@@ -75,7 +75,7 @@ pub(crate) fn force_unit_access(cdb: Cdb) -> bool {
 pub(crate) fn pre_fetch(cdb: Cdb, unit: &Unit<'_>, _reply: &mut Vec<u8>) -> Result<Plan, Sense> {
     let Run { lba, blocks, .. } = Run::of(cdb).within(unit.device)?;
     let blocks = match blocks {
-        0 => unit.device.block_count - lba,
+        0 => unit.device.block_count() - lba,
         blocks => u64::from(blocks),
     };
     Ok(Plan::PreFetch { lba, blocks, immediate: cdb.bit(1, 0x02) })

@@ -50,7 +50,7 @@ impl Core {
         }
         let place = |unit: &LogicalUnit, lba: u64, block: u64, offset: u16| {
             let start = lba.checked_mul(block)?.checked_add(u64::from(offset))?;
-            let end = unit.device().block_count.checked_mul(block)?;
+            let end = unit.device().block_count().checked_mul(block)?;
             (start.checked_add(length)? <= end).then_some(start)
         };
         let beyond = || copy_aborted(AdditionalSense::NO_ADDITIONAL_SENSE_INFORMATION);

@@ -109,3 +109,25 @@ fn changes_from_many_threads_leave_every_session_with_all_units() {
     let data = initiator.execute(0, &cdb, Data::In(4096)).good();
     assert_eq!(data.len(), 8 + 200 * 8);
 }
+
+#[test]
+fn a_unit_that_grows_is_larger_at_once_and_every_session_is_told() {
+    let (world, image) = World::with_memory();
+    let unit = world.node.clone();
+    let other = world.unit(1, image.clone());
+    let mut sessions = [world.initiator(&[0, 1]), world.initiator(&[0, 1])];
+    let beyond = u32::try_from((8 << 20) / BLOCK).unwrap();
+    let outside = sessions[0].execute(1, &read(beyond, 1), Data::In(BLOCK));
+    outside.check((5, 0x21, 0));
+    unit.grow_unit(&other, 9 << 20).unwrap();
+    for session in &mut sessions {
+        // Only where it happened.
+        session.execute(0, &read(0, 1), Data::In(BLOCK)).good();
+        session.execute(1, &read(beyond, 1), Data::In(BLOCK)).check((6, 0x2a, 9));
+        assert_eq!(session.execute(1, &read(beyond, 1), Data::In(BLOCK)).good(), [0; BLOCK]);
+    }
+    // As large as it is already, or less: nothing to tell.
+    unit.grow_unit(&other, 9 << 20).unwrap();
+    unit.grow_unit(&other, 1 << 20).unwrap();
+    sessions[0].execute(1, &read(beyond, 1), Data::In(BLOCK)).good();
+}

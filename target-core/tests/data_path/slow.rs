@@ -79,6 +79,10 @@ impl Image for SlowAtFirst {
         self.image.block_status(offset, length)
     }
 
+    fn grow(&self, size_bytes: u64) -> Result<(), ImageError> {
+        self.image.grow(size_bytes)
+    }
+
     fn health(&self) -> Result<(), ImageError> {
         self.image.health()
     }

@@ -111,6 +111,31 @@ def test_requests_for_states_that_are_not_there(client):
     assert client.request_state(path, 4) == 4097
 
 
+def test_a_disk_grows(client):
+    volume = client.make_disk("growing")
+
+    def expand(size, **more):
+        return client.wbem.InvokeMethod("CreateOrModifyElementFromStoragePool", client.service,
+                                        TheElement=volume.path, Size=pywbem.Uint64(size), **more)
+
+    value, output = expand(8 * MIB)
+    assert (value, output["Size"]) == (4096, 8 * MIB)
+    job = client.wait(output["Job"])
+    assert job["JobState"] == 7 and client.error(output["Job"]) is None
+    grown = client.wbem.GetInstance(volume.path)
+    assert grown["BlockSize"] * grown["NumberOfBlocks"] == 8 * MIB
+    value, output = expand(4 * MIB)
+    assert (value, output["Size"]) == (4097, 8 * MIB + 512)
+    free = client.wbem.GetInstance(client.pool)["RemainingManagedSpace"]
+    value, output = expand((free // MIB + (1 << 20)) * MIB)
+    assert value == 4096
+    assert client.wait(output["Job"])["JobState"] == 10
+    assert client.error(output["Job"])["MessageID"] == "ISCT-STG-001"
+    assert expand(16 * MIB, ElementName="another name")[0] == 1
+    grown = client.wbem.GetInstance(volume.path)
+    assert grown["BlockSize"] * grown["NumberOfBlocks"] == 8 * MIB
+
+
 def test_a_disk_is_given_back(client):
     volume = client.make_disk("short-lived")
     path = client.give_back(volume.path)

@@ -8,10 +8,11 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import threading
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from lund import Lund  # noqa: E402
+from lund import Lund, binary  # noqa: E402
 
 SIZE = 512 << 20
 SECRETS = {"secret": "initiator-secret", "mutual": "targets-own-secret"}
@@ -31,18 +32,40 @@ def boot(machine, checks, script, directory, arguments):
     """Runs a script in a machine of its own, against a daemon of its own."""
     with Lund("--demo", "--demo-size", str(SIZE), *arguments) as lund:
         hook = pathlib.Path(directory, "hook")
-        hook.write_text(f'#!/bin/sh\n[ "$1" = blocks ] && exec stat -c %b "{lund.image()}"\nexit 2\n')
+        wish, done = pathlib.Path(directory, "wish"), pathlib.Path(directory, "done")
+        for fifo in (wish, done):
+            fifo.unlink(missing_ok=True)
+            os.mkfifo(fifo)
+        hook.write_text(f"""#!/bin/sh
+case $1 in
+  blocks) exec stat -c %b "{lund.image()}";;
+  restart) echo restart > "{wish}"; exec cat "{done}";;
+  resize) exec "{binary('lunctl')}" --server "{lund.server}" disk expand demo --size "$2";;
+esac
+exit 2
+""")
         hook.chmod(0o700)
+        threading.Thread(target=restarts, args=(lund, wish, done), daemon=True).start()
         command = [machine / "run", "--timeout", "1200", "--hook", hook]
         for check in checks:
             command += ["--file", check]
         environment = dict(
             os.environ, ISCSI_PORTAL=lund.portals[0], ISCSI_PORTAL2=lund.portals[-1],
-            ISCSI_ALL_PORTALS="1", ISCSI_IQN=lund.iqn, ISCSI_LUN="0", ISCSI_SIZE=str(SIZE),
+            ISCSI_ALL_PORTALS="1", ISCSI_RESTART="1", ISCSI_HOOK_RESIZE="1", ISCSI_IQN=lund.iqn, ISCSI_LUN="0", ISCSI_SIZE=str(SIZE),
             ISCSI_OPTIONAL="start opcodes caw lba-status write-same pr logs",
             ISCSI_USER="host", ISCSI_PASSWORD=SECRETS["secret"],
             ISCSI_MUTUAL_USER="target", ISCSI_MUTUAL_PASSWORD=SECRETS["mutual"])
         return subprocess.run([*command, script], env=environment, stdin=subprocess.DEVNULL).returncode
+
+
+def restarts(lund, wish, done):
+    """Restarts the daemon whenever the hook wishes for it."""
+    while True:
+        with open(wish) as wishes:
+            wishes.read()
+        lund.restart()
+        with open(done, "w") as answer:
+            answer.write("restarted\n")
 
 
 def chap(directory):

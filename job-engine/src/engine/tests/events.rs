@@ -31,6 +31,10 @@ fn replay(mut snapshot: Snapshot, events: Vec<ChangeEvent>) -> Snapshot {
             }
             ChangeKind::JobDeleted(gone) => snapshot.jobs.retain(|job| job.id != gone.id),
             ChangeKind::DiskCreated(disk) => snapshot.disks.push(Disk::clone(&disk)),
+            ChangeKind::DiskChanged(changed) => {
+                let there = snapshot.disks.iter_mut().find(|disk| disk.id == changed.id);
+                *there.unwrap() = Disk::clone(&changed);
+            }
             ChangeKind::DiskDeleted(gone) => snapshot.disks.retain(|disk| disk.id != gone.id),
             ChangeKind::TargetCreated(target) => snapshot.targets.push(Target::clone(&target)),
             ChangeKind::TargetChanged(target) => {

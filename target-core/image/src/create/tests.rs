@@ -73,7 +73,7 @@ fn a_full_image_grows_in_steps_of_allocated_space() {
 fn without_fallocate_zeroes_are_written() {
     let (_directory, path) = place();
     let mut creator = begin(&path, full(200_001));
-    creator.fallocate = false;
+    creator.allocator = Allocator::by_writing();
     assert_eq!(creator.step(70_000).unwrap().done, 70_000);
     assert!(creator.step(u64::MAX).unwrap().is_complete());
     creator.finish().unwrap();

@@ -31,7 +31,8 @@ impl Disk {
     }
 
     fn try_open(&self, read_only: bool) -> Result<RawImage, ImageErrorKind> {
-        RawImage::open(&*self.path, OpenOptions { read_only }).map_err(|error| error.kind())
+        RawImage::open(&*self.path, OpenOptions { read_only, ..OpenOptions::default() })
+            .map_err(|error| error.kind())
     }
 
     /// Bytes of space that the file takes, written back or not.
@@ -254,7 +255,9 @@ fn only_regular_files_are_images() {
     rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
     let missing = directory.path().join("missing");
     for read_only in [false, true] {
-        let open = |path: &Path| kind(RawImage::open(path, OpenOptions { read_only }));
+        let open = |path: &Path| {
+            kind(RawImage::open(path, OpenOptions { read_only, ..OpenOptions::default() }))
+        };
         assert_eq!(open(directory.path()), ImageErrorKind::InvalidFormat);
         // Nor does it wait for somebody at the other end.
         assert_eq!(open(&fifo), ImageErrorKind::InvalidFormat);
@@ -374,4 +377,25 @@ fn a_flush_that_failed_once_stays_failed() {
     // What promises nothing still works.
     write_at(&image, 0, &[5]).unwrap();
     assert_eq!(read_at(&image, 0, 1), Ok(vec![5]));
+}
+
+#[test]
+fn a_disk_takes_of_its_file_what_is_its_own_and_grows_when_it_is_told_to() {
+    let disk = Disk::new(3 * MIB);
+    let options = OpenOptions { size_bytes: Some(MIB), ..OpenOptions::default() };
+    let image = RawImage::open(&*disk.path, options).unwrap();
+    assert_eq!(image.size_bytes(), MIB);
+    assert_eq!(write_at(&image, MIB, &[1]), Err(ImageErrorKind::OutOfRange));
+    // The file may be cut down to the disk without harm to it.
+    disk.resize(MIB);
+    image.health().unwrap();
+    assert_eq!(kind(image.grow(2 * MIB)), ImageErrorKind::ShortTransfer);
+    disk.resize(2 * MIB);
+    image.grow(2 * MIB).unwrap();
+    write_at(&image, 2 * MIB - 1, &[1]).unwrap();
+    image.grow(MIB).unwrap();
+    assert_eq!(image.size_bytes(), 2 * MIB, "it never shrinks");
+    drop(image);
+    let whole = OpenOptions { size_bytes: Some(9 * MIB), ..OpenOptions::default() };
+    assert_eq!(RawImage::open(&*disk.path, whole).unwrap().size_bytes(), 2 * MIB);
 }

@@ -132,7 +132,7 @@ proptest! {
         if known {
             cdb[0] = COMMANDS[code.index(COMMANDS.len())].operation_code;
         }
-        let mut world = World::with(|device| device.block_count = block_count);
+        let mut world = World::with(|device| device.capacity = Capacity::new(block_count));
         world.data_out = data_out;
         let (plan, _) = world.plan(&cdb);
         if let Plan::Read { lba, blocks, .. } | Plan::Write { lba, blocks, .. } = plan {

@@ -1,0 +1,235 @@
+//! Making raw images longer in steps, while they are in use.
+//!
+//! Nobody sees the new bytes before the catalogue says that they belong to the disk, so what an
+//! interrupted extension leaves does no harm: the next one begins with the old size.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::allocate::Allocator;
+use crate::create::{Preallocation, Progress};
+use crate::error::{ImageError, ImageErrorKind, Operation};
+use crate::pool::pool_space;
+
+/// What to make of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExtendOptions {
+    /// Size of the disk until now, in bytes.
+    pub from_bytes: u64,
+    /// Size that it shall have.
+    pub to_bytes: u64,
+    /// Whether the new space is taken now.
+    pub preallocation: Preallocation,
+    /// Go on where an earlier run of the same extension stopped, instead of beginning anew.
+    pub resume: bool,
+}
+
+/// An extension under way.
+#[derive(Debug)]
+pub struct RawExtender {
+    file: OwnedFd,
+    path: Arc<Path>,
+    options: ExtendOptions,
+    /// Bytes that the image has.
+    done: u64,
+    allocator: Allocator,
+}
+
+/// The file is not locked: the data path has it open, and keeps to the old size.
+fn open(path: &Arc<Path>) -> Result<(OwnedFd, u64), ImageError> {
+    let fail = |errno: Errno| ImageError::from_io(Operation::Open, path.clone(), errno.into());
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = retry_on_intr(|| rustix::fs::open(&**path, flags, Mode::empty())).map_err(fail)?;
+    let stat = rustix::fs::fstat(&file).map_err(fail)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        let kind = ImageErrorKind::InvalidFormat;
+        return Err(ImageError::new(kind, Operation::Open, path.clone()));
+    }
+    Ok((file, u64::try_from(stat.st_size).unwrap_or(0)))
+}
+
+impl RawExtender {
+    /// Starts to extend `path`. Bytes behind the old size are zeroes from then on.
+    ///
+    /// # Errors
+    /// `ShortTransfer` if the file is shorter than the disk was, `OutOfSpace` if all space is to
+    /// be taken and the file system has less, otherwise as the system says.
+    pub fn begin(path: impl Into<Arc<Path>>, options: ExtendOptions) -> Result<Self, ImageError> {
+        let path: Arc<Path> = path.into();
+        let (file, length) = open(&path)?;
+        let ExtendOptions { from_bytes, to_bytes, preallocation, resume } = options;
+        let mut extender =
+            Self { file, path, options, done: from_bytes, allocator: Allocator::default() };
+        if length < from_bytes {
+            let kind = ImageErrorKind::ShortTransfer;
+            let error = ImageError::new(kind, Operation::Resize, extender.path.clone());
+            return Err(error.at(length, from_bytes - length));
+        }
+        if i64::try_from(to_bytes).is_err() {
+            return Err(extender.error(Errno::FBIG));
+        }
+        if resume && preallocation == Preallocation::Full && length <= to_bytes {
+            extender.done = length;
+        } else if length > from_bytes {
+            // What somebody left there is not the disk's.
+            rustix::fs::ftruncate(&extender.file, from_bytes)
+                .map_err(|errno| extender.error(errno))?;
+        }
+        extender.check_space()?;
+        Ok(extender)
+    }
+
+    fn check_space(&self) -> Result<(), ImageError> {
+        if self.options.preallocation == Preallocation::Full {
+            let space = pool_space(crate::pool::directory_of(&self.path))?;
+            if space.free < self.options.to_bytes.saturating_sub(self.done) {
+                return Err(self.error(Errno::NOSPC));
+            }
+        }
+        Ok(())
+    }
+
+    /// How far it is, in bytes of growth.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        let of = |size: u64| size.saturating_sub(self.options.from_bytes);
+        Progress { done: of(self.done), total: of(self.options.to_bytes) }
+    }
+
+    /// Does the next at most `max_bytes` bytes; without preallocation it is done in one step.
+    ///
+    /// # Errors
+    /// `OutOfSpace`, or as the system says. The step can be repeated.
+    pub fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
+        let left = self.options.to_bytes.saturating_sub(self.done);
+        if left > 0 {
+            match self.options.preallocation {
+                Preallocation::Sparse => {
+                    rustix::fs::ftruncate(&self.file, self.options.to_bytes)
+                        .map_err(|errno| self.error(errno))?;
+                    self.done = self.options.to_bytes;
+                }
+                Preallocation::Full => {
+                    let count = left.min(max_bytes.max(1));
+                    let allocated = self.allocator.allocate(&self.file, self.done, count);
+                    allocated.map_err(|errno| self.error(errno))?;
+                    self.done += count;
+                }
+            }
+        }
+        Ok(self.progress())
+    }
+
+    /// Makes the new size durable.
+    ///
+    /// # Errors
+    /// `SyncFailed`; `Cancelled` if steps are missing.
+    pub fn finish(self) -> Result<(), ImageError> {
+        if !self.progress().is_complete() {
+            let kind = ImageErrorKind::Cancelled;
+            return Err(ImageError::new(kind, Operation::Resize, self.path.clone()));
+        }
+        rustix::fs::fsync(&self.file)
+            .map_err(|errno| self.error(errno).with_kind(ImageErrorKind::SyncFailed))
+    }
+
+    fn error(&self, errno: Errno) -> ImageError {
+        ImageError::from_io(Operation::Resize, self.path.clone(), errno.into())
+            .at(self.done, self.options.to_bytes.saturating_sub(self.done))
+    }
+}
+
+/// Takes back what an extension did that will not be finished.
+///
+/// # Errors
+/// As the system says. Nothing is lost if it fails: the bytes are nobody's.
+pub fn undo_extension(path: &Path, from_bytes: u64) -> Result<(), ImageError> {
+    let path: Arc<Path> = path.into();
+    let (file, length) = open(&path)?;
+    if length > from_bytes {
+        rustix::fs::ftruncate(&file, from_bytes)
+            .map_err(|errno| ImageError::from_io(Operation::Resize, path, errno.into()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn image(length: u64) -> (tempfile::TempDir, std::path::PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk.raw");
+        fs::File::create(&path).unwrap().set_len(length).unwrap();
+        (directory, path)
+    }
+
+    fn options(preallocation: Preallocation) -> ExtendOptions {
+        ExtendOptions { from_bytes: MIB, to_bytes: 4 * MIB, preallocation, resume: false }
+    }
+
+    fn extend(path: &Path, options: ExtendOptions) -> Result<(), ImageError> {
+        let mut extender = RawExtender::begin(path, options)?;
+        while !extender.step(MIB)?.is_complete() {}
+        extender.finish()
+    }
+
+    #[test]
+    fn an_image_grows_by_zeroes_whatever_lay_behind_its_end() {
+        for preallocation in [Preallocation::Sparse, Preallocation::Full] {
+            let (_directory, path) = image(0);
+            fs::write(&path, vec![7; 2 << 20]).unwrap();
+            extend(&path, options(preallocation)).unwrap();
+            let bytes = fs::read(&path).unwrap();
+            assert_eq!(bytes.len(), 4 << 20);
+            assert!(bytes[..1 << 20].iter().all(|byte| *byte == 7));
+            assert!(bytes[1 << 20..].iter().all(|byte| *byte == 0));
+            let space = fs::metadata(&path).unwrap().blocks() * 512;
+            assert_eq!(space >= 4 * MIB, preallocation == Preallocation::Full, "{space}");
+        }
+    }
+
+    #[test]
+    fn an_extension_goes_on_where_it_stopped_and_can_be_taken_back() {
+        let (_directory, path) = image(MIB);
+        let full = options(Preallocation::Full);
+        let mut extender = RawExtender::begin(&*path, full).unwrap();
+        extender.step(MIB).unwrap();
+        drop(extender);
+        let extender = RawExtender::begin(&*path, ExtendOptions { resume: true, ..full }).unwrap();
+        assert_eq!(extender.progress(), Progress { done: MIB, total: 3 * MIB });
+        assert_eq!(extender.finish().unwrap_err().kind(), ImageErrorKind::Cancelled);
+        undo_extension(&path, MIB).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), MIB);
+        undo_extension(&path, MIB).unwrap();
+        extend(&path, ExtendOptions { resume: true, ..full }).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 4 * MIB);
+    }
+
+    #[test]
+    fn what_cannot_be_extended_is_left_alone() {
+        let (directory, path) = image(MIB / 2);
+        let kind = |result: Result<(), ImageError>| result.unwrap_err().kind();
+        let sparse = options(Preallocation::Sparse);
+        assert_eq!(kind(extend(&path, sparse)), ImageErrorKind::ShortTransfer);
+        assert_eq!(fs::metadata(&path).unwrap().len(), MIB / 2);
+        assert_eq!(kind(extend(directory.path(), sparse)), ImageErrorKind::InvalidFormat);
+        assert_eq!(kind(extend(&directory.path().join("gone"), sparse)), ImageErrorKind::NotFound);
+        let (_directory, path) = image(MIB);
+        let huge = ExtendOptions { to_bytes: 1 << 60, ..options(Preallocation::Full) };
+        assert_eq!(kind(extend(&path, huge)), ImageErrorKind::OutOfSpace);
+        assert_eq!(fs::metadata(&path).unwrap().len(), MIB);
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(extend(&link, sparse).is_err(), "a link is not followed");
+    }
+}
