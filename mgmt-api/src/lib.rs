@@ -1,4 +1,4 @@
-//! Management: CIM-XML and REST over one service layer.
+//! Management: CIM-XML, REST and a web page over one service layer.
 #![forbid(unsafe_code)]
 
 pub mod api;
@@ -7,3 +7,4 @@ pub mod rest;
 pub mod server;
 pub mod service;
 pub mod size;
+mod web;

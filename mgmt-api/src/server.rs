@@ -1,4 +1,4 @@
-//! The one HTTP server: CIM-XML and REST, and what protects both.
+//! The one HTTP server: CIM-XML, REST and the web page, and what protects them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 use crate::cim::{self, Cimom};
 use crate::rest;
 use crate::service::Service;
+use crate::web;
 
 /// Requests that are worked on at once; the others wait.
 const MAX_REQUESTS: usize = 64;
@@ -34,6 +35,7 @@ pub fn router(service: Arc<Service>, cimom: Arc<Cimom>) -> Router {
     rest::router(service)
         .layer(RequestBodyLimitLayer::new(MAX_BODY))
         .merge(cim::router(cimom))
+        .merge(web::router())
         .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
         .layer(from_fn(same_site))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIME_LIMIT))

@@ -207,3 +207,32 @@ fn requests_that_never_finish_do_not_stop_others() {
         assert!(matches!(status, Some(400 | 408)), "{status:?}");
     }
 }
+
+#[test]
+fn the_web_page_loads_nothing_from_elsewhere_and_is_for_this_machine_only() {
+    let place = Place::new();
+    let daemon = place.start(&[]);
+    let get = |path: &str, host: &str| {
+        let mut stream = std::net::TcpStream::connect(daemon.management).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+        answer.to_ascii_lowercase()
+    };
+    let own = daemon.management.to_string();
+    let page = get("/", &own);
+    assert!(page.starts_with("http/1.1 200") && page.contains("content-type: text/html"), "{page}");
+    for directive in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'"] {
+        assert!(page.contains(directive), "{directive}: {page}");
+    }
+    assert!(page.contains("x-content-type-options: nosniff"));
+    assert!(!page.contains("//cdn") && !page.contains("https://"), "{page}");
+    // Every file that it names is there.
+    for file in ["style.css", "app.js"] {
+        assert!(page.contains(file) && get(&format!("/{file}"), &own).starts_with("http/1.1 200"));
+    }
+    assert!(get("/", "lund.example.com").starts_with("http/1.1 403"));
+    assert!(get("/no-such-file.js", &own).starts_with("http/1.1 404"));
+    daemon.stop();
+}

@@ -1,0 +1,44 @@
+//! The web page: files of this crate (`web/`), which use the REST interface like any other client.
+
+use axum::Router;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::routing::get;
+
+/// Nothing from elsewhere is loaded, run or embedded, and nothing is sent elsewhere.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+macro_rules! files {
+    ($($path:literal: $content_type:literal = $file:literal;)*) => {
+        &[$(($path, $content_type, include_str!(concat!("../web/", $file)))),*]
+    };
+}
+
+/// Path, content type, content.
+const FILES: &[(&str, &str, &str)] = files! {
+    "/": "text/html; charset=utf-8" = "index.html";
+    "/style.css": "text/css; charset=utf-8" = "style.css";
+    "/app.js": "text/javascript; charset=utf-8" = "app.js";
+    "/api.js": "text/javascript; charset=utf-8" = "api.js";
+    "/dialogs.js": "text/javascript; charset=utf-8" = "dialogs.js";
+    "/dom.js": "text/javascript; charset=utf-8" = "dom.js";
+    "/views.js": "text/javascript; charset=utf-8" = "views.js";
+};
+
+/// The routes.
+pub(crate) fn router() -> Router {
+    FILES.iter().fold(Router::new(), |router, (path, content_type, content)| {
+        let headers: [(HeaderName, &str); 5] = [
+            (CONTENT_TYPE, content_type),
+            (CONTENT_SECURITY_POLICY, POLICY),
+            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (REFERRER_POLICY, "no-referrer"),
+            // Another version of the daemon has another page.
+            (CACHE_CONTROL, "no-cache"),
+        ];
+        router.route(path, get(move || async move { (headers, *content) }))
+    })
+}

@@ -1,0 +1,42 @@
+// The daemon's REST interface.
+
+export class Problem extends Error {
+  constructor(message, error) {
+    super(message);
+    this.error = error;
+  }
+}
+
+/** `path` is a list; each part is encoded. */
+export async function call(method, path, body) {
+  const url = "/api/v1/" + path.map(encodeURIComponent).join("/");
+  const options = { method, headers: {} };
+  if (body !== undefined) {
+    options.headers["Content-Type"] = "application/json";
+    options.body = JSON.stringify(body);
+  }
+  let response;
+  try {
+    response = await fetch(url, options);
+  } catch {
+    throw new Problem("The daemon cannot be reached.");
+  }
+  const text = await response.text();
+  let value = null;
+  try {
+    value = text ? JSON.parse(text) : null;
+  } catch {
+    throw new Problem(`The daemon answered ${response.status}: ${text.trim()}`);
+  }
+  if (!response.ok) throw new Problem(value?.message ?? `The daemon answered ${response.status}.`, value?.error);
+  return value;
+}
+
+export const get = (...path) => call("GET", path);
+
+/** Everything that the views show. */
+export async function everything() {
+  const names = ["status", "pools", "disks", "targets", "sessions", "jobs"];
+  const values = await Promise.all(names.map((name) => get(name)));
+  return Object.fromEntries(names.map((name, index) => [name, values[index]]));
+}

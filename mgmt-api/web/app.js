@@ -1,0 +1,80 @@
+// Asks the daemon every two seconds, and draws the view that the address names.
+
+import { everything } from "./api.js";
+import { h } from "./dom.js";
+import * as views from "./views.js";
+
+const PAUSE = 2000;
+const KEPT = 60;
+
+const main = document.getElementById("main");
+const lost = document.getElementById("lost");
+const rates = [];
+let state;
+let drawn = "";
+let before;
+
+const name = () => {
+  const wanted = location.hash.slice(1);
+  return Object.hasOwn(views, wanted) ? wanted : "overview";
+};
+
+/** Redraws if something has changed; the keyboard's place is kept. */
+function draw(force) {
+  if (!state) return;
+  const view = name();
+  const seen = JSON.stringify([view, state, view === "overview" ? rates : 0]);
+  if (seen === drawn && !force) return;
+  drawn = seen;
+  const focused = main.contains(document.activeElement) && document.activeElement !== main ? document.activeElement : null;
+  const label = focused && (focused.getAttribute("aria-label") ?? focused.textContent);
+  main.replaceChildren(...views[view]({ ...state, rates }).flat(Infinity).filter((part) => part != null && part !== false));
+  if (label) {
+    const again = [...main.querySelectorAll("button, a, [tabindex]")]
+      .find((element) => (element.getAttribute("aria-label") ?? element.textContent) === label);
+    again?.focus({ preventScroll: true });
+  }
+  document.title = `${view[0].toUpperCase()}${view.slice(1)} – lund`;
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.hash === `#${view}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+}
+
+/** Throughput from one look to the next. Sessions that came or went count from what they had. */
+function measure(sessions, now) {
+  const sums = new Map(sessions.map((it) => [`${it.tsih} ${it.since}`, it]));
+  if (before) {
+    const seconds = Math.max(0.001, (now - before.now) / 1000);
+    const grown = (field) => [...sums].reduce((sum, [key, it]) =>
+      sum + Math.max(0, it[field] - (before.sums.get(key)?.[field] ?? 0)), 0) / seconds;
+    rates.push({ read: grown("read_bytes"), written: grown("written_bytes"), commands: grown("commands") });
+    if (rates.length > KEPT) rates.shift();
+  }
+  before = { sums, now };
+}
+
+async function look() {
+  try {
+    state = await everything();
+    measure(state.sessions, performance.now());
+    lost.hidden = true;
+  } catch {
+    lost.hidden = false;
+    if (!state) main.replaceChildren(h("p", null, "Waiting for the daemon …"));
+  }
+  draw();
+}
+
+async function run() {
+  for (;;) {
+    if (!document.hidden) await look();
+    await new Promise((resolve) => { setTimeout(resolve, PAUSE); });
+  }
+}
+
+window.addEventListener("hashchange", () => { draw(true); main.focus(); });
+document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
+// What was changed is seen at once.
+document.getElementById("dialog").addEventListener("close", () => { look(); });
+run();

@@ -1,0 +1,145 @@
+// A browser does what an operator would: makes a disk and watches its job, makes it larger, exposes
+// it, sees a session, provokes a failure and reads why. Every view is accessible and small.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const { LUND_PAGE: page_url, CHROMIUM: executablePath, PICTURES: pictures } = process.env;
+const VIEWS = ["overview", "disks", "targets", "sessions", "jobs"];
+const say = (text) => console.log(`web: ${text}`);
+
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu",
+  "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"] });
+const context = await browser.newContext({ bypassCSP: false, viewport: { width: 1200, height: 800 } });
+const page = await context.newPage();
+page.setDefaultTimeout(30000);
+const complaints = [];
+const bodies = [];
+page.on("console", (message) => { if (["error", "warning"].includes(message.type())) complaints.push(message.text()); });
+page.on("pageerror", (error) => complaints.push(String(error)));
+page.on("request", (request) => assert.ok(request.url().startsWith(page_url) || request.url() === "data:,", request.url()));
+page.on("response", (response) => { if (!response.url().includes("/api/")) bodies.push(response.body().catch(() => "")); });
+process.on("uncaughtException", (error) => { console.error(error, complaints); process.exit(1); });
+
+const view = async (name) => {
+  await page.getByRole("navigation").getByRole("link", { name: new RegExp(`^${name}$`, "i") }).click();
+  await page.getByRole("heading", { level: 2, name: new RegExp(`^${name}`, "i") }).waitFor();
+};
+const dialog = page.getByRole("dialog");
+const row = (text) => page.getByRole("row").filter({ hasText: text });
+
+/** No serious or critical finding of axe. */
+async function accessible(where) {
+  // Not as a script of the page: its policy would refuse that, rightly.
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => globalThis.axe.run());
+  const serious = violations.filter((it) => ["serious", "critical"].includes(it.impact));
+  assert.deepEqual(serious.map((it) => [it.id, it.nodes.map((node) => node.html)]), [], where);
+}
+
+async function picture(name) {
+  if (pictures) await page.screenshot({ path: join(pictures, `${name}.png`), fullPage: true });
+}
+
+await page.goto(page_url);
+await page.getByText("Initiators are served").waitFor();
+const weight = (await Promise.all(bodies)).reduce((sum, body) => sum + body.length, 0);
+assert.ok(weight > 20_000 && weight < 300 * 1024, `${weight} bytes`);
+say(`the page loads with ${weight} bytes, and nothing from elsewhere`);
+
+await view("disks");
+await page.getByRole("button", { name: "New disk" }).click();
+await dialog.getByLabel("Name").fill("web");
+await dialog.getByLabel("Size").fill("lots");
+await dialog.getByRole("button", { name: "Create" }).click();
+await dialog.getByText("write a number with KiB").waitFor();
+await dialog.getByLabel("Size").fill("3MiB");
+// With the keyboard alone.
+await dialog.getByLabel("Size").press("Enter");
+await row("web").getByText("3 MiB").first().waitFor();
+await view("jobs");
+await row("Create disk web").getByText("Completed").waitFor();
+say("a disk is made, and its job is followed to its end");
+
+await view("disks");
+await page.getByRole("button", { name: "Grow web" }).click();
+await dialog.getByLabel("Size").fill("1MiB");
+await dialog.getByRole("button", { name: "Grow" }).click();
+await dialog.getByText("can only grow").waitFor();
+await dialog.getByLabel("Size").fill("8MiB");
+await dialog.getByRole("button", { name: "Grow" }).click();
+await row("web").getByText("8 MiB").first().waitFor();
+say("it grows");
+
+await view("targets");
+await page.getByRole("button", { name: "New target" }).click();
+await dialog.getByLabel("Name").fill("from-the-page");
+await dialog.getByRole("button", { name: "Create" }).click();
+const target = page.getByRole("region", { name: "iqn.2026-01.io.lund:from-the-page", exact: true });
+await target.getByRole("button", { name: /^Add LUN/ }).click();
+await dialog.getByLabel("Disk").selectOption({ label: "web" });
+await dialog.getByRole("button", { name: "Add" }).click();
+await target.getByRole("row").filter({ hasText: "web" }).waitFor();
+await target.getByRole("button", { name: /^Allow/ }).click();
+await dialog.getByLabel("Initiator").fill("iqn.2001-04.com.example:*");
+await dialog.getByRole("button", { name: "Allow" }).click();
+await target.getByText("iqn.2001-04.com.example:*").waitFor();
+await target.getByRole("button", { name: /^Open to everybody/ }).click();
+await dialog.getByRole("button", { name: "Open to everybody" }).click();
+await target.getByText("Everybody may use it.").waitFor();
+say("a target is made, the disk is exposed, access is narrowed and opened");
+
+await view("sessions");
+await row("iqn.2008-11.org.linux-kvm").getByRole("button", { name: "Details" }).click();
+await dialog.getByText("Outstanding commands").waitFor();
+await accessible("details of a session");
+await picture("session");
+await page.keyboard.press("Escape");
+say("QEMU's session and its details are seen");
+
+await view("disks");
+await page.getByRole("button", { name: "New disk" }).click();
+await dialog.getByLabel("Name").fill("too-large");
+await dialog.getByLabel("Size").fill("4000TiB");
+await accessible("a form");
+await dialog.getByRole("button", { name: "Create" }).click();
+await view("jobs");
+await row("too-large").getByText("Exception").waitFor();
+await page.getByRole("button", { name: /^Why.*too-large/ }).click();
+await dialog.getByText("What can be done").waitFor();
+assert.match(await dialog.innerText(), /capacity[\s\S]*ISCT-STG-001/);
+await accessible("an error");
+await picture("error");
+await dialog.getByRole("button", { name: "Close" }).click();
+say("a job that fails tells why, and what can be done");
+
+await view("disks");
+await page.getByRole("button", { name: "Delete web" }).click();
+await dialog.getByLabel("Write its name").fill("web");
+await dialog.getByRole("button", { name: "Delete" }).click();
+await dialog.getByText(/in use/).waitFor();
+await page.keyboard.press("Escape");
+say("a disk that is exposed is not deleted, and the page says so");
+
+for (const colorScheme of ["light", "dark"]) {
+  for (const [device, width] of [["wide", 1200], ["phone", 390]]) {
+    await page.emulateMedia({ colorScheme });
+    await page.setViewportSize({ width, height: 800 });
+    for (const name of VIEWS) {
+      await view(name);
+      await accessible(`${name}, ${colorScheme}, ${device}`);
+      const beyond = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      assert.ok(beyond <= 0, `${name} is ${beyond} pixels wider than a ${device}`);
+      await picture(`${name}-${colorScheme}-${device}`);
+    }
+  }
+}
+say("every view is accessible, in light and dark, on a wide screen and on a phone");
+
+const refused = complaints.filter((text) => !/status of (400|409)/.test(text));
+assert.deepEqual(refused, []);
+await browser.close();
