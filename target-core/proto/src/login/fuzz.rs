@@ -1,5 +1,6 @@
 //! Entry points for fuzz targets: whatever comes, nobody gets in without proof.
 
+use super::security::Security;
 use super::{
     AuthPolicy, ChapAccount, ChapPolicy, Login, LoginConfig, LoginPolicy, LoginStatus, LoginStep,
     Secret, TargetLogin,
@@ -59,4 +60,37 @@ pub fn chap(input: &[u8]) {
     let account = ChapAccount { name: "initiator".to_owned(), secret };
     let policy = ChapPolicy { accounts: vec![account], ..ChapPolicy::default() };
     assert!(!run(input, &Fixed(AuthPolicy::Chap(policy))), "somebody got in without proof");
+}
+
+/// The values of CHAP_A, CHAP_N, CHAP_R, CHAP_I and CHAP_C, a line each, to a target that proves
+/// itself too: nobody gets in without the secret, and what is read as binary is written as it was.
+pub fn chap_values(input: &[u8]) {
+    let Ok(input) = std::str::from_utf8(input) else { return };
+    for value in input.lines() {
+        if let Some(bytes) = super::binary_from_text(value) {
+            assert_eq!(super::binary_from_text(&super::binary_to_hex(&bytes)), Some(bytes));
+        }
+    }
+    let account = |name: &str, secret: &[u8]| ChapAccount {
+        name: name.to_owned(),
+        secret: Secret::new(secret),
+    };
+    let chap = ChapPolicy {
+        accounts: vec![account("initiator", b"\x00no initiator knows this\xff")],
+        mutual: Some(account("target", b"\x01nor that the target's own\xfe")),
+        ..ChapPolicy::default()
+    };
+    let policy = Fixed(AuthPolicy::Chap(chap));
+    let mut security = Security::new(policy.0.clone());
+    let mut lines = input.lines();
+    let keys = ["CHAP_N", "CHAP_R", "CHAP_I", "CHAP_C"];
+    let begin = [("AuthMethod", "CHAP"), ("CHAP_A", lines.next().unwrap_or_default())];
+    let given: Vec<_> = keys.into_iter().zip(lines).collect();
+    let mut answer = Vec::new();
+    for pairs in [&begin[..1], &begin[1..], &given] {
+        if security.handle(pairs, false, &policy, &mut answer).is_err() {
+            break;
+        }
+    }
+    assert!(!security.is_done(), "somebody got in without proof");
 }
