@@ -213,7 +213,7 @@ fn the_web_page_loads_nothing_from_elsewhere_and_is_for_this_machine_only() {
     let place = Place::new();
     let daemon = place.start(&[]);
     let get = |path: &str, host: &str| {
-        let mut stream = std::net::TcpStream::connect(daemon.management).unwrap();
+        let mut stream = TcpStream::connect(daemon.management).unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
         let mut answer = String::new();
