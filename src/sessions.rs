@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::Stream;
 use mgmt_api::api;
-use mgmt_api::service::{self, TraceRefusal};
+use mgmt_api::service::{self, TotalCounters, TraceRefusal};
 use target_core::{Authentication, Node, SessionDetail, SessionSummary, TraceError};
 
 pub(crate) fn summary(session: SessionSummary) -> api::Session {
@@ -71,6 +71,22 @@ pub(crate) fn detail(detail: SessionDetail) -> api::SessionDetail {
         exp_cmd_sn: detail.exp_cmd_sn,
         max_cmd_sn: detail.max_cmd_sn,
         outstanding_commands: detail.outstanding,
+    }
+}
+
+pub(crate) fn totals(node: &Node) -> TotalCounters {
+    let counters = node.totals();
+    TotalCounters {
+        commands: counters.commands,
+        read_commands: counters.read_commands,
+        write_commands: counters.write_commands,
+        task_management_functions: counters.task_management_functions,
+        read_bytes: counters.data_in_bytes,
+        written_bytes: counters.data_out_bytes,
+        pdus_received: counters.pdus_received,
+        pdus_sent: counters.pdus_sent,
+        rejects: counters.rejects,
+        data_digest_errors: counters.data_digest_errors,
     }
 }
 

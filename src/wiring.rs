@@ -112,6 +112,10 @@ impl Host for NodeHost {
         self.node.sessions().into_iter().map(sessions::summary).collect()
     }
 
+    fn totals(&self) -> service::TotalCounters {
+        sessions::totals(&self.node)
+    }
+
     fn session(&self, tsih: u16) -> Option<api::SessionDetail> {
         self.node.session(tsih).map(sessions::detail)
     }

@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod cim;
+mod metrics;
 pub mod rest;
 pub mod server;
 pub mod service;

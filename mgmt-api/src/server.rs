@@ -16,9 +16,9 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 
 use crate::cim::{self, Cimom};
-use crate::rest;
 use crate::service::Service;
 use crate::web;
+use crate::{metrics, rest};
 
 /// Requests that are worked on at once; the others wait.
 const MAX_REQUESTS: usize = 64;
@@ -32,7 +32,8 @@ const MAX_BODY: usize = 1 << 20;
 
 /// Everything under one roof.
 pub fn router(service: Arc<Service>, cimom: Arc<Cimom>) -> Router {
-    rest::router(service)
+    rest::router(service.clone())
+        .merge(metrics::router(service))
         .layer(RequestBodyLimitLayer::new(MAX_BODY))
         .merge(cim::router(cimom))
         .merge(web::router())

@@ -11,6 +11,7 @@ use iscsi_proto::login::{
     AuthPolicy, ExistingSession, LoginPolicy, LoginStatus, Redirect, SessionName, TargetLogin,
 };
 use iscsi_proto::names::IscsiName;
+use iscsi_proto::session::Counters;
 use parking_lot::{Mutex, RwLock};
 use scsi::{Port, UnitAttention};
 use tokio::sync::{Semaphore, oneshot};
@@ -386,6 +387,12 @@ impl Node {
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionSummary> {
         self.sessions.list()
+    }
+
+    /// Counts over all sessions that there are and were since the start.
+    #[must_use]
+    pub fn totals(&self) -> Counters {
+        self.sessions.totals()
     }
 
     /// A session with everything that is known of it.

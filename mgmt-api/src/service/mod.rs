@@ -14,12 +14,14 @@ use job_engine::{
 
 use crate::api;
 
-pub use self::session::{Trace, TraceRefusal};
+pub use self::session::{TotalCounters, Totals, Trace, TraceRefusal};
 
 /// What the management needs to know of the data path.
 pub trait Host: Send + Sync {
     /// The sessions that are there now.
     fn sessions(&self) -> Vec<api::Session>;
+    /// Counts over all sessions that there are and were since the start.
+    fn totals(&self) -> TotalCounters;
     /// A session with everything that is known of it.
     fn session(&self, tsih: u16) -> Option<api::SessionDetail>;
     /// Takes a trace of a session, from now on.

@@ -1,5 +1,6 @@
 //! Sessions and their traces.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -12,6 +13,31 @@ use crate::api;
 /// it is dropped.
 pub type Trace = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 
+/// Counts over all sessions that there are and were since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "as those of one session")]
+pub struct TotalCounters {
+    pub commands: u64,
+    pub read_commands: u64,
+    pub write_commands: u64,
+    pub task_management_functions: u64,
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+    pub pdus_received: u64,
+    pub pdus_sent: u64,
+    pub rejects: u64,
+    pub data_digest_errors: u64,
+}
+
+/// What metrics tell of initiators.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Normal sessions by target; targets without one too.
+    pub sessions: BTreeMap<String, u64>,
+    /// Since the start.
+    pub counters: TotalCounters,
+}
+
 /// Why no trace is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TraceRefusal {
@@ -22,6 +48,18 @@ pub enum TraceRefusal {
 }
 
 impl Service {
+    /// What metrics tell of initiators.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let targets = self.engine.targets();
+        let mut sessions: BTreeMap<String, u64> =
+            targets.into_iter().map(|target| (target.name, 0)).collect();
+        for target in self.host.sessions().into_iter().filter_map(|session| session.target) {
+            *sessions.entry(target).or_default() += 1;
+        }
+        Totals { sessions, counters: self.host.totals() }
+    }
+
     /// All sessions.
     #[must_use]
     pub fn sessions(&self) -> Vec<api::Session> {

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use iscsi_proto::login::{Authentication, ExistingSession, LoginOutcome, LoginStatus, SessionName};
 use iscsi_proto::names::IscsiName;
+use iscsi_proto::session::Counters;
 use iscsi_proto::{Cid, Isid, Tsih};
 use parking_lot::Mutex;
 use scsi::reservation::InitiatorPort;
@@ -98,6 +99,8 @@ struct Table {
     last: u16,
     /// Nobody is let in any more.
     closed: bool,
+    /// Counts of sessions that are over.
+    over: Counters,
 }
 
 /// The sessions.
@@ -270,13 +273,24 @@ impl Sessions {
 
     /// Takes a session out, once none of its commands can write any more.
     pub(crate) fn remove(&self, tsih: Tsih) -> Option<SessionSummary> {
-        let entry = self.table.lock().by_tsih.remove(&tsih.0)?;
+        let mut table = self.table.lock();
+        let entry = table.by_tsih.remove(&tsih.0)?;
+        table.over += entry.published.get().counters;
+        drop(table);
         entry.ended.cancel();
         Some(entry.summary())
     }
 
     pub(crate) fn summary(&self, tsih: Tsih) -> Option<SessionSummary> {
         self.table.lock().by_tsih.get(&tsih.0).map(Entry::summary)
+    }
+
+    /// Counts over all sessions that there are and were.
+    pub(crate) fn totals(&self) -> Counters {
+        let table = self.table.lock();
+        let mut all = table.over;
+        table.by_tsih.values().for_each(|entry| all += entry.published.get().counters);
+        all
     }
 
     pub(crate) fn detail(&self, tsih: u16) -> Option<SessionDetail> {

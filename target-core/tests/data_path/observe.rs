@@ -61,6 +61,21 @@ fn a_session_tells_its_parameters_counters_window_and_commands() {
 }
 
 #[test]
+fn what_sessions_did_counts_when_they_are_over() {
+    let (world, _image) = World::with_memory();
+    for round in 1..=3 {
+        let mut initiator = world.initiator(&[0]);
+        initiator.execute(0, &write(0, 2), Data::Out(&[1; 2 * BLOCK])).good();
+        initiator.execute(0, &read(0, 1), Data::In(BLOCK)).good();
+        assert_eq!(initiator.log_out(), 0);
+        world.events.wait_for_end(initiator.tsih);
+        let totals = world.node.totals();
+        assert_eq!((totals.read_commands, totals.write_commands), (round, round));
+        assert_eq!((totals.data_in_bytes, totals.data_out_bytes), (512 * round, 1024 * round));
+    }
+}
+
+#[test]
 fn a_session_that_goes_on_over_another_connection_shows_that_one() {
     let (world, _image) = World::with_memory();
     let login = world.login();

@@ -20,6 +20,11 @@ def lund():
 
 
 @pytest.fixture
+def server(lund):
+    return lund.server
+
+
+@pytest.fixture
 def client(lund):
     return Client(lund.server)
 

@@ -1,5 +1,7 @@
 //! What a session has done so far.
 
+use std::ops::AddAssign;
+
 /// Counts since the session began; a new connection of the session goes on counting.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -23,4 +25,19 @@ pub struct Counters {
     pub rejects: u64,
     /// PDUs whose data digest did not match.
     pub data_digest_errors: u64,
+}
+
+impl AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        self.pdus_received += other.pdus_received;
+        self.pdus_sent += other.pdus_sent;
+        self.commands += other.commands;
+        self.read_commands += other.read_commands;
+        self.write_commands += other.write_commands;
+        self.task_management_functions += other.task_management_functions;
+        self.data_in_bytes += other.data_in_bytes;
+        self.data_out_bytes += other.data_out_bytes;
+        self.rejects += other.rejects;
+        self.data_digest_errors += other.data_digest_errors;
+    }
 }

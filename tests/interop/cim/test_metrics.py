@@ -1,0 +1,35 @@
+"""Prometheus' own parser reads /metrics, in the strict form of OpenMetrics."""
+
+import urllib.error
+import urllib.request
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from client import MIB
+
+
+def metrics(server):
+    with urllib.request.urlopen(f"{server}/metrics", timeout=60) as answer:
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    assert all(family.documentation for family in families)
+    return {(sample.name, *sorted(sample.labels.items())): sample.value
+            for family in families for sample in family.samples}
+
+
+def test_metrics_agree_with_what_was_done(client, server):
+    assert metrics(server)[("lund_state", ("state", "serving"))] == 1
+    client.make_disk("measured", size=3 * MIB)
+    seen = metrics(server)
+    assert seen[("lund_disk_size_bytes", ("disk", "measured"))] == 3 * MIB
+    assert seen[("lund_jobs", ("kind", "create-disk"), ("state", "Completed"))] >= 1
+    assert seen[("lund_pool_available", ("pool", "default"))] == 1
+    free = seen[("lund_pool_free_bytes", ("pool", "default"))]
+    assert 0 < free <= seen[("lund_pool_size_bytes", ("pool", "default"))]
+    assert seen[("lund_commands_total", ("kind", "read"))] >= 0
+    assert ("lund_build_info", ("version", "0.1.0")) in seen
+
+
+def test_it_is_ready(server):
+    with urllib.request.urlopen(f"{server}/readyz", timeout=60) as answer:
+        assert answer.read() == b"serving\n"
