@@ -41,6 +41,7 @@ case $1 in
   blocks) exec stat -c %b "{lund.image()}";;
   restart) echo restart > "{wish}"; exec cat "{done}";;
   resize) exec "{binary('lunctl')}" --server "{lund.server}" disk expand demo --size "$2";;
+  algorithm) exec python3 "{HERE}/algorithm.py" "{binary('lunctl')}" "{lund.server}";;
 esac
 exit 2
 """)
