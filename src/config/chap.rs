@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use job_engine::catalogue::{check_iscsi_name, default_target_name};
 use serde::Deserialize;
-use target_core::{AuthPolicy, ChapAccount, ChapAlgorithm, ChapAlgorithms, ChapPolicy, Secret};
+use target_core::{
+    AuthPolicy, ChapAccount, ChapAlgorithm, ChapAlgorithms, ChapPolicy, InitiatorPattern, Secret,
+};
 use toml::Spanned;
 use zeroize::Zeroizing;
 
@@ -78,6 +80,7 @@ struct Entry {
     user: Spanned<String>,
     secret_file: Spanned<PathBuf>,
     targets: Option<Spanned<Vec<Spanned<String>>>>,
+    initiators: Option<Vec<Spanned<String>>>,
 }
 
 /// Reads the table and the secrets it names.
@@ -94,12 +97,14 @@ pub(super) fn access(
     let mut accounts: Vec<Account> = single.into_iter().collect();
     for entry in &table.accounts {
         let keys = ["accounts.user", "accounts.secret_file"];
-        let account = account(source, keys, &entry.user, &entry.secret_file)?;
+        let mut account = account(source, keys, &entry.user, &entry.secret_file)?;
         // Discovery could not tell whose secret is meant.
         if accounts.iter().any(|other| other.account.name == account.name) {
             let reason = "is the user of another account; each has its own name";
             return Err(source.error("iscsi.chap.accounts.user", &entry.user, reason));
         }
+        let initiators = entry.initiators.as_ref();
+        account.initiators = initiators.map(|list| initiators_of(source, list)).transpose()?;
         let targets = entry.targets.as_ref().map(|list| targets(source, list)).transpose()?;
         accounts.push(Account { account, targets });
     }
@@ -163,7 +168,20 @@ fn account(
     let secret = read_secret(file.get_ref()).map_err(|error| {
         source.error(&format!("iscsi.chap.{file_key}"), file, &format!("{error:#}"))
     })?;
-    Ok(ChapAccount { name: name.clone(), secret })
+    Ok(ChapAccount::new(name, secret))
+}
+
+fn initiators_of(
+    source: &Source<'_>,
+    list: &[Spanned<String>],
+) -> anyhow::Result<Vec<InitiatorPattern>> {
+    let pattern = |given: &Spanned<String>| {
+        InitiatorPattern::new(given.get_ref()).map_err(|error| {
+            let reason = format!("has no initiator: {error}");
+            source.error("iscsi.chap.accounts.initiators", given, &reason)
+        })
+    };
+    list.iter().map(pattern).collect()
 }
 
 /// The whole names of targets, which need not be there yet.

@@ -28,7 +28,7 @@ mod sessions;
 mod trace;
 mod unit;
 
-pub use access::{AccessEntry, InitiatorPattern, LunMapping, PatternError};
+pub use access::{AccessEntry, LunMapping};
 pub use config::NodeConfig;
 pub use events::{Events, Fault, NoEvents, SessionEnd};
 pub use ipnet::IpNet;
@@ -36,7 +36,7 @@ pub use iscsi_proto::login::{
     AuthPolicy, Authentication, ChapAccount, ChapAlgorithm, ChapAlgorithms, ChapPolicy, Redirect,
     Secret,
 };
-pub use iscsi_proto::names::{IscsiName, TargetAddress};
+pub use iscsi_proto::names::{InitiatorPattern, IscsiName, PatternError, TargetAddress};
 pub use iscsi_proto::parameters::Parameters;
 pub use iscsi_proto::session::Counters;
 pub use listener::serve;

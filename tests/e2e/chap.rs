@@ -85,14 +85,18 @@ fn target(name: &str) -> String {
     format!("TargetName=iqn.2026-01.io.lund:{name}\0")
 }
 
-/// Two accounts, of which one is for the target `safe` only; `more` stands in `[iscsi.chap]`.
+/// Three accounts: one is for the target `safe` only, one for other initiators; `more` stands in `[iscsi.chap]`.
 fn start_with_two(place: &Place, more: &str) -> Daemon {
     let alice = secret_file(place, "alice", "secret of alice\n", 0o600);
     let bob = secret_file(place, "bob", "secret of bob", 0o400);
+    let eve = secret_file(place, "eve", "secret of eve!", 0o600);
     let account = "[[iscsi.chap.accounts]]\nuser";
     let text = format!(
         "[iscsi.chap]\n{more}\n{account} = 'alice'\nsecret_file = '{alice}'\n\
-         {account} = 'bob'\nsecret_file = '{bob}'\ntargets = ['safe']\n"
+         initiators = ['iqn.2001-04.com.example:*', '{}']\n\
+         {account} = 'bob'\nsecret_file = '{bob}'\ntargets = ['safe']\n\
+         {account} = 'eve'\nsecret_file = '{eve}'\ninitiators = ['iqn.2001-04.com.example:*']\n",
+        Session::NAME
     );
     let daemon = start(place, &place.write("lund.toml", &text));
     daemon.lunctl(&["target", "create", "other"]).ok();
@@ -114,6 +118,9 @@ fn each_account_gets_in_where_it_may() {
     assert_eq!(prove(&daemon, DISCOVERY, "5", BOB), md5);
     assert_eq!(prove(&daemon, &target("other"), "5", BOB), REFUSED);
     assert_eq!(prove(&daemon, &target("safe"), "5", ("bob", ALICE.1)), REFUSED);
+    for session in [target("safe"), DISCOVERY.to_owned()] {
+        assert_eq!(prove(&daemon, &session, "5", ("eve", "secret of eve!")), REFUSED);
+    }
     let log = daemon.log();
     assert!(!log.contains("secret of"), "{log}");
 }

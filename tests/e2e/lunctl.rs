@@ -240,7 +240,7 @@ fn pools_sessions_and_status_are_shown() {
     assert_eq!(row(&list)[1..4], [Session::NAME, target, &address], "{list}");
 
     let status = daemon.json(&["status"]);
-    has_fields(&status, &["version", "state", "portals", "alerts"]);
+    has_fields(&status, &["version", "state", "portals", "isns", "alerts"]);
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
     let text = daemon.lunctl(&["status"]).ok();
     assert_eq!(text, format!("lund {}\niscsi://{}\n", env!("CARGO_PKG_VERSION"), daemon.portal));

@@ -73,7 +73,7 @@ fn what_is_not_there_is_404_and_other_methods_are_405() {
         let text = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
         exchange(server, text.as_bytes())
     };
-    assert_eq!((get("/").status, get("/api/v2/disks").status), (404, 404));
+    assert_eq!((get("/nothing").status, get("/api/v2/disks").status), (404, 404));
     assert_eq!(get("/healthz").body, "ok\n");
 }
 

@@ -211,3 +211,13 @@ fn a_secret_that_is_none_is_refused() {
         refused(&text, "2: `iscsi.chap.user`", "printable");
     }
 }
+
+#[test]
+fn an_account_may_be_for_some_initiators_only() {
+    let with = |list: &str| {
+        format!("[[iscsi.chap.accounts]]\nuser = 'x'\nsecret_file = '@/a'\ninitiators = {list}\n")
+    };
+    let key = "4: `iscsi.chap.accounts.initiators`";
+    refused(&with("['host']"), key, "'host'");
+    refused(&with("['iqn.2001-04.com.example:a b*']"), key, "a b*");
+}

@@ -215,7 +215,7 @@ fn logins_of_a_target_that_has_moved_are_sent_there() {
 const SECRET: &[u8] = b"a secret of 16 b";
 
 fn chap() -> AuthPolicy {
-    let account = ChapAccount { name: "joe".to_owned(), secret: Secret::new(SECRET) };
+    let account = ChapAccount::new("joe", Secret::new(SECRET));
     AuthPolicy::Chap(ChapPolicy { accounts: vec![account], ..ChapPolicy::default() })
 }
 

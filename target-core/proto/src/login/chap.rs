@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::algorithm::{ChapAlgorithm, ChapAlgorithms};
 use super::binary::{from_text, to_hex};
+use crate::names::{InitiatorPattern, IscsiName};
 
 /// A CHAP secret; never printed, wiped when it goes.
 #[derive(Clone)]
@@ -39,6 +40,21 @@ pub struct ChapAccount {
     pub name: String,
     /// The secret.
     pub secret: Secret,
+    /// Initiators that may use it; all of them where there is no list.
+    pub initiators: Option<Vec<InitiatorPattern>>,
+}
+
+impl ChapAccount {
+    /// For every initiator.
+    #[must_use]
+    pub fn new(name: impl Into<String>, secret: Secret) -> Self {
+        Self { name: name.into(), secret, initiators: None }
+    }
+
+    fn is_for(&self, initiator: &IscsiName) -> bool {
+        let meant = |pattern: &InitiatorPattern| pattern.matches(initiator.as_str());
+        self.initiators.as_ref().is_none_or(|patterns| patterns.iter().any(meant))
+    }
 }
 
 /// Who may log in, and how the target proves itself. Without accounts nobody gets in.
@@ -113,11 +129,13 @@ impl Challenge {
     pub(super) fn verify(
         &self,
         policy: &ChapPolicy,
+        initiator: &IscsiName,
         answer: Answer<'_>,
     ) -> Result<Option<(String, String)>, ChapError> {
         let name = answer.name.ok_or(ChapError::Malformed)?;
         let proof = answer.response.and_then(from_text).ok_or(ChapError::Malformed)?;
-        let account = policy.accounts.iter().find(|account| account.name == name);
+        let usable = |account: &&ChapAccount| account.name == name && account.is_for(initiator);
+        let account = policy.accounts.iter().find(usable);
         // An unknown name costs the same time as a wrong response.
         let nobody = Secret::new(b"");
         let secret = account.map_or(&nobody, |account| &account.secret);
@@ -170,7 +188,7 @@ mod tests {
     use super::*;
 
     fn account(name: &str, secret: &[u8]) -> ChapAccount {
-        ChapAccount { name: name.to_owned(), secret: Secret::new(secret) }
+        ChapAccount::new(name, Secret::new(secret))
     }
 
     fn policy() -> ChapPolicy {
@@ -179,6 +197,10 @@ mod tests {
             mutual: Some(account("target", b"secret-of-target")),
             ..ChapPolicy::default()
         }
+    }
+
+    fn host() -> IscsiName {
+        IscsiName::new("iqn.2001-04.com.example:host").unwrap()
     }
 
     fn challenge(algorithm: ChapAlgorithm) -> Challenge {
@@ -194,9 +216,25 @@ mod tests {
         for (algorithm, proof) in PROOFS {
             let base64 = format!("0b{}", STANDARD.encode(from_text(proof).unwrap()));
             for proof in [proof, &proof.to_uppercase().replace("0X", "0x"), &base64] {
-                assert_eq!(challenge(algorithm).verify(&policy(), alice(proof)), Ok(None));
+                assert_eq!(challenge(algorithm).verify(&policy(), &host(), alice(proof)), Ok(None));
             }
         }
+    }
+
+    #[test]
+    fn an_account_is_good_for_the_initiators_that_it_names() {
+        let (algorithm, proof) = PROOFS[0];
+        let verify = |patterns: &[&str]| {
+            let mut policy = policy();
+            let pattern = |text: &&str| InitiatorPattern::new(text).unwrap();
+            policy.accounts[0].initiators = Some(patterns.iter().map(pattern).collect());
+            challenge(algorithm).verify(&policy, &host(), alice(proof))
+        };
+        assert_eq!(verify(&["iqn.2001-04.com.example:host"]), Ok(None));
+        assert_eq!(verify(&["eui.02004567A425678D", "iqn.2001-04.com.example:*"]), Ok(None));
+        // Nobody hears that it is somebody else's.
+        assert_eq!(verify(&["iqn.2001-04.com.example:guest"]), Err(ChapError::WrongResponse));
+        assert_eq!(verify(&[]), Err(ChapError::WrongResponse));
     }
 
     #[test]
@@ -218,7 +256,7 @@ mod tests {
                 (answer(Some("alice"), Some("0x")), ChapError::Malformed),
                 (answer(Some("alice"), Some(&no_digit)), ChapError::Malformed),
             ] {
-                assert_eq!(challenge(algorithm).verify(&policy(), answer), Err(error));
+                assert_eq!(challenge(algorithm).verify(&policy(), &host(), answer), Err(error));
             }
         }
     }
@@ -231,14 +269,14 @@ mod tests {
             let longer = to_hex(&[&bytes[..], &[0]].concat());
             let padded = to_hex(&[&[0], &bytes[..]].concat());
             for wrong in [&shorter, &longer, &padded, "0x00"] {
-                let result = challenge(algorithm).verify(&policy(), alice(wrong));
+                let result = challenge(algorithm).verify(&policy(), &host(), alice(wrong));
                 assert_eq!(result, Err(ChapError::WrongResponse), "{algorithm:?} {wrong}");
             }
             // What another algorithm makes of the same challenge is no proof.
             for other in ChapAlgorithm::STRONGEST_FIRST.into_iter().filter(|it| *it != algorithm) {
                 let secret = Secret::new(b"secret-of-alice");
                 let wrong = to_hex(&prove(other, 7, &secret, &challenge(algorithm).bytes));
-                let result = challenge(algorithm).verify(&policy(), alice(&wrong));
+                let result = challenge(algorithm).verify(&policy(), &host(), alice(&wrong));
                 assert_eq!(result, Err(ChapError::WrongResponse), "{algorithm:?} {other:?}");
             }
         }
@@ -256,7 +294,8 @@ mod tests {
         for ((algorithm, proof), expected) in PROOFS.into_iter().zip(expected) {
             let answer =
                 Answer { identifier: Some("9"), challenge: Some("0x0a0b0c"), ..alice(proof) };
-            let (name, proof) = challenge(algorithm).verify(&policy(), answer).unwrap().unwrap();
+            let (name, proof) =
+                challenge(algorithm).verify(&policy(), &host(), answer).unwrap().unwrap();
             assert_eq!((name.as_str(), proof.as_str()), ("target", expected));
         }
     }
@@ -283,7 +322,7 @@ mod tests {
                 (Some("9"), Some(&base64), reflected),
             ] {
                 let answer = Answer { identifier, challenge: challenged, ..alice(proof) };
-                assert_eq!(challenge(algorithm).verify(&policy(), answer), result);
+                assert_eq!(challenge(algorithm).verify(&policy(), &host(), answer), result);
             }
         }
     }
@@ -293,12 +332,15 @@ mod tests {
         let (algorithm, proof) = PROOFS[2];
         let answer = Answer { identifier: Some("9"), challenge: Some("0x01"), ..alice(proof) };
         let one_way = ChapPolicy { mutual: None, ..policy() };
-        assert_eq!(challenge(algorithm).verify(&one_way, answer), Err(ChapError::NoMutual));
+        assert_eq!(
+            challenge(algorithm).verify(&one_way, &host(), answer),
+            Err(ChapError::NoMutual)
+        );
         // Neither the secret of whoever logs in nor that of anybody else.
         for account in policy().accounts {
             let mut reused = policy();
             reused.mutual.as_mut().unwrap().secret = account.secret;
-            let result = challenge(algorithm).verify(&reused, answer);
+            let result = challenge(algorithm).verify(&reused, &host(), answer);
             assert_eq!(result, Err(ChapError::SharedSecret), "{}", account.name);
         }
     }

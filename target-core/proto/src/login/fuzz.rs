@@ -57,7 +57,7 @@ pub fn login(input: &[u8]) {
 /// A target that wants proof no input can have: the secret is not in it.
 pub fn chap(input: &[u8]) {
     let secret = Secret::new(b"\x00no initiator knows this\xff");
-    let account = ChapAccount { name: "initiator".to_owned(), secret };
+    let account = ChapAccount::new("initiator", secret);
     let policy = ChapPolicy { accounts: vec![account], ..ChapPolicy::default() };
     assert!(!run(input, &Fixed(AuthPolicy::Chap(policy))), "somebody got in without proof");
 }
@@ -71,10 +71,8 @@ pub fn chap_values(input: &[u8]) {
             assert_eq!(super::binary_from_text(&super::binary_to_hex(&bytes)), Some(bytes));
         }
     }
-    let account = |name: &str, secret: &[u8]| ChapAccount {
-        name: name.to_owned(),
-        secret: Secret::new(secret),
-    };
+    let account = |name: &str, secret: &[u8]| ChapAccount::new(name, Secret::new(secret));
+    let Ok(initiator) = IscsiName::new("iqn.2001-04.com.example:fuzz") else { return };
     let chap = ChapPolicy {
         accounts: vec![account("initiator", b"\x00no initiator knows this\xff")],
         mutual: Some(account("target", b"\x01nor that the target's own\xfe")),
@@ -88,7 +86,7 @@ pub fn chap_values(input: &[u8]) {
     let given: Vec<_> = keys.into_iter().zip(lines).collect();
     let mut answer = Vec::new();
     for pairs in [&begin[..1], &begin[1..], &given] {
-        if security.handle(pairs, false, &policy, &mut answer).is_err() {
+        if security.handle(pairs, false, &initiator, &policy, &mut answer).is_err() {
             break;
         }
     }

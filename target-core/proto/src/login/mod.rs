@@ -397,8 +397,8 @@ impl Login {
         answer: &mut Vec<u8>,
     ) -> Result<(), LoginStatus> {
         let in_security = self.stage == Stage::SecurityNegotiation;
-        if in_security {
-            self.security.handle(pairs, transit, policy, answer)?;
+        if in_security && let Some(peer) = &self.peer {
+            self.security.handle(pairs, transit, &peer.initiator_name, policy, answer)?;
         }
         let discovery =
             self.peer.as_ref().is_some_and(|peer| peer.session_type == SessionType::Discovery);

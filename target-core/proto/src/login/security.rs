@@ -2,6 +2,7 @@
 
 use super::chap::{Answer, Challenge};
 use super::{AuthPolicy, ChapAlgorithm, ChapPolicy, LoginPolicy, LoginStatus};
+use crate::names::IscsiName;
 use crate::text;
 
 /// How an initiator has proved who it is (RFC 7143 §12).
@@ -75,6 +76,7 @@ impl Security {
         &mut self,
         pairs: &[text::Pair<'_>],
         transit: bool,
+        initiator: &IscsiName,
         policy: &dyn LoginPolicy,
         answer: &mut Vec<u8>,
     ) -> Result<(), LoginStatus> {
@@ -124,7 +126,7 @@ impl Security {
                     identifier: value(pairs, "CHAP_I"),
                     challenge: value(pairs, "CHAP_C"),
                 };
-                let proof = challenge.verify(&chap, given).map_err(|_| FAILURE)?;
+                let proof = challenge.verify(&chap, initiator, given).map_err(|_| FAILURE)?;
                 if let Some((name, proof)) = &proof {
                     text::push(answer, "CHAP_N", name);
                     text::push(answer, "CHAP_R", proof);

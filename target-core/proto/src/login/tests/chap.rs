@@ -6,7 +6,7 @@ const SECRET: &[u8] = b"twelve bytes";
 const MUTUAL: &[u8] = b"another twelve";
 
 fn account(name: &str, secret: &[u8]) -> ChapAccount {
-    ChapAccount { name: name.to_owned(), secret: Secret::new(secret) }
+    ChapAccount::new(name, Secret::new(secret))
 }
 
 fn policy(mutual: bool) -> ChapPolicy {

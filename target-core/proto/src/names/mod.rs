@@ -1,5 +1,7 @@
 //! iSCSI names and target addresses (RFC 7143 §4.2.7, RFC 3722; §13.8).
 
+mod pattern;
+
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -9,6 +11,8 @@ use nom::character::complete::{char, u16 as decimal_u16};
 use nom::combinator::{all_consuming, opt, recognize, verify};
 use nom::sequence::{delimited, preceded};
 use nom::{IResult, Parser};
+
+pub use self::pattern::{InitiatorPattern, PatternError};
 
 /// Longest name in bytes (RFC 7143 §4.2.7.1).
 pub const MAX_NAME_LENGTH: usize = 223;
