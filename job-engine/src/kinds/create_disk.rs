@@ -3,17 +3,13 @@
 //! 1. record `CreateAllocating`; 2. the file grows under `<name>.partial` and gets its name when it
 //!    is durable; 3. one transaction puts the disk into the catalogue and completes the job.
 
-use std::path::PathBuf;
-use std::sync::atomic::Ordering;
-
-use disk_image::{
-    CreateOptions, ImageErrorKind, Preallocation, RawCreator, partial_path, pool_space,
-};
+use disk_image::{CreateOptions, Preallocation, RawCreator, partial_path};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Step;
+use super::space::Wanted;
 use crate::catalogue::{BlockLength, Disk, Provisioning, check_disk_name};
 use crate::engine::{
     Change, Debris, EngineConfig, Failure, IfEnding, JobContext, State, remove_files,
@@ -39,9 +35,6 @@ pub struct CreateDisk {
 
 /// The largest disk in bytes: what a file offset can say, in whole physical blocks.
 pub(super) const MAX_SIZE_BYTES: u64 = (1 << 63) - 4096;
-
-/// Allocated between two looks at what clients want.
-pub(super) const PIECE_BYTES: u64 = 256 << 20;
 
 impl CreateDisk {
     /// A thin disk with 512-byte blocks in the default pool.
@@ -115,7 +108,7 @@ pub(crate) fn plan_disk(
 
 pub(super) fn run(context: &JobContext, disk: &Disk, step: Step) -> Result<(), Failure> {
     if step == Step::Pending {
-        reserve(context, disk)?;
+        wanted(disk).reserve(context)?;
         context.step(failpoint::CREATE_ALLOCATING, Step::CreateAllocating, Vec::new())?;
     } else if is_whole(disk) {
         // Interrupted after the file got its name and before that was recorded.
@@ -131,26 +124,6 @@ fn complete(context: &JobContext, disk: &Disk) -> Result<(), Failure> {
     Ok(context.complete(failpoint::CREATE_COMPLETE, IfEnding::TurnBack, effect)?)
 }
 
-/// Compares the size with what the pool has left beside what other jobs were promised.
-fn reserve(context: &JobContext, disk: &Disk) -> Result<(), Failure> {
-    let directory: PathBuf = disk.path.parent().map(PathBuf::from).unwrap_or_default();
-    let space = pool_space(&directory).map_err(|error| Cause::from(&error))?;
-    let overcommit = context.shared.config.overcommit && disk.provisioning == Provisioning::Thin;
-    // Under the lock until it is promised: two jobs must not get the same bytes.
-    let state = context.shared.state.lock();
-    let promised = state.reserved(&disk.pool, Some(context.id));
-    let available = space.free.saturating_sub(promised);
-    if disk.size_bytes > available && !overcommit {
-        let what = format!("create disk {}", disk.name);
-        let (needed, available) = (disk.size_bytes, Some(available));
-        return Err(Cause::OutOfSpace { what, place: directory, needed, available }.into());
-    }
-    if disk.provisioning == Provisioning::Full {
-        context.live.reserved.store(disk.size_bytes, Ordering::Relaxed);
-    }
-    Ok(())
-}
-
 fn is_whole(disk: &Disk) -> bool {
     std::fs::metadata(&disk.path).is_ok_and(|file| file.len() == disk.size_bytes)
 }
@@ -162,38 +135,16 @@ fn allocate(context: &JobContext, disk: &Disk) -> Result<(), Failure> {
         Provisioning::Full => Preallocation::Full,
     };
     let options = CreateOptions { size_bytes: disk.size_bytes, preallocation };
-    let failed = |error: disk_image::ImageError| cause(disk, &error);
+    let wanted = wanted(disk);
+    let failed = |error: disk_image::ImageError| wanted.cause(&error);
     let mut creator = RawCreator::begin(disk.path.as_path(), options).map_err(failed)?;
-    loop {
-        let progress = creator.progress();
-        if disk.provisioning == Provisioning::Full {
-            let left = progress.total.saturating_sub(progress.done);
-            context.live.reserved.store(left, Ordering::Relaxed);
-        }
-        context.progress(progress.done, progress.total)?;
-        if progress.is_complete() {
-            break;
-        }
-        context.boundary()?;
-        creator.step(PIECE_BYTES).map_err(failed)?;
-        failpoint::hit("create.piece");
-    }
+    wanted.take(context, &mut creator, "create.piece")?;
     creator.finish().map_err(failed)?;
     Ok(())
 }
 
-/// The cause behind a failed creation; names what is free where space ran out.
-fn cause(disk: &Disk, error: &disk_image::ImageError) -> Cause {
-    let directory: PathBuf = disk.path.parent().map(PathBuf::from).unwrap_or_default();
-    if error.kind() != ImageErrorKind::OutOfSpace {
-        return Cause::from(error);
-    }
-    Cause::OutOfSpace {
-        what: format!("create disk {}", disk.name),
-        needed: disk.size_bytes,
-        available: pool_space(&directory).ok().map(|space| space.free),
-        place: directory,
-    }
+fn wanted(disk: &Disk) -> Wanted<'_> {
+    Wanted { disk, verb: "create", bytes: disk.size_bytes }
 }
 
 pub(super) fn undo(disk: &Disk, job: JobId) -> (Vec<Change>, Option<Cause>) {

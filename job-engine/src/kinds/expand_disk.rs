@@ -3,15 +3,11 @@
 //! 1. record `ExpandAllocating`; 2. the file grows, and nobody sees it; 3. one transaction gives the
 //!    disk its new size and completes the job. The data path is told after that.
 
-use std::path::PathBuf;
-use std::sync::atomic::Ordering;
-
-use disk_image::{
-    ExtendOptions, ImageErrorKind, Preallocation, RawExtender, pool_space, undo_extension,
-};
+use disk_image::{ExtendOptions, ImageErrorKind, Preallocation, RawExtender, undo_extension};
 
 use super::Step;
-use super::create_disk::{MAX_SIZE_BYTES, PIECE_BYTES};
+use super::create_disk::MAX_SIZE_BYTES;
+use super::space::Wanted;
 use crate::catalogue::{Disk, Provisioning};
 use crate::engine::{Change, Failure, IfEnding, JobContext};
 use crate::error::Cause;
@@ -44,7 +40,7 @@ pub(super) fn run(
     step: Step,
 ) -> Result<(), Failure> {
     if step == Step::Pending {
-        reserve(context, disk, size_bytes)?;
+        wanted(disk, size_bytes).reserve(context)?;
         context.step(failpoint::EXPAND_ALLOCATING, Step::ExpandAllocating, Vec::new())?;
     }
     extend(context, disk, size_bytes, step != Step::Pending)?;
@@ -54,28 +50,8 @@ pub(super) fn run(
     Ok(context.complete(failpoint::EXPAND_COMPLETE, IfEnding::TurnBack, effect)?)
 }
 
-fn directory(disk: &Disk) -> PathBuf {
-    disk.path.parent().map(PathBuf::from).unwrap_or_default()
-}
-
-/// Compares the growth with what the pool has left beside what other jobs were promised.
-fn reserve(context: &JobContext, disk: &Disk, size_bytes: u64) -> Result<(), Failure> {
-    let place = directory(disk);
-    let needed = size_bytes - disk.size_bytes;
-    let space = pool_space(&place).map_err(|error| Cause::from(&error))?;
-    let overcommit = context.shared.config.overcommit && disk.provisioning == Provisioning::Thin;
-    // Under the lock until it is promised: two jobs must not get the same bytes.
-    let state = context.shared.state.lock();
-    let promised = state.reserved(&disk.pool, Some(context.id));
-    let available = space.free.saturating_sub(promised);
-    if needed > available && !overcommit {
-        let what = format!("expand disk {}", disk.name);
-        return Err(Cause::OutOfSpace { what, place, needed, available: Some(available) }.into());
-    }
-    if disk.provisioning == Provisioning::Full {
-        context.live.reserved.store(needed, Ordering::Relaxed);
-    }
-    Ok(())
+fn wanted(disk: &Disk, size_bytes: u64) -> Wanted<'_> {
+    Wanted { disk, verb: "expand", bytes: size_bytes - disk.size_bytes }
 }
 
 fn extend(context: &JobContext, disk: &Disk, size_bytes: u64, resume: bool) -> Result<(), Failure> {
@@ -86,38 +62,12 @@ fn extend(context: &JobContext, disk: &Disk, size_bytes: u64, resume: bool) -> R
     };
     let options =
         ExtendOptions { from_bytes: disk.size_bytes, to_bytes: size_bytes, preallocation, resume };
-    let failed = |error: disk_image::ImageError| cause(disk, size_bytes, &error);
+    let wanted = wanted(disk, size_bytes);
+    let failed = |error: disk_image::ImageError| wanted.cause(&error);
     let mut extender = RawExtender::begin(disk.path.as_path(), options).map_err(failed)?;
-    loop {
-        let progress = extender.progress();
-        if disk.provisioning == Provisioning::Full {
-            let left = progress.total.saturating_sub(progress.done);
-            context.live.reserved.store(left, Ordering::Relaxed);
-        }
-        context.progress(progress.done, progress.total)?;
-        if progress.is_complete() {
-            break;
-        }
-        context.boundary()?;
-        extender.step(PIECE_BYTES).map_err(failed)?;
-        failpoint::hit("expand.piece");
-    }
+    wanted.take(context, &mut extender, "expand.piece")?;
     extender.finish().map_err(failed)?;
     Ok(())
-}
-
-/// The cause behind a failed expansion; names what is free where space ran out.
-fn cause(disk: &Disk, size_bytes: u64, error: &disk_image::ImageError) -> Cause {
-    if error.kind() != ImageErrorKind::OutOfSpace {
-        return Cause::from(error);
-    }
-    let place = directory(disk);
-    Cause::OutOfSpace {
-        what: format!("expand disk {}", disk.name),
-        needed: size_bytes - disk.size_bytes,
-        available: pool_space(&place).ok().map(|space| space.free),
-        place,
-    }
 }
 
 /// What cannot be taken back now does no harm: it is not the disk's, and the next expansion begins

@@ -6,6 +6,7 @@
 mod create_disk;
 mod delete_disk;
 mod expand_disk;
+mod space;
 
 pub use create_disk::CreateDisk;
 pub(crate) use create_disk::plan_disk;

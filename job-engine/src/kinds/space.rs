@@ -1,0 +1,116 @@
+//! Taking space of a pool: what jobs that make files longer have in common.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use disk_image::{ImageError, ImageErrorKind, Progress, RawCreator, RawExtender, pool_space};
+
+use crate::catalogue::{Disk, Provisioning};
+use crate::engine::{Failure, JobContext};
+use crate::error::Cause;
+use crate::failpoint;
+
+/// Allocated between two looks at what clients want.
+const PIECE_BYTES: u64 = 256 << 20;
+
+/// Something that grows in steps.
+pub(super) trait Growth {
+    fn progress(&self) -> Progress;
+    fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError>;
+}
+
+impl Growth for RawCreator {
+    fn progress(&self) -> Progress {
+        Self::progress(self)
+    }
+
+    fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
+        Self::step(self, max_bytes)
+    }
+}
+
+impl Growth for RawExtender {
+    fn progress(&self) -> Progress {
+        Self::progress(self)
+    }
+
+    fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
+        Self::step(self, max_bytes)
+    }
+}
+
+/// Space that a job wants for a disk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) disk: &'a Disk,
+    /// What it is for, as in `cannot create disk …`.
+    pub(super) verb: &'static str,
+    pub(super) bytes: u64,
+}
+
+impl Wanted<'_> {
+    fn what(&self) -> String {
+        format!("{} disk {}", self.verb, self.disk.name)
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.disk.path.parent().map(PathBuf::from).unwrap_or_default()
+    }
+
+    /// Compares it with what the pool has left beside what other jobs were promised.
+    pub(super) fn reserve(&self, context: &JobContext) -> Result<(), Failure> {
+        let place = self.directory();
+        let space = pool_space(&place).map_err(|error| Cause::from(&error))?;
+        let thin = self.disk.provisioning == Provisioning::Thin;
+        let overcommit = context.shared.config.overcommit && thin;
+        // Under the lock until it is promised: two jobs must not get the same bytes.
+        let state = context.shared.state.lock();
+        let promised = state.reserved(&self.disk.pool, Some(context.id));
+        let available = space.free.saturating_sub(promised);
+        if self.bytes > available && !overcommit {
+            let (what, needed, available) = (self.what(), self.bytes, Some(available));
+            return Err(Cause::OutOfSpace { what, place, needed, available }.into());
+        }
+        if !thin {
+            context.live.reserved.store(self.bytes, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Grows to the end; `piece` is passed after each step.
+    pub(super) fn take(
+        &self,
+        context: &JobContext,
+        growth: &mut impl Growth,
+        piece: &'static str,
+    ) -> Result<(), Failure> {
+        loop {
+            let progress = growth.progress();
+            if self.disk.provisioning == Provisioning::Full {
+                let left = progress.total.saturating_sub(progress.done);
+                context.live.reserved.store(left, Ordering::Relaxed);
+            }
+            context.progress(progress.done, progress.total)?;
+            if progress.is_complete() {
+                return Ok(());
+            }
+            context.boundary()?;
+            growth.step(PIECE_BYTES).map_err(|error| self.cause(&error))?;
+            failpoint::hit(piece);
+        }
+    }
+
+    /// The cause behind a failure; names what is free where space ran out.
+    pub(super) fn cause(&self, error: &ImageError) -> Cause {
+        if error.kind() != ImageErrorKind::OutOfSpace {
+            return Cause::from(error);
+        }
+        let place = self.directory();
+        Cause::OutOfSpace {
+            what: self.what(),
+            needed: self.bytes,
+            available: pool_space(&place).ok().map(|space| space.free),
+            place,
+        }
+    }
+}
