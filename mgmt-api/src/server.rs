@@ -1,6 +1,7 @@
 //! The one HTTP server: CIM-XML, REST and the web page, and what protects them.
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,12 @@ use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
@@ -27,6 +33,12 @@ const TIME_LIMIT: Duration = Duration::from_secs(90);
 /// For so long a client may be silent in the middle of a body: a request that waits for one counts
 /// among the [`MAX_REQUESTS`].
 const BODY_PAUSE: Duration = Duration::from_secs(5);
+/// A request's head must come within so long, a connection without requests is closed after it.
+const HEADER_LIMIT: Duration = Duration::from_secs(10);
+/// Connections at once; others wait until one of them has ended.
+const MAX_CONNECTIONS: usize = 512;
+/// After an accept that failed for want of descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(100);
 /// REST takes small bodies; CIM-XML has a bound of its own.
 const MAX_BODY: usize = 1 << 20;
 
@@ -53,7 +65,40 @@ pub async fn serve(
     router: Router,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router).with_graceful_shutdown(stopped).await
+    let mut protocol = http1::Builder::new();
+    protocol.timer(TokioTimer::new()).header_read_timeout(HEADER_LIMIT);
+    let (graceful, places) = (GracefulShutdown::new(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
+    let mut stopped = pin!(stopped);
+    loop {
+        let next = async {
+            let place = places.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+            Ok::<_, std::io::Error>((listener.accept().await?.0, place))
+        };
+        let accepted = tokio::select! {
+            accepted = next => accepted,
+            () = &mut stopped => break,
+        };
+        let (stream, place) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a management connection");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = protocol.serve_connection(TokioIo::new(stream), service);
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a management connection ended");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+    Ok(())
 }
 
 /// Nobody is asked for a password on the loopback address, so a web page in a browser there must

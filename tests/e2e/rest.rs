@@ -236,3 +236,24 @@ fn the_web_page_loads_nothing_from_elsewhere_and_is_for_this_machine_only() {
     assert!(get("/no-such-file.js", &own).starts_with("http/1.1 404"));
     daemon.stop();
 }
+
+#[test]
+fn clients_that_never_finish_their_requests_shut_nobody_out() {
+    let (_place, daemon) = running();
+    let stuck: Vec<_> = (0..600)
+        .map(|_| {
+            let mut stream = TcpStream::connect(daemon.management).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(b"GET /api/v1/status HTTP/1.1\r\nHost: ").unwrap();
+            stream
+        })
+        .collect();
+    daemon.lunctl(&["status"]).ok();
+    for mut stream in stuck {
+        // With an answer that says why, or without one.
+        let mut rest = Vec::new();
+        let end = stream.read_to_end(&mut rest);
+        assert!(end.is_ok() || end.is_err_and(|it| it.raw_os_error() == Some(104)));
+    }
+    daemon.stop();
+}
