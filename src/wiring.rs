@@ -9,7 +9,7 @@ use job_engine::{
     Snapshot, Target,
 };
 use mgmt_api::api;
-use mgmt_api::service::{self, Host, TraceRefusal};
+use mgmt_api::service::{self, Host, SessionRequest, TraceRefusal};
 use parking_lot::{Mutex, RwLock};
 use scsi::Device;
 use target_core::{
@@ -118,6 +118,15 @@ impl Host for NodeHost {
 
     fn session(&self, tsih: u16) -> Option<api::SessionDetail> {
         self.node.session(tsih).map(sessions::detail)
+    }
+
+    fn ask(&self, tsih: u16, request: SessionRequest) -> bool {
+        tracing::info!(tsih, ?request, "an operator asks");
+        match request {
+            SessionRequest::Logout { seconds } => self.node.ask_logout(tsih, seconds),
+            SessionRequest::Renegotiate { seconds } => self.node.ask_renegotiation(tsih, seconds),
+            SessionRequest::End => self.node.end_session(tsih),
+        }
     }
 
     fn trace(&self, tsih: u16) -> Result<service::Trace, TraceRefusal> {

@@ -219,7 +219,10 @@ export function sessions({ sessions }) {
       h("td", { class: "number" }, String(session.commands)),
       h("td", { class: "number" }, size(session.read_bytes)),
       h("td", { class: "number" }, size(session.written_bytes)),
-      h("td", { class: "actions" }, button("Details…", () => details(session), { about: `session ${session.tsih}` })))),
+      h("td", { class: "actions" },
+        button("Details…", () => details(session), { about: `session ${session.tsih}` }),
+        button("End…", () => confirm("End session", `What ${session.initiator} has begun is answered, then its session ends. It may log in again.`,
+          () => call("DELETE", ["sessions", String(session.tsih)]), true), { about: `session ${session.tsih}`, kind: "danger" })))),
     "No initiator is logged in."),
   ];
 }

@@ -50,6 +50,15 @@ pub enum SessionEnd {
     AccessRevoked,
     /// The node stops.
     Drained,
+    /// An operator ended it.
+    Ended,
+}
+
+impl SessionEnd {
+    /// What has begun is finished, and the initiator is told.
+    pub(crate) fn is_orderly(self) -> bool {
+        matches!(self, Self::Drained | Self::Ended)
+    }
 }
 
 /// Hears of sessions and faults.

@@ -11,6 +11,7 @@ use iscsi_proto::login::{
     AuthPolicy, ExistingSession, LoginPolicy, LoginStatus, Redirect, SessionName, TargetLogin,
 };
 use iscsi_proto::names::IscsiName;
+use iscsi_proto::pdu::AsyncEvent;
 use iscsi_proto::session::Counters;
 use parking_lot::{Mutex, RwLock};
 use scsi::{Port, UnitAttention};
@@ -401,6 +402,24 @@ impl Node {
         self.sessions.detail(tsih)
     }
 
+    /// Asks an initiator to log out within so many seconds (RFC 7143 §11.9). It is served until it
+    /// does. False if there is no such session.
+    pub fn ask_logout(&self, tsih: u16, seconds: u16) -> bool {
+        self.sessions.send_to(tsih, Message::Ask(AsyncEvent::LogoutRequest { seconds }))
+    }
+
+    /// Asks an initiator to negotiate its parameters anew within so many seconds. False if there
+    /// is no such session.
+    pub fn ask_renegotiation(&self, tsih: u16, seconds: u16) -> bool {
+        self.sessions.send_to(tsih, Message::Ask(AsyncEvent::Renegotiate { seconds }))
+    }
+
+    /// Ends a session: what it has begun is finished and answered, then its initiator is told.
+    /// False if there is no such session.
+    pub fn end_session(&self, tsih: u16) -> bool {
+        self.sessions.send_to(tsih, Message::Close(SessionEnd::Ended))
+    }
+
     /// Takes a trace of a session's connection, from now on.
     ///
     /// # Errors
@@ -436,7 +455,7 @@ impl Node {
             // Never less than there is, and in whole seconds.
             let seconds = logout_time.as_millis().div_ceil(1000);
             let seconds = u16::try_from(seconds).unwrap_or(u16::MAX);
-            self.sessions.send(None, || Message::AskLogout { seconds });
+            self.sessions.send(None, || Message::Ask(AsyncEvent::LogoutRequest { seconds }));
             let gone = self.sessions.wait_for_none(None);
             if tokio::time::timeout(logout_time, gone).await.is_ok() {
                 return true;

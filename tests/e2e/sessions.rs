@@ -105,3 +105,29 @@ fn a_trace_ends_when_its_time_is_over_and_does_not_hold_up_the_end_of_the_daemon
     assert!(trace.wait().unwrap().success());
     drop(session);
 }
+
+#[test]
+fn an_operator_asks_one_initiator_to_leave_and_ends_its_session() {
+    let place = Place::new();
+    let daemon = place.start_demo();
+    let mut session = Session::login(daemon.portal, TARGET);
+    session.settle(0);
+    let tsih = daemon.json(&["session", "list"])[0]["tsih"].to_string();
+    let told = daemon.lunctl(&["session", "logout", &tsih, "--seconds", "4"]).ok();
+    assert!(told.contains("4 s"), "{told}");
+    assert_eq!(session.asynchronous_message(), (1, 0, 4));
+    daemon.lunctl(&["session", "renegotiate", &tsih]).ok();
+    assert_eq!(session.asynchronous_message(), (4, 0, 10));
+    session.write(0, 0, &[1; 512]);
+    daemon.lunctl(&["session", "end", &tsih]).ok();
+    assert_eq!(session.asynchronous_message().0, 3);
+    eventually("the session is over", || {
+        daemon.json(&["session", "list"]).as_array().unwrap().is_empty().then_some(())
+    });
+    daemon.lunctl(&["session", "end", &tsih]).fails(3, &[&tsih]);
+    let path = format!("/sessions/{tsih}/logout");
+    request(daemon.management, "POST", &path, r#"{"second": 1}"#).refused(400, &["second"]);
+    // It may come back.
+    Session::login(daemon.portal, TARGET).settle(0);
+    daemon.stop();
+}

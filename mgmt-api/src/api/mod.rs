@@ -8,7 +8,8 @@ use job_engine::{AffectedElement, CimError};
 use serde::{Deserialize, Serialize};
 
 pub use self::session::{
-    Authentication, Connection, Session, SessionCounters, SessionDetail, SessionParameters,
+    AskInitiator, Authentication, Connection, Session, SessionCounters, SessionDetail,
+    SessionParameters,
 };
 
 /// A request for a new disk.

@@ -52,6 +52,21 @@ pub struct SessionDetail {
     pub outstanding_commands: usize,
 }
 
+/// A request to the initiator of a session: to log out, or to negotiate anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AskInitiator {
+    /// Time that it has.
+    #[serde(default = "AskInitiator::default_seconds")]
+    pub seconds: u16,
+}
+
+impl AskInitiator {
+    const fn default_seconds() -> u16 {
+        10
+    }
+}
+
 /// How an initiator has proved who it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "method", rename_all = "lowercase")]

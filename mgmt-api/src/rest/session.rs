@@ -3,16 +3,17 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 
-use super::{Shared, answer};
-use crate::service::{Refusal, ServiceError};
+use super::{Shared, answer, nothing, parse};
+use crate::api;
+use crate::service::{Refusal, ServiceError, SessionRequest};
 
 pub(super) async fn list(State(service): Shared) -> Response {
     answer(service, StatusCode::OK, |service| Ok(service.sessions())).await
@@ -20,6 +21,36 @@ pub(super) async fn list(State(service): Shared) -> Response {
 
 pub(super) async fn show(State(service): Shared, Path(key): Path<String>) -> Response {
     answer(service, StatusCode::OK, move |service| service.session(&key)).await
+}
+
+pub(super) async fn end(State(service): Shared, Path(key): Path<String>) -> Response {
+    nothing(service, move |service| service.ask_session(&key, SessionRequest::End)).await
+}
+
+pub(super) async fn ask_logout(
+    State(service): Shared,
+    Path(key): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    nothing(service, move |service| {
+        let api::AskInitiator { seconds } = parse(&headers, &body)?;
+        service.ask_session(&key, SessionRequest::Logout { seconds })
+    })
+    .await
+}
+
+pub(super) async fn ask_renegotiation(
+    State(service): Shared,
+    Path(key): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    nothing(service, move |service| {
+        let api::AskInitiator { seconds } = parse(&headers, &body)?;
+        service.ask_session(&key, SessionRequest::Renegotiate { seconds })
+    })
+    .await
 }
 
 /// `?seconds=`: for so long; without it, until the connection or the client goes.

@@ -14,7 +14,7 @@ use job_engine::{
 
 use crate::api;
 
-pub use self::session::{TotalCounters, Totals, Trace, TraceRefusal};
+pub use self::session::{SessionRequest, TotalCounters, Totals, Trace, TraceRefusal};
 
 /// What the management needs to know of the data path.
 pub trait Host: Send + Sync {
@@ -24,6 +24,8 @@ pub trait Host: Send + Sync {
     fn totals(&self) -> TotalCounters;
     /// A session with everything that is known of it.
     fn session(&self, tsih: u16) -> Option<api::SessionDetail>;
+    /// Asks the initiator of a session for something, or ends it; false if it is not there.
+    fn ask(&self, tsih: u16, request: SessionRequest) -> bool;
     /// Takes a trace of a session, from now on.
     ///
     /// # Errors

@@ -38,6 +38,23 @@ pub struct Totals {
     pub counters: TotalCounters,
 }
 
+/// What an operator wants of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionRequest {
+    /// The initiator shall log out.
+    Logout {
+        /// Within so many seconds.
+        seconds: u16,
+    },
+    /// The initiator shall negotiate parameters anew.
+    Renegotiate {
+        /// Within so many seconds.
+        seconds: u16,
+    },
+    /// It ends, once what it has begun is answered.
+    End,
+}
+
 /// Why no trace is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TraceRefusal {
@@ -72,6 +89,14 @@ impl Service {
     /// [`Refusal::Invalid`], [`Refusal::NotFound`].
     pub fn session(&self, key: &str) -> Result<api::SessionDetail> {
         self.host.session(tsih(key)?).ok_or_else(|| missing(key))
+    }
+
+    /// Asks the initiator of a session for something, or ends it.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`], [`Refusal::NotFound`].
+    pub fn ask_session(&self, key: &str, request: SessionRequest) -> Result<()> {
+        self.host.ask(tsih(key)?, request).then_some(()).ok_or_else(|| missing(key))
     }
 
     /// Takes a trace of a session, from now on.

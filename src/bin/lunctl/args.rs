@@ -61,6 +61,27 @@ pub(crate) enum Session {
         /// Its TSIH
         tsih: u16,
     },
+    /// Ask an initiator to log out; it is served until it does
+    Logout {
+        /// The session's TSIH
+        tsih: u16,
+        /// Time that it has
+        #[arg(long, default_value_t = 10)]
+        seconds: u16,
+    },
+    /// Ask an initiator to negotiate its parameters anew
+    Renegotiate {
+        /// The session's TSIH
+        tsih: u16,
+        /// Time that it has
+        #[arg(long, default_value_t = 10)]
+        seconds: u16,
+    },
+    /// End a session, once what it has begun is answered; its initiator may come back
+    End {
+        /// Its TSIH
+        tsih: u16,
+    },
     /// Record what goes over a session's connection, as a pcapng file for Wireshark
     ///
     /// From now on until the connection ends, --seconds are over, or this is interrupted. What was

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
 
-use mgmt_api::api::{Authentication, Session, SessionDetail};
+use mgmt_api::api::{AskInitiator, Authentication, Session, SessionDetail};
 use mgmt_api::size;
 
 use crate::args;
@@ -22,10 +22,28 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Session) -> Resul
             let session: SessionDetail = client.get(&["sessions", &tsih.to_string()])?;
             output.value(&session, || show(&session));
         }
+        args::Session::Logout { tsih, seconds } => {
+            ask(client, output, tsih, "logout", seconds)?;
+        }
+        args::Session::Renegotiate { tsih, seconds } => {
+            ask(client, output, tsih, "renegotiate", seconds)?;
+        }
+        args::Session::End { tsih } => {
+            let () = client.delete(&["sessions", &tsih.to_string()])?;
+            output.value(&serde_json::json!({ "tsih": tsih }), || format!("session {tsih} ends"));
+        }
         args::Session::Trace { tsih, output, seconds } => {
             trace(client, tsih, output.as_deref(), seconds)?;
         }
     }
+    Ok(())
+}
+
+fn ask(client: &Client, output: Output, tsih: u16, verb: &str, seconds: u16) -> Result<()> {
+    let () = client.post(&["sessions", &tsih.to_string(), verb], &AskInitiator { seconds })?;
+    output.value(&serde_json::json!({ "tsih": tsih, "seconds": seconds }), || {
+        format!("the initiator of session {tsih} is asked ({verb}, {seconds} s)")
+    });
     Ok(())
 }
 

@@ -135,7 +135,7 @@ struct Closing {
 
 impl Closing {
     fn new(end: SessionEnd, send: bool) -> Self {
-        Self { end, send, farewell: end == SessionEnd::Drained }
+        Self { end, send, farewell: end.is_orderly() }
     }
 }
 
@@ -319,7 +319,7 @@ impl Core {
     fn close(&mut self, closing: Closing) {
         let now = self.closing.get_or_insert(closing);
         now.send &= closing.send;
-        let drains = closing.end == SessionEnd::Drained && now.end == SessionEnd::Drained;
+        let drains = closing.end.is_orderly() && now.end.is_orderly();
         self.pending.retain_mut(|pending| {
             // Work that has begun is finished and answered; data is not waited for.
             pending.aborted |= !drains || pending.stage.waits_for_data();
@@ -363,10 +363,10 @@ impl Core {
             Message::Ended(Then::Command { task, device_length }) => {
                 self.good(task, device_length);
             }
-            Message::AskLogout { seconds } if self.takes_more() => {
-                self.session.async_message(AsyncEvent::LogoutRequest { seconds }, &mut self.tx);
+            Message::Ask(event) if self.takes_more() => {
+                self.session.async_message(event, &mut self.tx);
             }
-            Message::AskLogout { .. } => {}
+            Message::Ask(_) => {}
             Message::Trace(tap) => self.taps.add(*tap),
             // Who asks for a session that is over is told so when this is dropped.
             Message::TakeOver(_) if !self.takes_more() => {}

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use iscsi_proto::codec::Decoded;
 use iscsi_proto::login::LoginOutcome;
+use iscsi_proto::pdu::AsyncEvent;
 use scsi::UnitAttention;
 use scsi::reservation::Nexus;
 use tokio::io::AsyncWrite as _;
@@ -68,8 +69,8 @@ pub(crate) enum Message {
     AttentionOf { unit: Arc<LogicalUnit>, nexus: Arc<Nexus>, condition: UnitAttention },
     /// Everything that a function or a command waited for has ended.
     Ended(Then),
-    /// The initiator shall log out within so many seconds.
-    AskLogout { seconds: u16 },
+    /// The initiator shall do something (RFC 7143 §11.9).
+    Ask(AsyncEvent),
     /// A new connection takes the session over.
     TakeOver(oneshot::Sender<Handover>),
     /// Somebody wants to see what goes over the wire.

@@ -139,3 +139,31 @@ fn a_drain_ends_no_session_after_the_node_was_resumed() {
     new.nop();
     assert_eq!(world.node.sessions().len(), 2);
 }
+
+#[test]
+fn one_session_can_be_asked_to_log_out_or_negotiate_and_ended_while_others_stay() {
+    let (world, image) = World::with_memory();
+    let mut asked = world.initiator(&[0]);
+    let mut other = world.initiator(&[0]);
+    assert!(world.node.ask_renegotiation(asked.tsih, 5));
+    assert!(asked.pump());
+    assert_eq!(asked.async_events, [AsyncEvent::Renegotiate { seconds: 5 }]);
+    assert_eq!(asked.text(b"MaxRecvDataSegmentLength=8192\0"), b"");
+    assert!(world.node.ask_logout(asked.tsih, 7));
+    assert!(asked.pump());
+    assert_eq!(asked.async_events[1], AsyncEvent::LogoutRequest { seconds: 7 });
+    asked.execute(0, &read(0, 1), Data::In(BLOCK)).good();
+    // What has begun is answered, then it is told.
+    let gate = image.gate(Operation::Write);
+    let tag = hanging_write(&mut asked, &gate, 1);
+    assert!(world.node.end_session(asked.tsih));
+    other.nop();
+    gate.open();
+    asked.read_to_end();
+    asked.finish(tag).good();
+    assert_eq!(asked.async_events[2], AsyncEvent::DropSession { time2wait: 2, time2retain: 0 });
+    assert_eq!(world.events.wait_for_end(asked.tsih), SessionEnd::Ended);
+    assert!(!world.node.end_session(asked.tsih) && !world.node.ask_logout(asked.tsih, 1));
+    other.execute(0, &read(0, 1), Data::In(BLOCK)).good();
+    assert_eq!(other.async_events, []);
+}
