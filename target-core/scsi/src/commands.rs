@@ -8,7 +8,7 @@ use crate::plan::Plan;
 use crate::sense::Sense;
 use crate::{
     atomic, basic, capacity, copy, diagnostic, inquiry, log, mode, mode_select, provisioning,
-    read_write, report, verify,
+    read_write, report, timestamp, verify,
 };
 
 /// Seconds that an initiator should wait, if nothing else is said.
@@ -417,6 +417,16 @@ pub static COMMANDS: &[Command] = &[
             report::report_supported_task_management_functions,
         ),
         0x0d,
+    ),
+    action(
+        unit(
+            "REPORT TIMESTAMP",
+            0xa3,
+            &[0xa3, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+            Needs::Unit,
+            timestamp::report_timestamp,
+        ),
+        0x0f,
     ),
     unit("READ(12)", 0xa8, blocks!(0xa8, 0x18, 12), Medium, read_write::read),
     unit("WRITE(12)", 0xaa, blocks!(0xaa, 0x18, 12), WritableMedium, read_write::write),

@@ -1,6 +1,7 @@
 //! What a logical unit is: the facts that the commands report and check against.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use crate::sense::Sense;
 
@@ -244,4 +245,6 @@ pub struct Context<'a> {
     /// Whether the nexus can ask for QUERY TASK, QUERY TASK SET, QUERY ASYNCHRONOUS EVENT and
     /// I_T NEXUS RESET (iSCSI: RFC 7144 was negotiated).
     pub query_functions: bool,
+    /// The time of day. A function, so that only commands that tell the time look at the clock.
+    pub clock: fn() -> SystemTime,
 }

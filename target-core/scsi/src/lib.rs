@@ -28,6 +28,7 @@ mod report;
 pub mod reservation;
 mod sense;
 mod status;
+mod timestamp;
 mod unit_attention;
 mod verify;
 mod vpd;

@@ -106,7 +106,10 @@ fn control(mode: ModeParameters) -> Vec<u8> {
 
 /// 0Ah/01h: the command priority and MAXIMUM SENSE DATA LENGTH have no say here.
 fn control_extension(_mode: ModeParameters) -> Vec<u8> {
-    vec![0; 28]
+    // TCMOS: the timestamp is the host's time, whatever an initiator thinks it is.
+    let mut page = vec![0x04];
+    page.zeroes(27);
+    page
 }
 
 fn power_condition(_mode: ModeParameters) -> Vec<u8> {

@@ -2,6 +2,7 @@
 
 use std::io::IoSliceMut;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use disk_image::{Image, ImageError, ImageErrorKind, Wait};
 use iscsi_proto::session::{Command, TaskId};
@@ -41,6 +42,7 @@ impl Core {
                 .map(UnitAttention::sense),
             data_out_length,
             query_functions: self.has_query_functions(),
+            clock: SystemTime::now,
         };
         let mut plan = scsi::plan(cdb, &context, &mut self.reply);
         // No command that is known here has more than 16 bytes.
@@ -150,6 +152,7 @@ impl Core {
             unit_attention: None,
             data_out_length: u32::try_from(data.len()).unwrap_or(u32::MAX),
             query_functions: self.has_query_functions(),
+            clock: SystemTime::now,
         };
         let plan = scsi::plan_with_data(job.cdb, &context, &data, &mut self.ranges);
         let block_length = u64::from(job.unit.device().logical_block_length);

@@ -9,6 +9,9 @@ mod mode;
 mod report;
 mod sense;
 mod table;
+mod timestamp;
+
+use std::time::UNIX_EPOCH;
 
 use crate::*;
 
@@ -70,6 +73,7 @@ impl World {
             unit_attention: self.attention,
             data_out_length: self.data_out,
             query_functions: false,
+            clock: || UNIX_EPOCH,
         }
     }
 

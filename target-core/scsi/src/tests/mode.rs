@@ -165,7 +165,7 @@ fn everything_that_mode_sense_gives_can_be_selected() {
 #[test]
 fn a_wrong_subpage_is_refused_with_its_place() {
     let world = World { data_out: 512, ..World::new() };
-    let extension = [&[0x4a, 0x01, 0x00, 0x1c][..], &[0; 28]].concat();
+    let extension = [&[0x4a, 0x01, 0x00, 0x1c, 0x04][..], &[0; 27]].concat();
     let refused = |at: usize, value: u8| {
         let mut list = [&[0; 8], &extension[..]].concat();
         list[8 + at] = value;
@@ -179,7 +179,7 @@ fn a_wrong_subpage_is_refused_with_its_place() {
     assert_eq!(refused(1, 0x03), (false, 1, None), "no such subpage");
     assert_eq!(refused(1, 0x00), (false, 1, None), "the page itself has the short format");
     assert_eq!(refused(3, 0x1b), (false, 2, None), "the length");
-    assert_eq!(refused(4, 0x01), (false, 4, None), "nothing in it can be changed");
+    assert_eq!(refused(4, 0x00), (false, 4, None), "nothing in it can be changed");
     assert_eq!(refused(31, 0x01), (false, 31, None));
     let list = [&[0; 8], &extension[..]].concat();
     for cut in [9, 11, 20, 39] {
