@@ -41,6 +41,10 @@ mod outcome;
 mod reinstatement;
 #[path = "data_path/robustness.rs"]
 mod robustness;
+#[path = "data_path/serial.rs"]
+mod serial;
+#[path = "data_path/serial_order.rs"]
+mod serial_order;
 #[path = "data_path/slow.rs"]
 mod slow;
 #[path = "data_path/task_management.rs"]

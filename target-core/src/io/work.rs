@@ -15,6 +15,9 @@ use crate::unit::LogicalUnit;
 /// Compared or verified at once.
 const PIECE: usize = 1 << 20;
 
+/// The longest WRITE SAME, in bytes, for which all other commands of the unit wait.
+const ALONE_AT_MOST: u64 = 64 << 10;
+
 /// One operation on a unit.
 #[derive(Debug)]
 pub(crate) enum Work {
@@ -163,12 +166,18 @@ impl Work {
         self.run_on(unit, image)
     }
 
-    /// Whether it is atomic towards every other command.
+    /// Whether it is atomic towards every other command. Of a WRITE SAME a short one is: hosts
+    /// that share a few blocks never see half of one.
     fn must_be_alone(&self) -> bool {
-        matches!(
+        let short = matches!(
             self,
-            Self::CompareAndWrite { .. } | Self::WriteAtomic { .. } | Self::OrWrite { .. }
-        )
+            Self::WriteSame { length, .. } | Self::Zeroes { length, .. } if *length <= ALONE_AT_MOST
+        );
+        short
+            || matches!(
+                self,
+                Self::CompareAndWrite { .. } | Self::WriteAtomic { .. } | Self::OrWrite { .. }
+            )
     }
 
     /// Bytes of data that it holds, or will hold.
