@@ -25,6 +25,7 @@ mod node;
 mod pulse;
 mod reservations;
 mod sessions;
+mod spare;
 mod trace;
 mod unit;
 

@@ -27,6 +27,7 @@ use crate::lobby::Lobby;
 use crate::nexus::{Ports, UnitMap, View, whole};
 use crate::pulse::Pulse;
 use crate::sessions::{SessionDetail, SessionSummary, Sessions};
+use crate::spare::Spare;
 use crate::trace::{MAX_TRACES, Trace, TraceError, trace};
 use crate::unit::LogicalUnit;
 
@@ -131,6 +132,7 @@ pub struct Node {
     pub(crate) lobby: Arc<Lobby>,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) pulse: Pulse,
+    pub(crate) spare: Spare,
     traces: Arc<Semaphore>,
     state: AtomicU8,
     /// How often it was resumed: a drain ends no session that came after it.
@@ -155,6 +157,7 @@ impl Node {
             lobby: Lobby::new(config.max_logins),
             backlog: Backlog::new(config.max_backlog),
             pulse: Pulse::default(),
+            spare: Spare::new(),
             traces: Arc::new(Semaphore::new(MAX_TRACES)),
             config,
             events,

@@ -10,6 +10,7 @@ use super::core::{Core, Job, Pending, Stage};
 use crate::fault;
 use crate::io::{Work, WorkError};
 use crate::nexus::UnitRef;
+use crate::spare::Spare;
 
 /// A write whose data is coming.
 #[derive(Debug)]
@@ -69,7 +70,7 @@ impl Core {
         }
         let may_block = durable || job.unit.is_slow(self.now);
         self.node.pulse.mark();
-        match (!may_block).then(|| write_now(&job.unit, offset, data)).flatten() {
+        match (!may_block).then(|| write_now(&self.node.spare, &job.unit, offset, data)).flatten() {
             Some(Ok(())) => self.good(job.task, length),
             Some(Err(error)) => self.failed(&job, &error),
             None => {
@@ -129,7 +130,10 @@ impl Core {
         let place = streaming.offset + offset;
         let may_block = pending.job.unit.is_slow(now);
         self.node.pulse.mark();
-        match (!may_block).then(|| write_now(&pending.job.unit, place, data)).flatten() {
+        match (!may_block)
+            .then(|| write_now(&self.node.spare, &pending.job.unit, place, data))
+            .flatten()
+        {
             Some(Ok(())) => {}
             Some(Err(error)) => streaming.failure = Some(error.into()),
             None => {
@@ -162,10 +166,17 @@ impl Core {
     }
 }
 
-/// Writes on this thread; `None` while an atomic command keeps others out. In the page cache a
-/// write costs microseconds; when it does not, the unit is known as slow for a while.
-fn write_now(unit: &UnitRef, offset: u64, data: &[u8]) -> Option<Result<(), ImageError>> {
+/// Writes on this thread; `None` while an atomic command keeps others out, or if no other thread
+/// is left that could serve sockets while this one hangs. In the page cache a write costs
+/// microseconds; when it does not, the unit is known as slow for a while.
+fn write_now(
+    spare: &Spare,
+    unit: &UnitRef,
+    offset: u64,
+    data: &[u8],
+) -> Option<Result<(), ImageError>> {
     let image = unit.image()?;
+    let _hanging = spare.may_hang()?;
     let _inside = unit.enter()?;
     let start = Instant::now();
     let result = image.write(&[IoSlice::new(data)], offset, Durability::Cached);

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use disk_image::{Fault, FaultImage, ImageErrorKind, Operation};
+use iscsi_proto::Lun;
 
-use crate::initiator::Data;
+use crate::initiator::{Data, Initiator};
+use crate::task_management::ABORT_TASK_SET;
 use crate::wire::PATIENCE;
 use crate::world::{
     BLOCK, Random, SYNCHRONIZE_CACHE, TEST_UNIT_READY, World, durable_write, memory, read, write,
@@ -113,6 +115,32 @@ fn a_cached_write_that_hangs_holds_up_only_its_own_session() {
     gate.open();
     initiator.finish(tag).good();
     assert!(other.execute(0, &read(50, 1), Data::In(BLOCK)).good() == block);
+}
+
+#[test]
+fn cached_writes_that_hang_in_many_sessions_at_once_hold_up_no_other() {
+    let (world, hung) = World::with_memory();
+    world.unit(1, memory(1 << 20));
+    let mut writers: Vec<_> = (0..12).map(|_| world.initiator(&[0])).collect();
+    let mut other = world.initiator(&[1]);
+    let gate = hung.gate(Operation::Write);
+    let start = |(lba, writer): (u32, &mut Initiator)| {
+        writer.start(0, &write(lba, 1), Data::Out(&[7; BLOCK]))
+    };
+    let tags: Vec<_> = (0..).zip(&mut writers).map(start).collect();
+    // As many as the runtime has threads.
+    assert!(gate.wait_for_arrivals(3, PATIENCE));
+    other.nop();
+    other.execute(1, &write(0, 1), Data::Out(&[8; BLOCK])).good();
+    let mut late = world.initiator(&[1]);
+    let tag = late.start_function(ABORT_TASK_SET, Lun::from_number(1).0, None);
+    assert_eq!(late.finish_function(tag), 0);
+    gate.open();
+    for (writer, tag) in writers.iter_mut().zip(tags) {
+        writer.finish(tag).good();
+    }
+    let data = writers[0].execute(0, &read(0, 12), Data::In(12 * BLOCK)).good();
+    assert!(data.iter().all(|byte| *byte == 7));
 }
 
 #[test]
