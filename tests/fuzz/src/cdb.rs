@@ -2,6 +2,8 @@
 //! is answered fits.
 #![no_main]
 
+use std::time::UNIX_EPOCH;
+
 use scsi::{BlockRange, Cdb, Context, Device, MediumState, Plan, Port, Sense};
 
 /// The first byte chooses the unit, the next 16 are the CDB, the rest is the data.
@@ -36,6 +38,7 @@ fn dispatch(input: &[u8]) {
         unit_attention: None,
         data_out_length: u32::try_from(data.len()).unwrap_or(u32::MAX),
         query_functions: bit(4),
+        clock: || UNIX_EPOCH,
     };
     let cdb = Cdb::new(cdb);
     let (mut reply, mut ranges) = (Vec::new(), Vec::new());
