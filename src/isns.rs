@@ -2,7 +2,7 @@
 
 mod notifications;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -241,14 +241,7 @@ fn tell(notices: &[Notice]) {
 fn portals(groups: &[PortalGroup], local: IpAddr) -> Vec<Portal> {
     let mut portals = Vec::new();
     for group in groups {
-        for address in &group.portals {
-            let address = match address.ip() {
-                ip if ip.is_unspecified() && (ip.is_ipv6() || local.is_ipv4()) => {
-                    SocketAddr::new(local, address.port())
-                }
-                ip if ip.is_unspecified() || ip.is_loopback() != local.is_loopback() => continue,
-                _ => *address,
-            };
+        for address in group.reached_from(local) {
             let portal = Portal { address, group: group.tag };
             if !portals.contains(&portal) {
                 portals.push(portal);
@@ -260,6 +253,8 @@ fn portals(groups: &[PortalGroup], local: IpAddr) -> Vec<Portal> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     #[test]

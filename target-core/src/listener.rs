@@ -12,7 +12,8 @@ use crate::node::Node;
 /// After an accept that failed for want of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves one portal of a portal group, until the future is dropped. Connections that are there go on without it.
+/// Serves one portal of a portal group, until the future is dropped. Connections that are there go
+/// on without it.
 pub async fn serve(node: Arc<Node>, target_portal_group_tag: u16, listener: TcpListener) {
     loop {
         match listener.accept().await {

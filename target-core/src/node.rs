@@ -70,6 +70,21 @@ pub struct PortalGroup {
     pub portals: Vec<SocketAddr>,
 }
 
+impl PortalGroup {
+    /// Where its portals are for whoever has reached the address `local` of this host: an
+    /// unspecified address stands for that one, if it listens there, and loopback addresses are
+    /// reached from loopback addresses only.
+    pub fn reached_from(&self, local: IpAddr) -> impl Iterator<Item = SocketAddr> {
+        self.portals.iter().filter_map(move |portal| match portal.ip() {
+            ip if ip.is_unspecified() => {
+                let listens = ip.is_ipv6() || local.is_ipv4();
+                listens.then(|| SocketAddr::new(local, portal.port()))
+            }
+            ip => (ip.is_loopback() == local.is_loopback()).then_some(*portal),
+        })
+    }
+}
+
 /// What a node refuses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NodeError {
@@ -211,17 +226,7 @@ impl Node {
             found.push(came_to);
         }
         for group in self.portal_groups.read().iter().filter(|group| target.is_in(group.tag)) {
-            for portal in &group.portals {
-                let portal = match portal.ip() {
-                    // It listens where the initiator is, if that is of its family.
-                    ip if ip.is_unspecified() && (ip.is_ipv6() || local.is_ipv4()) => {
-                        SocketAddr::new(local, portal.port())
-                    }
-                    ip if ip.is_unspecified() || ip.is_loopback() != local.is_loopback() => {
-                        continue;
-                    }
-                    _ => *portal,
-                };
+            for portal in group.reached_from(local) {
                 if !found.contains(&(group.tag, portal)) {
                     found.push((group.tag, portal));
                 }

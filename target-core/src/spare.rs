@@ -35,7 +35,7 @@ pub(crate) struct MayHang<'a>(Option<&'a AtomicUsize>);
 impl Drop for MayHang<'_> {
     fn drop(&mut self) {
         if let Some(writing) = self.0 {
-            writing.fetch_sub(1, Ordering::Release);
+            writing.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -56,7 +56,8 @@ impl Spare {
         if !self.is_of_group() {
             return Some(MayHang(None));
         }
-        let before = self.writing.fetch_add(1, Ordering::Acquire);
+        // Relaxed: it counts, and guards nothing.
+        let before = self.writing.fetch_add(1, Ordering::Relaxed);
         let entered = MayHang(Some(&self.writing));
         (before + 1 < self.group()).then_some(entered)
     }

@@ -28,27 +28,33 @@ pub(super) async fn end(State(service): Shared, Path(key): Path<String>) -> Resp
 }
 
 pub(super) async fn ask_logout(
-    State(service): Shared,
-    Path(key): Path<String>,
+    service: Shared,
+    key: Path<String>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    nothing(service, move |service| {
-        let api::AskInitiator { seconds } = parse(&headers, &body)?;
-        service.ask_session(&key, SessionRequest::Logout { seconds })
-    })
-    .await
+    ask(service, key, headers, body, |seconds| SessionRequest::Logout { seconds }).await
 }
 
 pub(super) async fn ask_renegotiation(
+    service: Shared,
+    key: Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    ask(service, key, headers, body, |seconds| SessionRequest::Renegotiate { seconds }).await
+}
+
+async fn ask(
     State(service): Shared,
     Path(key): Path<String>,
     headers: HeaderMap,
     body: Bytes,
+    request: fn(u16) -> SessionRequest,
 ) -> Response {
     nothing(service, move |service| {
         let api::AskInitiator { seconds } = parse(&headers, &body)?;
-        service.ask_session(&key, SessionRequest::Renegotiate { seconds })
+        service.ask_session(&key, request(seconds))
     })
     .await
 }

@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 use rustix::fs::FallocateFlags;
 use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 
+use crate::create::Preallocation;
+
 /// Allocates with `fallocate`, and by writing zeroes where the file system has none.
 #[derive(Debug)]
 pub(crate) struct Allocator {
@@ -25,8 +27,35 @@ impl Allocator {
         Self { fallocate: false }
     }
 
+    /// A step in which a file of `done` bytes becomes one of `size`: at once if it is sparse, else by
+    /// at most `max_bytes`, but at least one. Its length in bytes afterwards.
+    pub(crate) fn lengthen(
+        &mut self,
+        file: &OwnedFd,
+        preallocation: Preallocation,
+        done: u64,
+        size: u64,
+        max_bytes: u64,
+    ) -> Result<u64, Errno> {
+        let left = size.saturating_sub(done);
+        if left == 0 {
+            return Ok(done);
+        }
+        match preallocation {
+            Preallocation::Sparse => {
+                rustix::fs::ftruncate(file, size)?;
+                Ok(size)
+            }
+            Preallocation::Full => {
+                let count = left.min(max_bytes.max(1));
+                self.allocate(file, done, count)?;
+                Ok(done + count)
+            }
+        }
+    }
+
     /// Takes space for a range, and makes the file at least so long.
-    pub(crate) fn allocate(&mut self, file: &OwnedFd, start: u64, count: u64) -> Result<(), Errno> {
+    fn allocate(&mut self, file: &OwnedFd, start: u64, count: u64) -> Result<(), Errno> {
         static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
         if self.fallocate {
             let mode = FallocateFlags::empty();

@@ -146,22 +146,9 @@ impl RawCreator {
     /// # Errors
     /// `OutOfSpace`, or as the system says. The step can be repeated.
     pub fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
-        let left = self.options.size_bytes.saturating_sub(self.done);
-        if left > 0 {
-            let count = left.min(max_bytes.max(1));
-            match self.options.preallocation {
-                Preallocation::Sparse => {
-                    rustix::fs::ftruncate(&self.file, self.options.size_bytes)
-                        .map_err(|errno| self.error(errno))?;
-                    self.done = self.options.size_bytes;
-                }
-                Preallocation::Full => {
-                    let allocated = self.allocator.allocate(&self.file, self.done, count);
-                    allocated.map_err(|errno| self.error(errno))?;
-                    self.done += count;
-                }
-            }
-        }
+        let (size, kind) = (self.options.size_bytes, self.options.preallocation);
+        let done = self.allocator.lengthen(&self.file, kind, self.done, size, max_bytes);
+        self.done = done.map_err(|errno| self.error(errno))?;
         Ok(self.progress())
     }
 

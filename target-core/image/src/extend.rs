@@ -105,22 +105,9 @@ impl RawExtender {
     /// # Errors
     /// `OutOfSpace`, or as the system says. The step can be repeated.
     pub fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
-        let left = self.options.to_bytes.saturating_sub(self.done);
-        if left > 0 {
-            match self.options.preallocation {
-                Preallocation::Sparse => {
-                    rustix::fs::ftruncate(&self.file, self.options.to_bytes)
-                        .map_err(|errno| self.error(errno))?;
-                    self.done = self.options.to_bytes;
-                }
-                Preallocation::Full => {
-                    let count = left.min(max_bytes.max(1));
-                    let allocated = self.allocator.allocate(&self.file, self.done, count);
-                    allocated.map_err(|errno| self.error(errno))?;
-                    self.done += count;
-                }
-            }
-        }
+        let (size, kind) = (self.options.to_bytes, self.options.preallocation);
+        let done = self.allocator.lengthen(&self.file, kind, self.done, size, max_bytes);
+        self.done = done.map_err(|errno| self.error(errno))?;
         Ok(self.progress())
     }
 

@@ -169,15 +169,13 @@ impl Work {
     /// Whether it is atomic towards every other command. Of a WRITE SAME a short one is: hosts
     /// that share a few blocks never see half of one.
     fn must_be_alone(&self) -> bool {
-        let short = matches!(
+        if let Self::WriteSame { length, .. } | Self::Zeroes { length, .. } = self {
+            return *length <= ALONE_AT_MOST;
+        }
+        matches!(
             self,
-            Self::WriteSame { length, .. } | Self::Zeroes { length, .. } if *length <= ALONE_AT_MOST
-        );
-        short
-            || matches!(
-                self,
-                Self::CompareAndWrite { .. } | Self::WriteAtomic { .. } | Self::OrWrite { .. }
-            )
+            Self::CompareAndWrite { .. } | Self::WriteAtomic { .. } | Self::OrWrite { .. }
+        )
     }
 
     /// Bytes of data that it holds, or will hold.

@@ -2,7 +2,7 @@
 //! phase, as a pcapng file that Wireshark reads.
 //!
 //! The bytes are those of the socket; the IP and TCP headers around them are made here. Whoever
-//! reads a trace too slowly misses packets, and the connection never waits for him: what is
+//! reads a trace too slowly misses packets, and the connection never waits for them: what is
 //! missing shows as a gap in the sequence numbers, and is counted at the end of the file.
 
 mod pcapng;
