@@ -17,11 +17,13 @@ mod kinds;
 pub mod store;
 
 pub use catalogue::{
-    AccessEntry, BlockLength, Disk, LunView, Mapping, Pool, PoolState, Provisioning, Target,
+    AccessEntry, BlockLength, Disk, LunView, Mapping, Pool, PoolState, Provisioning, Role,
+    SecretHash, Target, Token, User,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use engine::{
-    AccessChange, Engine, EngineConfig, MapRequest, OpenError, Snapshot, TargetRequest,
+    AccessChange, AccountChange, Engine, EngineConfig, MapRequest, OpenError, Snapshot,
+    TargetRequest,
 };
 pub use error::{Cause, CimError, ObjectPaths, RequestError};
 pub use event::{ChangeEvent, ChangeKind};

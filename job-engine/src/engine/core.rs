@@ -221,7 +221,11 @@ impl Core {
                 | Change::PutMapping(_)
                 | Change::DeleteMapping { .. }
                 | Change::PutReservations(_)
-                | Change::DeleteReservations(_) => true,
+                | Change::DeleteReservations(_)
+                | Change::PutUser(_)
+                | Change::DeleteUser(_)
+                | Change::PutToken(_)
+                | Change::DeleteToken(_) => true,
             })
             .cloned()
             .collect();

@@ -1,5 +1,6 @@
 //! The engine: takes requests, runs jobs, keeps what must not be forgotten.
 
+mod accounts;
 mod control;
 mod core;
 mod exposure;
@@ -19,12 +20,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
+pub use accounts::AccountChange;
 pub(crate) use core::Core;
 pub(crate) use shared::{Message, Shared};
 pub(crate) use state::{Change, Debris, JobRecord, State};
 pub(crate) use worker::{Failure, IfEnding, JobContext, remove_files};
 
-use crate::catalogue::{AccessEntry, Disk, Mapping, Pool, PoolState, Target};
+use crate::catalogue::{AccessEntry, Disk, Mapping, Pool, PoolState, Role, Target, Token, User};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Cause, CimError, ObjectPaths, RequestError};
 use crate::event::ChangeEvent;
@@ -465,6 +467,40 @@ impl Engine {
     pub fn unmap(&self, target: &str, lun: u16) -> Result<(), RequestError> {
         let target = target.to_owned();
         self.shared.request(move |core| core.unmap(&target, lun))
+    }
+
+    /// Changes who may manage the daemon.
+    ///
+    /// # Errors
+    /// `BadName`, `NameInUse`, `BadValue` (the expiry), `NotFound`, `LastAdministrator`,
+    /// `LimitReached`, `StoreUnavailable`, `ShuttingDown`.
+    pub fn change_accounts(&self, change: AccountChange) -> Result<(), RequestError> {
+        self.shared.request(move |core| core.change_accounts(change))
+    }
+
+    /// All users by name.
+    #[must_use]
+    pub fn users(&self) -> Vec<Arc<User>> {
+        self.shared.state.lock().users.values().cloned().collect()
+    }
+
+    /// A user.
+    #[must_use]
+    pub fn user(&self, name: &str) -> Option<Arc<User>> {
+        self.shared.state.lock().users.get(name).cloned()
+    }
+
+    /// Somebody can let others in: from then on nobody comes in without proof.
+    #[must_use]
+    pub fn has_administrator(&self) -> bool {
+        let state = self.shared.state.lock();
+        state.users.values().any(|user| user.role == Role::Administrator)
+    }
+
+    /// All tokens by name, expired ones too.
+    #[must_use]
+    pub fn tokens(&self) -> Vec<Arc<Token>> {
+        self.shared.state.lock().tokens.values().cloned().collect()
     }
 
     /// Stores a disk's persistent reservations, or that there are none; durable when it returns.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::state::{Change, JobRecord, State, batch};
 use super::{EngineConfig, OpenError};
-use crate::catalogue::{Disk, Mapping, StoredReservations, Target};
+use crate::catalogue::{Disk, Mapping, StoredReservations, Target, Token, User};
 use crate::error::{Cause, ObjectPaths};
 use crate::store::{
     BadRecord, Batch, DirectoryLock, Journal, JournalEntry, LockError, SledStore, Store,
@@ -127,6 +127,12 @@ fn read(
     let (reservations, damaged) = load::<StoredReservations>(store, Tree::Reservations)?;
     changes.extend(reservations.into_iter().map(Change::PutReservations));
     bad.extend(damaged);
+    let (users, damaged) = load::<User>(store, Tree::Users)?;
+    changes.extend(users.into_iter().map(Change::PutUser));
+    bad.extend(damaged);
+    let (tokens, damaged) = load::<Token>(store, Tree::Tokens)?;
+    changes.extend(tokens.into_iter().map(Change::PutToken));
+    bad.extend(damaged);
     let (jobs, damaged) = load::<JobRecord>(store, Tree::Jobs)?;
     changes.extend(jobs.into_iter().map(|job| Change::PutJob(Box::new(job))));
     bad.extend(damaged);
@@ -149,6 +155,8 @@ fn replay(entries: Vec<JournalEntry>, now: jiff::Timestamp) -> State {
             state.targets.clear();
             state.mappings.clear();
             state.reservations.clear();
+            state.users.clear();
+            state.tokens.clear();
         }
         for change in entry.changes {
             state.apply(change, now);

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Snapshot;
-use crate::catalogue::{Disk, Mapping, StoredReservations, Target};
+use crate::catalogue::{Disk, Mapping, StoredReservations, Target, Token, User};
 use crate::clock::{between, later};
 use crate::error::CimError;
 use crate::event::ChangeKind;
@@ -90,6 +90,10 @@ pub(crate) enum Change {
     DeleteMapping { target: String, lun: u16 },
     PutReservations(StoredReservations),
     DeleteReservations(DiskId),
+    PutUser(User),
+    DeleteUser(String),
+    PutToken(Token),
+    DeleteToken(String),
     PutDebris(Debris),
     DeleteDebris(PathBuf),
 }
@@ -128,6 +132,8 @@ pub(crate) struct State {
     pub(crate) targets: BTreeMap<String, Arc<Target>>,
     pub(crate) mappings: BTreeMap<(String, u16), Arc<Mapping>>,
     pub(crate) reservations: BTreeMap<DiskId, StoredReservations>,
+    pub(crate) users: BTreeMap<String, Arc<User>>,
+    pub(crate) tokens: BTreeMap<String, Arc<Token>>,
     pub(crate) debris: BTreeMap<PathBuf, Debris>,
     /// Why the database cannot be written, while it cannot.
     pub(crate) store_down: Option<String>,
@@ -184,6 +190,22 @@ impl State {
             }
             Change::DeleteReservations(disk) => {
                 self.reservations.remove(&disk);
+                None
+            }
+            Change::PutUser(user) => {
+                self.users.insert(user.name.clone(), Arc::new(user));
+                None
+            }
+            Change::DeleteUser(name) => {
+                self.users.remove(&name);
+                None
+            }
+            Change::PutToken(token) => {
+                self.tokens.insert(token.name.clone(), Arc::new(token));
+                None
+            }
+            Change::DeleteToken(name) => {
+                self.tokens.remove(&name);
                 None
             }
             Change::PutDebris(debris) => {
@@ -245,7 +267,10 @@ impl State {
         let mappings =
             self.mappings.values().map(|mapping| Change::PutMapping(Mapping::clone(mapping)));
         let reservations = self.reservations.values().cloned().map(Change::PutReservations);
-        disks.chain(targets).chain(mappings).chain(reservations).collect()
+        let users = self.users.values().map(|user| Change::PutUser(User::clone(user)));
+        let tokens = self.tokens.values().map(|token| Change::PutToken(Token::clone(token)));
+        let exposure = disks.chain(targets).chain(mappings).chain(reservations);
+        exposure.chain(users).chain(tokens).collect()
     }
 
     /// Everything as changes that make it from nothing.
@@ -329,6 +354,10 @@ pub(crate) fn batch(changes: &[Change]) -> Result<Batch, StoreError> {
             Change::DeleteReservations(disk) => {
                 batch.delete(Tree::Reservations, disk.uuid().as_bytes());
             }
+            Change::PutUser(user) => batch.put(Tree::Users, user.name.as_bytes(), user)?,
+            Change::DeleteUser(name) => batch.delete(Tree::Users, name.as_bytes()),
+            Change::PutToken(token) => batch.put(Tree::Tokens, token.name.as_bytes(), token)?,
+            Change::DeleteToken(name) => batch.delete(Tree::Tokens, name.as_bytes()),
             Change::PutDebris(debris) => {
                 batch.put(Tree::Debris, path_key(&debris.path), debris)?;
             }

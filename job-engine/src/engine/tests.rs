@@ -1,6 +1,7 @@
 //! What the tests of the engine share: an engine on a store in memory, a clock that stands still,
 //! and gates that hold the engine in front of a commit.
 
+mod accounts;
 mod catalogue;
 mod control;
 mod create;

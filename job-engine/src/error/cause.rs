@@ -82,6 +82,8 @@ pub enum Cause {
     StoreNearlyFull { place: PathBuf, available: u64, needed: u64 },
     /// The daemon is stopping.
     ShuttingDown,
+    /// The one user who can let others in cannot go.
+    LastAdministrator { user: String },
     /// CHAP failed.
     LoginChapFailed { initiator: String, target: String },
     /// The initiator may not use the target.
@@ -228,6 +230,7 @@ impl Cause {
             Self::RecordsDamaged { .. } => &table::RECORDS_DAMAGED,
             Self::StoreNearlyFull { .. } => &table::STORE_NEARLY_FULL,
             Self::ShuttingDown => &table::SHUTTING_DOWN,
+            Self::LastAdministrator { .. } => &table::LAST_ADMINISTRATOR,
             Self::LoginChapFailed { .. } => &table::LOGIN_CHAP_FAILED,
             Self::LoginNotAuthorized { .. } => &table::LOGIN_NOT_AUTHORIZED,
             Self::LoginUnavailable { .. } => &table::LOGIN_UNAVAILABLE,
@@ -296,6 +299,7 @@ impl Cause {
                 vec![show(place), available.to_string(), needed.to_string()]
             }
             Self::ShuttingDown => Vec::new(),
+            Self::LastAdministrator { user } => vec![user.clone()],
             Self::LoginChapFailed { initiator, target }
             | Self::LoginNotAuthorized { initiator, target } => {
                 vec![initiator.clone(), target.clone()]

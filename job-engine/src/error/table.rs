@@ -582,6 +582,20 @@ pub(crate) const PROTOCOL_ERROR: MessageRow = MessageRow {
     actions: &["Check the network for damaged packets, and update the initiator."],
 };
 
+pub(crate) const LAST_ADMINISTRATOR: MessageRow = MessageRow {
+    id: "ISCT-ACC-001",
+    error_code: 601,
+    error_type: 7,
+    other_error_type: None,
+    severity: 4,
+    probable_cause: 129,
+    description: "Without an administrator nobody could let anybody in.",
+    status: 1,
+    message: "%1 is the last administrator and stays one",
+    arguments: &["the user"],
+    actions: &["Make another user administrator first."],
+};
+
 /// All messages, in the order of their codes.
 pub const ROWS: &[MessageRow] = &[
     OUT_OF_SPACE,
@@ -623,4 +637,5 @@ pub const ROWS: &[MessageRow] = &[
     LOGIN_UNAVAILABLE,
     SESSION_DROPPED,
     PROTOCOL_ERROR,
+    LAST_ADMINISTRATOR,
 ];

@@ -38,6 +38,7 @@ fn every_message_has_an_id_and_a_code_of_its_own() {
             "CFG" => 3,
             "DB" => 4,
             "SCS" => 5,
+            "ACC" => 6,
             other => panic!("{other}"),
         };
         assert_eq!(hundred, wanted, "{}", row.id);
@@ -118,6 +119,7 @@ fn causes() -> Vec<Cause> {
         Cause::TargetInUse { target: target.clone(), mappings: 3 },
         Cause::BadValue { property: text("p"), reason: text("r") },
         Cause::StoreUnavailable { reason: text("full") },
+        Cause::LastAdministrator { user: text("root") },
         Cause::StoreReplaced { moved_to: place.clone(), restored: 4 },
         Cause::RecordsDamaged { damaged: 5, restored: 4 },
         Cause::StoreNearlyFull { place, available: 1, needed: 2 },

@@ -4,8 +4,9 @@
 //! change of the catalogue. `{"crc":"<8 hex>","entry":<JSON>}`, the CRC32C of the entry's text.
 //! When the file is large it starts anew with everything that is true at that moment.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -19,6 +20,9 @@ const NEW_NAME: &str = "journal.new.jsonl";
 
 /// A file of this size is rotated.
 const ROTATE_BYTES: u64 = 1 << 20;
+
+/// Hashes of passwords are in it.
+const MODE: u32 = 0o600;
 
 const HEAD: &str = "{\"crc\":\"";
 const MIDDLE: &str = "\",\"entry\":";
@@ -63,7 +67,9 @@ impl Journal {
         let text = read(&path)?;
         let (current, valid) = parse(&text);
         entries.extend(current);
-        let file = OpenOptions::new().append(true).create(true).open(&path)?;
+        let file = OpenOptions::new().append(true).create(true).mode(MODE).open(&path)?;
+        // Those of older versions, and their successors.
+        file.set_permissions(Permissions::from_mode(MODE))?;
         let length = u64::try_from(valid).unwrap_or(u64::MAX);
         if valid < text.len() {
             file.set_len(length)?;
@@ -112,7 +118,8 @@ impl Journal {
         let new = self.directory.join(NEW_NAME);
         let path = self.directory.join(NAME);
         let line = line(everything)?;
-        let mut file = File::create(&new)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&new)?;
         file.write_all(line.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&path, self.directory.join(OLD_NAME))?;

@@ -27,6 +27,10 @@ pub enum Tree {
     Mappings,
     /// Persistent reservations, by disk.
     Reservations,
+    /// Users, by name.
+    Users,
+    /// Tokens, by name.
+    Tokens,
     /// Files that have no owner any more and are to be removed, by path.
     Debris,
     /// What the database says about itself.
@@ -35,12 +39,14 @@ pub enum Tree {
 
 impl Tree {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Jobs,
         Self::Disks,
         Self::Targets,
         Self::Mappings,
         Self::Reservations,
+        Self::Users,
+        Self::Tokens,
         Self::Debris,
         Self::Meta,
     ];
@@ -54,6 +60,8 @@ impl Tree {
             Self::Targets => "targets",
             Self::Mappings => "mappings",
             Self::Reservations => "reservations",
+            Self::Users => "users",
+            Self::Tokens => "tokens",
             Self::Debris => "debris",
             Self::Meta => "meta",
         }

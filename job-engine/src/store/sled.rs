@@ -5,9 +5,10 @@
 //! database is closed and opened anew. A crash inside of its open can leave a snapshot
 //! `*.generating` that makes every later open fail; it is only an index and is removed first.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::ErrorKind;
 use std::num::NonZeroU64;
+use std::os::unix::fs::PermissionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -217,6 +218,8 @@ fn try_open(directory: &Path) -> Result<Open, StoreError> {
 fn open_and_check(directory: &Path, mut wait: impl FnMut()) -> Result<Open, StoreError> {
     let unavailable = |error: std::io::Error| StoreError::Unavailable(describe(&error));
     std::fs::create_dir_all(directory).map_err(unavailable)?;
+    // Hashes of passwords are in it.
+    std::fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(unavailable)?;
     remove_unfinished_snapshots(directory).map_err(unavailable)?;
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
