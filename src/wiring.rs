@@ -3,10 +3,10 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use disk_image::{Image, OpenOptions, RawImage};
+use disk_image::{Image, OpenOptions, open_image};
 use job_engine::{
-    ChangeEvent, ChangeKind, Disk, DiskId, Engine, FaultReport, LunView, Mapping, Provisioning,
-    Snapshot, Target,
+    ChangeEvent, ChangeKind, Disk, DiskId, Engine, FaultReport, LiveImages, LunView, Mapping,
+    Provisioning, Snapshot, Target,
 };
 use mgmt_api::api;
 use mgmt_api::service::{self, Host, SessionRequest, TraceRefusal};
@@ -210,6 +210,7 @@ impl Exposure {
         let subscriber = exposure.clone();
         // Nothing changes before the daemon serves, so the snapshot and the events join up.
         let snapshot = engine.subscribe(Box::new(move |event| subscriber.changed(event)))?;
+        engine.set_live_images(exposure.clone());
         exposure.catch_up(snapshot);
         Ok(())
     }
@@ -249,17 +250,18 @@ impl Exposure {
         }
     }
 
+    fn live_unit(&self, name: &str) -> Option<Arc<LogicalUnit>> {
+        let units = self.units.lock();
+        units.iter().find(|(other, _)| *other == name).and_then(|(_, unit)| unit.upgrade())
+    }
+
     /// A disk has become larger.
     fn change_disk(&self, disk: &Arc<Disk>) {
         if let Some(known) = self.disks.lock().iter_mut().find(|it| it.id == disk.id) {
             *known = disk.clone();
         }
         let name = disk.id.to_string();
-        let unit = {
-            let units = self.units.lock();
-            units.iter().find(|(other, _)| *other == name).and_then(|(_, unit)| unit.upgrade())
-        };
-        if let Some(unit) = unit
+        if let Some(unit) = self.live_unit(&name)
             && let Err(error) = self.node.grow_unit(&unit, disk.size_bytes)
         {
             tracing::error!(disk = disk.name, %error, "the disk's new size is not there");
@@ -326,11 +328,10 @@ impl Exposure {
         // While a job makes the file longer, the disk is not.
         let size_bytes = Some(disk.size_bytes);
         let options = OpenOptions { size_bytes, ..OpenOptions::default() };
-        let image = RawImage::open(disk.path.as_path(), options);
+        let image = open_image(disk.path.as_path(), disk.format, &options);
         if let Err(error) = &image {
             tracing::error!(disk = disk.name, %error, "the disk is not ready");
         }
-        let image = image.map(|image| Arc::new(image) as Arc<dyn Image>);
         let unit = LogicalUnit::new(UnitConfig {
             name: name.clone(),
             device: device(disk),
@@ -340,6 +341,12 @@ impl Exposure {
         });
         units.push((name, Arc::downgrade(&unit)));
         unit
+    }
+}
+
+impl LiveImages for Exposure {
+    fn image(&self, disk: &DiskId) -> Option<Arc<dyn Image>> {
+        self.live_unit(&disk.to_string())?.image().cloned()
     }
 }
 

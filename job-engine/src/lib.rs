@@ -21,8 +21,9 @@ pub use catalogue::{
     SecretHash, Target, Token, User,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use disk_image::ImageFormat;
 pub use engine::{
-    AccessChange, AccountChange, Engine, EngineConfig, MapRequest, OpenError, Snapshot,
+    AccessChange, AccountChange, Engine, EngineConfig, LiveImages, MapRequest, OpenError, Snapshot,
     TargetRequest,
 };
 pub use error::{Cause, CimError, ObjectPaths, RequestError};

@@ -138,7 +138,9 @@ impl LogicalUnit {
         Ok(self.device.capacity.grow(size_bytes / block_length))
     }
 
-    pub(crate) fn image(&self) -> Option<&Arc<dyn Image>> {
+    /// Its image, if it could be opened.
+    #[must_use]
+    pub fn image(&self) -> Option<&Arc<dyn Image>> {
         self.image.as_ref()
     }
 

@@ -21,6 +21,7 @@ const DISK: &[&str] = &[
     "size_bytes",
     "block_length",
     "provisioning",
+    "format",
     "serial",
     "naa",
     "pool",
@@ -80,6 +81,7 @@ fn disks_are_created_listed_and_deleted() {
     assert_eq!(disks[0]["size_bytes"], 3 << 19);
     assert_eq!(disks[0]["block_length"], 512);
     assert_eq!(disks[0]["provisioning"], "thin");
+    assert_eq!(disks[0]["format"], "raw");
     assert_eq!(disks[0]["mappings"], json!([]));
     assert_eq!(daemon.lunctl(&["disk", "delete", "a disk"]).ok(), "disk a disk deleted\n");
     assert_eq!(daemon.json(&["disk", "list"]), json!([]));

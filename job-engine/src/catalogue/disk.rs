@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use disk_image::ImageFormat;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +75,9 @@ pub struct Disk {
     pub block_length: BlockLength,
     /// Thin or full.
     pub provisioning: Provisioning,
+    /// The format of its file. Nothing in the file can change that.
+    #[serde(default)]
+    pub format: ImageFormat,
     /// Unit serial number (VPD page 80h): 16 upper-case hexadecimal digits.
     pub serial: String,
     /// NAA identifier (VPD page 83h).

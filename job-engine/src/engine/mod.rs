@@ -17,6 +17,7 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use disk_image::Image;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
@@ -110,6 +111,12 @@ pub enum OpenError {
         /// Why.
         reason: String,
     },
+}
+
+/// The images that the data path has open: what a job does to one of them must go through it.
+pub trait LiveImages: Send + Sync {
+    /// The image of a disk, if it is open.
+    fn image(&self, disk: &DiskId) -> Option<Arc<dyn Image>>;
 }
 
 /// A request for a new target.
@@ -534,6 +541,11 @@ impl Engine {
     #[must_use]
     pub fn faults_dropped(&self) -> u64 {
         self.shared.faults_dropped.load(Ordering::Relaxed)
+    }
+
+    /// Tells jobs where to find the images that are in use; before the first is.
+    pub fn set_live_images(&self, live: Arc<dyn LiveImages>) {
+        *self.shared.live.write() = Some(live);
     }
 
     /// Calls `subscriber` for every change after the returned snapshot, in order, on one thread

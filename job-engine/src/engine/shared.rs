@@ -7,13 +7,15 @@ use std::sync::mpsc::{Sender, SyncSender, sync_channel};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use disk_image::Image;
+use parking_lot::{Condvar, Mutex, RwLock};
 
-use super::EngineConfig;
 use super::core::Core;
 use super::state::State;
+use super::{EngineConfig, LiveImages};
 use crate::error::{Cause, ObjectPaths, RequestError};
 use crate::faults::Pending;
+use crate::id::DiskId;
 use crate::job::Element;
 
 /// A request to the engine's thread.
@@ -48,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) sender: Sender<Message>,
     pub(crate) delivery: Mutex<Delivery>,
     pub(crate) delivered: Condvar,
+    pub(crate) live: RwLock<Option<Arc<dyn LiveImages>>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -69,6 +72,7 @@ impl Shared {
             sender,
             delivery: Mutex::new(Delivery::default()),
             delivered: Condvar::new(),
+            live: RwLock::default(),
         })
     }
 
@@ -78,6 +82,12 @@ impl Shared {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The disk's image, if the data path has it open.
+    pub(crate) fn live_image(&self, disk: &DiskId) -> Option<Arc<dyn Image>> {
+        let live = self.live.read().clone();
+        live?.image(disk)
     }
 
     /// Runs `work` on the engine's thread. `None` if that has ended.

@@ -109,8 +109,10 @@ pub struct ImageContext {
     pub length: Option<u64>,
     /// The errno.
     pub errno: Option<i32>,
+    /// What exactly is wrong, if more than the kind is known.
+    pub reason: Option<Box<str>>,
     /// For errors that were counted: how often, when, and the latest command.
-    pub occasions: Option<String>,
+    pub occasions: Option<Box<str>>,
 }
 
 impl ImageContext {
@@ -123,6 +125,7 @@ impl ImageContext {
             offset: None,
             length: None,
             errno: None,
+            reason: None,
             occasions: None,
         }
     }
@@ -139,7 +142,8 @@ impl ImageContext {
         if let Some(errno) = self.errno {
             parts.push(std::io::Error::from_raw_os_error(errno).to_string());
         }
-        parts.extend(self.occasions.clone());
+        parts.extend(self.reason.as_deref().map(str::to_owned));
+        parts.extend(self.occasions.as_deref().map(str::to_owned));
         if parts.is_empty() { "no details".to_owned() } else { parts.join(", ") }
     }
 }
@@ -152,6 +156,7 @@ impl From<&ImageError> for Cause {
             offset: error.offset(),
             length: error.length(),
             errno: error.errno(),
+            reason: error.reason().map(Into::into),
             occasions: None,
         };
         Self::from_image(error.kind(), context)

@@ -146,7 +146,7 @@ fn fault_cause(report: &super::FaultReport, detail: &FaultDetail) -> Cause {
     );
     let context = ImageContext {
         errno: report.errno,
-        occasions: Some(occasions.clone()),
+        occasions: Some(occasions.as_str().into()),
         ..ImageContext::new(report.operation, &report.path)
     };
     let mut cause = Cause::from_image(report.kind, context);

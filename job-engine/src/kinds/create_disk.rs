@@ -3,7 +3,9 @@
 //! 1. record `CreateAllocating`; 2. the file grows under `<name>.partial` and gets its name when it
 //!    is durable; 3. one transaction puts the disk into the catalogue and completes the job.
 
-use disk_image::{CreateOptions, Preallocation, RawCreator, partial_path};
+use disk_image::{
+    CreateOptions, ImageFormat, Preallocation, check_create, create_image, is_whole, partial_path,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -29,6 +31,9 @@ pub struct CreateDisk {
     pub block_length: BlockLength,
     /// Thin or full.
     pub provisioning: Provisioning,
+    /// The format of its file.
+    #[serde(default)]
+    pub format: ImageFormat,
     /// The pool; `None` is the default pool.
     pub pool: Option<PoolId>,
 }
@@ -45,6 +50,7 @@ impl CreateDisk {
             size_bytes,
             block_length: BlockLength::default(),
             provisioning: Provisioning::default(),
+            format: ImageFormat::default(),
             pool: None,
         }
     }
@@ -66,7 +72,7 @@ pub(crate) fn plan_disk(
     config: &EngineConfig,
     state: &State,
 ) -> Result<Disk, Cause> {
-    let CreateDisk { name, size_bytes, block_length, provisioning, pool } = request.clone();
+    let CreateDisk { name, size_bytes, block_length, provisioning, format, pool } = request.clone();
     if let Err(reason) = check_disk_name(&name) {
         let reason = reason.to_string();
         return Err(Cause::BadName { what: "disk".to_owned(), name, reason });
@@ -89,15 +95,19 @@ pub(crate) fn plan_disk(
     if pool != PoolId::default() {
         return Err(Cause::NotFound { what: "pool".to_owned(), name: pool.to_string() });
     }
+    let property = "Format".to_owned();
+    check_create(format, &create_options(size_bytes, block_length, provisioning))
+        .map_err(|reason| Cause::BadValue { property, reason })?;
     let id = DiskId::generate();
     let seed = Uuid::new_v4().as_u128();
     Ok(Disk {
-        path: config.default_pool.join(format!("{id}.raw")),
+        path: config.default_pool.join(format!("{id}.{format}")),
         id,
         name,
         size_bytes,
         block_length,
         provisioning,
+        format,
         serial: format!("{:016X}", seed & u128::from(u64::MAX)),
         naa: Naa::from_seed(seed),
         pool,
@@ -110,7 +120,7 @@ pub(super) fn run(context: &JobContext, disk: &Disk, step: Step) -> Result<(), F
     if step == Step::Pending {
         wanted(disk).reserve(context)?;
         context.step(failpoint::CREATE_ALLOCATING, Step::CreateAllocating, Vec::new())?;
-    } else if is_whole(disk) {
+    } else if is_whole(&disk.path, disk.format, disk.size_bytes) {
         // Interrupted after the file got its name and before that was recorded.
         return complete(context, disk);
     }
@@ -124,21 +134,27 @@ fn complete(context: &JobContext, disk: &Disk) -> Result<(), Failure> {
     Ok(context.complete(failpoint::CREATE_COMPLETE, IfEnding::TurnBack, effect)?)
 }
 
-fn is_whole(disk: &Disk) -> bool {
-    std::fs::metadata(&disk.path).is_ok_and(|file| file.len() == disk.size_bytes)
+fn create_options(
+    size_bytes: u64,
+    block_length: BlockLength,
+    provisioning: Provisioning,
+) -> CreateOptions {
+    let preallocation = match provisioning {
+        Provisioning::Thin => Preallocation::Sparse,
+        Provisioning::Full => Preallocation::Full,
+    };
+    let options = CreateOptions::new(size_bytes, preallocation);
+    CreateOptions { logical_block_bytes: block_length.bytes(), ..options }
 }
 
 fn allocate(context: &JobContext, disk: &Disk) -> Result<(), Failure> {
     context.boundary()?;
-    let preallocation = match disk.provisioning {
-        Provisioning::Thin => Preallocation::Sparse,
-        Provisioning::Full => Preallocation::Full,
-    };
-    let options = CreateOptions { size_bytes: disk.size_bytes, preallocation };
+    let options = create_options(disk.size_bytes, disk.block_length, disk.provisioning);
     let wanted = wanted(disk);
     let failed = |error: disk_image::ImageError| wanted.cause(&error);
-    let mut creator = RawCreator::begin(disk.path.as_path(), options).map_err(failed)?;
-    wanted.take(context, &mut creator, "create.piece")?;
+    let creator = create_image(disk.path.as_path(), disk.format, options);
+    let mut creator = creator.map_err(failed)?;
+    wanted.take(context, &mut *creator, "create.piece")?;
     creator.finish().map_err(failed)?;
     Ok(())
 }

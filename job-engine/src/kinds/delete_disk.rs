@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use disk_image::{ImageErrorKind, MissingFile, OpenOptions, RawImage, delete, pool_space};
+use disk_image::{ImageErrorKind, ImageFile, MissingFile, delete, pool_space};
 
 use super::Step;
 use crate::catalogue::Disk;
@@ -15,8 +15,8 @@ use crate::error::Cause;
 use crate::failpoint;
 
 /// How long the data path may take to let go of a disk that has just been unmapped.
-const LOCK_PATIENCE: Duration = Duration::from_secs(3);
-const LOCK_INTERVAL: Duration = Duration::from_millis(50);
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
 pub(super) fn run(context: &JobContext, disk: &Disk, step: Step) -> Result<(), Failure> {
     // The lock is held to the end: nobody opens a disk that is being deleted.
@@ -32,14 +32,14 @@ pub(super) fn run(context: &JobContext, disk: &Disk, step: Step) -> Result<(), F
 }
 
 /// Opens the image for itself alone; `None` if its file is gone from a directory that is there.
-fn lock(context: &JobContext, disk: &Disk) -> Result<Option<RawImage>, Failure> {
+fn lock(context: &JobContext, disk: &Disk) -> Result<Option<ImageFile>, Failure> {
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
         context.boundary()?;
         let directory = disk.path.parent().unwrap_or(Path::new("."));
         // A file system that is not mounted would bring the file back one day.
         pool_space(directory).map_err(|error| Cause::from(&error))?;
-        let error = match RawImage::open(disk.path.as_path(), OpenOptions::default()) {
+        let error = match ImageFile::open(disk.path.as_path(), false) {
             Ok(image) => return Ok(Some(image)),
             Err(error) => error,
         };

@@ -3,10 +3,16 @@
 //! 1. record `ExpandAllocating`; 2. the file grows, and nobody sees it; 3. one transaction gives the
 //!    disk its new size and completes the job. The data path is told after that.
 
-use disk_image::{ExtendOptions, ImageErrorKind, Preallocation, RawExtender, undo_extension};
+use std::time::Instant;
+
+use disk_image::{
+    ExtendOptions, Extender, ImageError, ImageErrorKind, Preallocation, extend_image,
+    undo_extension,
+};
 
 use super::Step;
 use super::create_disk::MAX_SIZE_BYTES;
+use super::delete_disk::{LOCK_INTERVAL, LOCK_PATIENCE};
 use super::space::Wanted;
 use crate::catalogue::{Disk, Provisioning};
 use crate::engine::{Change, Failure, IfEnding, JobContext};
@@ -63,17 +69,36 @@ fn extend(context: &JobContext, disk: &Disk, size_bytes: u64, resume: bool) -> R
     let options =
         ExtendOptions { from_bytes: disk.size_bytes, to_bytes: size_bytes, preallocation, resume };
     let wanted = wanted(disk, size_bytes);
-    let failed = |error: disk_image::ImageError| wanted.cause(&error);
-    let mut extender = RawExtender::begin(disk.path.as_path(), options).map_err(failed)?;
-    wanted.take(context, &mut extender, "expand.piece")?;
+    let failed = |error: ImageError| wanted.cause(&error);
+    let mut extender = begin(context, disk, options)?.map_err(failed)?;
+    wanted.take(context, &mut *extender, "expand.piece")?;
     extender.finish().map_err(failed)?;
     Ok(())
+}
+
+/// Nobody maps the disk while this job works on it, but the data path may just be letting go of it.
+fn begin(
+    context: &JobContext,
+    disk: &Disk,
+    options: ExtendOptions,
+) -> Result<Result<Box<dyn Extender>, ImageError>, Failure> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        context.boundary()?;
+        let live = context.shared.live_image(&disk.id);
+        match extend_image(disk.path.as_path(), disk.format, options, live) {
+            Err(error) if error.kind() == ImageErrorKind::InUse && Instant::now() < deadline => {
+                std::thread::sleep(LOCK_INTERVAL);
+            }
+            result => return Ok(result),
+        }
+    }
 }
 
 /// What cannot be taken back now does no harm: it is not the disk's, and the next expansion begins
 /// by taking it away.
 pub(super) fn undo(disk: &Disk) -> (Vec<Change>, Option<Cause>) {
-    let failed = match undo_extension(&disk.path, disk.size_bytes) {
+    let failed = match undo_extension(&disk.path, disk.format, disk.size_bytes) {
         Err(error) if error.kind() != ImageErrorKind::NotFound => {
             let path = disk.path.clone();
             Some(Cause::CleanupFailed { path, reason: error.to_string() })

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-use disk_image::{ImageError, ImageErrorKind, Progress, RawCreator, RawExtender, pool_space};
+use disk_image::{Creator, Extender, ImageError, ImageErrorKind, Progress, pool_space};
 
 use crate::catalogue::{Disk, Provisioning};
 use crate::engine::{Failure, JobContext};
@@ -19,23 +19,23 @@ pub(super) trait Growth {
     fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError>;
 }
 
-impl Growth for RawCreator {
+impl Growth for dyn Creator {
     fn progress(&self) -> Progress {
-        Self::progress(self)
+        Creator::progress(self)
     }
 
     fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
-        Self::step(self, max_bytes)
+        Creator::step(self, max_bytes)
     }
 }
 
-impl Growth for RawExtender {
+impl Growth for dyn Extender {
     fn progress(&self) -> Progress {
-        Self::progress(self)
+        Extender::progress(self)
     }
 
     fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
-        Self::step(self, max_bytes)
+        Extender::step(self, max_bytes)
     }
 }
 
@@ -81,7 +81,7 @@ impl Wanted<'_> {
     pub(super) fn take(
         &self,
         context: &JobContext,
-        growth: &mut impl Growth,
+        growth: &mut (impl Growth + ?Sized),
         piece: &'static str,
     ) -> Result<(), Failure> {
         loop {

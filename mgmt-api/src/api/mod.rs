@@ -26,6 +26,9 @@ pub struct CreateDisk {
     /// `thin` (default) or `full`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provisioning: Option<job_engine::Provisioning>,
+    /// `raw` (default), `qcow2`, `vhdx` or `vhd`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<job_engine::ImageFormat>,
     /// The pool; the default pool without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
@@ -52,6 +55,8 @@ pub struct Disk {
     pub block_length: u32,
     /// Thin or full.
     pub provisioning: job_engine::Provisioning,
+    /// The format of its file.
+    pub format: job_engine::ImageFormat,
     /// Unit serial number.
     pub serial: String,
     /// NAA identifier.

@@ -207,6 +207,7 @@ impl Service {
             size_bytes: request.size_bytes,
             block_length,
             provisioning: request.provisioning.unwrap_or_default(),
+            format: request.format.unwrap_or_default(),
             pool: request.pool.as_deref().map(PoolId::parse),
         };
         let id = self.engine.create_disk_with(create, submission(owner))?;

@@ -15,6 +15,7 @@ pub(super) fn disk(disk: &job_engine::Disk, mappings: &[job_engine::Mapping]) ->
         size_bytes: disk.size_bytes,
         block_length: disk.block_length.bytes(),
         provisioning: disk.provisioning,
+        format: disk.format,
         serial: disk.serial.clone(),
         naa: disk.naa.to_string(),
         pool: disk.pool.to_string(),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use job_engine::Provisioning;
+use job_engine::{ImageFormat, Provisioning};
 use mgmt_api::api::LunView;
 
 /// Manage a lund daemon.
@@ -127,6 +127,9 @@ pub(crate) enum Disk {
         /// Whether the disk owns its space from the start
         #[arg(long, value_enum, default_value_t = Space::Thin)]
         provisioning: Space,
+        /// The format of its file: raw, qcow2, vhdx or vhd
+        #[arg(long, default_value_t)]
+        format: ImageFormat,
         #[command(flatten)]
         waiting: Waiting,
     },

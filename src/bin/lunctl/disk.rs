@@ -11,10 +11,11 @@ use crate::progress::wait;
 
 pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<()> {
     match verb {
-        args::Disk::Create { name, size, block_length, provisioning, waiting } => {
+        args::Disk::Create { name, size, block_length, provisioning, format, waiting } => {
             let provisioning = Some(provisioning.into());
-            let request =
-                CreateDisk { name, size_bytes: size, block_length, provisioning, pool: None };
+            let format = Some(format);
+            let (size_bytes, pool) = (size, None);
+            let request = CreateDisk { name, size_bytes, block_length, provisioning, format, pool };
             let job: Job = client.post(&["disks"], &request)?;
             if waiting.no_wait {
                 output.value(&job, || job.id.clone());
@@ -61,13 +62,14 @@ fn list(disks: &[Disk]) -> String {
         luns.collect::<Vec<_>>().join(" ")
     };
     table(
-        ["NAME", "SIZE", "USED", "BLOCK", "SPACE", "EXPOSED AS"],
+        ["NAME", "SIZE", "USED", "BLOCK", "FORMAT", "SPACE", "EXPOSED AS"],
         disks.iter().map(|disk| {
             [
                 disk.name.clone(),
                 size::format(disk.size_bytes),
                 disk.allocated_bytes.map_or_else(|| "missing".to_owned(), size::format),
                 disk.block_length.to_string(),
+                disk.format.to_string(),
                 match disk.provisioning {
                     job_engine::Provisioning::Thin => "thin".to_owned(),
                     job_engine::Provisioning::Full => "full".to_owned(),

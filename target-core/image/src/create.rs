@@ -1,4 +1,4 @@
-//! Creating raw images in steps, so that a job can show progress, stop between two steps and go
+//! Creating images in steps, so that a job can show progress, stop between two steps and go
 //! on after a crash.
 //!
 //! The file grows under `<name>.partial` and gets its name only when it is whole and durable:
@@ -14,8 +14,9 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::allocate::Allocator;
 use crate::error::{ImageError, ImageErrorKind, Operation};
+use crate::file::lock;
+use crate::format::{ImageFormat, OpenOptions, open_image};
 use crate::pool::{MissingFile, delete, pool_space, sync_directory};
-use crate::raw::lock;
 
 /// Whether a new image owns its space from the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,13 +28,108 @@ pub enum Preallocation {
     Full,
 }
 
+/// The image that a new one shows where it has nothing of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    /// Its file. Written into the new image as it is: relative to that one's directory, or absolute.
+    pub path: PathBuf,
+    /// Its format.
+    pub format: ImageFormat,
+}
+
 /// What to create.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateOptions {
     /// Size of the disk in bytes.
     pub size_bytes: u64,
     /// Whether its space is taken now.
     pub preallocation: Preallocation,
+    /// Bytes in a logical block, for formats that write it down.
+    pub logical_block_bytes: u32,
+    /// The unit in which the format takes space (cluster, block), in bytes; `None` is its default.
+    pub block_bytes: Option<u32>,
+    /// What it is based upon; not for raw images.
+    pub parent: Option<Parent>,
+}
+
+impl CreateOptions {
+    /// A disk of its own, with logical blocks of 512 bytes.
+    #[must_use]
+    pub fn new(size_bytes: u64, preallocation: Preallocation) -> Self {
+        let (logical_block_bytes, block_bytes, parent) = (512, None, None);
+        Self { size_bytes, preallocation, logical_block_bytes, block_bytes, parent }
+    }
+}
+
+/// An image that is being made under the name of [`partial_path`]. Dropping it leaves the partial
+/// file for a later [`create_image`].
+pub trait Creator: Send {
+    /// How far it is.
+    fn progress(&self) -> Progress;
+
+    /// Does about the next `max_bytes` bytes.
+    ///
+    /// # Errors
+    /// `OutOfSpace`, or as the system says. The step can be repeated.
+    fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError>;
+
+    /// Makes the image durable and gives it its name.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if something took the name meanwhile; `Cancelled` if steps are missing.
+    fn finish(self: Box<Self>) -> Result<(), ImageError>;
+
+    /// Gives up and removes the partial file.
+    ///
+    /// # Errors
+    /// As the system says; a file that is gone already is none.
+    fn abort(self: Box<Self>) -> Result<(), ImageError>;
+}
+
+/// Starts to create an image, or goes on with the partial file that an earlier run left.
+///
+/// # Errors
+/// `AlreadyExists` if `path` is there, `InUse` while another creator works on it, `OutOfSpace` if
+/// all space is to be taken and the file system has less, `Unsupported` with a reason for options
+/// that the format does not have, otherwise as the system says.
+pub fn create_image(
+    path: impl Into<Arc<Path>>,
+    format: ImageFormat,
+    options: CreateOptions,
+) -> Result<Box<dyn Creator>, ImageError> {
+    let path = path.into();
+    match format {
+        ImageFormat::Raw => Ok(Box::new(RawCreator::begin(path, options)?)),
+        ImageFormat::Qcow2 | ImageFormat::Vhdx | ImageFormat::Vhd => {
+            Err(crate::format::unsupported(path, format, Operation::Create))
+        }
+    }
+}
+
+/// Checks what can be said of a new image before there is a file.
+///
+/// # Errors
+/// What the format cannot do, as one clause.
+pub fn check_create(format: ImageFormat, options: &CreateOptions) -> Result<(), String> {
+    match format {
+        ImageFormat::Raw if options.parent.is_some() => Err("a raw image has no parent".to_owned()),
+        ImageFormat::Raw => Ok(()),
+        ImageFormat::Qcow2 | ImageFormat::Vhdx | ImageFormat::Vhd => {
+            Err(format!("there is no {format} yet"))
+        }
+    }
+}
+
+/// Whether the image that [`create_image`] makes is there: it has its name only when it is whole.
+#[must_use]
+pub fn is_whole(path: &Path, format: ImageFormat, size_bytes: u64) -> bool {
+    match format {
+        ImageFormat::Raw => std::fs::metadata(path).is_ok_and(|file| file.len() == size_bytes),
+        ImageFormat::Qcow2 | ImageFormat::Vhdx | ImageFormat::Vhd => {
+            let options = OpenOptions::read_only();
+            open_image(path, format, &options).is_ok_and(|image| image.size_bytes() >= size_bytes)
+        }
+    }
 }
 
 /// How far a creation is, in bytes.
@@ -53,7 +149,7 @@ impl Progress {
     }
 }
 
-/// A creation under way. Dropping it leaves the partial file for a later [`RawCreator::begin`];
+/// A raw image being made. Dropping it leaves the partial file for a later [`RawCreator::begin`];
 /// [`RawCreator::abort`] removes it.
 #[derive(Debug)]
 pub struct RawCreator {
@@ -88,6 +184,9 @@ impl RawCreator {
         };
         if path.symlink_metadata().is_ok() {
             return Err(fail(Errno::EXIST));
+        }
+        if options.parent.is_some() {
+            return Err(fail(Errno::OPNOTSUPP).because("a raw image has no parent"));
         }
         if i64::try_from(options.size_bytes).is_err() {
             return Err(fail(Errno::FBIG));
@@ -179,6 +278,24 @@ impl RawCreator {
     fn error(&self, errno: Errno) -> ImageError {
         ImageError::from_io(Operation::Create, self.path.clone(), errno.into())
             .at(self.done, self.options.size_bytes - self.done)
+    }
+}
+
+impl Creator for RawCreator {
+    fn progress(&self) -> Progress {
+        Self::progress(self)
+    }
+
+    fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
+        Self::step(self, max_bytes)
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), ImageError> {
+        Self::finish(*self)
+    }
+
+    fn abort(self: Box<Self>) -> Result<(), ImageError> {
+        Self::abort(*self)
     }
 }
 

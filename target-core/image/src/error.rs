@@ -33,6 +33,8 @@ pub enum ImageErrorKind {
     InvalidFormat,
     /// The image contradicts itself.
     Corrupt,
+    /// The parent of a differencing image is not the one it was made for, or may not be used.
+    ParentMismatch,
     /// The operation does not exist for this image or file system.
     Unsupported,
     /// The range lies outside of the image, or the image outside of what a file can hold.
@@ -113,6 +115,7 @@ impl fmt::Display for ImageErrorKind {
             Self::SyncFailed => "data could not be made durable",
             Self::InvalidFormat => "not a disk image of this format",
             Self::Corrupt => "image is corrupt",
+            Self::ParentMismatch => "the parent image does not fit",
             Self::Unsupported => "not supported",
             Self::OutOfRange => "out of range",
             Self::AlreadyExists => "exists already",
@@ -172,6 +175,7 @@ pub struct ImageError {
     path: Arc<Path>,
     offset: Option<u64>,
     length: Option<u64>,
+    reason: Option<Box<str>>,
     source: Option<io::Error>,
 }
 
@@ -187,7 +191,11 @@ impl fmt::Display for Sentence<'_> {
         if let Some(length) = error.length {
             write!(f, ", {length} bytes")?;
         }
-        write!(f, ": {}", error.kind)
+        write!(f, ": {}", error.kind)?;
+        if let Some(reason) = &error.reason {
+            write!(f, ": {reason}")?;
+        }
+        Ok(())
     }
 }
 
@@ -195,7 +203,8 @@ impl ImageError {
     /// An error that this crate found itself.
     #[must_use]
     pub fn new(kind: ImageErrorKind, operation: Operation, path: impl Into<Arc<Path>>) -> Self {
-        Self { kind, operation, path: path.into(), offset: None, length: None, source: None }
+        let (offset, length, reason, source) = (None, None, None, None);
+        Self { kind, operation, path: path.into(), offset, length, reason, source }
     }
 
     /// An error of the operating system; the kind follows from its errno.
@@ -212,6 +221,20 @@ impl ImageError {
     pub fn at(mut self, offset: u64, length: u64) -> Self {
         self.offset = Some(offset);
         self.length = Some(length);
+        self
+    }
+
+    /// Says what exactly is wrong: one clause, lower case, no full stop.
+    #[must_use]
+    pub fn because(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into().into_boxed_str());
+        self
+    }
+
+    /// Says what was being done as the caller sees it.
+    #[must_use]
+    pub fn during(mut self, operation: Operation) -> Self {
+        self.operation = operation;
         self
     }
 
@@ -250,6 +273,12 @@ impl ImageError {
     #[must_use]
     pub fn length(&self) -> Option<u64> {
         self.length
+    }
+
+    /// What exactly is wrong, if more than the kind is known.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
     }
 
     /// The errno behind it, if the operating system gave one.

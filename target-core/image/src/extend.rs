@@ -1,4 +1,4 @@
-//! Making raw images longer in steps, while they are in use.
+//! Making images larger in steps, while they are in use.
 //!
 //! Nobody sees the new bytes before the catalogue says that they belong to the disk, so what an
 //! interrupted extension leaves does no harm: the next one begins with the old size.
@@ -13,6 +13,8 @@ use rustix::io::{Errno, retry_on_intr};
 use crate::allocate::Allocator;
 use crate::create::{Preallocation, Progress};
 use crate::error::{ImageError, ImageErrorKind, Operation};
+use crate::format::{ImageFormat, OpenOptions, open_image};
+use crate::image::Image;
 use crate::pool::pool_space;
 
 /// What to make of an image.
@@ -37,6 +39,104 @@ pub struct RawExtender {
     /// Bytes that the image has.
     done: u64,
     allocator: Allocator,
+}
+
+/// An image that is being made larger, in steps.
+pub trait Extender: Send {
+    /// How far it is, in bytes of growth.
+    fn progress(&self) -> Progress;
+
+    /// Does about the next `max_bytes` bytes; without preallocation it is done in one step.
+    ///
+    /// # Errors
+    /// `OutOfSpace`, or as the system says. The step can be repeated.
+    fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError>;
+
+    /// Makes the new size durable.
+    ///
+    /// # Errors
+    /// `SyncFailed`; `Cancelled` if steps are missing.
+    fn finish(self: Box<Self>) -> Result<(), ImageError>;
+}
+
+/// Starts to extend an image. `live` is the image as the data path has it open, if it does: the
+/// tables of a format have one owner. Nobody sees the new bytes until the data path is told
+/// ([`Image::grow`] on what it was opened as, or the catalogue's size).
+///
+/// # Errors
+/// `InUse` if it is open and not given, `ShortTransfer` if it is smaller than it should be,
+/// `OutOfSpace` if all space is to be taken and the file system has less, otherwise as the system
+/// says.
+pub fn extend_image(
+    path: impl Into<Arc<Path>>,
+    format: ImageFormat,
+    options: ExtendOptions,
+    live: Option<Arc<dyn Image>>,
+) -> Result<Box<dyn Extender>, ImageError> {
+    let path = path.into();
+    if format == ImageFormat::Raw {
+        return Ok(Box::new(RawExtender::begin(path, options)?));
+    }
+    let image = match live {
+        Some(image) => image,
+        None => open_image(path, format, &OpenOptions::default())?,
+    };
+    Ok(Box::new(FormatExtender::begin(image, options)?))
+}
+
+/// Extends an image through its format.
+#[derive(Debug)]
+struct FormatExtender {
+    image: Arc<dyn Image>,
+    options: ExtendOptions,
+    done: u64,
+}
+
+impl FormatExtender {
+    fn begin(image: Arc<dyn Image>, options: ExtendOptions) -> Result<Self, ImageError> {
+        let path: Arc<Path> = image.path().into();
+        let extender = Self { image, options, done: options.from_bytes };
+        if options.preallocation == Preallocation::Full {
+            let space = pool_space(crate::pool::directory_of(&path))?;
+            let missing = options.to_bytes.saturating_sub(options.from_bytes);
+            if space.free < missing && !options.resume {
+                return Err(ImageError::from_io(Operation::Resize, path, Errno::NOSPC.into())
+                    .at(options.from_bytes, missing));
+            }
+        }
+        Ok(extender)
+    }
+}
+
+impl Extender for FormatExtender {
+    fn progress(&self) -> Progress {
+        let of = |size: u64| size.saturating_sub(self.options.from_bytes);
+        Progress { done: of(self.done), total: of(self.options.to_bytes) }
+    }
+
+    fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
+        let ExtendOptions { to_bytes, preallocation, .. } = self.options;
+        if self.image.size_bytes() < to_bytes {
+            self.image.grow(to_bytes)?;
+        }
+        match preallocation {
+            Preallocation::Sparse => self.done = to_bytes,
+            Preallocation::Full => {
+                let count = to_bytes.saturating_sub(self.done).min(max_bytes.max(1));
+                self.image.write_zeroes(self.done, count, false)?;
+                self.done += count;
+            }
+        }
+        Ok(self.progress())
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), ImageError> {
+        if !self.progress().is_complete() {
+            let path: Arc<Path> = self.image.path().into();
+            return Err(ImageError::new(ImageErrorKind::Cancelled, Operation::Resize, path));
+        }
+        self.image.flush()
+    }
 }
 
 /// The file is not locked: the data path has it open, and keeps to the old size.
@@ -130,11 +230,29 @@ impl RawExtender {
     }
 }
 
-/// Takes back what an extension did that will not be finished.
+impl Extender for RawExtender {
+    fn progress(&self) -> Progress {
+        Self::progress(self)
+    }
+
+    fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
+        Self::step(self, max_bytes)
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), ImageError> {
+        Self::finish(*self)
+    }
+}
+
+/// Takes back what an extension did that will not be finished. An image that is not raw stays
+/// larger than its disk, which does no harm.
 ///
 /// # Errors
 /// As the system says. Nothing is lost if it fails: the bytes are nobody's.
-pub fn undo_extension(path: &Path, from_bytes: u64) -> Result<(), ImageError> {
+pub fn undo_extension(path: &Path, format: ImageFormat, from_bytes: u64) -> Result<(), ImageError> {
+    if format != ImageFormat::Raw {
+        return Ok(());
+    }
     let path: Arc<Path> = path.into();
     let (file, length) = open(&path)?;
     if length > from_bytes {
@@ -195,9 +313,9 @@ mod tests {
         let extender = RawExtender::begin(&*path, ExtendOptions { resume: true, ..full }).unwrap();
         assert_eq!(extender.progress(), Progress { done: MIB, total: 3 * MIB });
         assert_eq!(extender.finish().unwrap_err().kind(), ImageErrorKind::Cancelled);
-        undo_extension(&path, MIB).unwrap();
+        undo_extension(&path, ImageFormat::Raw, MIB).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().len(), MIB);
-        undo_extension(&path, MIB).unwrap();
+        undo_extension(&path, ImageFormat::Raw, MIB).unwrap();
         extend(&path, ExtendOptions { resume: true, ..full }).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().len(), 4 * MIB);
     }

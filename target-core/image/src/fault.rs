@@ -59,6 +59,34 @@ impl Fault {
         self.times = count;
         self
     }
+
+    /// Whether it is meant for a call.
+    pub(crate) fn matches(&self, operation: Operation, offset: u64, length: u64) -> bool {
+        let end = offset.saturating_add(length.max(1));
+        self.operation == operation
+            && self.times > 0
+            && self.range.start < end
+            && offset < self.range.end
+    }
+
+    /// The error for a call that it is meant for; none while it still lets calls pass.
+    pub(crate) fn hit(&mut self, path: &Arc<Path>, offset: u64, length: u64) -> Option<ImageError> {
+        if self.skip > 0 {
+            self.skip -= 1;
+            return None;
+        }
+        if self.times != u32::MAX {
+            self.times -= 1;
+        }
+        let error = match self.cause {
+            Cause::Kind(kind) => ImageError::new(kind, self.operation, path.clone()),
+            Cause::Errno(errno) => {
+                let source = io::Error::from_raw_os_error(errno);
+                ImageError::from_io(self.operation, path.clone(), source)
+            }
+        };
+        Some(error.at(offset, length))
+    }
 }
 
 /// Holds calls of one operation until it is opened. Clones are the same gate.
@@ -174,28 +202,9 @@ impl FaultImage {
             gate.pass();
         }
         let mut script = lock(&self.script);
-        let end = offset.saturating_add(length.max(1));
-        let hit = script.faults.iter_mut().find(|fault| {
-            fault.operation == operation
-                && fault.times > 0
-                && fault.range.start < end
-                && offset < fault.range.end
-        });
-        let Some(fault) = hit else { return Ok(()) };
-        if fault.skip > 0 {
-            fault.skip -= 1;
-            return Ok(());
-        }
-        if fault.times != u32::MAX {
-            fault.times -= 1;
-        }
-        Err(match fault.cause {
-            Cause::Kind(kind) => error(kind),
-            Cause::Errno(errno) => {
-                let source = io::Error::from_raw_os_error(errno);
-                ImageError::from_io(operation, self.path.clone(), source).at(offset, length)
-            }
-        })
+        let hit = script.faults.iter_mut().find(|fault| fault.matches(operation, offset, length));
+        let error = hit.and_then(|fault| fault.hit(&self.path, offset, length));
+        error.map_or(Ok(()), Err)
     }
 }
 

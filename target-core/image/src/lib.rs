@@ -5,21 +5,35 @@
 #![forbid(unsafe_code)]
 
 mod allocate;
+mod block_file;
+#[allow(dead_code, reason = "for the formats that have tables")]
+mod cache;
 mod create;
 mod error;
 mod extend;
 mod fault;
+mod file;
 mod flush;
+mod format;
 mod image;
 mod mem;
+mod mem_file;
 mod pool;
 mod raw;
 
-pub use create::{CreateOptions, Preallocation, Progress, RawCreator, partial_path};
+pub use block_file::BlockFile;
+pub use cache::DEFAULT_CACHE_BYTES;
+pub use create::{
+    CreateOptions, Creator, Parent, Preallocation, Progress, RawCreator, check_create,
+    create_image, is_whole, partial_path,
+};
 pub use error::{ImageError, ImageErrorKind, Operation};
-pub use extend::{ExtendOptions, RawExtender, undo_extension};
+pub use extend::{ExtendOptions, Extender, RawExtender, extend_image, undo_extension};
 pub use fault::{Fault, FaultImage, Gate};
+pub use file::{FileIdentity, ImageFile};
+pub use format::{ImageFormat, OpenOptions, open_image, probe};
 pub use image::{BlockState, Durability, Extent, Features, Image, Wait};
 pub use mem::MemImage;
+pub use mem_file::{FileEvent, MemFile};
 pub use pool::{MissingFile, PoolSpace, delete, pool_space};
-pub use raw::{OpenOptions, RawImage};
+pub use raw::RawImage;

@@ -1,46 +1,25 @@
 //! Raw images: byte n of the disk is byte n of the file.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use rustix::fs::{FallocateFlags, FileType, FlockOperation, Mode, OFlags, SeekFrom};
-use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2, retry_on_intr};
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
 
+use crate::block_file::BlockFile as _;
 use crate::error::{ImageError, ImageErrorKind, Operation};
-use crate::flush::GroupFlush;
+use crate::file::{ImageFile, bytes};
+use crate::format::OpenOptions;
 use crate::image::{BlockState, Durability, Extent, Features, Image, Wait, check_range};
-
-/// `statfs` magic numbers of the file systems whose reads never wait for a device.
-const MEMORY_FILE_SYSTEMS: [u64; 2] = [0x0102_1994 /* tmpfs */, 0x8584_58f6 /* ramfs */];
-
-/// How to open a [`RawImage`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct OpenOptions {
-    /// Opens the file for reading only; other readers are let in, writers are not.
-    pub read_only: bool,
-    /// Size of the disk, if it is known: what the file has beyond that is not the disk's.
-    pub size_bytes: Option<u64>,
-}
 
 /// An open raw image. The file is locked until this is dropped, against other processes and
 /// against a second opener in this one.
 #[derive(Debug)]
 pub struct RawImage {
-    file: OwnedFd,
-    path: Arc<Path>,
+    file: ImageFile,
     size: AtomicU64,
-    granularity: u32,
-    read_only: bool,
-    /// tmpfs has no `RWF_NOWAIT`, and needs none.
-    in_memory: bool,
-    nowait: AtomicBool,
-    dsync: AtomicBool,
-    punch: AtomicBool,
-    zero_range: AtomicBool,
-    flush: GroupFlush,
 }
 
 impl RawImage {
@@ -50,51 +29,19 @@ impl RawImage {
     /// # Errors
     /// `InUse` if somebody else has it open, `InvalidFormat` if it is no regular file, otherwise
     /// as the system says.
+    #[allow(clippy::needless_pass_by_value, reason = "as every opener")]
     pub fn open(path: impl Into<Arc<Path>>, options: OpenOptions) -> Result<Self, ImageError> {
-        let path = path.into();
-        let fail = |operation| {
-            let path = path.clone();
-            move |errno: Errno| ImageError::from_io(operation, path, errno.into())
-        };
-        let access = if options.read_only { OFlags::RDONLY } else { OFlags::RDWR };
-        // NONBLOCK: a FIFO under that name must not hang the opener.
-        let flags = access | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-        let file = retry_on_intr(|| rustix::fs::open(&*path, flags, Mode::empty()))
-            .map_err(fail(Operation::Open))?;
-        let stat = rustix::fs::fstat(&file).map_err(fail(Operation::Open))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(ImageError::new(ImageErrorKind::InvalidFormat, Operation::Open, path));
-        }
-        lock(&file, options.read_only).map_err(fail(Operation::Lock))?;
-        // Deleted or resized between open and lock: what counts is what the lock protects.
-        let stat = rustix::fs::fstat(&file).map_err(fail(Operation::Open))?;
-        if stat.st_nlink == 0 {
-            return Err(ImageError::new(ImageErrorKind::NotFound, Operation::Open, path));
-        }
-        let length = u64::try_from(stat.st_size).unwrap_or(0);
-        let magic = rustix::fs::fstatfs(&file).map_err(fail(Operation::Open))?.f_type;
-        let in_memory = u64::try_from(magic).is_ok_and(|m| MEMORY_FILE_SYSTEMS.contains(&m));
-        Ok(Self {
-            size: AtomicU64::new(length.min(options.size_bytes.unwrap_or(length))),
-            granularity: u32::try_from(stat.st_blksize).unwrap_or(4096).max(512),
-            read_only: options.read_only,
-            in_memory,
-            nowait: AtomicBool::new(true),
-            dsync: AtomicBool::new(true),
-            punch: AtomicBool::new(true),
-            zero_range: AtomicBool::new(true),
-            flush: GroupFlush::default(),
-            file,
-            path,
-        })
+        Self::from_file(ImageFile::open(path, options.read_only)?, options.size_bytes)
+    }
+
+    /// The image in a file that is open.
+    pub(crate) fn from_file(file: ImageFile, size: Option<u64>) -> Result<Self, ImageError> {
+        let length = file.length().map_err(|error| error.during(Operation::Open))?;
+        Ok(Self { size: AtomicU64::new(length.min(size.unwrap_or(length))), file })
     }
 
     fn size(&self) -> u64 {
         self.size.load(Relaxed)
-    }
-
-    fn error(&self, errno: Errno, operation: Operation, offset: u64, length: u64) -> ImageError {
-        ImageError::from_io(operation, self.path.clone(), errno.into()).at(offset, length)
     }
 
     fn fault(
@@ -104,13 +51,7 @@ impl RawImage {
         offset: u64,
         length: u64,
     ) -> ImageError {
-        ImageError::new(kind, operation, self.path.clone()).at(offset, length)
-    }
-
-    fn sync_failed(&self, errno: i32, operation: Operation) -> ImageError {
-        let source = std::io::Error::from_raw_os_error(errno);
-        ImageError::from_io(operation, self.path.clone(), source)
-            .with_kind(ImageErrorKind::SyncFailed)
+        ImageError::new(kind, operation, self.file.path().clone()).at(offset, length)
     }
 
     fn check_write(
@@ -119,161 +60,10 @@ impl RawImage {
         offset: u64,
         length: u64,
     ) -> Result<(), ImageError> {
-        if self.read_only {
+        if self.file.is_read_only() {
             return Err(self.fault(ImageErrorKind::ReadOnly, operation, offset, length));
         }
-        check_range(&self.path, operation, offset, length, self.size())
-    }
-
-    /// Goes on where a read was cut short; a cold page or a signal may do that, the end of the
-    /// file must not.
-    fn read_rest(
-        &self,
-        bufs: &mut [IoSliceMut<'_>],
-        offset: u64,
-        length: u64,
-        mut done: usize,
-    ) -> Result<(), ImageError> {
-        let mut done_bytes = bytes(done);
-        while done_bytes < length {
-            let mut rest = skip_mut(bufs, done);
-            match preadv2(&self.file, &mut rest, offset + done_bytes, ReadWriteFlags::empty()) {
-                Ok(0) => {
-                    let kind = ImageErrorKind::ShortTransfer;
-                    return Err(self.fault(kind, Operation::Read, offset, length));
-                }
-                Ok(count) => {
-                    done += count;
-                    done_bytes = bytes(done);
-                }
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(self.error(errno, Operation::Read, offset, length)),
-            }
-        }
-        Ok(())
-    }
-
-    fn write_all(
-        &self,
-        bufs: &[IoSlice<'_>],
-        offset: u64,
-        length: u64,
-        flags: ReadWriteFlags,
-    ) -> Result<(), Errno> {
-        let mut done = 0;
-        let mut rest;
-        let mut now = bufs;
-        while bytes(done) < length {
-            match pwritev2(&self.file, now, offset + bytes(done), flags) {
-                Ok(0) => return Err(Errno::IO),
-                Ok(count) => {
-                    done += count;
-                    if bytes(done) < length {
-                        rest = skip(bufs, done);
-                        now = &rest;
-                    }
-                }
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(())
-    }
-
-    /// Write, and durable on the medium when it returns.
-    fn write_durable(
-        &self,
-        bufs: &[IoSlice<'_>],
-        offset: u64,
-        length: u64,
-    ) -> Result<(), ImageError> {
-        let operation = Operation::Write;
-        if let Some(errno) = self.flush.failed() {
-            return Err(self.sync_failed(errno, operation).at(offset, length));
-        }
-        if self.dsync.load(Relaxed) {
-            match self.write_all(bufs, offset, length, ReadWriteFlags::DSYNC) {
-                Ok(()) => return Ok(()),
-                Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
-                    self.dsync.store(false, Relaxed);
-                }
-                Err(errno) => {
-                    // Did the write fail or the sync? Only the second loses pages that other
-                    // writes were already answered for. The plain write knows.
-                    return Err(
-                        match self.write_all(bufs, offset, length, ReadWriteFlags::empty()) {
-                            Err(errno) => self.error(errno, operation, offset, length),
-                            Ok(()) => {
-                                self.flush.fail(errno.raw_os_error());
-                                self.sync_failed(errno.raw_os_error(), operation).at(offset, length)
-                            }
-                        },
-                    );
-                }
-            }
-        }
-        self.write_all(bufs, offset, length, ReadWriteFlags::empty())
-            .map_err(|errno| self.error(errno, operation, offset, length))?;
-        self.sync().map_err(|errno| self.sync_failed(errno, operation).at(offset, length))
-    }
-
-    fn sync(&self) -> Result<(), i32> {
-        self.flush.run(|| {
-            retry_on_intr(|| rustix::fs::fdatasync(&self.file)).map_err(Errno::raw_os_error)
-        })
-    }
-
-    /// Writes zeroes from one static buffer, at most 1 MiB a call.
-    fn write_zero_bytes(&self, offset: u64, length: u64) -> Result<(), Errno> {
-        static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
-        const SLICES: u64 = 16;
-        let piece = bytes(ZEROES.len());
-        let mut done = 0;
-        while done < length {
-            let left = length - done;
-            if left >= piece {
-                let count = (left / piece).min(SLICES);
-                let all = [IoSlice::new(&ZEROES); 16];
-                let now = all.get(..usize::try_from(count).unwrap_or(1)).unwrap_or(&all);
-                self.write_all(now, offset + done, count * piece, ReadWriteFlags::empty())?;
-                done += count * piece;
-            } else {
-                let tail = usize::try_from(left).ok().and_then(|left| ZEROES.get(..left));
-                let tail = [IoSlice::new(tail.unwrap_or(&ZEROES))];
-                self.write_all(&tail, offset + done, left, ReadWriteFlags::empty())?;
-                done = length;
-            }
-        }
-        Ok(())
-    }
-
-    /// One `fallocate`; `Ok(false)` if the file system does not have this mode, which is then
-    /// remembered in `feature`.
-    fn allocate(
-        &self,
-        feature: &AtomicBool,
-        mode: FallocateFlags,
-        offset: u64,
-        length: u64,
-    ) -> Result<bool, Errno> {
-        if !feature.load(Relaxed) {
-            return Ok(false);
-        }
-        let mode = mode | FallocateFlags::KEEP_SIZE;
-        match retry_on_intr(|| rustix::fs::fallocate(&self.file, mode, offset, length)) {
-            Ok(()) => Ok(true),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                feature.store(false, Relaxed);
-                Ok(false)
-            }
-            Err(errno) => Err(errno),
-        }
-    }
-
-    /// `PUNCH_HOLE` over the whole range: the kernel zeroes the unaligned ends itself, and,
-    /// unlike a write, does not allocate a hole's block for it.
-    fn punch(&self, offset: u64, length: u64) -> Result<bool, Errno> {
-        self.allocate(&self.punch, FallocateFlags::PUNCH_HOLE, offset, length)
+        check_range(self.file.path(), operation, offset, length, self.size())
     }
 }
 
@@ -284,43 +74,22 @@ impl Image for RawImage {
 
     fn features(&self) -> Features {
         Features {
-            read_only: self.read_only,
-            unmap: !self.read_only && self.punch.load(Relaxed),
-            unmap_granularity: self.granularity,
+            read_only: self.file.is_read_only(),
+            unmap: self.file.punches(),
+            unmap_granularity: self.file.granularity(),
             reads_zero_after_unmap: true,
-            nowait_reads: self.in_memory || self.nowait.load(Relaxed),
+            nowait_reads: self.file.nowait_reads(),
         }
     }
 
     fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     fn read(&self, bufs: &mut [IoSliceMut<'_>], offset: u64, wait: Wait) -> Result<(), ImageError> {
         let length = bytes(bufs.iter().map(|buf| buf.len()).sum());
-        check_range(&self.path, Operation::Read, offset, length, self.size())?;
-        let would_block =
-            || Err(self.fault(ImageErrorKind::WouldBlock, Operation::Read, offset, length));
-        if length == 0 {
-            return Ok(());
-        }
-        if wait == Wait::Block || self.in_memory {
-            return self.read_rest(bufs, offset, length, 0);
-        }
-        if !self.nowait.load(Relaxed) {
-            return would_block();
-        }
-        match preadv2(&self.file, bufs, offset, ReadWriteFlags::NOWAIT) {
-            Ok(count) if bytes(count) == length => Ok(()),
-            // The first pages were cached, the next is not. Or the file has shrunk: the
-            // waiting read will say so.
-            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => would_block(),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
-                self.nowait.store(false, Relaxed);
-                would_block()
-            }
-            Err(errno) => Err(self.error(errno, Operation::Read, offset, length)),
-        }
+        check_range(self.file.path(), Operation::Read, offset, length, self.size())?;
+        self.file.read(bufs, offset, wait)
     }
 
     fn write(
@@ -331,16 +100,11 @@ impl Image for RawImage {
     ) -> Result<(), ImageError> {
         let length = bytes(bufs.iter().map(|buf| buf.len()).sum());
         self.check_write(Operation::Write, offset, length)?;
-        match durability {
-            Durability::Durable => self.write_durable(bufs, offset, length),
-            Durability::Cached => self
-                .write_all(bufs, offset, length, ReadWriteFlags::empty())
-                .map_err(|errno| self.error(errno, Operation::Write, offset, length)),
-        }
+        self.file.write(bufs, offset, durability)
     }
 
     fn flush(&self) -> Result<(), ImageError> {
-        self.sync().map_err(|errno| self.sync_failed(errno, Operation::Flush))
+        self.file.flush()
     }
 
     fn unmap(&self, offset: u64, length: u64) -> Result<(), ImageError> {
@@ -349,11 +113,11 @@ impl Image for RawImage {
         if length == 0 {
             return Ok(());
         }
-        let unmap = || match self.punch(offset, length)? {
+        let unmap = || match self.file.punch_hole(offset, length)? {
             true => Ok(()),
-            false => self.write_zero_bytes(offset, length),
+            false => self.file.write_zero_bytes(offset, length),
         };
-        unmap().map_err(|errno| self.error(errno, operation, offset, length))
+        unmap().map_err(|errno| self.file.error(errno, operation, offset, length))
     }
 
     fn write_zeroes(&self, offset: u64, length: u64, may_unmap: bool) -> Result<(), ImageError> {
@@ -363,16 +127,12 @@ impl Image for RawImage {
             return Ok(());
         }
         let write_zeroes = || {
-            if may_unmap && self.punch(offset, length)? {
+            if may_unmap && self.file.punch_hole(offset, length)? {
                 return Ok(());
             }
-            let mode = FallocateFlags::ZERO_RANGE;
-            if self.allocate(&self.zero_range, mode, offset, length)? {
-                return Ok(());
-            }
-            self.write_zero_bytes(offset, length)
+            self.file.zero(offset, length)
         };
-        write_zeroes().map_err(|errno| self.error(errno, operation, offset, length))
+        write_zeroes().map_err(|errno| self.file.error(errno, operation, offset, length))
     }
 
     /// Space that was preallocated and never written counts as a hole here on most file
@@ -382,17 +142,17 @@ impl Image for RawImage {
         if length == 0 {
             return Err(self.fault(ImageErrorKind::OutOfRange, operation, offset, length));
         }
-        check_range(&self.path, operation, offset, length, self.size())?;
-        let fail = |errno| self.error(errno, operation, offset, length);
+        check_range(self.file.path(), operation, offset, length, self.size())?;
+        let fail = |errno| self.file.error(errno, operation, offset, length);
         let extent = |end: u64, state| Extent {
             offset,
             length: end.saturating_sub(offset).clamp(1, length),
             state,
         };
-        match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
+        match self.file.seek(SeekFrom::Data(offset)) {
             Ok(data) if data > offset => Ok(extent(data, BlockState::Deallocated)),
             Ok(_) => {
-                let hole = rustix::fs::seek(&self.file, SeekFrom::Hole(offset)).map_err(fail)?;
+                let hole = self.file.seek(SeekFrom::Hole(offset)).map_err(fail)?;
                 Ok(extent(hole, BlockState::Mapped))
             }
             Err(Errno::NXIO) => Ok(extent(self.size(), BlockState::Deallocated)),
@@ -403,9 +163,7 @@ impl Image for RawImage {
 
     fn grow(&self, size_bytes: u64) -> Result<(), ImageError> {
         let operation = Operation::Resize;
-        let stat = rustix::fs::fstat(&self.file)
-            .map_err(|errno| ImageError::from_io(operation, self.path.clone(), errno.into()))?;
-        let length = u64::try_from(stat.st_size).unwrap_or(0);
+        let length = self.file.length().map_err(|error| error.during(operation))?;
         if length < size_bytes {
             let kind = ImageErrorKind::ShortTransfer;
             return Err(self.fault(kind, operation, length, size_bytes - length));
@@ -416,64 +174,15 @@ impl Image for RawImage {
 
     fn health(&self) -> Result<(), ImageError> {
         let operation = Operation::Health;
-        let stat = rustix::fs::fstat(&self.file)
-            .map_err(|errno| ImageError::from_io(operation, self.path.clone(), errno.into()))?;
-        if stat.st_nlink == 0 {
-            let kind = ImageErrorKind::NotFound;
-            return Err(ImageError::new(kind, operation, self.path.clone()));
-        }
-        let length = u64::try_from(stat.st_size).unwrap_or(0);
+        self.file.present()?;
+        let length = self.file.length()?;
         let size = self.size();
         if length < size {
             let kind = ImageErrorKind::ShortTransfer;
             return Err(self.fault(kind, operation, length, size - length));
         }
-        self.flush.failed().map_or(Ok(()), |errno| Err(self.sync_failed(errno, operation)))
+        self.file.sync_state()
     }
-}
-
-/// Takes the lock that keeps other openers out: shared for readers, exclusive for a writer.
-/// `flock` belongs to the open file description, so it holds inside one process too.
-pub(crate) fn lock(file: &OwnedFd, shared: bool) -> Result<(), Errno> {
-    let operation = if shared {
-        FlockOperation::NonBlockingLockShared
-    } else {
-        FlockOperation::NonBlockingLockExclusive
-    };
-    retry_on_intr(|| rustix::fs::flock(file, operation))
-}
-
-fn bytes(length: usize) -> u64 {
-    u64::try_from(length).unwrap_or(u64::MAX)
-}
-
-/// The same buffers without their first `done` bytes; rare, so it may allocate.
-fn skip_mut<'a>(bufs: &'a mut [IoSliceMut<'_>], mut done: usize) -> Vec<IoSliceMut<'a>> {
-    let mut rest = Vec::with_capacity(bufs.len());
-    for buf in bufs {
-        let skipped = done.min(buf.len());
-        done -= skipped;
-        if let Some(tail) = buf.get_mut(skipped..)
-            && !tail.is_empty()
-        {
-            rest.push(IoSliceMut::new(tail));
-        }
-    }
-    rest
-}
-
-fn skip<'a>(bufs: &'a [IoSlice<'_>], mut done: usize) -> Vec<IoSlice<'a>> {
-    let mut rest = Vec::with_capacity(bufs.len());
-    for buf in bufs {
-        let skipped = done.min(buf.len());
-        done -= skipped;
-        if let Some(tail) = buf.get(skipped..)
-            && !tail.is_empty()
-        {
-            rest.push(IoSlice::new(tail));
-        }
-    }
-    rest
 }
 
 #[cfg(test)]

@@ -10,11 +10,11 @@ use super::*;
 const MIB: u64 = 1 << 20;
 
 fn sparse(size_bytes: u64) -> CreateOptions {
-    CreateOptions { size_bytes, preallocation: Preallocation::Sparse }
+    CreateOptions::new(size_bytes, Preallocation::Sparse)
 }
 
 fn full(size_bytes: u64) -> CreateOptions {
-    CreateOptions { size_bytes, preallocation: Preallocation::Full }
+    CreateOptions::new(size_bytes, Preallocation::Full)
 }
 
 /// A directory and the name of an image in it.
@@ -224,7 +224,7 @@ fn an_image_that_was_created_can_be_opened() {
     let (_directory, path) = place();
     let mut creator = begin(&path, sparse(MIB));
     // Not under its partial name: somebody works on it.
-    let open = |path: &Path| crate::RawImage::open(path, crate::OpenOptions::default());
+    let open = |path: &Path| crate::RawImage::open(path, OpenOptions::default());
     assert_eq!(open(&partial_path(&path)).unwrap_err().kind(), ImageErrorKind::InUse);
     creator.step(MIB).unwrap();
     creator.finish().unwrap();

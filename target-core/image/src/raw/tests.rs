@@ -252,7 +252,8 @@ fn a_read_only_image_refuses_every_write() {
 fn only_regular_files_are_images() {
     let directory = tempfile::tempdir().unwrap();
     let fifo = directory.path().join("fifo");
-    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
+        .unwrap();
     let missing = directory.path().join("missing");
     for read_only in [false, true] {
         let open = |path: &Path| {
@@ -345,9 +346,7 @@ fn zeroes_keep_their_space_unless_it_may_go() {
 fn without_help_of_the_file_system_zeroes_are_written() {
     let disk = Disk::new(3 * MIB);
     let image = disk.open();
-    image.punch.store(false, Relaxed);
-    image.zero_range.store(false, Relaxed);
-    image.dsync.store(false, Relaxed);
+    image.file.forget_features();
     let data = vec![9; 3 << 20];
     image.write(&[IoSlice::new(&data)], 0, Durability::Durable).unwrap();
     assert!(!image.features().unmap);
@@ -365,7 +364,7 @@ fn a_flush_that_failed_once_stays_failed() {
     let disk = Disk::new(4096);
     let image = disk.open();
     image.flush().unwrap();
-    image.flush.fail(Errno::IO.raw_os_error());
+    image.file.fail_syncs(Errno::IO);
     for _ in 0..2 {
         let error = image.flush().unwrap_err();
         assert_eq!(error.kind(), ImageErrorKind::SyncFailed);

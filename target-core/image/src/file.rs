@@ -1,0 +1,477 @@
+//! An open, locked file that holds an image.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use rustix::fs::{FallocateFlags, FileType, FlockOperation, Mode, OFlags, SeekFrom};
+use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2, retry_on_intr};
+
+use crate::block_file::BlockFile;
+use crate::error::{ImageError, ImageErrorKind, Operation};
+use crate::flush::GroupFlush;
+use crate::image::{Durability, Wait};
+
+/// `statfs` magic numbers of the file systems whose reads never wait for a device.
+const MEMORY_FILE_SYSTEMS: [u64; 2] = [0x0102_1994 /* tmpfs */, 0x8584_58f6 /* ramfs */];
+
+/// Which file it is, by whatever name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileIdentity {
+    device: u64,
+    inode: u64,
+}
+
+/// A regular file that is locked until this is dropped, against other processes and against a
+/// second opener in this one: one writer, or any number of readers.
+///
+/// What it cannot do (holes, waits, syncs) it finds out once, and remembers.
+#[derive(Debug)]
+pub struct ImageFile {
+    file: OwnedFd,
+    path: Arc<Path>,
+    identity: FileIdentity,
+    granularity: u32,
+    read_only: bool,
+    /// tmpfs has no `RWF_NOWAIT`, and needs none.
+    in_memory: bool,
+    nowait: AtomicBool,
+    dsync: AtomicBool,
+    punch: AtomicBool,
+    zero_range: AtomicBool,
+    space: AtomicBool,
+    flush: GroupFlush,
+}
+
+impl ImageFile {
+    /// Opens and locks `path`.
+    ///
+    /// # Errors
+    /// `InUse` if somebody else has it open, `InvalidFormat` if it is no regular file, otherwise
+    /// as the system says.
+    pub fn open(path: impl Into<Arc<Path>>, read_only: bool) -> Result<Self, ImageError> {
+        let path = path.into();
+        let access = if read_only { OFlags::RDONLY } else { OFlags::RDWR };
+        // NONBLOCK: a FIFO under that name must not hang the opener.
+        let flags = access | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+        let file = retry_on_intr(|| rustix::fs::open(&*path, flags, Mode::empty()))
+            .map_err(|errno| ImageError::from_io(Operation::Open, path.clone(), errno.into()))?;
+        Self::lock(file, path, read_only)
+    }
+
+    /// Takes over a file that is open, and locks it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn lock(
+        file: OwnedFd,
+        path: Arc<Path>,
+        read_only: bool,
+    ) -> Result<Self, ImageError> {
+        let fail = |operation| {
+            let path = path.clone();
+            move |errno: Errno| ImageError::from_io(operation, path, errno.into())
+        };
+        let stat = rustix::fs::fstat(&file).map_err(fail(Operation::Open))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(ImageError::new(ImageErrorKind::InvalidFormat, Operation::Open, path));
+        }
+        lock(&file, read_only).map_err(fail(Operation::Lock))?;
+        // Deleted or resized between open and lock: what counts is what the lock protects.
+        let stat = rustix::fs::fstat(&file).map_err(fail(Operation::Open))?;
+        if stat.st_nlink == 0 {
+            return Err(ImageError::new(ImageErrorKind::NotFound, Operation::Open, path));
+        }
+        let magic = rustix::fs::fstatfs(&file).map_err(fail(Operation::Open))?.f_type;
+        let in_memory = u64::try_from(magic).is_ok_and(|m| MEMORY_FILE_SYSTEMS.contains(&m));
+        Ok(Self {
+            identity: FileIdentity { device: stat.st_dev, inode: stat.st_ino },
+            granularity: u32::try_from(stat.st_blksize).unwrap_or(4096).max(512),
+            read_only,
+            in_memory,
+            nowait: AtomicBool::new(true),
+            dsync: AtomicBool::new(true),
+            punch: AtomicBool::new(true),
+            zero_range: AtomicBool::new(true),
+            space: AtomicBool::new(true),
+            flush: GroupFlush::default(),
+            file,
+            path,
+        })
+    }
+
+    /// Which file it is.
+    #[must_use]
+    pub fn identity(&self) -> FileIdentity {
+        self.identity
+    }
+
+    /// As on a file system that has none of the features that a file can do without.
+    #[cfg(test)]
+    pub(crate) fn forget_features(&self) {
+        for feature in [&self.punch, &self.zero_range, &self.dsync] {
+            feature.store(false, Relaxed);
+        }
+    }
+
+    /// As after a sync that failed.
+    #[cfg(test)]
+    pub(crate) fn fail_syncs(&self, errno: Errno) {
+        self.flush.fail(errno.raw_os_error());
+    }
+
+    /// `NotFound` if the file was deleted.
+    pub(crate) fn present(&self) -> Result<(), ImageError> {
+        let operation = Operation::Health;
+        let stat = rustix::fs::fstat(&self.file)
+            .map_err(|errno| ImageError::from_io(operation, self.path.clone(), errno.into()))?;
+        if stat.st_nlink == 0 {
+            let kind = ImageErrorKind::NotFound;
+            return Err(ImageError::new(kind, operation, self.path.clone()));
+        }
+        Ok(())
+    }
+
+    /// `SyncFailed` if a sync has failed.
+    pub(crate) fn sync_state(&self) -> Result<(), ImageError> {
+        let failed = self.flush.failed();
+        failed.map_or(Ok(()), |errno| Err(self.sync_failed(errno, Operation::Health)))
+    }
+
+    pub(crate) fn error(
+        &self,
+        errno: Errno,
+        operation: Operation,
+        offset: u64,
+        length: u64,
+    ) -> ImageError {
+        ImageError::from_io(operation, self.path.clone(), errno.into()).at(offset, length)
+    }
+
+    fn fault(
+        &self,
+        kind: ImageErrorKind,
+        operation: Operation,
+        offset: u64,
+        length: u64,
+    ) -> ImageError {
+        ImageError::new(kind, operation, self.path.clone()).at(offset, length)
+    }
+
+    pub(crate) fn sync_failed(&self, errno: i32, operation: Operation) -> ImageError {
+        let source = std::io::Error::from_raw_os_error(errno);
+        ImageError::from_io(operation, self.path.clone(), source)
+            .with_kind(ImageErrorKind::SyncFailed)
+    }
+
+    /// Goes on where a read was cut short; a cold page or a signal may do that, the end of the
+    /// file must not.
+    fn read_rest(
+        &self,
+        bufs: &mut [IoSliceMut<'_>],
+        offset: u64,
+        length: u64,
+        mut done: usize,
+    ) -> Result<(), ImageError> {
+        let mut done_bytes = bytes(done);
+        while done_bytes < length {
+            let mut rest = skip_mut(bufs, done);
+            match preadv2(&self.file, &mut rest, offset + done_bytes, ReadWriteFlags::empty()) {
+                Ok(0) => {
+                    let kind = ImageErrorKind::ShortTransfer;
+                    return Err(self.fault(kind, Operation::Read, offset, length));
+                }
+                Ok(count) => {
+                    done += count;
+                    done_bytes = bytes(done);
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(self.error(errno, Operation::Read, offset, length)),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_all(
+        &self,
+        bufs: &[IoSlice<'_>],
+        offset: u64,
+        length: u64,
+        flags: ReadWriteFlags,
+    ) -> Result<(), Errno> {
+        let mut done = 0;
+        let mut rest;
+        let mut now = bufs;
+        while bytes(done) < length {
+            match pwritev2(&self.file, now, offset + bytes(done), flags) {
+                Ok(0) => return Err(Errno::IO),
+                Ok(count) => {
+                    done += count;
+                    if bytes(done) < length {
+                        rest = skip(bufs, done);
+                        now = &rest;
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    /// Write, and durable on the medium when it returns.
+    fn write_durable(
+        &self,
+        bufs: &[IoSlice<'_>],
+        offset: u64,
+        length: u64,
+    ) -> Result<(), ImageError> {
+        let operation = Operation::Write;
+        if let Some(errno) = self.flush.failed() {
+            return Err(self.sync_failed(errno, operation).at(offset, length));
+        }
+        if self.dsync.load(Relaxed) {
+            match self.write_all(bufs, offset, length, ReadWriteFlags::DSYNC) {
+                Ok(()) => return Ok(()),
+                Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
+                    self.dsync.store(false, Relaxed);
+                }
+                Err(errno) => {
+                    // Did the write fail or the sync? Only the second loses pages that other
+                    // writes were already answered for. The plain write knows.
+                    return Err(
+                        match self.write_all(bufs, offset, length, ReadWriteFlags::empty()) {
+                            Err(errno) => self.error(errno, operation, offset, length),
+                            Ok(()) => {
+                                self.flush.fail(errno.raw_os_error());
+                                self.sync_failed(errno.raw_os_error(), operation).at(offset, length)
+                            }
+                        },
+                    );
+                }
+            }
+        }
+        self.write_all(bufs, offset, length, ReadWriteFlags::empty())
+            .map_err(|errno| self.error(errno, operation, offset, length))?;
+        self.sync().map_err(|errno| self.sync_failed(errno, operation).at(offset, length))
+    }
+
+    fn sync(&self) -> Result<(), i32> {
+        self.flush.run(|| {
+            retry_on_intr(|| rustix::fs::fdatasync(&self.file)).map_err(Errno::raw_os_error)
+        })
+    }
+
+    /// Writes zeroes from one static buffer, at most 1 MiB a call.
+    pub(crate) fn write_zero_bytes(&self, offset: u64, length: u64) -> Result<(), Errno> {
+        static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+        const SLICES: u64 = 16;
+        let piece = bytes(ZEROES.len());
+        let mut done = 0;
+        while done < length {
+            let left = length - done;
+            if left >= piece {
+                let count = (left / piece).min(SLICES);
+                let all = [IoSlice::new(&ZEROES); 16];
+                let now = all.get(..usize::try_from(count).unwrap_or(1)).unwrap_or(&all);
+                self.write_all(now, offset + done, count * piece, ReadWriteFlags::empty())?;
+                done += count * piece;
+            } else {
+                let tail = usize::try_from(left).ok().and_then(|left| ZEROES.get(..left));
+                let tail = [IoSlice::new(tail.unwrap_or(&ZEROES))];
+                self.write_all(&tail, offset + done, left, ReadWriteFlags::empty())?;
+                done = length;
+            }
+        }
+        Ok(())
+    }
+
+    /// One `fallocate`; `Ok(false)` if the file system does not have this mode, which is then
+    /// remembered in `feature`.
+    fn fallocate(
+        &self,
+        feature: &AtomicBool,
+        mode: FallocateFlags,
+        offset: u64,
+        length: u64,
+    ) -> Result<bool, Errno> {
+        if !feature.load(Relaxed) {
+            return Ok(false);
+        }
+        let mode = mode | FallocateFlags::KEEP_SIZE;
+        match retry_on_intr(|| rustix::fs::fallocate(&self.file, mode, offset, length)) {
+            Ok(()) => Ok(true),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                feature.store(false, Relaxed);
+                Ok(false)
+            }
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// `PUNCH_HOLE` over the whole range: the kernel zeroes the unaligned ends itself, and,
+    /// unlike a write, does not allocate a hole's block for it.
+    pub(crate) fn punch_hole(&self, offset: u64, length: u64) -> Result<bool, Errno> {
+        self.fallocate(&self.punch, FallocateFlags::PUNCH_HOLE, offset, length)
+    }
+
+    /// Zeroes that have their space.
+    pub(crate) fn zero(&self, offset: u64, length: u64) -> Result<(), Errno> {
+        if self.fallocate(&self.zero_range, FallocateFlags::ZERO_RANGE, offset, length)? {
+            return Ok(());
+        }
+        self.write_zero_bytes(offset, length)
+    }
+
+    /// The first byte from `offset` on that has data, or that has none.
+    pub(crate) fn seek(&self, whence: SeekFrom) -> Result<u64, Errno> {
+        rustix::fs::seek(&self.file, whence)
+    }
+}
+
+impl BlockFile for ImageFile {
+    fn path(&self) -> &Arc<Path> {
+        &self.path
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    fn nowait_reads(&self) -> bool {
+        self.in_memory || self.nowait.load(Relaxed)
+    }
+
+    fn punches(&self) -> bool {
+        !self.read_only && self.punch.load(Relaxed)
+    }
+
+    fn granularity(&self) -> u32 {
+        self.granularity
+    }
+
+    fn length(&self) -> Result<u64, ImageError> {
+        let stat = rustix::fs::fstat(&self.file).map_err(|errno| {
+            ImageError::from_io(Operation::Health, self.path.clone(), errno.into())
+        })?;
+        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+    }
+
+    fn set_length(&self, length: u64) -> Result<(), ImageError> {
+        retry_on_intr(|| rustix::fs::ftruncate(&self.file, length)).map_err(|errno| {
+            ImageError::from_io(Operation::Resize, self.path.clone(), errno.into()).at(length, 0)
+        })
+    }
+
+    fn read(&self, bufs: &mut [IoSliceMut<'_>], offset: u64, wait: Wait) -> Result<(), ImageError> {
+        let length = bytes(bufs.iter().map(|buf| buf.len()).sum());
+        let would_block =
+            || Err(self.fault(ImageErrorKind::WouldBlock, Operation::Read, offset, length));
+        if length == 0 {
+            return Ok(());
+        }
+        if wait == Wait::Block || self.in_memory {
+            return self.read_rest(bufs, offset, length, 0);
+        }
+        if !self.nowait.load(Relaxed) {
+            return would_block();
+        }
+        match preadv2(&self.file, bufs, offset, ReadWriteFlags::NOWAIT) {
+            Ok(count) if bytes(count) == length => Ok(()),
+            // The first pages were cached, the next is not. Or the file has shrunk: the
+            // waiting read will say so.
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => would_block(),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                self.nowait.store(false, Relaxed);
+                would_block()
+            }
+            Err(errno) => Err(self.error(errno, Operation::Read, offset, length)),
+        }
+    }
+
+    fn write(
+        &self,
+        bufs: &[IoSlice<'_>],
+        offset: u64,
+        durability: Durability,
+    ) -> Result<(), ImageError> {
+        let length = bytes(bufs.iter().map(|buf| buf.len()).sum());
+        match durability {
+            Durability::Durable => self.write_durable(bufs, offset, length),
+            Durability::Cached => self
+                .write_all(bufs, offset, length, ReadWriteFlags::empty())
+                .map_err(|errno| self.error(errno, Operation::Write, offset, length)),
+        }
+    }
+
+    fn flush(&self) -> Result<(), ImageError> {
+        self.sync().map_err(|errno| self.sync_failed(errno, Operation::Flush))
+    }
+
+    fn punch(&self, offset: u64, length: u64) -> Result<bool, ImageError> {
+        self.punch_hole(offset, length)
+            .map_err(|errno| self.error(errno, Operation::Unmap, offset, length))
+    }
+
+    fn write_zeroes(&self, offset: u64, length: u64) -> Result<(), ImageError> {
+        self.zero(offset, length)
+            .map_err(|errno| self.error(errno, Operation::WriteZeroes, offset, length))
+    }
+
+    fn allocate(&self, offset: u64, length: u64) -> Result<(), ImageError> {
+        self.fallocate(&self.space, FallocateFlags::empty(), offset, length)
+            .map(|_| ())
+            .map_err(|errno| self.error(errno, Operation::Write, offset, length))
+    }
+
+    fn health(&self) -> Result<(), ImageError> {
+        self.present()?;
+        self.sync_state()
+    }
+}
+
+/// Takes the lock that keeps other openers out: shared for readers, exclusive for a writer.
+/// `flock` belongs to the open file description, so it holds inside one process too.
+pub(crate) fn lock(file: &OwnedFd, shared: bool) -> Result<(), Errno> {
+    let operation = if shared {
+        FlockOperation::NonBlockingLockShared
+    } else {
+        FlockOperation::NonBlockingLockExclusive
+    };
+    retry_on_intr(|| rustix::fs::flock(file, operation))
+}
+
+pub(crate) fn bytes(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// The same buffers without their first `done` bytes; rare, so it may allocate.
+fn skip_mut<'a>(bufs: &'a mut [IoSliceMut<'_>], mut done: usize) -> Vec<IoSliceMut<'a>> {
+    let mut rest = Vec::with_capacity(bufs.len());
+    for buf in bufs {
+        let skipped = done.min(buf.len());
+        done -= skipped;
+        if let Some(tail) = buf.get_mut(skipped..)
+            && !tail.is_empty()
+        {
+            rest.push(IoSliceMut::new(tail));
+        }
+    }
+    rest
+}
+
+fn skip<'a>(bufs: &'a [IoSlice<'_>], mut done: usize) -> Vec<IoSlice<'a>> {
+    let mut rest = Vec::with_capacity(bufs.len());
+    for buf in bufs {
+        let skipped = done.min(buf.len());
+        done -= skipped;
+        if let Some(tail) = buf.get(skipped..)
+            && !tail.is_empty()
+        {
+            rest.push(IoSlice::new(tail));
+        }
+    }
+    rest
+}
