@@ -1,4 +1,4 @@
-"""The two servers of the comparison: each starts in its `with` block and is gone after it."""
+"""The servers of the comparison: each starts in its `with` block and is gone after it."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ TGT_PARAMETERS = {
 class LundServer:
     """lund with its demo disk."""
 
-    name = "lund"
+    name, digests = "lund", True
 
     def __init__(self, directory, size):
         arguments = ("--demo", "--demo-size", f"{size // 2**20}MiB")
@@ -50,7 +50,7 @@ class LundServer:
 class TgtServer:
     """tgtd in the foreground on ports of its own, tuned."""
 
-    name = "tgt"
+    name, digests = "tgt", True
     iqn = "iqn.2026-01.invalid.bench:tgt"
 
     def __init__(self, directory, size, threads):
@@ -129,6 +129,38 @@ class TgtServer:
         for name in (f"socket.{self.control}", f"socket.{self.control}.lock"):
             with contextlib.suppress(OSError):
                 (pathlib.Path("/var/run/tgtd") / name).unlink()
+
+
+class Yardstick:
+    """The least that a target can do, compiled when it is needed."""
+
+    name, digests = "yardstick", False
+
+    def __init__(self, directory, size):
+        self.image, self.program, self.size = directory / "yard.img", directory / "yardstick", size
+        self.process = None
+
+    def __enter__(self):
+        source = pathlib.Path(__file__).with_name("yardstick.c")
+        subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-o", self.program, source], check=True)
+        with open(self.image, "wb") as image:
+            image.truncate(self.size)
+        self.process = subprocess.Popen([self.program, self.image], stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.PIPE, text=True)
+        port = self.process.stdout.readline().strip()
+        if not port:
+            sys.exit(f"the yardstick did not start (status {self.process.wait()})")
+        self.pid = self.process.pid
+        self.url = f"iscsi://127.0.0.1:{port}/iqn.2026-01.invalid.bench:yardstick/0"
+        return self
+
+    def __exit__(self, *exception):
+        self.process.kill()
+        self.process.wait()
+
+
+def why_no_yardstick():
+    return None if shutil.which("cc") else "no C compiler"
 
 
 def why_no_tgt():
