@@ -40,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) max_tasks: u32,
     /// For logouts, before the daemon ends sessions.
     pub(crate) logout_time: Duration,
+    /// For commands that a device holds on to, before who waits for their end is refused.
+    pub(crate) abort_time: Duration,
     pub(crate) access: Access,
     pub(crate) redirects: Redirects,
     pub(crate) isns: Option<Isns>,
@@ -80,6 +82,7 @@ struct Iscsi {
     max_sessions_per_initiator: Option<Spanned<u32>>,
     max_commands: Option<Spanned<u32>>,
     logout_seconds: Option<Spanned<u32>>,
+    abort_seconds: Option<Spanned<u32>>,
     chap: Option<Spanned<chap::Table>>,
     #[serde(default)]
     portal_groups: Vec<portal_group::Table>,
@@ -201,6 +204,9 @@ impl Config {
             3,
             (0, 60),
         )?;
+        // Less than a login may take.
+        let abort_seconds =
+            source.within("iscsi.abort_seconds", file.iscsi.abort_seconds.as_ref(), 10, (1, 14))?;
         let running =
             source.within("jobs.max_running", file.jobs.max_running.as_ref(), 4, (1, 64))?;
         let log_level = match (&serve.log_level, file.log.level) {
@@ -229,6 +235,7 @@ impl Config {
             max_sessions_per_initiator: usize::try_from(per_initiator)?,
             max_tasks,
             logout_time: Duration::from_secs(logout_seconds.into()),
+            abort_time: Duration::from_secs(abort_seconds.into()),
             access: chap::access(source, file.iscsi.chap.as_ref())?,
             isns: isns::isns(source, file.isns.as_ref())?,
             redirects: redirect::redirects(source, &file.iscsi.redirects)?,
@@ -304,6 +311,7 @@ mod tests {
         assert_eq!(config.mgmt_listen, "127.0.0.1:5988".parse().unwrap());
         assert_eq!(config.demo, None);
         assert_eq!(config.logout_time, Duration::from_secs(3));
+        assert_eq!(config.abort_time, Duration::from_secs(10));
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores + 1)
+        // Each disk that hangs takes 16 of them.
+        .max_blocking_threads(4096)
         .enable_all()
         .thread_name("lund")
         .build()
@@ -53,6 +55,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         max_sessions_per_initiator: config.max_sessions_per_initiator,
         max_tasks: config.max_tasks,
         logout_time: config.logout_time,
+        abort_time: config.abort_time,
         ..NodeConfig::default()
     };
     let node = Node::new(node_config, recorder.clone());

@@ -1,6 +1,7 @@
 //! Buffers of connections that have something to do. A connection that waits holds none.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 /// What one receive takes at most; a PDU of the largest data segment fits with its headers.
 pub(crate) const RECEIVE_BUFFER: usize = (256 << 10) + 4096;
@@ -11,7 +12,7 @@ const KEPT: usize = 4;
 
 #[derive(Debug, Default)]
 struct Pool {
-    receive: Vec<Vec<u8>>,
+    receive: Vec<Arc<Vec<u8>>>,
     transmit: Vec<Vec<u8>>,
 }
 
@@ -20,16 +21,17 @@ thread_local! {
     static POOL: RefCell<Pool> = RefCell::default();
 }
 
-/// A receive buffer of [`RECEIVE_BUFFER`] bytes.
-pub(crate) fn take_receive() -> Vec<u8> {
+/// A receive buffer of [`RECEIVE_BUFFER`] bytes, that nobody else has.
+pub(crate) fn take_receive() -> Arc<Vec<u8>> {
     let kept = POOL.with_borrow_mut(|pool| pool.receive.pop());
-    kept.unwrap_or_else(|| vec![0; RECEIVE_BUFFER])
+    kept.unwrap_or_else(|| Arc::new(vec![0; RECEIVE_BUFFER]))
 }
 
-/// Gives a receive buffer back.
-pub(crate) fn give_receive(buffer: Vec<u8>) {
+/// Gives a receive buffer back. One from which a write is still under way is not kept.
+pub(crate) fn give_receive(mut buffer: Arc<Vec<u8>>) {
+    let own = Arc::get_mut(&mut buffer).is_some_and(|bytes| bytes.len() == RECEIVE_BUFFER);
     POOL.with_borrow_mut(|pool| {
-        if buffer.len() == RECEIVE_BUFFER && pool.receive.len() < KEPT {
+        if own && pool.receive.len() < KEPT {
             pool.receive.push(buffer);
         }
     });

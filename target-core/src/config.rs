@@ -18,6 +18,9 @@ pub struct NodeConfig {
     pub nop_interval: Duration,
     /// Initiators that are asked to log out may take so long; zero: they are not asked.
     pub logout_time: Duration,
+    /// Task management functions, and logins that end a session of the same name, wait so long for
+    /// commands that a device holds on to. Then they are refused.
+    pub abort_time: Duration,
     /// Connections that have not logged in yet, in all. When there are more, those that have been
     /// silent for the longest are closed.
     pub max_logins: usize,
@@ -40,6 +43,7 @@ impl Default for NodeConfig {
             login_timeout: Duration::from_secs(15),
             nop_interval: Duration::from_secs(30),
             logout_time: Duration::from_secs(3),
+            abort_time: Duration::from_secs(10),
             max_logins: 1024,
             max_backlog: 256 << 20,
             max_sessions: 4096,

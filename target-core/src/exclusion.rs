@@ -7,8 +7,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+
+/// So often the processor is given away before the thread sleeps.
+const YIELDS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// The flag of one session.
 #[derive(Debug, Default)]
@@ -66,9 +71,15 @@ impl Exclusion {
         let _wanted = Wanted::new(&self.wanted);
         let seats: Vec<Arc<Seat>> = self.seats.lock().iter().filter_map(Weak::upgrade).collect();
         for seat in seats {
-            // Inside is a page-cache copy, or a write to a slow device.
+            // Inside is a page-cache copy, or a write to a device that is slow or hangs.
+            let mut yields = 0;
             while seat.inside.load(Ordering::SeqCst) {
-                std::thread::yield_now();
+                yields += 1;
+                if yields < YIELDS {
+                    std::thread::yield_now();
+                } else {
+                    std::thread::sleep(PAUSE);
+                }
             }
         }
         command()

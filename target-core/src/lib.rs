@@ -22,12 +22,12 @@ mod lobby;
 mod login;
 mod nexus;
 mod node;
-mod pulse;
 mod reservations;
 mod sessions;
 mod spare;
 mod trace;
 mod unit;
+mod watch;
 
 pub use access::{AccessEntry, LunMapping};
 pub use config::NodeConfig;

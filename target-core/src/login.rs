@@ -160,7 +160,8 @@ impl Candidate {
     /// Begins a session.
     async fn begin(mut self, node: Arc<Node>) -> io::Result<Option<Box<Connection>>> {
         let (sender, mailbox) = unbounded_channel();
-        let admission = match node.sessions.admit(&self.outcome, self.ends, &sender).await {
+        let admission = node.sessions.admit(&self.outcome, self.ends, &sender);
+        let admission = match within(node.config.abort_time, admission).await {
             Ok(admission) => admission,
             Err(status) => return self.refuse(status).await,
         };
@@ -172,7 +173,8 @@ impl Candidate {
 
     /// Goes on with a session that is there.
     async fn take_over(mut self, node: &Node) -> io::Result<Option<Box<Connection>>> {
-        let handover = match node.sessions.take_over(&self.outcome).await {
+        let handover = node.sessions.take_over(&self.outcome);
+        let handover = match within(node.config.abort_time, handover).await {
             Ok(handover) => handover,
             Err(status) => return self.refuse(status).await,
         };
@@ -189,6 +191,16 @@ impl Candidate {
         self.stream.shutdown().await?;
         Ok(None)
     }
+}
+
+/// What takes longer is refused: a device holds on to commands of the session that is to end.
+/// Initiators try again.
+async fn within<T>(
+    bound: Duration,
+    admission: impl Future<Output = Result<T, LoginStatus>>,
+) -> Result<T, LoginStatus> {
+    let admission = tokio::time::timeout(bound, admission).await;
+    admission.unwrap_or(Err(LoginStatus::ServiceUnavailable))
 }
 
 async fn send(stream: &mut TcpStream, output: &mut Vec<u8>) -> io::Result<()> {

@@ -50,6 +50,11 @@ impl UnitRef {
         Self(Arc::new(Seated { unit: unit.clone(), seat }))
     }
 
+    /// Whether it is the same reference of the same session.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Keeps atomic commands out, unless one is at work or waits: then the caller must go where
     /// it may sleep.
     pub(crate) fn enter(&self) -> Option<Inside<'_>> {
@@ -155,6 +160,15 @@ impl Nexus {
             }
         }
         self.rebuild(view);
+    }
+
+    /// Takes another seat where that one was, which stays with who holds it.
+    pub(crate) fn reseat(&mut self, old: &UnitRef) -> UnitRef {
+        let new = UnitRef::new(old);
+        for seen in self.units.iter_mut().filter(|seen| seen.unit.is(old)) {
+            seen.unit = new.clone();
+        }
+        new
     }
 
     pub(crate) fn luns(&self) -> &[u64] {

@@ -25,11 +25,10 @@ use crate::connection::Message;
 use crate::events::{Events, SessionEnd};
 use crate::lobby::Lobby;
 use crate::nexus::{Ports, UnitMap, View, whole};
-use crate::pulse::Pulse;
 use crate::sessions::{SessionDetail, SessionSummary, Sessions};
-use crate::spare::Spare;
 use crate::trace::{MAX_TRACES, Trace, TraceError, trace};
 use crate::unit::LogicalUnit;
+use crate::watch::Watch;
 
 /// Whether initiators are let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,8 +145,7 @@ pub struct Node {
     pub(crate) sessions: Sessions,
     pub(crate) lobby: Arc<Lobby>,
     pub(crate) backlog: Arc<Backlog>,
-    pub(crate) pulse: Pulse,
-    pub(crate) spare: Spare,
+    pub(crate) watch: Watch,
     traces: Arc<Semaphore>,
     state: AtomicU8,
     /// How often it was resumed: a drain ends no session that came after it.
@@ -171,8 +169,7 @@ impl Node {
             sessions: Sessions::new(&config),
             lobby: Lobby::new(config.max_logins),
             backlog: Backlog::new(config.max_backlog),
-            pulse: Pulse::default(),
-            spare: Spare::new(),
+            watch: Watch::new(),
             traces: Arc::new(Semaphore::new(MAX_TRACES)),
             config,
             events,

@@ -235,9 +235,13 @@ impl LogicalUnit {
     /// Takes note of how long a write took.
     pub(crate) fn write_took(&self, start: Instant, took: Duration) {
         if took > SLOW_WRITE {
-            let until = self.milliseconds(start + took + SLOW_FOR);
-            self.slow_until.store(until, Ordering::Relaxed);
+            self.write_hangs(start + took);
         }
+    }
+
+    /// Takes note of a write that is not done.
+    pub(crate) fn write_hangs(&self, now: Instant) {
+        self.slow_until.store(self.milliseconds(now + SLOW_FOR), Ordering::Relaxed);
     }
 }
 

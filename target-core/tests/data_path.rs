@@ -25,6 +25,8 @@ mod faults;
 mod features_update;
 #[path = "data_path/hand_off.rs"]
 mod hand_off;
+#[path = "data_path/hanging.rs"]
+mod hanging;
 #[path = "data_path/initiator.rs"]
 mod initiator;
 #[path = "data_path/integrity.rs"]

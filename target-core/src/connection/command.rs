@@ -218,6 +218,7 @@ impl Core {
             let condition = UnitAttention::ModeParametersChanged;
             let unit = Arc::clone(&job.unit);
             let message = || Message::Attention { unit: unit.clone(), condition };
+            self.wakes = true;
             self.node.sessions.send_to_others(self.admission.tsih, message);
         }
         if before.write_cache_enabled && !mode.write_cache_enabled {

@@ -22,6 +22,7 @@ impl Core {
         pending.working -= 1;
         if pending.aborted {
             if pending.working == 0 {
+                self.wakes = true;
                 // Its guards go with it.
                 self.pending.swap_remove(at);
             }
@@ -29,6 +30,7 @@ impl Core {
         }
         if pending.unit_gone {
             if pending.working == 0 {
+                self.wakes = true;
                 let task = self.pending.swap_remove(at).job.task;
                 self.check(task, None, fault::no_unit());
             }
@@ -88,6 +90,7 @@ impl Core {
                     let condition = UnitAttention::MediumMayHaveChanged;
                     self.nexus.attention(&unit, condition);
                     let message = || Message::Attention { unit: unit.clone(), condition };
+                    self.wakes = true;
                     self.node.sessions.send_to_others(self.admission.tsih, message);
                 }
             }

@@ -15,7 +15,8 @@ use scsi::{BlockRange, Cdb, Port, Sense, SenseFormat, Status, UnitAttention};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-use super::task_management::{Guard, Then};
+use super::inline::Order;
+use super::task_management::{Function, Guard, Then};
 use super::{Handover, Message};
 use crate::backlog::Share;
 use crate::buffers;
@@ -168,6 +169,17 @@ pub(super) struct Core {
     pub(super) successor: Option<oneshot::Sender<Handover>>,
     /// How many connections the session had before this one.
     pub(super) incarnation: u32,
+    /// Task management functions that are not answered yet.
+    pub(super) functions: Vec<Function>,
+    /// How many there have been.
+    pub(super) function_count: u64,
+    /// Where the receive buffer begins in memory.
+    pub(super) received_at: usize,
+    /// What is to be written on this thread.
+    pub(super) order: Option<Order>,
+    /// Tasks of others may have been woken in this turn. The runtime may keep the last of them
+    /// for this thread, which must not hang then.
+    pub(super) wakes: bool,
     /// Traces that are being taken.
     pub(super) taps: Taps,
 }
@@ -217,6 +229,11 @@ impl Core {
             closing: None,
             successor: None,
             incarnation: 0,
+            functions: Vec::new(),
+            function_count: 0,
+            received_at: 0,
+            order: None,
+            wakes: false,
             taps: Taps::default(),
         })
     }
@@ -231,6 +248,8 @@ impl Core {
         self.tx.append(response);
         self.pending.clear();
         self.closing = None;
+        // The initiator knows that the functions of a connection have ended with it.
+        self.functions.retain(|function| function.cold);
         self.incarnation = self.incarnation.wrapping_add(1);
     }
 
@@ -329,6 +348,7 @@ impl Core {
 
     /// Deals with a message from elsewhere.
     pub(super) fn message(&mut self, message: Message) {
+        self.wakes |= !matches!(message, Message::Done(_) | Message::Ended(_));
         match message {
             Message::Done(completion) => self.completed(completion),
             Message::View(view, held) => self.view_changed(&view, held.as_ref()),
@@ -350,16 +370,7 @@ impl Core {
                 }
             }
             Message::Ended(_) if !self.takes_more() => {}
-            // The initiator knows that the functions of a connection have ended with it.
-            Message::Ended(Then::Function { incarnation, .. })
-                if incarnation != self.incarnation => {}
-            Message::Ended(Then::Function { itt, response, .. }) => {
-                self.session.task_management_response(itt, response, &mut self.tx);
-            }
-            Message::Ended(Then::ColdReset { itt, response }) => {
-                self.session.task_management_response(itt, response, &mut self.tx);
-                self.close_after_sending(SessionEnd::TargetGone);
-            }
+            Message::Ended(Then::Function { number, .. }) => self.function_ended(number),
             Message::Ended(Then::Command { task, device_length }) => {
                 self.good(task, device_length);
             }

@@ -6,6 +6,7 @@ mod completion;
 mod copy;
 mod core;
 mod handover;
+mod inline;
 mod liveness;
 mod receive;
 mod reservation;
@@ -79,6 +80,16 @@ pub(crate) enum Message {
     Close(SessionEnd),
 }
 
+/// How far a connection has come.
+enum Turn {
+    /// There is nothing to do.
+    Sleep,
+    /// There is something to be written, see [`inline`].
+    Write,
+    /// It is over.
+    Over(SessionEnd),
+}
+
 /// A connection.
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -86,8 +97,18 @@ pub(crate) struct Connection {
     mailbox: UnboundedReceiver<Message>,
     core: Core,
     liveness: Liveness,
+    /// Until when functions are answered.
+    bound: Option<Pin<Box<Sleep>>>,
+    /// The turn goes on behind a write.
+    resumes: bool,
     /// Until when a session that is over may send what it still has to.
     farewell: Option<Pin<Box<Sleep>>>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("ends", &self.core.ends).finish_non_exhaustive()
+    }
 }
 
 impl Connection {
@@ -96,9 +117,7 @@ impl Connection {
     pub(crate) fn new(node: Arc<Node>, admitted: Admitted, response: &[u8]) -> Option<Box<Self>> {
         let Admitted { outcome, admission, stream, ends, rest, sender, mailbox } = admitted;
         let core = Core::new(node, &outcome, admission, ends, sender, response)?;
-        let receive = Receive::new(&rest);
-        let liveness = Liveness::new(core.node.config.nop_interval);
-        Some(Box::new(Self { stream, receive, mailbox, core, liveness, farewell: None }))
+        Some(Self::over(stream, &rest, core, mailbox))
     }
 
     /// Goes on with a session whose old connection is gone; the login's last response is still to
@@ -121,52 +140,89 @@ impl Connection {
             tsih = core.admission.tsih.0,
             "connection reinstated"
         );
+        Some(Self::over(stream, rest, core, mailbox))
+    }
+
+    fn over(
+        stream: TcpStream,
+        rest: &[u8],
+        core: Core,
+        mailbox: UnboundedReceiver<Message>,
+    ) -> Box<Self> {
         let receive = Receive::new(rest);
         let liveness = Liveness::new(core.node.config.nop_interval);
-        Some(Box::new(Self { stream, receive, mailbox, core, liveness, farewell: None }))
+        let (bound, farewell, resumes) = (None, None, false);
+        Box::new(Self { stream, receive, mailbox, core, liveness, bound, resumes, farewell })
     }
 
     /// Runs the connection to its end, which is that of the session if no other connection takes
     /// it over.
-    pub(crate) async fn run(mut self: Box<Self>) {
+    pub(crate) async fn run(self: Box<Self>) {
         self.core.announce();
-        let end = poll_fn(|cx| self.poll(cx)).await;
-        match self.core.successor.take() {
+        self.go_on().await;
+    }
+
+    /// The same, for a connection that has been announced. Ends without it if that went on as
+    /// another task.
+    pub(crate) async fn go_on(self: Box<Self>) {
+        let mut here = Some(self);
+        let turns = |cx: &mut Context<'_>| loop {
+            let Some(connection) = &mut here else { return Poll::Ready(None) };
+            match connection.poll(cx) {
+                Turn::Sleep => return Poll::Pending,
+                Turn::Over(end) => return Poll::Ready(Some(end)),
+                Turn::Write => here = here.take().and_then(inline::write),
+            }
+        };
+        let end = poll_fn(turns).await;
+        let (Some(end), Some(mut connection)) = (end, here) else { return };
+        match connection.core.successor.take() {
             Some(successor) => {
-                let Self { core, mailbox, .. } = *self;
+                let Self { core, mailbox, .. } = *connection;
                 // A successor that has gone meanwhile leaves the session to its end.
                 let _ = successor.send(Handover::new(core, mailbox));
             }
-            None => self.core.finish(end),
+            None => connection.core.finish(end),
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SessionEnd> {
-        self.core.now = Instant::now();
+    fn poll(&mut self, cx: &mut Context<'_>) -> Turn {
+        let mut resumes = std::mem::take(&mut self.resumes);
+        if !resumes {
+            self.core.now = Instant::now();
+            self.core.wakes = false;
+        }
         loop {
             let mut progress = false;
-            while let Poll::Ready(Some(message)) = self.mailbox.poll_recv(cx) {
-                self.core.message(message);
-                progress = true;
-            }
-            if !self.core.taps.is_empty() {
-                self.begin_traces();
+            if !std::mem::take(&mut resumes) {
+                while let Poll::Ready(Some(message)) = self.mailbox.poll_recv(cx) {
+                    self.core.message(message);
+                    progress = true;
+                }
+                if !self.core.taps.is_empty() {
+                    self.begin_traces();
+                }
             }
             self.parse();
+            if self.core.order.is_some() {
+                self.resumes = true;
+                return Turn::Write;
+            }
             self.look_after_the_initiator(cx);
+            self.look_after_functions(cx);
             self.core.say_farewell();
             progress |= self.send(cx);
             if self.core.only_sends() && self.farewell_is_over(cx) {
                 self.core.disconnected();
             }
             if let Some(end) = self.core.ended() {
-                return Poll::Ready(end);
+                return Turn::Over(end);
             }
             progress |= self.receive(cx);
             if !progress {
                 self.core.account();
                 self.rest();
-                return Poll::Pending;
+                return Turn::Sleep;
             }
         }
     }
@@ -194,15 +250,31 @@ impl Connection {
         }
     }
 
+    /// Gives up functions that wait for too long.
+    fn look_after_functions(&mut self, cx: &mut Context<'_>) {
+        while let Some(deadline) = self.core.next_deadline() {
+            let timer = || Box::pin(tokio::time::sleep_until(deadline));
+            let timer = self.bound.get_or_insert_with(timer);
+            if timer.deadline() != deadline {
+                timer.as_mut().reset(deadline);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            self.core.give_up_functions(deadline);
+        }
+    }
+
     /// An initiator that does not read its last answers is not waited for.
     fn farewell_is_over(&mut self, cx: &mut Context<'_>) -> bool {
         let sleep = self.farewell.get_or_insert_with(|| Box::pin(tokio::time::sleep(FAREWELL)));
         sleep.as_mut().poll(cx).is_ready()
     }
 
-    /// Handles every PDU that is there.
+    /// Handles every PDU that is there, up to one that is to be written on this thread.
     fn parse(&mut self) {
-        while self.core.takes_more() && self.core.has_room() {
+        while self.core.takes_more() && self.core.has_room() && self.core.order.is_none() {
+            self.core.received_at = self.receive.address();
             let decoder = self.core.session.decoder();
             let consumed = match decoder.decode(self.receive.filled()) {
                 Ok(Decoded::Pdu { pdu, consumed }) => {

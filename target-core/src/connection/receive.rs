@@ -1,7 +1,9 @@
 //! The bytes that have come and are not understood yet.
 
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead as _, ReadBuf};
@@ -18,9 +20,10 @@ const LARGE_PDU: usize = 32 << 10;
 const SMALL: usize = 4 << 10;
 
 /// A buffer that is only held while there is something in it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Receive {
-    buffer: Vec<u8>,
+    /// Shared while a write from it is under way; then it is not changed.
+    buffer: Option<Arc<Vec<u8>>>,
     start: usize,
     end: usize,
     /// Bytes that the PDU at `start` has in all, as far as that is known.
@@ -30,24 +33,56 @@ pub(super) struct Receive {
 impl Receive {
     /// With what has come already.
     pub(super) fn new(bytes: &[u8]) -> Self {
-        let mut this = Self { buffer: Vec::new(), start: 0, end: 0, expected: 0 };
-        if !bytes.is_empty() {
-            this.buffer = buffers::take_receive();
-            if let Some(room) = this.buffer.get_mut(..bytes.len()) {
-                room.copy_from_slice(bytes);
-                this.end = bytes.len();
-            }
+        let mut this = Self::default();
+        if !bytes.is_empty()
+            && let Some(room) = this.own().get_mut(..bytes.len())
+        {
+            room.copy_from_slice(bytes);
+            this.end = bytes.len();
         }
         this
     }
 
+    fn bytes(&self, range: Range<usize>) -> &[u8] {
+        self.buffer.as_ref().and_then(|buffer| buffer.get(range)).unwrap_or_default()
+    }
+
     pub(super) fn filled(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
+        self.bytes(self.start..self.end)
     }
 
     /// The last `count` bytes.
     pub(super) fn newest(&self, count: usize) -> &[u8] {
-        self.buffer.get(self.end.saturating_sub(count)..self.end).unwrap_or_default()
+        self.bytes(self.end.saturating_sub(count)..self.end)
+    }
+
+    /// Where the buffer begins in memory.
+    pub(super) fn address(&self) -> usize {
+        self.buffer.as_ref().map_or(0, |buffer| buffer.as_ptr().addr())
+    }
+
+    /// The buffer as it is, for as long as somebody writes from it.
+    pub(super) fn share(&self) -> Option<Arc<Vec<u8>>> {
+        self.buffer.clone()
+    }
+
+    /// A buffer of full size that nobody else has, with what is in the one that is there.
+    fn own(&mut self) -> &mut [u8] {
+        let is_own = |buffer: &mut Arc<Vec<u8>>| {
+            Arc::get_mut(buffer).is_some_and(|bytes| bytes.len() == RECEIVE_BUFFER)
+        };
+        if !self.buffer.as_mut().is_some_and(is_own) {
+            let mut fresh = buffers::take_receive();
+            let filled = self.filled();
+            let room = Arc::get_mut(&mut fresh).and_then(|bytes| bytes.get_mut(..filled.len()));
+            if let Some(room) = room {
+                room.copy_from_slice(filled);
+            }
+            (self.start, self.end) = (0, filled.len());
+            self.buffer = Some(fresh);
+        }
+        let own = self.buffer.as_mut().and_then(Arc::get_mut);
+        own.map_or_else(Default::default, Vec::as_mut_slice)
     }
 
     /// The first `count` bytes are dealt with.
@@ -62,9 +97,13 @@ impl Receive {
     /// The PDU at the front needs so many bytes.
     pub(super) fn expect(&mut self, total: usize) {
         self.expected = total;
-        if self.start > 0 && self.start + total > self.buffer.len() {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
+        if self.start > 0 && self.start + total > RECEIVE_BUFFER {
+            self.own();
+            let (start, end) = (self.start, self.end);
+            if start > 0 {
+                self.own().copy_within(start..end, 0);
+                (self.start, self.end) = (0, end - start);
+            }
         }
     }
 
@@ -74,19 +113,12 @@ impl Receive {
         stream: &mut TcpStream,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        if self.buffer.len() < RECEIVE_BUFFER {
-            let kept = std::mem::replace(&mut self.buffer, buffers::take_receive());
-            if let Some(room) = self.buffer.get_mut(..kept.len()) {
-                room.copy_from_slice(&kept);
-            }
+        self.own();
+        let (end, mut limit) = (self.end, RECEIVE_BUFFER);
+        if self.expected > LARGE_PDU {
+            limit = limit.min(self.start + self.expected);
         }
-        let limit = if self.expected > LARGE_PDU {
-            (self.start + self.expected).min(self.buffer.len())
-        } else {
-            self.buffer.len()
-        };
-        let Some(room) = self.buffer.get_mut(self.end..limit).filter(|room| !room.is_empty())
-        else {
+        let Some(room) = self.own().get_mut(end..limit).filter(|room| !room.is_empty()) else {
             // The decoder refuses a PDU that does not fit before it gets here.
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         };
@@ -104,10 +136,16 @@ impl Receive {
 
     /// Gives the buffer back if there is little in it.
     pub(super) fn rest(&mut self) {
-        if self.buffer.len() == RECEIVE_BUFFER && self.end - self.start <= SMALL {
-            let kept = self.filled().to_vec();
-            (self.start, self.end) = (0, kept.len());
-            buffers::give_receive(std::mem::replace(&mut self.buffer, kept));
+        let full = self.buffer.take_if(|buffer| buffer.len() == RECEIVE_BUFFER);
+        let Some(buffer) = full else { return };
+        let filled = buffer.get(self.start..self.end).unwrap_or_default();
+        if filled.len() > SMALL {
+            self.buffer = Some(buffer);
+            return;
         }
+        let kept = (!filled.is_empty()).then(|| Arc::new(filled.to_vec()));
+        (self.start, self.end) = (0, filled.len());
+        self.buffer = kept;
+        buffers::give_receive(buffer);
     }
 }

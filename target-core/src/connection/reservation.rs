@@ -53,6 +53,7 @@ impl Core {
             let nexus = Arc::new(nexus);
             let message =
                 || Message::AttentionOf { unit: unit.clone(), nexus: nexus.clone(), condition };
+            self.wakes = true;
             self.node.sessions.send_to_others(self.admission.tsih, message);
         }
         let then = Then::Command { task: job.task, device_length };
@@ -68,6 +69,7 @@ impl Core {
                 nexus: nexus.clone(),
                 guard: guard.clone(),
             };
+            self.wakes = true;
             self.node.sessions.send_to_others(self.admission.tsih, message);
         }
     }

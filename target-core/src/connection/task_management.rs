@@ -9,6 +9,7 @@ use iscsi_proto::{InitiatorTaskTag, Lun};
 use scsi::{AdditionalSense, UnitAttention};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::Message;
 use super::core::{Core, Job, Pending};
@@ -28,21 +29,12 @@ pub(crate) struct Guard {
 /// What is answered then.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Then {
-    /// A task management function.
+    /// A task management function, with FUNCTION COMPLETE.
     Function {
+        /// Of [`Function`].
+        number: u64,
         /// Names the request.
         itt: InitiatorTaskTag,
-        /// The answer.
-        response: TaskManagementResponseCode,
-        /// Of the connection that the request came over.
-        incarnation: u32,
-    },
-    /// TARGET COLD RESET; the session is closed behind it.
-    ColdReset {
-        /// Names the request.
-        itt: InitiatorTaskTag,
-        /// The answer.
-        response: TaskManagementResponseCode,
     },
     /// A command, with GOOD.
     Command {
@@ -53,6 +45,18 @@ pub(crate) enum Then {
     },
 }
 
+/// A function that waits for what it ends.
+#[derive(Debug)]
+pub(super) struct Function {
+    /// Never given twice in a session.
+    number: u64,
+    itt: InitiatorTaskTag,
+    /// Then it is answered, whatever is under way.
+    deadline: Instant,
+    /// TARGET COLD RESET: the session is closed behind it.
+    pub(super) cold: bool,
+}
+
 impl Guard {
     pub(super) const fn new(requester: UnboundedSender<Message>, then: Then) -> Self {
         Self { requester, then }
@@ -61,9 +65,7 @@ impl Guard {
     /// The function, if it is one of that session.
     fn function_of(&self, session: &UnboundedSender<Message>) -> Option<InitiatorTaskTag> {
         match self.then {
-            Then::Function { itt, .. } | Then::ColdReset { itt, .. } => {
-                self.requester.same_channel(session).then_some(itt)
-            }
+            Then::Function { itt, .. } => self.requester.same_channel(session).then_some(itt),
             Then::Command { .. } => None,
         }
     }
@@ -90,11 +92,7 @@ impl Core {
         let refuse = |core: &mut Self, response| {
             core.session.task_management_response(itt, response, &mut core.tx);
         };
-        let guard = || {
-            let (requester, incarnation) = (self.sender.clone(), self.incarnation);
-            let then = Then::Function { itt, response: Response::Complete, incarnation };
-            Arc::new(Guard::new(requester, then))
-        };
+        self.wakes = true;
         match (function, unit) {
             (
                 Function::AbortTask
@@ -108,30 +106,32 @@ impl Core {
             ) => refuse(self, Response::LunDoesNotExist),
             (Function::AbortTask, Some(_)) => match referenced {
                 Some(task) => {
-                    let guard = guard();
+                    let guard = self.begin_function(itt, false);
                     self.abort_task(task, &guard);
                 }
                 None => refuse(self, Response::TaskDoesNotExist),
             },
             (Function::AbortTaskSet, Some(unit)) => {
-                let guard = guard();
+                let guard = self.begin_function(itt, false);
                 self.abort_tasks_of(&unit, None, &guard);
             }
             (Function::ClearTaskSet, Some(unit)) => {
-                let guard = guard();
+                let guard = self.begin_function(itt, false);
                 self.abort_tasks_of(&unit, None, &guard);
                 self.abort_elsewhere(&unit, UnitAttention::CommandsCleared, &guard);
             }
             (Function::LogicalUnitReset, Some(unit)) => {
-                let guard = guard();
+                let guard = self.begin_function(itt, false);
                 self.reset(&unit, &guard);
             }
-            (Function::TargetWarmReset, _) => self.reset_target(&guard()),
+            (Function::TargetWarmReset, _) => {
+                let guard = self.begin_function(itt, false);
+                self.reset_target(&guard);
+            }
             (Function::TargetColdReset, _) => {
                 // §11.5.1: it is answered, then the target's connections are closed.
-                let response = Response::Complete;
-                let then = Then::ColdReset { itt, response };
-                self.reset_target(&Arc::new(Guard::new(self.sender.clone(), then)));
+                let guard = self.begin_function(itt, true);
+                self.reset_target(&guard);
                 let target = self.nexus.port.target_name.clone();
                 self.node.sessions.send_to_others_of(&target, self.admission.tsih, || {
                     Message::Close(SessionEnd::TargetGone)
@@ -146,11 +146,56 @@ impl Core {
                 self.found(itt, any);
             }
             (Function::QueryAsynchronousEvent, Some(_)) => self.query_event(itt, lun),
-            (Function::ItNexusReset, _) => self.reset_nexus(&guard()),
+            (Function::ItNexusReset, _) => {
+                let guard = self.begin_function(itt, false);
+                self.reset_nexus(&guard);
+            }
             (Function::TaskReassign, _) => refuse(self, Response::ReassignmentNotSupported),
             (Function::ClearAca | Function::Other(_), _) => {
                 refuse(self, Response::NotSupported);
             }
+        }
+    }
+
+    /// Begins a function that waits for what it ends.
+    fn begin_function(&mut self, itt: InitiatorTaskTag, cold: bool) -> Arc<Guard> {
+        self.function_count += 1;
+        let number = self.function_count;
+        let deadline = Instant::now() + self.node.config.abort_time;
+        self.functions.push(Function { number, itt, deadline, cold });
+        Arc::new(Guard::new(self.sender.clone(), Then::Function { number, itt }))
+    }
+
+    /// Everything that a function waited for has ended.
+    pub(super) fn function_ended(&mut self, number: u64) {
+        if let Some(at) = self.functions.iter().position(|function| function.number == number) {
+            let function = self.functions.remove(at);
+            self.answer_function(&function, TaskManagementResponseCode::Complete);
+        }
+    }
+
+    /// When the next function must be answered.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let first = self.functions.first().filter(|_| self.takes_more())?;
+        Some(first.deadline)
+    }
+
+    /// Answers the functions that have waited for so long: what they were to end may still write.
+    pub(super) fn give_up_functions(&mut self, now: Instant) {
+        while self.functions.first().is_some_and(|first| first.deadline <= now) {
+            let function = self.functions.remove(0);
+            tracing::warn!(
+                initiator = self.nexus.initiator,
+                "a task management function is rejected: a device holds on to what it was to end"
+            );
+            self.answer_function(&function, TaskManagementResponseCode::Rejected);
+        }
+    }
+
+    fn answer_function(&mut self, function: &Function, response: TaskManagementResponseCode) {
+        self.session.task_management_response(function.itt, response, &mut self.tx);
+        if function.cold {
+            self.close_after_sending(SessionEnd::TargetGone);
         }
     }
 

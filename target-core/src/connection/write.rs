@@ -1,16 +1,12 @@
 //! Writes: each piece goes to the image as it comes, straight from the receive buffer.
 
-use std::io::IoSlice;
-use std::time::Instant;
-
-use disk_image::{Durability, ImageError};
+use disk_image::ImageError;
 use iscsi_proto::session::TaskId;
 
 use super::core::{Core, Job, Pending, Stage};
+use super::inline::Step;
 use crate::fault;
 use crate::io::{Work, WorkError};
-use crate::nexus::UnitRef;
-use crate::spare::Spare;
 
 /// A write whose data is coming.
 #[derive(Debug)]
@@ -68,16 +64,17 @@ impl Core {
         if data.is_empty() {
             return self.good(job.task, length);
         }
-        let may_block = durable || job.unit.is_slow(self.now);
-        self.node.pulse.mark();
-        match (!may_block).then(|| write_now(&self.node.spare, &job.unit, offset, data)).flatten() {
-            Some(Ok(())) => self.good(job.task, length),
-            Some(Err(error)) => self.failed(&job, &error),
-            None => {
-                let work = Work::Write { offset, data: data.to_vec(), durable };
-                self.hand_off(job, work, length);
+        let job = if durable || job.unit.is_slow(self.now) {
+            job
+        } else {
+            let unit = job.unit.clone();
+            match self.order(unit, offset, data, Step::Whole { job, device_length: length }) {
+                Err(Step::Whole { job, .. }) => job,
+                Err(Step::Piece { .. }) | Ok(()) => return,
             }
-        }
+        };
+        let work = Work::Write { offset, data: data.to_vec(), durable };
+        self.hand_off(job, work, length);
     }
 
     /// Takes data that has come for a command.
@@ -128,21 +125,30 @@ impl Core {
             return;
         }
         let place = streaming.offset + offset;
-        let may_block = pending.job.unit.is_slow(now);
-        self.node.pulse.mark();
-        match (!may_block)
-            .then(|| write_now(&self.node.spare, &pending.job.unit, place, data))
-            .flatten()
-        {
-            Some(Ok(())) => {}
-            Some(Err(error)) => streaming.failure = Some(error.into()),
-            None => {
-                pending.working += 1;
-                let (unit, task) = (pending.job.unit.clone(), pending.job.task);
-                let work = Work::Write { offset: place, data: data.to_vec(), durable: false };
-                self.submit(&unit, Some(task), work);
-            }
+        // It is under way until it is done, here too.
+        pending.working += 1;
+        let unit = pending.job.unit.clone();
+        if unit.is_slow(now) || self.order(unit, place, data, Step::Piece { at }).is_err() {
+            let work = Work::Write { offset: place, data: data.to_vec(), durable: false };
+            self.hand_off_piece(at, work);
         }
+    }
+
+    /// Hands off a piece that counts as under way already.
+    pub(super) fn hand_off_piece(&mut self, at: usize, work: Work) {
+        let Some(pending) = self.pending.get(at) else { return };
+        let (unit, task) = (pending.job.unit.clone(), pending.job.task);
+        self.submit(&unit, Some(task), work);
+    }
+
+    /// A piece was written on this thread.
+    pub(super) fn piece_written(&mut self, at: usize, result: Result<(), ImageError>) {
+        let Some(pending) = self.pending.get_mut(at) else { return };
+        pending.working -= 1;
+        if let (Stage::Write(streaming), Err(error)) = (&mut pending.stage, result) {
+            streaming.failure.get_or_insert(error.into());
+        }
+        self.proceed(at);
     }
 
     /// Answers a write, if it has failed or everything of it is done.
@@ -164,22 +170,4 @@ impl Core {
             None => self.good(pending.job.task, streaming.length),
         }
     }
-}
-
-/// Writes on this thread; `None` while an atomic command keeps others out, or if no other thread
-/// is left that could serve sockets while this one hangs. In the page cache a write costs
-/// microseconds; when it does not, the unit is known as slow for a while.
-fn write_now(
-    spare: &Spare,
-    unit: &UnitRef,
-    offset: u64,
-    data: &[u8],
-) -> Option<Result<(), ImageError>> {
-    let image = unit.image()?;
-    let _hanging = spare.may_hang()?;
-    let _inside = unit.enter()?;
-    let start = Instant::now();
-    let result = image.write(&[IoSlice::new(data)], offset, Durability::Cached);
-    unit.write_took(start, start.elapsed());
-    Some(result)
 }

@@ -1,0 +1,225 @@
+//! Keeps sessions served while threads of the runtime hang in writes.
+//!
+//! A write to the page cache runs on the thread that runs its connection, and may hang. So before
+//! it writes, a thread leaves the connection on its [`Desk`], and takes it back afterwards. A
+//! thread of its own, the watch, looks at the desks while there is something on them: of a write
+//! that hangs it takes the connection away, which goes on as another task, as if the write had been
+//! handed off.
+//!
+//! The watch also has one of the runtime's threads look at sockets. One of them waits for those,
+//! and runs what they bring; if that hangs, the others sleep on until something wakes one of them.
+//!
+//! A thread locks its own desk alone, so that all of this costs a write a few nanoseconds.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use disk_image::ImageError;
+use iscsi_proto::session::TaskId;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::connection::{Connection, Message};
+use crate::io::{Completion, Output};
+use crate::spare::{MayHang, Spare};
+use crate::unit::LogicalUnit;
+
+/// The desks are looked at so often.
+const PERIOD: Duration = Duration::from_millis(10);
+/// A write that is seen so often hangs.
+const LOOKS: u32 = 2;
+
+thread_local! {
+    static DESK: RefCell<Option<Arc<Desk>>> = const { RefCell::new(None) };
+}
+
+/// The watch over the threads of one runtime.
+#[derive(Debug)]
+pub(crate) struct Watch(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    number: u64,
+    /// Something was put on a desk. Of many writes in one period the first alone sets it.
+    marked: AtomicBool,
+    desks: Mutex<Vec<Weak<Desk>>>,
+    spare: Spare,
+    /// None if the system has no thread left.
+    thread: OnceLock<Option<Thread>>,
+}
+
+/// Where a thread leaves a connection while it writes.
+#[derive(Debug)]
+#[repr(align(64))] // not in one cache line with another thread's
+pub(crate) struct Desk {
+    state: Mutex<State>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    left: Option<Box<Connection>>,
+    /// How often the watch has seen it there.
+    looks: u32,
+    orphan: Option<Orphan>,
+}
+
+/// A write that hangs, and whom to tell when it ends after all.
+#[derive(Debug)]
+pub(crate) struct Orphan {
+    pub(crate) task: Option<TaskId>,
+    pub(crate) unit: Arc<LogicalUnit>,
+    pub(crate) memory: usize,
+    pub(crate) reply: UnboundedSender<Message>,
+}
+
+impl Watch {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(Arc::new(Shared {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            marked: AtomicBool::new(false),
+            desks: Mutex::default(),
+            spare: Spare::new(),
+            thread: OnceLock::new(),
+        }))
+    }
+
+    /// Gives this thread of the runtime a desk, for [`at_desk`].
+    pub(crate) fn sit_down(&self) {
+        let sits = |desk: &Option<Arc<Desk>>| {
+            desk.as_ref().map(|desk| desk.shared.number) == Some(self.0.number)
+        };
+        if !DESK.with_borrow(sits) {
+            self.0.sit_down();
+        }
+    }
+}
+
+impl Shared {
+    #[cold]
+    fn sit_down(self: &Arc<Self>) {
+        let desk = Arc::new(Desk { state: Mutex::default(), shared: self.clone() });
+        let mut desks = self.desks.lock();
+        desks.retain(|desk| desk.strong_count() > 0);
+        desks.push(Arc::downgrade(&desk));
+        drop(desks);
+        DESK.set(Some(desk));
+    }
+
+    #[cold]
+    fn start(self: &Arc<Self>) {
+        self.marked.store(true, Ordering::Release);
+        let thread = self.thread.get_or_init(|| {
+            let (shared, runtime) = (Arc::downgrade(self), Handle::current());
+            let thread = thread::Builder::new().name("lund-watch".to_owned());
+            let thread = thread.spawn(move || run(&shared, &runtime));
+            let started = thread.inspect_err(|error| tracing::error!(%error, "no watch"));
+            started.ok().map(|started| started.thread().clone())
+        });
+        if let Some(thread) = thread {
+            thread.unpark();
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(Some(thread)) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+}
+
+/// Does something with this thread's desk; `None` without one.
+pub(crate) fn at_desk<T>(with: impl FnOnce(&Desk) -> T) -> Option<T> {
+    DESK.with_borrow(|desk| desk.as_deref().map(with))
+}
+
+impl Desk {
+    /// Whether this thread may hang now, see [`Spare::may_hang`].
+    pub(crate) fn may_hang(&self) -> Option<MayHang<'_>> {
+        self.shared.spare.may_hang()
+    }
+
+    /// Leaves a connection here while this thread writes for it.
+    pub(crate) fn leave(&self, connection: Box<Connection>) {
+        let mut state = self.state.lock();
+        (state.left, state.looks) = (Some(connection), 0);
+        drop(state);
+        // The watch takes the mark away before it looks at a desk: if it has not seen this one
+        // laden, the mark is seen to be gone.
+        if !self.shared.marked.load(Ordering::Relaxed) {
+            self.shared.start();
+        }
+    }
+
+    /// Takes the connection back when the write is done. `None` if it has gone on without it; then
+    /// the result is sent there.
+    pub(crate) fn take_back(
+        &self,
+        result: Result<(), ImageError>,
+    ) -> Option<(Box<Connection>, Result<(), ImageError>)> {
+        let mut state = self.state.lock();
+        let (left, orphan) = (state.left.take(), state.orphan.take());
+        drop(state);
+        if let Some(Orphan { task, unit, memory, reply }) = orphan {
+            let result = result.map(|()| Output::Done).map_err(Into::into);
+            // A connection that is gone has nobody to tell.
+            let _ = reply.send(Message::Done(Completion { task, unit, memory, result }));
+            return None;
+        }
+        left.map(|connection| (connection, result))
+    }
+
+    /// True if this thread writes; with a connection whose write hangs.
+    fn look(&self) -> (bool, Option<Box<Connection>>) {
+        let mut state = self.state.lock();
+        if let Some(orphan) = &state.orphan {
+            orphan.unit.write_hangs(Instant::now());
+            return (true, None);
+        }
+        if state.left.is_none() {
+            return (false, None);
+        }
+        state.looks += 1;
+        if state.looks < LOOKS {
+            return (true, None);
+        }
+        let Some(mut connection) = state.left.take() else { return (false, None) };
+        state.orphan = connection.rescue();
+        (true, Some(connection))
+    }
+}
+
+/// Ends when nobody can write any more.
+fn run(shared: &Weak<Shared>, runtime: &Handle) {
+    let mut busy = false;
+    loop {
+        match shared.upgrade().map(|shared| busy || shared.marked.load(Ordering::Acquire)) {
+            None => return,
+            Some(false) => thread::park(),
+            Some(true) => {
+                thread::sleep(PERIOD);
+                let Some(shared) = shared.upgrade() else { return };
+                // Before the look and the wake, so that a mark that comes with them leads to the
+                // next ones.
+                shared.marked.store(false, Ordering::Release);
+                busy = false;
+                let desks: Vec<_> = shared.desks.lock().iter().filter_map(Weak::upgrade).collect();
+                for desk in desks {
+                    let (writes, hanging) = desk.look();
+                    busy |= writes;
+                    if let Some(connection) = hanging {
+                        runtime.spawn(connection.go_on());
+                    }
+                }
+                runtime.spawn(std::future::ready(()));
+            }
+        }
+    }
+}
