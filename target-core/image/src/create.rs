@@ -18,6 +18,10 @@ use crate::file::lock;
 use crate::format::{ImageFormat, OpenOptions, open_image};
 use crate::pool::{MissingFile, delete, pool_space, sync_directory};
 
+mod new;
+
+pub(crate) use new::{FormatCreator, NewImage};
+
 /// Whether a new image owns its space from the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Preallocation {
@@ -100,7 +104,11 @@ pub fn create_image(
     let path = path.into();
     match format {
         ImageFormat::Raw => Ok(Box::new(RawCreator::begin(path, options)?)),
-        ImageFormat::Qcow2 | ImageFormat::Vhdx | ImageFormat::Vhd => {
+        ImageFormat::Vhdx => {
+            let plan = crate::vhdx::Plan::of(&path, &options)?;
+            Ok(Box::new(FormatCreator::begin(path, &options, plan)?))
+        }
+        ImageFormat::Qcow2 | ImageFormat::Vhd => {
             Err(crate::format::unsupported(path, format, Operation::Create))
         }
     }
@@ -114,9 +122,8 @@ pub fn check_create(format: ImageFormat, options: &CreateOptions) -> Result<(), 
     match format {
         ImageFormat::Raw if options.parent.is_some() => Err("a raw image has no parent".to_owned()),
         ImageFormat::Raw => Ok(()),
-        ImageFormat::Qcow2 | ImageFormat::Vhdx | ImageFormat::Vhd => {
-            Err(format!("there is no {format} yet"))
-        }
+        ImageFormat::Vhdx => crate::vhdx::check_create(options),
+        ImageFormat::Qcow2 | ImageFormat::Vhd => Err(format!("there is no {format} yet")),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::ImageFile;
 use crate::image::Image;
 use crate::raw::RawImage;
+use crate::vhdx::VhdxImage;
 
 /// The format of a disk image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -110,7 +111,8 @@ pub fn open_image(
     let file = ImageFile::open(path, options.read_only)?;
     match format {
         ImageFormat::Raw => Ok(Arc::new(RawImage::from_file(file, options.size_bytes)?)),
-        ImageFormat::Qcow2 | ImageFormat::Vhdx | ImageFormat::Vhd => {
+        ImageFormat::Vhdx => Ok(Arc::new(VhdxImage::open_file(file, options)?)),
+        ImageFormat::Qcow2 | ImageFormat::Vhd => {
             Err(unsupported(file.path().clone(), format, Operation::Open))
         }
     }

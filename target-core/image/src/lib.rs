@@ -9,6 +9,7 @@ mod block_file;
 #[allow(dead_code, reason = "for the formats that have tables")]
 mod cache;
 mod create;
+mod defect;
 mod error;
 mod extend;
 mod fault;
@@ -20,6 +21,7 @@ mod mem;
 mod mem_file;
 mod pool;
 mod raw;
+mod vhdx;
 
 pub use block_file::BlockFile;
 pub use cache::DEFAULT_CACHE_BYTES;
@@ -37,3 +39,4 @@ pub use mem::MemImage;
 pub use mem_file::{FileEvent, MemFile};
 pub use pool::{MissingFile, PoolSpace, delete, pool_space};
 pub use raw::RawImage;
+pub use vhdx::VhdxImage;

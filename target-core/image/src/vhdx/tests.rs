@@ -1,0 +1,401 @@
+//! Images in a file in memory, against the model that every image is held to.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test knows its numbers"
+)]
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::locator::ParentLocator;
+use super::parent::{NoParents, Parents};
+use super::*;
+use crate::create::{CreateOptions, NewImage as _, Preallocation};
+use crate::format::OpenOptions;
+use crate::mem::MemImage;
+use crate::mem_file::MemFile;
+
+mod crash;
+mod damage;
+
+/// The longest file that a test makes.
+const LIMIT: usize = 128 << 20;
+
+/// A kind of disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Variant {
+    fixed: bool,
+    sector: u32,
+    block: u32,
+    /// Size of the parent, if there is one.
+    parent: Option<u64>,
+}
+
+const VARIANTS: [Variant; 5] = [
+    Variant { fixed: false, sector: 512, block: 1 << 20, parent: None },
+    Variant { fixed: false, sector: 4096, block: 2 << 20, parent: None },
+    Variant { fixed: true, sector: 512, block: 1 << 20, parent: None },
+    Variant { fixed: false, sector: 512, block: 1 << 20, parent: Some(5 * MIB / 2) },
+    Variant { fixed: false, sector: 4096, block: 2 << 20, parent: Some(3 * MIB) },
+];
+
+/// A parent that a test has made.
+struct Known(Arc<VhdxImage>);
+
+impl Parents for Known {
+    fn find(
+        &mut self,
+        _: &Path,
+        locator: &ParentLocator,
+        _: &OpenOptions,
+    ) -> Result<Arc<VhdxImage>, ImageError> {
+        assert!(locator.linkages().any(|linkage| linkage == self.0.data_write_guid()));
+        Ok(self.0.clone())
+    }
+}
+
+/// A disk in memory, with its parent if it has one.
+struct Disk {
+    file: Arc<MemFile>,
+    parent: Option<Arc<VhdxImage>>,
+}
+
+fn options(variant: Variant, size: u64) -> CreateOptions {
+    let preallocation = if variant.fixed { Preallocation::Full } else { Preallocation::Sparse };
+    CreateOptions {
+        logical_block_bytes: variant.sector,
+        block_bytes: Some(variant.block),
+        ..CreateOptions::new(size, preallocation)
+    }
+}
+
+fn new_file(options: &CreateOptions, locator: Option<ParentLocator>) -> Arc<MemFile> {
+    let file = Arc::new(MemFile::new(Vec::new(), LIMIT));
+    Plan::new(options, locator).write(&*file).unwrap();
+    file
+}
+
+fn open(file: Arc<MemFile>, parents: &mut dyn Parents) -> Result<VhdxImage, ImageError> {
+    VhdxImage::open(file, &OpenOptions::default(), parents)
+}
+
+fn read_at(image: &dyn Image, offset: u64, length: usize) -> Result<Vec<u8>, ImageErrorKind> {
+    let mut bytes = vec![0xee; length];
+    image
+        .read(&mut [IoSliceMut::new(&mut bytes)], offset, Wait::Block)
+        .map_err(|error| error.kind())?;
+    Ok(bytes)
+}
+
+fn write_at(image: &dyn Image, offset: u64, bytes: &[u8]) {
+    image.write(&[IoSlice::new(bytes)], offset, Durability::Cached).unwrap();
+}
+
+/// What a parent holds: something everywhere, and a hole.
+fn parent_data(size: u64) -> Vec<u8> {
+    let mut data: Vec<u8> = (0..size).map(|at| (at / 512 % 251) as u8 | 1).collect();
+    let hole = data.len() / 2;
+    data[hole..hole + 100_000].fill(0);
+    data
+}
+
+impl Disk {
+    fn new(variant: Variant, size: u64) -> Self {
+        let own = options(variant, size);
+        let Some(parent_size) = variant.parent else {
+            return Self { file: new_file(&own, None), parent: None };
+        };
+        let parent = open(new_file(&options(variant, parent_size), None), &mut NoParents).unwrap();
+        write_at(&parent, 0, &parent_data(parent_size));
+        parent.unmap(0, 0).unwrap();
+        parent.flush().unwrap();
+        let locator = ParentLocator::new(parent.data_write_guid(), "p.vhdx", "/p.vhdx");
+        Self { file: new_file(&own, Some(locator)), parent: Some(Arc::new(parent)) }
+    }
+
+    fn open(&self) -> VhdxImage {
+        self.try_open(self.file.clone()).unwrap()
+    }
+
+    fn try_open(&self, file: Arc<MemFile>) -> Result<VhdxImage, ImageError> {
+        match &self.parent {
+            Some(parent) => open(file, &mut Known(parent.clone())),
+            None => open(file, &mut NoParents),
+        }
+    }
+
+    /// What the disk holds at first.
+    fn model(&self, size: u64) -> MemImage {
+        let model = MemImage::new(size).unwrap();
+        if let Some(parent) = &self.parent {
+            let length = size.min(parent.size_bytes());
+            write_at(&model, 0, &read_at(&**parent, 0, length as usize).unwrap());
+        }
+        model
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Write { durability: Durability, fill: u8, pieces: usize },
+    Unmap,
+    WriteZeroes { may_unmap: bool },
+    Read { wait: Wait },
+    Status,
+    Flush,
+    Grow,
+    Reopen,
+}
+
+fn steps(length: usize) -> impl Strategy<Value = Vec<(Step, u64, u64)>> {
+    let durability = prop_oneof![9 => Just(Durability::Cached), 1 => Just(Durability::Durable)];
+    let wait = prop_oneof![Just(Wait::Nowait), Just(Wait::Block)];
+    let step = prop_oneof![
+        10 => (durability, any::<u8>(), 1usize..4)
+            .prop_map(|(durability, fill, pieces)| Step::Write { durability, fill, pieces }),
+        5 => Just(Step::Unmap),
+        3 => any::<bool>().prop_map(|may_unmap| Step::WriteZeroes { may_unmap }),
+        5 => wait.prop_map(|wait| Step::Read { wait }),
+        2 => Just(Step::Status),
+        1 => Just(Step::Flush),
+        1 => Just(Step::Grow),
+        1 => Just(Step::Reopen),
+    ];
+    // Whole blocks, sectors, and neither.
+    let place = prop_oneof![
+        0u64..6 << 20,
+        (0u64..1536).prop_map(|place| place * 4096),
+        (0u64..6).prop_map(|place| place << 20),
+    ];
+    let size = prop_oneof![
+        0u64..9000,
+        (0u64..40).prop_map(|blocks| blocks * 4096),
+        (0u64..4).prop_map(|blocks| blocks << 20),
+    ];
+    prop::collection::vec((step, place, size), 1..length)
+}
+
+fn pattern(fill: u8, at: usize, length: u64) -> Vec<u8> {
+    (0..length).map(|n| fill ^ ((n / 64 + at as u64) % 255) as u8).collect()
+}
+
+/// The same step on the image and on the model; both must say the same.
+fn run(
+    disk: &Disk,
+    image: &mut Option<VhdxImage>,
+    model: &MemImage,
+    at: usize,
+    step: &(Step, u64, u64),
+) {
+    let (step, offset, length) = step;
+    let (offset, length) = (*offset, *length);
+    let file = image.as_ref().unwrap();
+    let both = |f: &dyn Fn(&dyn Image) -> Result<(), ImageError>| {
+        let answer = |result: Result<(), ImageError>| result.map_err(|error| error.kind());
+        assert_eq!(answer(f(file)), answer(f(model)), "{step:?} {offset} {length}");
+    };
+    match step {
+        Step::Write { durability, fill, pieces } => {
+            let data = pattern(*fill, at, length);
+            let size = (data.len() / pieces).max(1);
+            let slices: Vec<_> = data.chunks(size).map(IoSlice::new).collect();
+            both(&|image| image.write(&slices, offset, *durability));
+        }
+        Step::Unmap => both(&|image| image.unmap(offset, length)),
+        Step::WriteZeroes { may_unmap } => {
+            both(&|image| image.write_zeroes(offset, length, *may_unmap));
+        }
+        Step::Read { wait } => {
+            let mut bytes = vec![0xee; length as usize];
+            let (head, tail) = bytes.split_at_mut(length as usize / 3);
+            let mut slices = [IoSliceMut::new(head), IoSliceMut::new(tail)];
+            match file.read(&mut slices, offset, *wait).map_err(|error| error.kind()) {
+                Err(ImageErrorKind::WouldBlock) => assert_eq!(*wait, Wait::Nowait),
+                result => assert_eq!(
+                    result.map(|()| bytes),
+                    read_at(model, offset, length as usize),
+                    "{step:?} {offset} {length}"
+                ),
+            }
+        }
+        Step::Status => status(file, model, offset, length),
+        Step::Flush => both(&|image| image.flush()),
+        Step::Grow => {
+            let size = (model.size_bytes() + length).next_multiple_of(4096).min(8 << 20);
+            both(&|image| image.grow(size));
+            assert_eq!(file.size_bytes(), model.size_bytes());
+        }
+        Step::Reopen => {
+            drop(image.take());
+            *image = Some(disk.open());
+        }
+    }
+}
+
+/// What counts as deallocated reads zeroes, and what the model has not written is either.
+fn status(image: &VhdxImage, model: &MemImage, offset: u64, length: u64) {
+    match image.block_status(offset, length) {
+        Err(error) => {
+            assert_eq!(error.kind(), ImageErrorKind::OutOfRange);
+            assert!(length == 0 || offset + length > model.size_bytes());
+        }
+        Ok(extent) => {
+            assert!(extent.offset == offset && (1..=length).contains(&extent.length));
+            if extent.state == BlockState::Deallocated {
+                let bytes = read_at(model, offset, extent.length as usize).unwrap();
+                assert!(bytes.iter().all(|byte| *byte == 0), "{offset} {extent:?}");
+            }
+        }
+    }
+}
+
+fn compare(image: &VhdxImage, model: &MemImage) {
+    let bytes = read_at(image, 0, model.size_bytes() as usize).unwrap();
+    let expected = model.contents();
+    if let Some(at) = (0..bytes.len()).find(|at| bytes[*at] != expected[*at]) {
+        panic!("byte {at} is {:#x}, not {:#x}", bytes[at], expected[at]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_sequence_of_calls_leaves_what_it_leaves_in_memory(
+        variant in prop::sample::select(&VARIANTS[..]),
+        steps in steps(24),
+    ) {
+        // The last block is not whole.
+        let size = 4 * MIB + MIB / 2;
+        let disk = Disk::new(variant, size);
+        let model = disk.model(size);
+        let mut image = Some(disk.open());
+        for (at, step) in steps.iter().enumerate() {
+            run(&disk, &mut image, &model, at, step);
+        }
+        compare(image.as_ref().unwrap(), &model);
+        drop(image);
+        compare(&disk.open(), &model);
+    }
+}
+
+/// The state of the log in a file: nil if it is empty.
+fn log_guid(bytes: &[u8]) -> Uuid {
+    let header = |at: u64| {
+        let at = index(at);
+        header::Header::parse(bytes[at..at + 4096].first_chunk().unwrap())
+    };
+    let [first, second] = header::HEADER_OFFSETS;
+    header::current(header(first), header(second)).unwrap().1.log_guid
+}
+
+#[test]
+fn a_closed_image_has_no_log_and_an_open_one_has_all_in_it() {
+    let disk = Disk::new(VARIANTS[0], 4 * MIB);
+    let image = disk.open();
+    assert!(log_guid(&disk.file.contents()).is_nil());
+    write_at(&image, 3 * MIB, &[5; 4096]);
+    // As a kill would leave it.
+    let killed = disk.file.contents();
+    assert!(!log_guid(&killed).is_nil());
+    let other = Arc::new(MemFile::new(killed, LIMIT));
+    assert_eq!(read_at(&disk.try_open(other).unwrap(), 3 * MIB, 4096).unwrap(), [5; 4096]);
+    drop(image);
+    let closed = disk.file.contents();
+    assert!(log_guid(&closed).is_nil());
+    let image = VhdxImage::open(
+        Arc::new(MemFile::read_only(closed)),
+        &OpenOptions::read_only(),
+        &mut NoParents,
+    );
+    let image = image.unwrap();
+    assert_eq!(read_at(&image, 3 * MIB, 4096).unwrap(), [5; 4096]);
+    assert_eq!(
+        image.write(&[], 0, Durability::Cached).unwrap_err().kind(),
+        ImageErrorKind::ReadOnly
+    );
+}
+
+#[test]
+fn guids_change_as_children_and_others_rely_on() {
+    let disk = Disk::new(VARIANTS[0], 4 * MIB);
+    let first = disk.open();
+    let (data, id) = (first.data_write_guid(), first.virtual_disk_id());
+    drop(first);
+    let second = disk.open();
+    assert_eq!(second.data_write_guid(), data, "nothing was written");
+    write_at(&second, 0, &[1]);
+    assert_ne!(second.data_write_guid(), data);
+    let data = second.data_write_guid();
+    write_at(&second, 0, &[2]);
+    drop(second);
+    let third = disk.open();
+    assert_eq!((third.data_write_guid(), third.virtual_disk_id()), (data, id));
+}
+
+#[test]
+fn the_log_starts_anew_when_it_is_full() {
+    let disk = Disk::new(VARIANTS[0], 4 * MIB);
+    let image = disk.open();
+    // Two entries a round, of which the log has room for 128.
+    for round in 0..150u8 {
+        image.unmap(MIB, MIB).unwrap();
+        write_at(&image, MIB, &[round; 512]);
+    }
+    let killed = Arc::new(MemFile::new(disk.file.contents(), LIMIT));
+    let other = disk.try_open(killed).unwrap();
+    assert_eq!(read_at(&other, MIB, 1024).unwrap(), [[149; 512], [0; 512]].concat());
+    // The block has kept its place all the time.
+    assert_eq!(disk.file.length().unwrap(), image.end.load(Ordering::Relaxed));
+    assert_eq!(image.journal().end, 5 * MIB);
+}
+
+#[test]
+fn metadata_of_a_large_disk_are_neither_read_at_once_nor_kept() {
+    let options = CreateOptions {
+        block_bytes: Some(1 << 20),
+        ..CreateOptions::new(64 << 40, Preallocation::Sparse)
+    };
+    let geometry = Plan::new(&options, None);
+    assert_eq!(geometry.space().start, 3 * MIB + 513 * MIB);
+    let options = CreateOptions { block_bytes: Some(256 << 20), ..options };
+    let disk = Disk { file: new_file(&options, None), parent: None };
+    let image = disk.open();
+    assert_eq!(image.size_bytes(), 64 << 40);
+    assert_eq!(read_at(&image, (64 << 40) - 4096, 4096).unwrap(), [0; 4096]);
+    let extent = image.block_status(0, 64 << 40).unwrap();
+    assert_eq!(extent.state, BlockState::Deallocated);
+}
+
+#[test]
+fn a_disk_outgrows_its_table() {
+    // Room for a table of 1 MiB: 131072 entries, 32 of which are for bitmaps.
+    let variant = VARIANTS[0];
+    let disk = Disk::new(variant, 4 * MIB);
+    let image = disk.open();
+    write_at(&image, 3 * MIB, &[3; 4096]);
+    let before = image.bat_offset.load(Ordering::Relaxed);
+    image.grow(200 << 30).unwrap();
+    assert_ne!(image.bat_offset.load(Ordering::Relaxed), before);
+    write_at(&image, 2 * MIB, &[2; 4096]);
+    write_at(&image, (200 << 30) - 4096, &[9; 4096]);
+    let check = |image: &VhdxImage| {
+        assert_eq!(image.size_bytes(), 200 << 30);
+        assert_eq!(read_at(image, 3 * MIB, 4096).unwrap(), [3; 4096]);
+        assert_eq!(read_at(image, 2 * MIB, 4096).unwrap(), [2; 4096]);
+        assert_eq!(read_at(image, (200 << 30) - 4096, 4096).unwrap(), [9; 4096]);
+        assert_eq!(read_at(image, 100 << 30, 4096).unwrap(), [0; 4096]);
+    };
+    check(&image);
+    let killed = Arc::new(MemFile::new(disk.file.contents(), LIMIT));
+    check(&disk.try_open(killed).unwrap());
+    drop(image);
+    check(&disk.open());
+    let image = disk.open();
+    let kind = |size| image.grow(size).unwrap_err().kind();
+    assert_eq!(kind((64 << 40) + 512), ImageErrorKind::OutOfRange);
+    assert_eq!(kind((300 << 30) + 1), ImageErrorKind::OutOfRange);
+}
