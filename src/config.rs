@@ -1,5 +1,6 @@
 //! The configuration: embedded defaults, under a TOML file, under the command line.
 
+mod alua;
 mod chap;
 mod isns;
 mod portal_group;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use scsi::AccessMethods;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -30,6 +32,7 @@ pub(crate) struct Config {
     pub(crate) disks_dir: PathBuf,
     /// In the order of their tags.
     pub(crate) portal_groups: Vec<PortalGroup>,
+    pub(crate) access_methods: AccessMethods,
     pub(crate) mgmt_listen: SocketAddr,
     pub(crate) max_logins: usize,
     /// Bytes.
@@ -84,6 +87,7 @@ struct Iscsi {
     logout_seconds: Option<Spanned<u32>>,
     abort_seconds: Option<Spanned<u32>>,
     chap: Option<Spanned<chap::Table>>,
+    alua: Option<alua::Alua>,
     #[serde(default)]
     portal_groups: Vec<portal_group::Table>,
     #[serde(default)]
@@ -169,8 +173,10 @@ impl Config {
             .map_err(|error| anyhow::anyhow!("{}: {error}", source.path.display()))?;
         let data_dir = serve.data_dir.clone().or(file.data_dir);
         let data_dir = data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into());
+        let access_methods = file.iscsi.alua.unwrap_or_default().methods();
         let portal_groups = portal_group::portal_groups(
             source,
+            access_methods,
             file.iscsi.listen.as_ref(),
             &file.iscsi.portal_groups,
             &serve.iscsi_listen,
@@ -209,24 +215,11 @@ impl Config {
             source.within("iscsi.abort_seconds", file.iscsi.abort_seconds.as_ref(), 10, (1, 14))?;
         let running =
             source.within("jobs.max_running", file.jobs.max_running.as_ref(), 4, (1, 64))?;
-        let log_level = match (&serve.log_level, file.log.level) {
-            (Some(level), _) => {
-                check_level(level).with_context(|| format!("--log-level {level}"))?;
-                level.clone()
-            }
-            (None, Some(level)) => {
-                let reason = |error: anyhow::Error| {
-                    source.error("log.level", &level, &format!("is no filter: {error:#}"))
-                };
-                check_level(level.get_ref()).map_err(reason)?;
-                level.into_inner()
-            }
-            (None, None) => "info".to_owned(),
-        };
         Ok(Self {
             disks_dir: file.disks.directory.unwrap_or_else(|| data_dir.join("disks")),
             data_dir,
             portal_groups,
+            access_methods,
             mgmt_listen: mgmt_listen(source, serve, file.management.listen.as_ref())?,
             max_logins: usize::try_from(max_logins)?,
             max_backlog: max_backlog(source, file.iscsi.max_backlog.as_ref())?,
@@ -242,9 +235,30 @@ impl Config {
             max_running_jobs: usize::try_from(running)?,
             overcommit: file.disks.overcommit.unwrap_or(false),
             log_format: serve.log_format.or(file.log.format).unwrap_or_default(),
-            log_level,
+            log_level: log_level(source, serve, file.log.level)?,
             demo: serve.demo.then(|| serve.demo_size.unwrap_or(1 << 30)),
         })
+    }
+}
+
+fn log_level(
+    source: &Source<'_>,
+    serve: &Serve,
+    given: Option<Spanned<String>>,
+) -> anyhow::Result<String> {
+    match (&serve.log_level, given) {
+        (Some(level), _) => {
+            check_level(level).with_context(|| format!("--log-level {level}"))?;
+            Ok(level.clone())
+        }
+        (None, Some(level)) => {
+            let reason = |error: anyhow::Error| {
+                source.error("log.level", &level, &format!("is no filter: {error:#}"))
+            };
+            check_level(level.get_ref()).map_err(reason)?;
+            Ok(level.into_inner())
+        }
+        (None, None) => Ok("info".to_owned()),
     }
 }
 

@@ -260,9 +260,8 @@ mod tests {
     #[test]
     fn a_server_is_told_of_portals_that_others_can_reach() {
         let address = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let group = |tag, portals: &[&str]| PortalGroup {
-            tag,
-            portals: portals.iter().map(|portal| address(portal)).collect(),
+        let group = |tag, portals: &[&str]| {
+            PortalGroup::new(tag, portals.iter().map(|portal| address(portal)).collect())
         };
         let groups = [
             group(1, &["0.0.0.0:3260", "127.0.0.1:3261", "192.0.2.7:3262"]),

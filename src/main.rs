@@ -1,6 +1,7 @@
 //! The daemon.
 #![forbid(unsafe_code)]
 
+mod access_states;
 mod args;
 mod config;
 mod demo;

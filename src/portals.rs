@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use target_core::PortalGroup;
 use tokio::net::{TcpListener, TcpSocket};
 
+use crate::access_states::to_scsi;
 use crate::config;
 
 /// Connections that wait to be accepted.
@@ -38,7 +39,12 @@ pub(crate) async fn listen(wanted: &[config::PortalGroup]) -> anyhow::Result<Por
             portals.listeners.push((group.tag, portal));
         }
         portals.addresses.extend(&bound);
-        portals.groups.push(PortalGroup { tag: group.tag, portals: bound });
+        portals.groups.push(PortalGroup {
+            tag: group.tag,
+            portals: bound,
+            state: to_scsi(group.state),
+            preferred: group.preferred,
+        });
     }
     Ok(portals)
 }

@@ -64,6 +64,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         access: config.access.clone(),
         redirects: config.redirects.clone(),
         portal_groups: config.portal_groups.clone(),
+        access_methods: config.access_methods,
     };
     Exposure::start(node.clone(), &engine, runtime.handle().clone(), rules, recorder.clone())?;
     let served = runtime.block_on(serve(config, &engine, &node, system_name));
@@ -95,6 +96,7 @@ async fn serve(
     let host = NodeHost {
         node: node.clone(),
         portals: addresses.iter().map(ToString::to_string).collect(),
+        access_methods: config.access_methods,
         isns: isns.as_ref().map(|keeper| keeper.status.clone()),
         runtime: tokio::runtime::Handle::current(),
     };

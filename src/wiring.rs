@@ -9,15 +9,17 @@ use job_engine::{
     Provisioning, Snapshot, Target,
 };
 use mgmt_api::api;
-use mgmt_api::service::{self, Host, SessionRequest, TraceRefusal};
+use mgmt_api::service::{self, AccessStateRefusal, Host, SessionRequest, TraceRefusal};
 use parking_lot::{Mutex, RwLock};
-use scsi::Device;
+use scsi::{AccessMethods, Device};
 use target_core::{
-    AccessEntry, Events, Fault, InitiatorPattern, IscsiName, LogicalUnit, LunMapping, Node,
-    NodeState, ReservationStore, SessionEnd, SessionSummary, TargetConfig, UnitConfig,
+    AccessEntry, AccessStateChange, AccessStateStore, Events, Fault, InitiatorPattern, IscsiName,
+    LogicalUnit, LunMapping, Node, NodeState, ReservationStore, SessionEnd, SessionSummary,
+    TargetConfig, UnitConfig,
 };
 use tokio::runtime::Handle;
 
+use crate::access_states;
 use crate::config::{Access, PortalGroup, Redirects};
 use crate::isns;
 use crate::sessions;
@@ -54,6 +56,14 @@ impl ReservationStore for Recorder {
         let engine = self.engine.read().clone().ok_or("the daemon is stopping")?;
         let disk = unit.parse().map_err(|error| format!("{unit}: {error}"))?;
         engine.save_reservations(disk, state).map_err(|error| error.to_string())
+    }
+}
+
+impl AccessStateStore for Recorder {
+    fn save(&self, changes: &[AccessStateChange]) -> Result<(), String> {
+        let engine = self.engine.read().clone().ok_or("the daemon is stopping")?;
+        let changes = changes.iter().map(access_states::change).collect();
+        engine.save_access_states(changes).map_err(|error| error.to_string())
     }
 }
 
@@ -104,6 +114,7 @@ pub(crate) struct NodeHost {
     pub(crate) node: Arc<Node>,
     pub(crate) portals: Vec<String>,
     pub(crate) isns: Option<isns::Status>,
+    pub(crate) access_methods: AccessMethods,
     pub(crate) runtime: Handle,
 }
 
@@ -135,6 +146,22 @@ impl Host for NodeHost {
 
     fn portals(&self) -> Vec<String> {
         self.portals.clone()
+    }
+
+    fn portal_groups(&self) -> Vec<api::PortalGroup> {
+        access_states::list(&self.node)
+    }
+
+    fn set_access_state(
+        &self,
+        group: u16,
+        target: Option<&str>,
+        state: Option<api::AccessState>,
+    ) -> Result<(), AccessStateRefusal> {
+        if !self.access_methods.any() {
+            return Err(AccessStateRefusal::Disabled);
+        }
+        access_states::set(&self.node, group, target, state)
     }
 
     fn isns(&self) -> Option<api::Isns> {
@@ -169,6 +196,7 @@ pub(crate) struct Rules {
     pub(crate) access: Access,
     pub(crate) redirects: Redirects,
     pub(crate) portal_groups: Vec<PortalGroup>,
+    pub(crate) access_methods: AccessMethods,
 }
 
 impl Rules {
@@ -199,6 +227,10 @@ impl Exposure {
         rules: Rules,
         recorder: Arc<Recorder>,
     ) -> anyhow::Result<()> {
+        if rules.access_methods.any() {
+            let stored = engine.access_states().into_iter().map(access_states::restored);
+            node.keep_access_states(recorder.clone(), stored);
+        }
         let exposure = Arc::new(Self {
             node,
             runtime,
@@ -334,7 +366,7 @@ impl Exposure {
         }
         let unit = LogicalUnit::new(UnitConfig {
             name: name.clone(),
-            device: device(disk),
+            device: Device { access_methods: self.rules.access_methods, ..device(disk) },
             image,
             reservations: self.recorder.reservations(&disk.id),
             store: self.recorder.clone(),

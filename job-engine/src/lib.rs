@@ -17,8 +17,8 @@ mod kinds;
 pub mod store;
 
 pub use catalogue::{
-    AccessEntry, BlockLength, Disk, LunView, Mapping, Pool, PoolState, Provisioning, Role,
-    SecretHash, Target, Token, User,
+    AccessEntry, AccessState, AccessStateChange, BlockLength, Disk, LunView, Mapping, Pool,
+    PoolState, Provisioning, Role, SecretHash, StoredAccessState, Target, Token, User,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use disk_image::ImageFormat;

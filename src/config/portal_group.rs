@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use job_engine::AccessState;
 use job_engine::catalogue::{check_iscsi_name, default_target_name};
+use scsi::AccessMethods;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -21,9 +23,18 @@ pub(crate) struct PortalGroup {
     pub(crate) listen: Vec<SocketAddr>,
     /// Whole names of the targets that are reached there; all of them without it.
     pub(crate) targets: Option<BTreeSet<String>>,
+    /// Access state of its ports, until another one is set.
+    pub(crate) state: AccessState,
+    /// PREF.
+    pub(crate) preferred: bool,
 }
 
 impl PortalGroup {
+    /// For all targets, active/optimized.
+    fn new(tag: u16, listen: Vec<SocketAddr>) -> Self {
+        Self { tag, listen, targets: None, state: AccessState::default(), preferred: false }
+    }
+
     pub(crate) fn serves(&self, target: &str) -> bool {
         self.targets.as_ref().is_none_or(|targets| targets.contains(target))
     }
@@ -35,11 +46,14 @@ pub(super) struct Table {
     tag: Spanned<u16>,
     listen: Spanned<Vec<SocketAddr>>,
     targets: Option<Vec<Spanned<String>>>,
+    state: Option<Spanned<AccessState>>,
+    preferred: Option<Spanned<bool>>,
 }
 
 /// All groups, in the order of their tags.
 pub(super) fn portal_groups(
     source: &Source<'_>,
+    access_methods: AccessMethods,
     listen: Option<&Spanned<Vec<SocketAddr>>>,
     tables: &[Table],
     option: &[SocketAddr],
@@ -66,14 +80,25 @@ pub(super) fn portal_groups(
             Some(names) => Some(targets(source, names)?),
             None => None,
         };
-        groups.push(PortalGroup { tag, listen, targets });
+        if !access_methods.any() {
+            let reason = "is set, and `iscsi.alua` is \"none\"";
+            if let Some(state) = &table.state {
+                return Err(source.error("iscsi.portal_groups.state", state, reason));
+            }
+            if let Some(preferred) = &table.preferred {
+                return Err(source.error("iscsi.portal_groups.preferred", preferred, reason));
+            }
+        }
+        let state = table.state.as_ref().map_or_else(AccessState::default, |it| *it.get_ref());
+        let preferred = table.preferred.as_ref().is_some_and(|it| *it.get_ref());
+        groups.push(PortalGroup { targets, state, preferred, ..PortalGroup::new(tag, listen) });
     }
     if !groups.iter().any(|group| group.tag == FIRST) {
         let listen = match listen {
             Some(listen) => addresses(source, "iscsi.listen", listen, &groups)?,
             None => vec![SocketAddr::from(([127, 0, 0, 1], ISCSI_PORT))],
         };
-        groups.push(PortalGroup { tag: FIRST, listen, targets: None });
+        groups.push(PortalGroup::new(FIRST, listen));
     }
     groups.sort_by_key(|group| group.tag);
     if let Some(group) = groups.first_mut().filter(|_| !option.is_empty()) {
@@ -121,6 +146,7 @@ fn targets(source: &Source<'_>, names: &[Spanned<String>]) -> anyhow::Result<BTr
 #[cfg(test)]
 mod tests {
     use super::super::tests::load;
+    use super::*;
 
     fn error(text: &str) -> String {
         format!("{:#}", load(text, &[]).unwrap_err())
@@ -144,6 +170,22 @@ mod tests {
     }
 
     #[test]
+    fn a_group_has_an_access_state_and_hosts_are_told_how_it_can_change() {
+        let config = load("", &[]).unwrap();
+        let [group] = &config.portal_groups[..] else { panic!("{:?}", config.portal_groups) };
+        assert_eq!((group.state, group.preferred), (AccessState::ActiveOptimized, false));
+        assert_eq!(config.access_methods, AccessMethods { implicit: true, explicit: false });
+        let text = "[iscsi]\nalua = 'both'\n[[iscsi.portal_groups]]\ntag = 2\n\
+                    listen = ['192.0.2.1:1']\nstate = 'active-non-optimized'\npreferred = true\n";
+        let config = load(text, &[]).unwrap();
+        let group = &config.portal_groups[1];
+        assert_eq!((group.state, group.preferred), (AccessState::ActiveNonOptimized, true));
+        assert_eq!(config.access_methods, AccessMethods { implicit: true, explicit: true });
+        let wrong = error("[iscsi]\nalua = 'yes'\n");
+        assert!(wrong.contains("line 2") && wrong.contains("implicit"), "{wrong}");
+    }
+
+    #[test]
     fn groups_that_contradict_each_other_are_refused() {
         let group = |tag: u32, listen: &str| {
             format!("[[iscsi.portal_groups]]\ntag = {tag}\nlisten = [{listen}]\n")
@@ -162,6 +204,14 @@ mod tests {
         assert!(error(&both).starts_with("lund.toml:2: `iscsi.listen` is the group with tag 1"));
         let same = error(&group(2, "'192.0.2.1:1', '192.0.2.1:1'"));
         assert!(same.contains("192.0.2.1:1 twice"), "{same}");
+        let state = error(&(group(2, "'192.0.2.1:1'") + "state = 'broken'\n"));
+        assert!(state.contains("line 4") && state.contains("active-non-optimized"), "{state}");
+        let off = "[iscsi]\nalua = 'none'\n".to_owned() + &group(2, "'192.0.2.1:1'");
+        for (key, value) in [("state", "'standby'"), ("preferred", "false")] {
+            let text = error(&format!("{off}{key} = {value}\n"));
+            let start = format!("lund.toml:6: `iscsi.portal_groups.{key}` is set");
+            assert!(text.starts_with(&start), "{text}");
+        }
         let name = error(&(group(2, "'192.0.2.1:1'") + "targets = ['a b']\n"));
         assert!(name.starts_with("lund.toml:4: `iscsi.portal_groups.targets` has `a b`"), "{name}");
     }

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod access_states;
 mod backlog;
 mod buffers;
 mod config;
@@ -30,6 +31,9 @@ mod unit;
 mod watch;
 
 pub use access::{AccessEntry, LunMapping};
+pub use access_states::{
+    AccessStateChange, AccessStateError, AccessStateStore, PortalGroupStatus, StoredAccessState,
+};
 pub use config::NodeConfig;
 pub use events::{Events, Fault, NoEvents, SessionEnd};
 pub use ipnet::IpNet;

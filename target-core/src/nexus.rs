@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use iscsi_proto::{Isid, Lun};
 use scsi::reservation::InitiatorPort;
-use scsi::{Port, UnitAttention, UnitAttentions};
+use scsi::{AccessState, Port, TargetPortGroup, UnitAttention, UnitAttentions};
 
 use crate::exclusion::{Inside, Seat};
 use crate::unit::LogicalUnit;
@@ -95,6 +95,14 @@ pub(crate) struct Ports {
     pub(crate) own: Port,
     /// All of them, that one among them.
     pub(crate) all: Vec<Port>,
+    /// Their groups.
+    pub(crate) groups: Vec<TargetPortGroup>,
+}
+
+/// The access state of a port.
+fn state_of(groups: &[TargetPortGroup], port: &Port) -> AccessState {
+    let own = groups.iter().find(|group| group.tag == port.target_portal_group_tag);
+    own.map_or_else(AccessState::default, |group| group.state)
 }
 
 /// What a session sees. It belongs to the session's connection alone, so that no command takes a
@@ -105,6 +113,10 @@ pub(crate) struct Nexus {
     pub(crate) port: Port,
     /// All ports of the target, that one among them.
     pub(crate) ports: Vec<Port>,
+    /// Their groups.
+    pub(crate) groups: Vec<TargetPortGroup>,
+    /// The access state of the session's own port.
+    pub(crate) access: AccessState,
     /// Who it is to reservations.
     pub(crate) identity: scsi::reservation::Nexus,
     units: Vec<NexusUnit>,
@@ -119,11 +131,28 @@ impl Nexus {
             initiator: InitiatorPort::new(&initiator, isid.0),
             target: ports.own.clone(),
         };
-        let Ports { own: port, all: ports } = ports;
-        let mut nexus =
-            Self { initiator, port, ports, identity, units: Vec::new(), luns: Vec::new() };
+        let Ports { own: port, all: ports, groups } = ports;
+        let access = state_of(&groups, &port);
+        let (units, luns) = (Vec::new(), Vec::new());
+        let mut nexus = Self { initiator, port, ports, groups, access, identity, units, luns };
         nexus.rebuild(view);
         nexus
+    }
+
+    /// Takes over what groups are now. If `told`, a change of state is told through every unit.
+    pub(crate) fn groups_changed(&mut self, changed: &[TargetPortGroup], told: bool) {
+        let mut differs = false;
+        for group in &mut self.groups {
+            let Some(new) = changed.iter().find(|new| new.tag == group.tag) else { continue };
+            differs |= group.state != new.state;
+            *group = *new;
+        }
+        self.access = state_of(&self.groups, &self.port);
+        if differs && told {
+            for unit in &mut self.units {
+                unit.attentions.push(UnitAttention::AsymmetricAccessStateChanged);
+            }
+        }
     }
 
     fn rebuild(&mut self, view: &View) {

@@ -14,11 +14,12 @@ use iscsi_proto::names::IscsiName;
 use iscsi_proto::pdu::AsyncEvent;
 use iscsi_proto::session::Counters;
 use parking_lot::{Mutex, RwLock};
-use scsi::{Port, UnitAttention};
+use scsi::{AccessState, Port, UnitAttention};
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, AccessEntry};
+use crate::access_states::AccessStates;
 use crate::backlog::Backlog;
 use crate::config::NodeConfig;
 use crate::connection::Message;
@@ -67,9 +68,19 @@ pub struct PortalGroup {
     pub tag: u16,
     /// Where it is served; an unspecified address stands for all of the host's.
     pub portals: Vec<SocketAddr>,
+    /// The access state of its ports where none was set ([`Node::set_access_state`]).
+    pub state: AccessState,
+    /// PREF: hosts should use it, other things being equal.
+    pub preferred: bool,
 }
 
 impl PortalGroup {
+    /// A group in the state active/optimized.
+    #[must_use]
+    pub fn new(tag: u16, portals: Vec<SocketAddr>) -> Self {
+        Self { tag, portals, state: AccessState::ActiveOptimized, preferred: false }
+    }
+
     /// Where its portals are for whoever has reached the address `local` of this host: an
     /// unspecified address stands for that one, if it listens there, and loopback addresses are
     /// reached from loopback addresses only.
@@ -151,7 +162,8 @@ pub struct Node {
     /// How often it was resumed: a drain ends no session that came after it.
     resumed: Mutex<u64>,
     discovery_auth: RwLock<AuthPolicy>,
-    portal_groups: RwLock<Vec<PortalGroup>>,
+    pub(crate) portal_groups: RwLock<Vec<PortalGroup>>,
+    pub(crate) access_states: AccessStates,
     targets: RwLock<BTreeMap<String, Target>>,
 }
 
@@ -177,6 +189,7 @@ impl Node {
             resumed: Mutex::default(),
             discovery_auth: RwLock::default(),
             portal_groups: RwLock::default(),
+            access_states: AccessStates::default(),
             targets: RwLock::default(),
         })
     }
@@ -280,6 +293,7 @@ impl Node {
         removed.ok_or_else(|| NodeError::NoSuchTarget(name.to_owned()))?;
         self.sessions.send(Some(name), || Message::Close(SessionEnd::TargetGone));
         self.sessions.wait_for_none(Some(name)).await;
+        self.access_states.forget(name);
         Ok(())
     }
 
@@ -493,6 +507,10 @@ impl Node {
         Ok(())
     }
 
+    pub(crate) fn has_target(&self, name: &str) -> bool {
+        self.targets.read().contains_key(name)
+    }
+
     /// Names of the targets that an initiator may use.
     pub(crate) fn targets_for(&self, initiator: &str, address: IpAddr) -> Vec<String> {
         let targets = self.targets.read();
@@ -525,7 +543,15 @@ impl Node {
             tags.push(group);
         }
         tags.sort_unstable();
-        let ports = Ports { own: port(group), all: tags.into_iter().map(port).collect() };
+        let of = |tag: &u16| {
+            let configured = groups.iter().find(|group| group.tag == *tag);
+            self.access_states.group(*tag, configured, target)
+        };
+        let ports = Ports {
+            own: port(group),
+            groups: tags.iter().map(of).collect(),
+            all: tags.into_iter().map(port).collect(),
+        };
         Some((ports, view))
     }
 }
@@ -594,9 +620,8 @@ mod tests {
     /// Group 1 for both targets, group 2 for `disks` alone.
     fn node() -> Arc<Node> {
         let node = Node::new(NodeConfig::default(), Arc::new(NoEvents));
-        let group = |tag, portals: &[&str]| PortalGroup {
-            tag,
-            portals: portals.iter().map(|portal| address(portal)).collect(),
+        let group = |tag, portals: &[&str]| {
+            PortalGroup::new(tag, portals.iter().map(|portal| address(portal)).collect())
         };
         node.set_portal_groups(vec![
             group(1, &["127.0.0.1:1", "127.0.0.1:2", "0.0.0.0:3", "192.0.2.1:4"]),

@@ -13,6 +13,8 @@
 
 #[path = "data_path/access.rs"]
 mod access;
+#[path = "data_path/access_states.rs"]
+mod access_states;
 #[path = "data_path/attentions.rs"]
 mod attentions;
 #[path = "data_path/connections.rs"]

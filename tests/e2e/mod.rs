@@ -1,6 +1,7 @@
 //! One idea a file; each test has a daemon and a directory of its own.
 
 mod access;
+mod access_states;
 mod chap;
 mod configuration;
 mod deleted_files;

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::SystemTime;
 
 use anyhow::{Result, bail};
-use scsi::{Cdb, Context, Device, MediumState, Plan, Port};
+use scsi::{AccessState, Cdb, Context, Device, MediumState, Plan, Port};
 
 /// READ(16) of eight blocks.
 pub(crate) fn read16(times: usize) -> Result<()> {
@@ -27,6 +27,8 @@ fn plan(times: usize, cdb: &[u8; 16], data_out_length: u32) -> Result<()> {
         device: Some(&device),
         port: &port,
         ports: std::slice::from_ref(&port),
+        groups: &[],
+        access: AccessState::ActiveOptimized,
         luns: &[0],
         lun: 0,
         mode: device.mode,

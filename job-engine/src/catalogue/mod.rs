@@ -1,18 +1,22 @@
 //! What exists: pools, disks, targets, mappings, users and tokens. Values and rules, no I/O.
 
 mod access;
+mod access_state;
 mod account;
 mod disk;
 mod mapping;
+mod mode_pages;
 mod name;
 mod pool;
 mod reservations;
 mod target;
 
 pub use access::{AccessEntry, InvalidEntry, LunView, parse_network};
+pub use access_state::{AccessState, AccessStateChange, StoredAccessState};
 pub use account::{Role, SecretHash, Token, User, check_account_name};
 pub use disk::{BlockLength, Disk, PHYSICAL_BLOCK_LENGTH, Provisioning};
 pub use mapping::{MAX_LUN, Mapping, lowest_free_lun};
+pub use mode_pages::StoredModePages;
 pub use name::{InvalidName, check_disk_name, check_initiator_pattern, check_iscsi_name};
 pub use pool::{Pool, PoolState};
 pub use reservations::StoredReservations;

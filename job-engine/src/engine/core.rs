@@ -225,7 +225,10 @@ impl Core {
                 | Change::PutUser(_)
                 | Change::DeleteUser(_)
                 | Change::PutToken(_)
-                | Change::DeleteToken(_) => true,
+                | Change::DeleteToken(_)
+                | Change::PutAccessState(_)
+                | Change::DeleteAccessState { .. }
+                | Change::PutModePages(_) => true,
             })
             .cloned()
             .collect();

@@ -4,8 +4,8 @@ use super::core::Core;
 use super::state::Change;
 use super::{AccessChange, MapRequest, TargetRequest};
 use crate::catalogue::{
-    AccessEntry, InvalidEntry, MAX_LUN, Mapping, StoredReservations, Target, check_iscsi_name,
-    default_target_name, lowest_free_lun,
+    AccessEntry, AccessStateChange, InvalidEntry, MAX_LUN, Mapping, StoredModePages,
+    StoredReservations, Target, check_iscsi_name, default_target_name, lowest_free_lun,
 };
 use crate::error::{Cause, RequestError};
 use crate::failpoint;
@@ -154,7 +154,13 @@ impl Core {
         if let Some(cause) = refused {
             return Err(self.refuse(cause, Some(&Element::Target(name.to_owned()))));
         }
-        let changes = vec![Change::DeleteTarget(name.to_owned())];
+        let of_target = |target: &Option<String>| target.as_deref() == Some(name);
+        let mut changes = vec![Change::DeleteTarget(name.to_owned())];
+        for (group, target) in self.shared.state.lock().access_states.keys() {
+            if of_target(target) {
+                changes.push(Change::DeleteAccessState { group: *group, target: target.clone() });
+            }
+        }
         self.commit_request(failpoint::CATALOGUE, changes)
     }
 
@@ -227,6 +233,34 @@ impl Core {
             None if stored => vec![Change::DeleteReservations(disk)],
             None => return Ok(()),
         };
+        self.commit_request(failpoint::CATALOGUE, changes)
+    }
+
+    /// Stores access states of portal groups, all of them or none.
+    pub(crate) fn save_access_states(
+        &mut self,
+        changes: Vec<AccessStateChange>,
+    ) -> Result<(), RequestError> {
+        let change = |change| match change {
+            AccessStateChange::Put(stored) => Change::PutAccessState(stored),
+            AccessStateChange::Delete { group, target } => {
+                Change::DeleteAccessState { group, target }
+            }
+        };
+        self.commit_request(failpoint::CATALOGUE, changes.into_iter().map(change).collect())
+    }
+
+    /// Stores the saved values of a disk's mode pages.
+    pub(crate) fn save_mode_pages(
+        &mut self,
+        disk: DiskId,
+        pages: Vec<u8>,
+    ) -> Result<(), RequestError> {
+        if !self.shared.state.lock().disks.contains_key(&disk) {
+            let cause = Cause::NotFound { what: "disk".to_owned(), name: disk.to_string() };
+            return Err(self.refuse(cause, None));
+        }
+        let changes = vec![Change::PutModePages(StoredModePages { disk, pages })];
         self.commit_request(failpoint::CATALOGUE, changes)
     }
 

@@ -27,7 +27,10 @@ pub(crate) use shared::{Message, Shared};
 pub(crate) use state::{Change, Debris, JobRecord, State};
 pub(crate) use worker::{Failure, IfEnding, JobContext, remove_files};
 
-use crate::catalogue::{AccessEntry, Disk, Mapping, Pool, PoolState, Role, Target, Token, User};
+use crate::catalogue::{
+    AccessEntry, AccessStateChange, Disk, Mapping, Pool, PoolState, Role, StoredAccessState,
+    Target, Token, User,
+};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Cause, CimError, ObjectPaths, RequestError};
 use crate::event::ChangeEvent;
@@ -529,6 +532,39 @@ impl Engine {
     pub fn reservations(&self, disk: &DiskId) -> Option<Vec<u8>> {
         let state = self.shared.state.lock();
         state.reservations.get(disk).map(|stored| stored.state.clone())
+    }
+
+    /// Stores access states of portal groups, all of them or none; durable when it returns. Does
+    /// not wait for subscribers, as [`Engine::save_reservations`].
+    ///
+    /// # Errors
+    /// `StoreUnavailable`, `ShuttingDown`.
+    pub fn save_access_states(&self, changes: Vec<AccessStateChange>) -> Result<(), RequestError> {
+        let done = self.shared.call(move |core| core.save_access_states(changes));
+        done.unwrap_or_else(|| Err(self.shared.refuse(Cause::ShuttingDown, None)))
+    }
+
+    /// What [`Engine::save_access_states`] stored.
+    #[must_use]
+    pub fn access_states(&self) -> Vec<StoredAccessState> {
+        self.shared.state.lock().access_states.values().cloned().collect()
+    }
+
+    /// Stores the saved values of a disk's mode pages; durable when it returns. Does not wait for
+    /// subscribers, as [`Engine::save_reservations`].
+    ///
+    /// # Errors
+    /// `NotFound`, `StoreUnavailable`, `ShuttingDown`.
+    pub fn save_mode_pages(&self, disk: DiskId, pages: Vec<u8>) -> Result<(), RequestError> {
+        let done = self.shared.call(move |core| core.save_mode_pages(disk, pages));
+        done.unwrap_or_else(|| Err(self.shared.refuse(Cause::ShuttingDown, None)))
+    }
+
+    /// What [`Engine::save_mode_pages`] stored.
+    #[must_use]
+    pub fn mode_pages(&self, disk: &DiskId) -> Option<Vec<u8>> {
+        let state = self.shared.state.lock();
+        state.mode_pages.get(disk).map(|stored| stored.pages.clone())
     }
 
     /// Takes in an error of the data path. Never waits for the medium: may be called anywhere.

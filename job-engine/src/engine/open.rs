@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::state::{Change, JobRecord, State, batch};
 use super::{EngineConfig, OpenError};
-use crate::catalogue::{Disk, Mapping, StoredReservations, Target, Token, User};
+use crate::catalogue::{
+    Disk, Mapping, StoredAccessState, StoredModePages, StoredReservations, Target, Token, User,
+};
 use crate::error::{Cause, ObjectPaths};
 use crate::store::{
     BadRecord, Batch, DirectoryLock, Journal, JournalEntry, LockError, SledStore, Store,
@@ -133,6 +135,12 @@ fn read(
     let (tokens, damaged) = load::<Token>(store, Tree::Tokens)?;
     changes.extend(tokens.into_iter().map(Change::PutToken));
     bad.extend(damaged);
+    let (states, damaged) = load::<StoredAccessState>(store, Tree::AccessStates)?;
+    changes.extend(states.into_iter().map(Change::PutAccessState));
+    bad.extend(damaged);
+    let (pages, damaged) = load::<StoredModePages>(store, Tree::ModePages)?;
+    changes.extend(pages.into_iter().map(Change::PutModePages));
+    bad.extend(damaged);
     let (jobs, damaged) = load::<JobRecord>(store, Tree::Jobs)?;
     changes.extend(jobs.into_iter().map(|job| Change::PutJob(Box::new(job))));
     bad.extend(damaged);
@@ -157,6 +165,8 @@ fn replay(entries: Vec<JournalEntry>, now: jiff::Timestamp) -> State {
             state.reservations.clear();
             state.users.clear();
             state.tokens.clear();
+            state.access_states.clear();
+            state.mode_pages.clear();
         }
         for change in entry.changes {
             state.apply(change, now);

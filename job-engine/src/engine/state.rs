@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Snapshot;
-use crate::catalogue::{Disk, Mapping, StoredReservations, Target, Token, User};
+use crate::catalogue::{
+    Disk, Mapping, StoredAccessState, StoredModePages, StoredReservations, Target, Token, User,
+};
 use crate::clock::{between, later};
 use crate::error::CimError;
 use crate::event::ChangeKind;
@@ -94,6 +96,9 @@ pub(crate) enum Change {
     DeleteUser(String),
     PutToken(Token),
     DeleteToken(String),
+    PutAccessState(StoredAccessState),
+    DeleteAccessState { group: u16, target: Option<String> },
+    PutModePages(StoredModePages),
     PutDebris(Debris),
     DeleteDebris(PathBuf),
 }
@@ -134,6 +139,8 @@ pub(crate) struct State {
     pub(crate) reservations: BTreeMap<DiskId, StoredReservations>,
     pub(crate) users: BTreeMap<String, Arc<User>>,
     pub(crate) tokens: BTreeMap<String, Arc<Token>>,
+    pub(crate) access_states: BTreeMap<(u16, Option<String>), StoredAccessState>,
+    pub(crate) mode_pages: BTreeMap<DiskId, StoredModePages>,
     pub(crate) debris: BTreeMap<PathBuf, Debris>,
     /// Why the database cannot be written, while it cannot.
     pub(crate) store_down: Option<String>,
@@ -165,6 +172,7 @@ impl State {
             }
             Change::DeleteDisk(id) => {
                 self.reservations.remove(&id);
+                self.mode_pages.remove(&id);
                 self.disks.remove(&id).map(ChangeKind::DiskDeleted)
             }
             Change::PutTarget(target) => {
@@ -184,38 +192,67 @@ impl State {
             Change::DeleteMapping { target, lun } => {
                 self.mappings.remove(&(target, lun)).map(ChangeKind::MappingDeleted)
             }
+            change @ (Change::PutReservations(_)
+            | Change::DeleteReservations(_)
+            | Change::PutUser(_)
+            | Change::DeleteUser(_)
+            | Change::PutToken(_)
+            | Change::DeleteToken(_)
+            | Change::PutAccessState(_)
+            | Change::DeleteAccessState { .. }
+            | Change::PutModePages(_)
+            | Change::PutDebris(_)
+            | Change::DeleteDebris(_)) => {
+                self.apply_silently(change);
+                None
+            }
+        }
+    }
+
+    /// Changes that subscribers do not hear of.
+    fn apply_silently(&mut self, change: Change) {
+        match change {
             Change::PutReservations(stored) => {
                 self.reservations.insert(stored.disk, stored);
-                None
             }
             Change::DeleteReservations(disk) => {
                 self.reservations.remove(&disk);
-                None
             }
             Change::PutUser(user) => {
                 self.users.insert(user.name.clone(), Arc::new(user));
-                None
             }
             Change::DeleteUser(name) => {
                 self.users.remove(&name);
-                None
             }
             Change::PutToken(token) => {
                 self.tokens.insert(token.name.clone(), Arc::new(token));
-                None
             }
             Change::DeleteToken(name) => {
                 self.tokens.remove(&name);
-                None
+            }
+            Change::PutAccessState(stored) => {
+                self.access_states.insert((stored.group, stored.target.clone()), stored);
+            }
+            Change::DeleteAccessState { group, target } => {
+                self.access_states.remove(&(group, target));
+            }
+            Change::PutModePages(stored) => {
+                self.mode_pages.insert(stored.disk, stored);
             }
             Change::PutDebris(debris) => {
                 self.debris.insert(debris.path.clone(), debris);
-                None
             }
             Change::DeleteDebris(path) => {
                 self.debris.remove(&path);
-                None
             }
+            Change::PutJob(_)
+            | Change::DeleteJob(_)
+            | Change::PutDisk(_)
+            | Change::DeleteDisk(_)
+            | Change::PutTarget(_)
+            | Change::DeleteTarget(_)
+            | Change::PutMapping(_)
+            | Change::DeleteMapping { .. } => {}
         }
     }
 
@@ -269,7 +306,10 @@ impl State {
         let reservations = self.reservations.values().cloned().map(Change::PutReservations);
         let users = self.users.values().map(|user| Change::PutUser(User::clone(user)));
         let tokens = self.tokens.values().map(|token| Change::PutToken(Token::clone(token)));
-        let exposure = disks.chain(targets).chain(mappings).chain(reservations);
+        let states = self.access_states.values().cloned().map(Change::PutAccessState);
+        let pages = self.mode_pages.values().cloned().map(Change::PutModePages);
+        let of_disks = reservations.chain(pages);
+        let exposure = disks.chain(targets).chain(mappings).chain(of_disks).chain(states);
         exposure.chain(users).chain(tokens).collect()
     }
 
@@ -336,6 +376,7 @@ pub(crate) fn batch(changes: &[Change]) -> Result<Batch, StoreError> {
             Change::DeleteDisk(id) => {
                 batch.delete(Tree::Disks, id.uuid().as_bytes());
                 batch.delete(Tree::Reservations, id.uuid().as_bytes());
+                batch.delete(Tree::ModePages, id.uuid().as_bytes());
             }
             Change::PutTarget(target) => {
                 batch.put(Tree::Targets, target.name.as_bytes(), target)?;
@@ -358,6 +399,16 @@ pub(crate) fn batch(changes: &[Change]) -> Result<Batch, StoreError> {
             Change::DeleteUser(name) => batch.delete(Tree::Users, name.as_bytes()),
             Change::PutToken(token) => batch.put(Tree::Tokens, token.name.as_bytes(), token)?,
             Change::DeleteToken(name) => batch.delete(Tree::Tokens, name.as_bytes()),
+            Change::PutAccessState(stored) => {
+                let key = access_state_key(stored.group, stored.target.as_deref());
+                batch.put(Tree::AccessStates, &key, stored)?;
+            }
+            Change::DeleteAccessState { group, target } => {
+                batch.delete(Tree::AccessStates, &access_state_key(*group, target.as_deref()));
+            }
+            Change::PutModePages(stored) => {
+                batch.put(Tree::ModePages, stored.disk.uuid().as_bytes(), stored)?;
+            }
             Change::PutDebris(debris) => {
                 batch.put(Tree::Debris, path_key(&debris.path), debris)?;
             }
@@ -371,6 +422,13 @@ fn mapping_key(target: &str, lun: u16) -> Vec<u8> {
     let mut key = target.as_bytes().to_vec();
     key.push(0);
     key.extend_from_slice(&lun.to_be_bytes());
+    key
+}
+
+fn access_state_key(group: u16, target: Option<&str>) -> Vec<u8> {
+    let mut key = group.to_be_bytes().to_vec();
+    // No target has the empty name.
+    key.extend_from_slice(target.unwrap_or_default().as_bytes());
     key
 }
 

@@ -31,6 +31,10 @@ pub enum Tree {
     Users,
     /// Tokens, by name.
     Tokens,
+    /// Access states of portal groups that were set, by group and target.
+    AccessStates,
+    /// Saved mode pages, by disk.
+    ModePages,
     /// Files that have no owner any more and are to be removed, by path.
     Debris,
     /// What the database says about itself.
@@ -39,7 +43,7 @@ pub enum Tree {
 
 impl Tree {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Jobs,
         Self::Disks,
         Self::Targets,
@@ -47,6 +51,8 @@ impl Tree {
         Self::Reservations,
         Self::Users,
         Self::Tokens,
+        Self::AccessStates,
+        Self::ModePages,
         Self::Debris,
         Self::Meta,
     ];
@@ -62,6 +68,8 @@ impl Tree {
             Self::Reservations => "reservations",
             Self::Users => "users",
             Self::Tokens => "tokens",
+            Self::AccessStates => "access-states",
+            Self::ModePages => "mode-pages",
             Self::Debris => "debris",
             Self::Meta => "meta",
         }

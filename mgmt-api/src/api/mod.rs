@@ -1,5 +1,6 @@
 //! What REST and its clients say to each other, as JSON.
 
+mod portal_group;
 mod session;
 
 use jiff::Timestamp;
@@ -7,6 +8,9 @@ pub use job_engine::LunView;
 use job_engine::{AffectedElement, CimError};
 use serde::{Deserialize, Serialize};
 
+pub use self::portal_group::{
+    AccessState, PortalGroup, ResetAccessState, SetAccessState, TargetState,
+};
 pub use self::session::{
     AskInitiator, Authentication, Connection, Session, SessionCounters, SessionDetail,
     SessionParameters,

@@ -1,6 +1,7 @@
 //! The service over HTTP and JSON, below `/api/v1`.
 
 mod error;
+mod portal_group;
 mod session;
 
 use std::sync::Arc;
@@ -31,6 +32,11 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/drain", post(drain))
         .route("/resume", post(resume))
         .route("/pools", get(pools))
+        .route("/portal-groups", get(portal_group::list))
+        .route(
+            "/portal-groups/{group}/state",
+            put(portal_group::set_state).delete(portal_group::reset_state),
+        )
         .route("/sessions", get(session::list))
         .route("/sessions/{session}", get(session::show).delete(session::end))
         .route("/sessions/{session}/logout", post(session::ask_logout))

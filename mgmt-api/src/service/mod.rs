@@ -1,6 +1,7 @@
 //! One function a verb, without HTTP. All of them may wait for the medium.
 
 mod access;
+mod portal_group;
 mod session;
 mod view;
 
@@ -14,6 +15,7 @@ use job_engine::{
 
 use crate::api;
 
+pub use self::portal_group::AccessStateRefusal;
 pub use self::session::{SessionRequest, TotalCounters, Totals, Trace, TraceRefusal};
 
 /// What the management needs to know of the data path.
@@ -33,6 +35,19 @@ pub trait Host: Send + Sync {
     fn trace(&self, tsih: u16) -> std::result::Result<Trace, TraceRefusal>;
     /// Addresses at which initiators are served.
     fn portals(&self) -> Vec<String>;
+    /// The portal groups, with the states of their ports.
+    fn portal_groups(&self) -> Vec<api::PortalGroup>;
+    /// Brings a group into a state, or into the one that is configured; for one target, or for
+    /// all.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    fn set_access_state(
+        &self,
+        group: u16,
+        target: Option<&str>,
+        state: Option<api::AccessState>,
+    ) -> std::result::Result<(), AccessStateRefusal>;
     /// The iSNS server that is kept informed, if there is one.
     fn isns(&self) -> Option<api::Isns>;
     /// Whether initiators are let in.

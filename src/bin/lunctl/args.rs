@@ -41,6 +41,9 @@ pub(crate) enum Noun {
     /// Storage pools
     #[command(subcommand)]
     Pool(List),
+    /// Portal groups, and how hosts shall use them (ALUA)
+    #[command(subcommand)]
+    PortalGroup(PortalGroup),
     /// Sessions of initiators
     #[command(subcommand)]
     Session(Session),
@@ -50,6 +53,58 @@ pub(crate) enum Noun {
     Drain,
     /// Let initiators in again after a drain
     Resume,
+}
+
+/// Asymmetric access state of the ports of a portal group.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum AccessState {
+    /// Every command runs
+    ActiveOptimized,
+    /// Every command runs, but hosts should prefer other groups
+    ActiveNonOptimized,
+    /// Disks are found, but not read or written
+    Standby,
+    /// Hardly anything runs
+    Unavailable,
+    /// On its way to another state: hosts wait
+    Transitioning,
+}
+
+impl From<AccessState> for job_engine::AccessState {
+    fn from(state: AccessState) -> Self {
+        match state {
+            AccessState::ActiveOptimized => Self::ActiveOptimized,
+            AccessState::ActiveNonOptimized => Self::ActiveNonOptimized,
+            AccessState::Standby => Self::Standby,
+            AccessState::Unavailable => Self::Unavailable,
+            AccessState::Transitioning => Self::Transitioning,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PortalGroup {
+    /// List all, and their access states
+    List,
+    /// Bring a group into a state; hosts are told, and a restart does not change it
+    SetState {
+        /// The group's tag
+        tag: u16,
+        /// Its new state
+        #[arg(value_enum)]
+        state: AccessState,
+        /// For this target only [default: for all, whatever was set for single ones]
+        #[arg(long)]
+        target: Option<String>,
+    },
+    /// Bring a group back into the state that is configured
+    Reset {
+        /// The group's tag
+        tag: u16,
+        /// For this target only
+        #[arg(long)]
+        target: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,6 +8,7 @@ mod disk;
 mod exit;
 mod job;
 mod output;
+mod portal_group;
 mod progress;
 mod session;
 mod system;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Noun::Target(verb) => target::run(&client, output, verb),
         Noun::Job(verb) => job::run(&client, output, verb),
         Noun::Pool(verb) => system::pool(&client, output, &verb),
+        Noun::PortalGroup(verb) => portal_group::run(&client, output, verb),
         Noun::Session(verb) => session::run(&client, output, verb),
         Noun::Status => system::status(&client, output),
         Noun::Drain => system::drain(&client, output),

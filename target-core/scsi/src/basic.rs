@@ -1,7 +1,7 @@
 //! TEST UNIT READY, REQUEST SENSE, START STOP UNIT.
 
 use crate::cdb::Cdb;
-use crate::commands::Unit;
+use crate::commands::{AccessClass, Unit};
 use crate::device::{Context, MediumState};
 use crate::dispatch;
 use crate::plan::{BlockRange, Plan};
@@ -18,16 +18,18 @@ pub(crate) fn test_unit_ready(
     Ok(Plan::Good)
 }
 
-/// SPC-4 §6.39: the pending unit attention, or the state of the medium, as parameter data.
+/// SPC-4 §6.39: the pending unit attention, the state of the port or that of the medium, as parameter data.
 pub(crate) fn request_sense(
     cdb: Cdb,
     context: &Context<'_>,
     reply: &mut Vec<u8>,
 ) -> Result<Plan, Sense> {
     let format = if cdb.bit(1, 0x01) { SenseFormat::Descriptor } else { SenseFormat::Fixed };
-    let sense = match (context.device, context.unit_attention, context.state) {
+    let inaccessible = context.access.refusal(AccessClass::Active);
+    let attention = context.unit_attention.or(inaccessible);
+    let sense = match (context.device, attention, context.state) {
         (None, _, _) => dispatch::NO_UNIT,
-        (Some(_), Some(attention), _) => attention,
+        (Some(_), Some(sense), _) => sense,
         (Some(_), None, MediumState::NotReady(sense)) => sense,
         (Some(_), None, MediumState::Ready) => Sense::NONE,
     };

@@ -6,6 +6,9 @@ use crate::plan::{BlockRange, Plan};
 use crate::sense::Sense;
 
 const WRITE_ATOMIC_16: u8 = 0x9c;
+/// REPORT and SET TARGET PORT GROUPS, by operation code and service action.
+const REPORT_TARGET_PORT_GROUPS: (u8, Option<u8>) = (0xa3, Some(0x0a));
+const SET_TARGET_PORT_GROUPS: (u8, Option<u8>) = (0xa4, Some(0x0a));
 
 /// What a command needs of the logical unit before it may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +21,20 @@ pub enum Needs {
     Medium,
     /// A medium that can be written.
     WritableMedium,
+}
+
+/// In which asymmetric access states of the target port a command runs besides the active ones
+/// (SPC-4 §5.11.2), from few to many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AccessClass {
+    /// In no other.
+    Active,
+    /// In standby.
+    Standby,
+    /// In standby and while it is unavailable.
+    Unavailable,
+    /// In all of them, transitions too.
+    Always,
 }
 
 /// A command (SPC-4 §4.3, SBC-3 §5).
@@ -33,6 +50,8 @@ pub struct Command {
     pub usage: &'static [u8],
     /// What must be there.
     pub needs: Needs,
+    /// In which access states of its target port it runs.
+    pub access: AccessClass,
     /// RECOMMENDED COMMAND TIMEOUT in seconds (SPC-4 §6.35.4).
     pub timeout_seconds: u32,
     /// It exists only where blocks can be unmapped.
@@ -75,8 +94,10 @@ impl Unit<'_> {
 impl Command {
     /// Whether this logical unit has the command.
     pub(crate) fn exists(&self, device: &Device) -> bool {
-        match self.operation_code {
-            WRITE_ATOMIC_16 => device.limits.max_atomic_blocks != 0,
+        match (self.operation_code, self.service_action) {
+            (WRITE_ATOMIC_16, _) => device.limits.max_atomic_blocks != 0,
+            REPORT_TARGET_PORT_GROUPS => device.access_methods.any(),
+            SET_TARGET_PORT_GROUPS => device.access_methods.explicit,
             _ => device.unmap || !self.unmap_only,
         }
     }

@@ -1,14 +1,14 @@
 //! The table of all commands. A new command is a row here and a handler.
 
 use crate::cdb::Cdb;
-pub use crate::command::{Command, Needs};
+pub use crate::command::{AccessClass, Command, Needs};
 pub(crate) use crate::command::{Handler, Unit, WithData};
 use crate::device::Context;
 use crate::plan::Plan;
 use crate::sense::Sense;
 use crate::{
     atomic, basic, capacity, copy, diagnostic, inquiry, log, mode, mode_select, provisioning,
-    read_write, report, timestamp, verify,
+    read_write, report, target_port_groups, timestamp, verify,
 };
 
 /// Seconds that an initiator should wait, if nothing else is said.
@@ -46,6 +46,11 @@ const fn unit(
         service_action: None,
         usage,
         needs,
+        access: match needs {
+            Needs::Nothing => AccessClass::Always,
+            Needs::Unit => AccessClass::Standby,
+            Medium | WritableMedium => AccessClass::Active,
+        },
         timeout_seconds: ORDINARY,
         unmap_only: false,
         handler: Handler::Unit(handler),
@@ -65,6 +70,7 @@ const fn any(
         service_action: None,
         usage,
         needs: Needs::Nothing,
+        access: AccessClass::Always,
         timeout_seconds: ORDINARY,
         unmap_only: false,
         handler: Handler::Any(handler),
@@ -86,6 +92,16 @@ const fn long(row: Command) -> Command {
 
 const fn unmap_only(row: Command) -> Command {
     Command { unmap_only: true, ..row }
+}
+
+/// Runs in active states only, though it needs no medium.
+const fn active(row: Command) -> Command {
+    Command { access: AccessClass::Active, ..row }
+}
+
+/// Runs in standby, though it needs the medium.
+const fn standby(row: Command) -> Command {
+    Command { access: AccessClass::Standby, ..row }
 }
 
 const fn reserve_in(name: &'static str) -> Command {
@@ -144,8 +160,8 @@ pub static COMMANDS: &[Command] = &[
         ),
         mode_select::mode_select_with_data,
     ),
-    unit("RESERVE(6)", 0x16, &[0x16, 0, 0, 0, 0, 0], Needs::Unit, basic::reserve_unit),
-    unit("RELEASE(6)", 0x17, &[0x17, 0, 0, 0, 0, 0], Needs::Unit, basic::reserve_unit),
+    active(unit("RESERVE(6)", 0x16, &[0x16, 0, 0, 0, 0, 0], Needs::Unit, basic::reserve_unit)),
+    active(unit("RELEASE(6)", 0x17, &[0x17, 0, 0, 0, 0, 0], Needs::Unit, basic::reserve_unit)),
     unit(
         "MODE SENSE(6)",
         0x1a,
@@ -153,13 +169,13 @@ pub static COMMANDS: &[Command] = &[
         Needs::Unit,
         mode::mode_sense_6,
     ),
-    unit(
+    active(unit(
         "START STOP UNIT",
         0x1b,
         &[0x1b, 0x01, 0, 0x0f, 0xf7, 0],
         Needs::Unit,
         basic::start_stop_unit,
-    ),
+    )),
     unit(
         "RECEIVE DIAGNOSTIC RESULTS",
         0x1c,
@@ -174,14 +190,14 @@ pub static COMMANDS: &[Command] = &[
         Needs::Unit,
         diagnostic::send_diagnostic,
     ),
-    unit(
+    standby(unit(
         "READ CAPACITY(10)",
         0x25,
         // The address and PMI are obsolete, and still sent.
         &[0x25, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0x01, 0],
         Medium,
         capacity::read_capacity_10,
-    ),
+    )),
     unit("READ(10)", 0x28, blocks!(0x28, 0x18, 10), Medium, read_write::read),
     unit("WRITE(10)", 0x2a, blocks!(0x2a, 0x18, 10), WritableMedium, read_write::write),
     gathers(
@@ -206,13 +222,13 @@ pub static COMMANDS: &[Command] = &[
         Medium,
         read_write::synchronize_cache,
     )),
-    unit(
+    active(unit(
         "READ DEFECT DATA(10)",
         0x37,
         &[0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0],
         Needs::Unit,
         read_write::read_defect_data,
-    ),
+    )),
     long(gathers(
         unit(
             "WRITE SAME(10)",
@@ -250,8 +266,20 @@ pub static COMMANDS: &[Command] = &[
         ),
         mode_select::mode_select_with_data,
     ),
-    unit("RESERVE(10)", 0x56, &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0], Needs::Unit, basic::reserve_unit),
-    unit("RELEASE(10)", 0x57, &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0], Needs::Unit, basic::reserve_unit),
+    active(unit(
+        "RESERVE(10)",
+        0x56,
+        &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        Needs::Unit,
+        basic::reserve_unit,
+    )),
+    active(unit(
+        "RELEASE(10)",
+        0x57,
+        &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        Needs::Unit,
+        basic::reserve_unit,
+    )),
     unit(
         "MODE SENSE(10)",
         0x5a,
@@ -274,35 +302,35 @@ pub static COMMANDS: &[Command] = &[
     action(reserve_out("PERSISTENT RESERVE OUT, REPLACE LOST RESERVATION"), 0x08),
     action(
         gathers(
-            unit(
+            active(unit(
                 "EXTENDED COPY(LID1)",
                 0x83,
                 &[0x83, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
                 Needs::Unit,
                 copy::extended_copy,
-            ),
+            )),
             copy::extended_copy_with_data,
         ),
         0x00,
     ),
     action(
-        unit(
+        active(unit(
             "RECEIVE COPY RESULTS, COPY STATUS",
             0x84,
             &[0x84, 0x1f, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
             Needs::Unit,
             copy::copy_status,
-        ),
+        )),
         0x00,
     ),
     action(
-        unit(
+        active(unit(
             "RECEIVE COPY RESULTS, OPERATING PARAMETERS",
             0x84,
             &[0x84, 0x1f, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
             Needs::Unit,
             copy::operating_parameters,
-        ),
+        )),
         0x03,
     ),
     unit("READ(16)", 0x88, blocks!(0x88, 0x18, 16), Medium, read_write::read),
@@ -367,7 +395,7 @@ pub static COMMANDS: &[Command] = &[
         atomic::write_atomic_with_data,
     ),
     action(
-        unit(
+        standby(unit(
             "READ CAPACITY(16)",
             0x9e,
             &[
@@ -376,7 +404,7 @@ pub static COMMANDS: &[Command] = &[
             ],
             Medium,
             capacity::read_capacity_16,
-        ),
+        )),
         0x10,
     ),
     action(
@@ -398,6 +426,19 @@ pub static COMMANDS: &[Command] = &[
         &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
         report::report_luns,
     ),
+    Command {
+        access: AccessClass::Always,
+        ..action(
+            unit(
+                "REPORT TARGET PORT GROUPS",
+                0xa3,
+                &[0xa3, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+                Needs::Unit,
+                target_port_groups::report_target_port_groups,
+            ),
+            0x0a,
+        )
+    },
     action(
         unit(
             "REPORT SUPPORTED OPERATION CODES",
@@ -428,6 +469,22 @@ pub static COMMANDS: &[Command] = &[
         ),
         0x0f,
     ),
+    Command {
+        access: AccessClass::Unavailable,
+        ..action(
+            gathers(
+                unit(
+                    "SET TARGET PORT GROUPS",
+                    0xa4,
+                    &[0xa4, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+                    Needs::Unit,
+                    target_port_groups::set_target_port_groups,
+                ),
+                target_port_groups::set_target_port_groups_with_data,
+            ),
+            0x0a,
+        )
+    },
     unit("READ(12)", 0xa8, blocks!(0xa8, 0x18, 12), Medium, read_write::read),
     unit("WRITE(12)", 0xaa, blocks!(0xaa, 0x18, 12), WritableMedium, read_write::write),
     gathers(
@@ -444,11 +501,11 @@ pub static COMMANDS: &[Command] = &[
         unit("VERIFY(12)", 0xaf, blocks!(0xaf, 0x16, 12), Medium, verify::verify),
         verify::verify_with_data,
     )),
-    unit(
+    active(unit(
         "READ DEFECT DATA(12)",
         0xb7,
         &[0xb7, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
         Needs::Unit,
         read_write::read_defect_data,
-    ),
+    )),
 ];

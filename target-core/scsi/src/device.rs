@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use crate::sense::Sense;
+use crate::target_port_groups::{AccessMethods, AccessState, TargetPortGroup};
 
 /// How space is provided (SBC-3 §4.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -132,6 +133,9 @@ pub struct Device {
     pub unmap_granularity_blocks: u32,
     /// Every write is refused.
     pub read_only: bool,
+    /// What can change the access states of its target ports; without any of them it does not
+    /// tell of groups.
+    pub access_methods: AccessMethods,
     /// What MODE SELECT can change, as it is at first.
     pub mode: ModeParameters,
     /// What the medium is.
@@ -168,6 +172,7 @@ impl Device {
             lbprz: true,
             unmap_granularity_blocks: 1 << physical_block_exponent,
             read_only: false,
+            access_methods: AccessMethods { implicit: true, explicit: false },
             mode: ModeParameters::default(),
             rotation: MediumRotation::NonRotating,
             limits: Limits {
@@ -226,6 +231,10 @@ pub struct Context<'a> {
     pub port: &'a Port,
     /// All target ports of the SCSI target device, that one among them.
     pub ports: &'a [Port],
+    /// The target port groups of the SCSI target device.
+    pub groups: &'a [TargetPortGroup],
+    /// The access state of the port through which the command came.
+    pub access: AccessState,
     /// What REPORT LUNS reports: 8-byte LUNs as on the wire, in ascending order.
     pub luns: &'a [u64],
     /// The LUN that the command is for, as on the wire.

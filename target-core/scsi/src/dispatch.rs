@@ -88,6 +88,9 @@ fn check(cdb: Cdb, context: &Context<'_>) -> Result<&'static Command, Sense> {
         return Err(sense);
     }
     check_reserved(command, cdb)?;
+    if let Some(sense) = context.access.refusal(command.access) {
+        return Err(sense);
+    }
     if matches!(command.needs, Needs::Medium | Needs::WritableMedium)
         && let MediumState::NotReady(sense) = context.state
     {

@@ -40,8 +40,9 @@ fn standard(device: Option<&Device>, reply: &mut Vec<u8>) {
     reply.u8(device.map_or(NO_DEVICE, |_| DIRECT_ACCESS));
     // Not removable; SPC-4; HISUP with response data format 2; 96 bytes in all.
     reply.extend_from_slice(&[0x00, 0x06, 0x12, 91]);
-    // 3PC; no ALUA, no protection; CMDQUE.
-    reply.extend_from_slice(&[0x08, 0x00, 0x02]);
+    // TPGS, 3PC, no protection; CMDQUE.
+    let tpgs = device.map_or(0, |device| device.access_methods.tpgs());
+    reply.extend_from_slice(&[tpgs | 0x08, 0x00, 0x02]);
     match device {
         Some(device) => {
             reply.extend_from_slice(&device.vendor);

@@ -28,6 +28,7 @@ mod report;
 pub mod reservation;
 mod sense;
 mod status;
+mod target_port_groups;
 mod timestamp;
 mod unit_attention;
 mod verify;
@@ -45,6 +46,10 @@ pub use plan::{BlockRange, Plan, WriteSameSource};
 pub use provisioning::{LbaStatusReply, ProvisioningStatus};
 pub use sense::{FieldPointer, Sense, SenseFormat, SenseKey};
 pub use status::Status;
+pub use target_port_groups::{
+    AccessMethods, AccessState, AccessStatus, TargetPortGroup, set_target_port_groups_failed,
+    set_target_port_groups_list,
+};
 pub use unit_attention::{UnitAttention, UnitAttentions};
 
 #[cfg(test)]

@@ -163,6 +163,10 @@ pub enum Plan {
     /// Put these in force, and establish MODE PARAMETERS CHANGED for all other I_T nexuses if
     /// they differ.
     ModeSelect(ModeParameters),
+    /// SET TARGET PORT GROUPS: bring the groups of the gathered list, which
+    /// [`crate::set_target_port_groups_list`] reads, into their new states, and establish
+    /// ASYMMETRIC ACCESS STATE CHANGED for all other I_T nexuses where something changes.
+    SetTargetPortGroups,
     /// EXTENDED COPY with the gathered parameter list: [`crate::copy::CopyList::parse`].
     ExtendedCopy,
     /// RECEIVE COPY RESULTS, COPY STATUS: [`crate::copy::copy_status_reply`].

@@ -109,7 +109,8 @@ fn one(row: Option<&'static Command>, timeouts: bool, reply: &mut Vec<u8>) {
     reply.extend_from_slice(row.usage);
     if let Some(action) = row.service_action {
         // In place of the service action's bits stands the service action.
-        reply.set_u8(usage + 1, usize::from(action));
+        let others = row.usage.get(1).map_or(0, |usage| usage & !0x1f);
+        reply.set_u8(usage + 1, usize::from(others | action));
     }
     if timeouts {
         timeouts_descriptor(row, reply);

@@ -24,6 +24,8 @@ pub enum UnitAttention {
     CapacityDataHasChanged,
     /// Another initiator's MODE SELECT.
     ModeParametersChanged,
+    /// ASYMMETRIC ACCESS STATE CHANGED.
+    AsymmetricAccessStateChanged,
     /// RESERVATIONS PREEMPTED.
     ReservationsPreempted,
     /// RESERVATIONS RELEASED.
@@ -39,7 +41,7 @@ pub enum UnitAttention {
 }
 
 impl UnitAttention {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::PowerOn,
         Self::Reset,
         Self::BusDeviceReset,
@@ -48,6 +50,7 @@ impl UnitAttention {
         Self::MediumMayHaveChanged,
         Self::CapacityDataHasChanged,
         Self::ModeParametersChanged,
+        Self::AsymmetricAccessStateChanged,
         Self::ReservationsPreempted,
         Self::ReservationsReleased,
         Self::RegistrationsPreempted,
@@ -72,6 +75,7 @@ impl UnitAttention {
             }
             Self::CapacityDataHasChanged => AdditionalSense::CAPACITY_DATA_HAS_CHANGED,
             Self::ModeParametersChanged => AdditionalSense::MODE_PARAMETERS_CHANGED,
+            Self::AsymmetricAccessStateChanged => AdditionalSense::ASYMMETRIC_ACCESS_STATE_CHANGED,
             Self::ReservationsPreempted => AdditionalSense::RESERVATIONS_PREEMPTED,
             Self::ReservationsReleased => AdditionalSense::RESERVATIONS_RELEASED,
             Self::RegistrationsPreempted => AdditionalSense::REGISTRATIONS_PREEMPTED,

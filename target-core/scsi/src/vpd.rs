@@ -83,6 +83,10 @@ fn device_identification(device: &Device, context: &Context<'_>, reply: &mut Vec
     designator(reply, UTF8, LogicalUnit, 8, &name_string(&name));
     let [high, low] = port.relative_target_port_id.to_be_bytes();
     designator(reply, BINARY, TargetPort, 4, &[0, 0, high, low]);
+    if device.access_methods.any() {
+        let [high, low] = port.target_portal_group_tag.to_be_bytes();
+        designator(reply, BINARY, TargetPort, 5, &[0, 0, high, low]);
+    }
     port_name(port, reply);
     designator(reply, UTF8, TargetDevice, 8, &name_string(&port.target_name));
 }

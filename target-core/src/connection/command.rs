@@ -32,6 +32,8 @@ impl Core {
             device: found.map(|seen| seen.unit.device()),
             port: &self.nexus.port,
             ports: &self.nexus.ports,
+            groups: &self.nexus.groups,
+            access: self.nexus.access,
             luns: self.nexus.luns(),
             mode: found.map_or_else(Default::default, |seen| seen.unit.mode()),
             lun: command.lun.0,
@@ -131,6 +133,7 @@ impl Core {
             | Plan::OrWrite { .. }
             | Plan::ModeSelect(_)
             | Plan::ReserveOut
+            | Plan::SetTargetPortGroups
             | Plan::ExtendedCopy
             | Plan::Unmap => {
                 self.check(job.task, Some(&job.unit), fault::internal());
@@ -144,6 +147,8 @@ impl Core {
             device: Some(job.unit.device()),
             port: &self.nexus.port,
             ports: &self.nexus.ports,
+            groups: &self.nexus.groups,
+            access: self.nexus.access,
             luns: self.nexus.luns(),
             mode: job.unit.mode(),
             lun: job.lun.0,
@@ -192,6 +197,7 @@ impl Core {
             }
             Plan::ExtendedCopy => self.extended_copy(job, &data),
             Plan::ReserveOut => self.reserve_out(job, data),
+            Plan::SetTargetPortGroups => self.set_target_port_groups(job, &data, length),
             Plan::ModeSelect(mode) => self.mode_select(job, mode, length),
             Plan::Good => self.good(job.task, length),
             Plan::Check(sense) => self.check(job.task, Some(&job.unit), sense),
@@ -210,6 +216,16 @@ impl Core {
                 self.check(job.task, Some(&job.unit), fault::internal());
             }
         }
+    }
+
+    fn set_target_port_groups(&mut self, job: Job, list: &[u8], device_length: u64) {
+        let work = Work::SetTargetPortGroups {
+            node: self.node.clone(),
+            target: self.nexus.port.target_name.clone(),
+            by: self.admission.tsih,
+            changes: scsi::set_target_port_groups_list(list).collect(),
+        };
+        self.hand_off(job, work, device_length);
     }
 
     fn mode_select(&mut self, job: Job, mode: ModeParameters, device_length: u64) {

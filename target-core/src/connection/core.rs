@@ -352,6 +352,7 @@ impl Core {
         match message {
             Message::Done(completion) => self.completed(completion),
             Message::View(view, held) => self.view_changed(&view, held.as_ref()),
+            Message::AccessStates { groups, told } => self.nexus.groups_changed(&groups, told),
             Message::Abort { unit, attention, guard } => {
                 let affected = self.abort_tasks_of(&unit, None, &guard);
                 if attention != UnitAttention::CommandsCleared || affected {
@@ -524,5 +525,5 @@ fn logical_block(unit: &LogicalUnit, error: &ImageError) -> Option<u64> {
 fn no_ports() -> Ports {
     let own =
         Port { target_name: String::new(), target_portal_group_tag: 0, relative_target_port_id: 0 };
-    Ports { own, all: Vec::new() }
+    Ports { own, all: Vec::new(), groups: Vec::new() }
 }

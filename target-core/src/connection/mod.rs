@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 use iscsi_proto::codec::Decoded;
 use iscsi_proto::login::LoginOutcome;
 use iscsi_proto::pdu::AsyncEvent;
-use scsi::UnitAttention;
 use scsi::reservation::Nexus;
+use scsi::{TargetPortGroup, UnitAttention};
 use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -60,6 +60,8 @@ pub(crate) enum Message {
     /// The session may see something else now, or what it saw. The sender is dropped when nothing
     /// can reach a unit that went away, or write to one that is read-only.
     View(Arc<View>, Option<Arc<oneshot::Sender<()>>>),
+    /// These target port groups are in other states now. Who brought them there is not `told`.
+    AccessStates { groups: Arc<[TargetPortGroup]>, told: bool },
     /// Another session aborts all tasks of a unit; the guard is dropped when they have ended.
     Abort { unit: Arc<LogicalUnit>, attention: UnitAttention, guard: Arc<Guard> },
     /// There is something to tell of a unit.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use disk_image::{BlockState, Durability, Image, ImageError, ImageErrorKind, Operation, Wait};
+use iscsi_proto::Tsih;
 use scsi::reservation::{Nexus, Outcome};
-use scsi::{BlockRange, Cdb, LbaStatusReply, ProvisioningStatus, Sense};
+use scsi::{AccessState, BlockRange, Cdb, LbaStatusReply, ProvisioningStatus, Sense};
 
 use super::{Copied, Run};
+use crate::node::Node;
 use crate::reservations::KnownPorts;
 use crate::unit::LogicalUnit;
 
@@ -71,6 +73,13 @@ pub(crate) enum Work {
         list: Vec<u8>,
         nexus: Nexus,
         ports: Box<KnownPorts>,
+    },
+    /// SET TARGET PORT GROUPS.
+    SetTargetPortGroups {
+        node: Arc<Node>,
+        target: String,
+        by: Tsih,
+        changes: Vec<(u16, AccessState)>,
     },
     /// EXTENDED COPY.
     Copy {
@@ -155,6 +164,11 @@ impl Work {
         if let Self::ReserveUnit { cdb, nexus, release } = self {
             return reserve_unit(unit, cdb, &nexus, release);
         }
+        if let Self::SetTargetPortGroups { node, target, by, changes } = self {
+            let done = node.set_target_port_groups(&target, by, &changes);
+            let failed = |_| WorkError::Check(scsi::set_target_port_groups_failed());
+            return done.map(|()| Output::Done).map_err(failed);
+        }
         let Some(image) = unit.image() else {
             let sense = crate::fault::not_ready();
             return Err(WorkError::Check(sense));
@@ -194,6 +208,7 @@ impl Work {
             | Self::Copy { .. } => PIECE,
             Self::ReserveOut { list, .. } => list.len(),
             Self::ReserveUnit { .. }
+            | Self::SetTargetPortGroups { .. }
             | Self::Zeroes { .. }
             | Self::Unmap { .. }
             | Self::Flush
@@ -220,6 +235,7 @@ impl Work {
             | Self::PreFetch(_)
             | Self::ReserveOut { .. }
             | Self::ReserveUnit { .. }
+            | Self::SetTargetPortGroups { .. }
             | Self::Copy { .. }
             | Self::Flush
             | Self::LbaStatus { .. }
@@ -294,7 +310,10 @@ impl Work {
             }
             Self::Health => image.health()?,
             // Done before the image was looked for.
-            Self::ReserveOut { .. } | Self::ReserveUnit { .. } | Self::Copy { .. } => {}
+            Self::ReserveOut { .. }
+            | Self::ReserveUnit { .. }
+            | Self::SetTargetPortGroups { .. }
+            | Self::Copy { .. } => {}
         }
         Ok(Output::Done)
     }

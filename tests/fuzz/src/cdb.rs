@@ -4,7 +4,10 @@
 
 use std::time::UNIX_EPOCH;
 
-use scsi::{BlockRange, Cdb, Context, Device, MediumState, Plan, Port, Sense};
+use scsi::{
+    AccessMethods, AccessState, AccessStatus, BlockRange, Cdb, Context, Device, MediumState, Plan,
+    Port, Sense, TargetPortGroup,
+};
 
 /// The first byte chooses the unit, the next 16 are the CDB, the rest is the data.
 fn dispatch(input: &[u8]) {
@@ -17,6 +20,13 @@ fn dispatch(input: &[u8]) {
     device.unmap = !bit(3);
     device.mode.descriptor_sense = bit(4);
     device.mode.software_write_protect = bit(7);
+    device.access_methods = AccessMethods { implicit: bit(2), explicit: bit(6) };
+    let group = |tag| TargetPortGroup {
+        tag,
+        state: AccessState::ActiveOptimized,
+        status: AccessStatus::NoStatus,
+        preferred: bit(5),
+    };
     let port = Port {
         target_name: "iqn.2001-04.com.example:fuzz".to_owned(),
         target_portal_group_tag: 1,
@@ -26,6 +36,8 @@ fn dispatch(input: &[u8]) {
         device: (!bit(5)).then_some(&device),
         port: &port,
         ports: std::slice::from_ref(&port),
+        groups: &[group(1), group(2)],
+        access: if bit(0) && bit(7) { AccessState::Standby } else { AccessState::ActiveOptimized },
         luns: &[0, 1 << 48],
         lun: 0,
         mode: device.mode,

@@ -53,7 +53,7 @@ exit 2
         environment = dict(
             os.environ, ISCSI_PORTAL=lund.portals[0], ISCSI_PORTAL2=lund.portals[-1],
             ISCSI_ALL_PORTALS="1", ISCSI_RESTART="1", ISCSI_HOOK_RESIZE="1", ISCSI_IQN=lund.iqn, ISCSI_LUN="0", ISCSI_SIZE=str(SIZE),
-            ISCSI_OPTIONAL="start opcodes caw lba-status write-same pr logs",
+            ISCSI_OPTIONAL="start opcodes caw lba-status write-same pr logs alua",
             ISCSI_USER="host", ISCSI_PASSWORD=SECRETS["secret"],
             ISCSI_MUTUAL_USER="target", ISCSI_MUTUAL_PASSWORD=SECRETS["mutual"])
         return subprocess.run([*command, script], env=environment, stdin=subprocess.DEVNULL).returncode

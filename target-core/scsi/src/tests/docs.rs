@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::*;
-use crate::commands::Needs;
+use crate::commands::{AccessClass, Needs};
 use crate::reservation::describe;
 
 const HEAD: &str = "\
@@ -20,6 +20,9 @@ This file is made from `target-core/scsi/src/commands.rs`; a test holds the two 
 not exist and in front of unit attentions; *unit* is a logical unit in whatever state; *medium* \
 can be read; *writable medium* can be written. *unmap*: the command exists only where blocks can \
 be unmapped.
+- **Access**: in which asymmetric access states of its target port a command runs besides the \
+active ones. *active*: in no other; *standby*; *unavailable*: there and in standby; *always*: during \
+transitions too.
 - **Timeout**: seconds that REPORT SUPPORTED OPERATION CODES recommends to wait.
 - **Persistent reservation**: for a nexus that does not hold it. *always* runs; *read* runs under \
 the write exclusive types, and for registered nexuses under the types for them; *write* runs only \
@@ -30,8 +33,8 @@ allowed changes nothing.
 
 START STOP UNIT has two classes: to start, and to do anything else.
 
-| Code | Action | Command | CDB | Needs | Timeout | Persistent reservation | RESERVE |
-| --- | --- | --- | --- | --- | --- | --- | --- |
+| Code | Action | Command | CDB | Needs | Access | Timeout | Persistent reservation | RESERVE |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
 ";
 
 fn document() -> String {
@@ -44,11 +47,17 @@ fn document() -> String {
             Needs::Medium => "medium",
             Needs::WritableMedium => "writable medium",
         };
+        let access = match row.access {
+            AccessClass::Active => "active",
+            AccessClass::Standby => "standby",
+            AccessClass::Unavailable => "unavailable",
+            AccessClass::Always => "always",
+        };
         let unmap = if row.unmap_only { ", unmap" } else { "" };
         let (classes, through) = classes(row);
         writeln!(
             text,
-            "| {:02X}h | {action} | {} | {} | {needs}{unmap} | {} | {classes} | {through} |",
+            "| {:02X}h | {action} | {} | {} | {needs}{unmap} | {access} | {} | {classes} | {through} |",
             row.operation_code,
             row.name,
             row.usage.len(),

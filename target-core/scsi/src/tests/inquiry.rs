@@ -6,8 +6,8 @@ use super::*;
 fn standard_inquiry_data_says_what_is_there() {
     let reply = World::new().reply(&[0x12, 0, 0, 1, 0, 0]);
     assert_eq!(reply.len(), 96);
-    // Direct access, not removable, SPC-4, HISUP and format 2, ADDITIONAL LENGTH, 3PC, CMDQUE.
-    assert_eq!(reply[..8], [0x00, 0x00, 0x06, 0x12, 91, 0x08, 0x00, 0x02]);
+    // Direct access, not removable, SPC-4, HISUP and format 2, ADDITIONAL LENGTH, TPGS and 3PC, CMDQUE.
+    assert_eq!(reply[..8], [0x00, 0x00, 0x06, 0x12, 91, 0x38, 0x00, 0x02]);
     assert_eq!(reply[8..36], *b"LUND    VIRTUAL DISK    0001");
     let versions: Vec<_> =
         reply[58..74].chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
@@ -112,5 +112,7 @@ fn the_designators_of_page_83_are_well_formed_and_name_unit_port_and_device() {
         rest = behind;
     }
     assert!(rest.is_empty());
-    assert_eq!(seen, [(1, 0, 3), (2, 0, 1), (3, 0, 8), (0x51, 1, 4), (0x53, 1, 8), (0x53, 2, 8)]);
+    let expected =
+        [(1, 0, 3), (2, 0, 1), (3, 0, 8), (0x51, 1, 4), (0x51, 1, 5), (0x53, 1, 8), (0x53, 2, 8)];
+    assert_eq!(seen, expected);
 }

@@ -9,14 +9,17 @@ mod mode;
 mod report;
 mod sense;
 mod table;
+mod target_port_groups;
 mod timestamp;
 
 use std::time::UNIX_EPOCH;
 
 use crate::*;
 
+/// With every command that there is.
 fn device() -> Device {
-    Device::new("0123456789ABCDEF", *b"\x60123456789abcdef", 512, 2048)
+    let device = Device::new("0123456789ABCDEF", *b"\x60123456789abcdef", 512, 2048);
+    Device { access_methods: AccessMethods { implicit: true, explicit: true }, ..device }
 }
 
 fn port() -> Port {
@@ -36,6 +39,8 @@ struct World {
     mode: ModeParameters,
     data_out: u32,
     read_only: bool,
+    groups: Vec<TargetPortGroup>,
+    access: AccessState,
 }
 
 impl World {
@@ -51,6 +56,8 @@ impl World {
             mode,
             data_out: 0,
             read_only: false,
+            groups: vec![group(1, AccessState::ActiveOptimized)],
+            access: AccessState::ActiveOptimized,
         }
     }
 
@@ -65,6 +72,8 @@ impl World {
             device: self.device.as_ref(),
             port: &self.port,
             ports: &self.ports,
+            groups: &self.groups,
+            access: self.access,
             luns: &[0],
             mode: self.mode,
             lun: 0,
@@ -94,6 +103,10 @@ impl World {
         let Plan::Check(sense) = plan else { panic!("{cdb:02x?}: {plan:?}") };
         sense
     }
+}
+
+fn group(tag: u16, state: AccessState) -> TargetPortGroup {
+    TargetPortGroup { tag, state, status: AccessStatus::NoStatus, preferred: false }
 }
 
 fn field(byte: u16, bit: Option<u8>) -> Option<FieldPointer> {
