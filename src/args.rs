@@ -18,6 +18,12 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Serve disks to initiators, until SIGTERM
     Serve(Serve),
+    /// Write manual pages
+    #[command(hide = true)]
+    Man {
+        /// Where to
+        directory: PathBuf,
+    },
 }
 
 /// What stands here goes before what stands in the configuration file.

@@ -308,7 +308,7 @@ mod tests {
 
     pub(super) fn load(text: &str, arguments: &[&str]) -> anyhow::Result<Config> {
         let all = ["lund", "serve"].iter().chain(arguments);
-        let Command::Serve(serve) = Arguments::parse_from(all).command;
+        let Command::Serve(serve) = Arguments::parse_from(all).command else { panic!("not serve") };
         Config::merge(&Source { path: Path::new("lund.toml"), text }, &serve)
     }
 

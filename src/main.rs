@@ -11,16 +11,25 @@ mod logging;
 mod portals;
 mod run;
 mod sessions;
+mod systemd;
 mod wiring;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use args::{Arguments, Command};
 
 fn main() -> ExitCode {
-    let Arguments { command: Command::Serve(serve) } = Arguments::parse();
+    let serve = match Arguments::parse().command {
+        Command::Serve(serve) => serve,
+        Command::Man { directory } => {
+            return match clap_mangen::generate_to(Arguments::command(), &directory) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&anyhow::Error::new(error), 1),
+            };
+        }
+    };
     let config = match config::Config::load(&serve) {
         Ok(config) => config,
         Err(error) => return fail(&error, 2),

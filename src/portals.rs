@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use crate::access_states::to_scsi;
 use crate::config;
+use crate::systemd::Sockets;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -23,17 +24,22 @@ pub(crate) struct Portals {
     pub(crate) listeners: Vec<(u16, TcpListener)>,
 }
 
-pub(crate) async fn listen(wanted: &[config::PortalGroup]) -> anyhow::Result<Portals> {
+pub(crate) async fn listen(
+    wanted: &[config::PortalGroup],
+    sockets: &mut Sockets,
+) -> anyhow::Result<Portals> {
     let all: Vec<SocketAddr> = wanted.iter().flat_map(|group| group.listen.clone()).collect();
     let mut portals = Portals { groups: Vec::new(), addresses: Vec::new(), listeners: Vec::new() };
     for group in wanted {
         let mut bound = Vec::new();
         for address in &group.listen {
             let shared = all.iter().any(|it| it.is_ipv4() && it.port() == address.port());
-            let portal = if address.is_ipv6() && address.ip().is_unspecified() && shared {
+            let portal = if let Some(portal) = sockets.take(*address)? {
+                portal
+            } else if address.is_ipv6() && address.ip().is_unspecified() && shared {
                 v6_only(*address).with_context(|| cannot(*address, "--iscsi-listen"))?
             } else {
-                bind(*address, "--iscsi-listen").await?
+                bind(*address, "--iscsi-listen", sockets).await?
             };
             bound.push(portal.local_addr()?);
             portals.listeners.push((group.tag, portal));
@@ -49,7 +55,15 @@ pub(crate) async fn listen(wanted: &[config::PortalGroup]) -> anyhow::Result<Por
     Ok(portals)
 }
 
-pub(crate) async fn bind(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
+/// Takes the socket that the service manager has bound to an address, or binds one.
+pub(crate) async fn bind(
+    address: SocketAddr,
+    option: &str,
+    sockets: &mut Sockets,
+) -> anyhow::Result<TcpListener> {
+    if let Some(socket) = sockets.take(address)? {
+        return Ok(socket);
+    }
     TcpListener::bind(address).await.with_context(|| cannot(address, option))
 }
 

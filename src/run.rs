@@ -20,6 +20,7 @@ use crate::demo;
 use crate::isns;
 use crate::limits;
 use crate::portals;
+use crate::systemd::{self, Sockets};
 use crate::wiring::{DRAIN_LIMIT, Exposure, NodeHost, Recorder, Rules};
 
 /// Requests of management clients may take so long after the sessions have ended.
@@ -27,6 +28,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
+    let sockets = Sockets::inherited()?;
     limits::raise_open_files(config);
     // One thread stays out of writes, so that a disk that hangs stops nothing else.
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -67,7 +69,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         access_methods: config.access_methods,
     };
     Exposure::start(node.clone(), &engine, runtime.handle().clone(), rules, recorder.clone())?;
-    let served = runtime.block_on(serve(config, &engine, &node, system_name));
+    let served = runtime.block_on(serve(config, &engine, &node, system_name, sockets));
     engine.shutdown();
     recorder.disconnect();
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -79,17 +81,19 @@ async fn serve(
     engine: &Arc<Engine>,
     node: &Arc<Node>,
     system_name: String,
+    mut sockets: Sockets,
 ) -> anyhow::Result<()> {
     // Before anything is printed: whoever reads an address may send a signal at once.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let portals = portals::listen(&config.portal_groups).await?;
+    let portals = portals::listen(&config.portal_groups, &mut sockets).await?;
     let addresses = portals.addresses.clone();
     node.set_portal_groups(portals.groups.clone());
     let isns = config.isns.as_ref();
     let isns = isns.map(|it| isns::keep(it, &config.portal_groups, &portals.groups, engine));
     let isns = isns.transpose()?;
-    let management = portals::bind(config.mgmt_listen, "--mgmt-listen").await?;
+    let management = portals::bind(config.mgmt_listen, "--mgmt-listen", &mut sockets).await?;
+    sockets.finish()?;
     let management_address = management.local_addr()?;
 
     let cimom = Cimom::new(engine.clone(), system_name).map_err(anyhow::Error::msg)?;
@@ -121,6 +125,8 @@ async fn serve(
         .collect();
     print_addresses(&addresses, management_address, demo_target.as_deref())?;
     tracing::info!(?addresses, management = %management_address, "lund serves");
+    systemd::ready(&addresses);
+    let watchdog = tokio::spawn(systemd::watchdog());
 
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: lund drains"),
@@ -129,6 +135,7 @@ async fn serve(
             ended?.context("the management server failed")?;
         }
     }
+    systemd::stopping();
     // Nobody is sent here any more before those that are here are asked to go.
     if let Some(isns) = isns {
         isns.stop().await;
@@ -143,6 +150,7 @@ async fn serve(
     if tokio::time::timeout(ANSWER_LIMIT, &mut http).await.is_err() {
         tracing::warn!("management requests are cut off");
     }
+    watchdog.abort();
     tracing::info!("lund has stopped");
     Ok(())
 }

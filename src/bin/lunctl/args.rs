@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use job_engine::{ImageFormat, Provisioning};
 use mgmt_api::api::LunView;
 
@@ -53,6 +54,17 @@ pub(crate) enum Noun {
     Drain,
     /// Let initiators in again after a drain
     Resume,
+    /// Print the script that completes lunctl's commands in a shell
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write manual pages
+    #[command(hide = true)]
+    Man {
+        /// Where to
+        directory: PathBuf,
+    },
 }
 
 /// Asymmetric access state of the ports of a portal group.

@@ -7,6 +7,7 @@ mod client;
 mod disk;
 mod exit;
 mod job;
+mod manual;
 mod output;
 mod portal_group;
 mod progress;
@@ -35,6 +36,8 @@ fn main() -> ExitCode {
         Noun::Status => system::status(&client, output),
         Noun::Drain => system::drain(&client, output),
         Noun::Resume => system::resume(&client, output),
+        Noun::Completion { shell } => manual::completion(shell),
+        Noun::Man { directory } => manual::pages(&directory),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
