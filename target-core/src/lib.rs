@@ -26,6 +26,7 @@ mod node;
 mod reservations;
 mod sessions;
 mod spare;
+mod tokens;
 mod trace;
 mod unit;
 mod watch;

@@ -27,6 +27,7 @@ use crate::events::{Events, SessionEnd};
 use crate::lobby::Lobby;
 use crate::nexus::{Ports, UnitMap, View, whole};
 use crate::sessions::{SessionDetail, SessionSummary, Sessions};
+use crate::tokens::{End, Tokens};
 use crate::trace::{MAX_TRACES, Trace, TraceError, trace};
 use crate::unit::LogicalUnit;
 use crate::watch::Watch;
@@ -157,6 +158,7 @@ pub struct Node {
     pub(crate) lobby: Arc<Lobby>,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) watch: Watch,
+    pub(crate) tokens: Arc<Tokens>,
     traces: Arc<Semaphore>,
     state: AtomicU8,
     /// How often it was resumed: a drain ends no session that came after it.
@@ -182,6 +184,7 @@ impl Node {
             lobby: Lobby::new(config.max_logins),
             backlog: Backlog::new(config.max_backlog),
             watch: Watch::new(),
+            tokens: Arc::default(),
             traces: Arc::new(Semaphore::new(MAX_TRACES)),
             config,
             events,
@@ -290,7 +293,8 @@ impl Node {
     /// [`NodeError::NoSuchTarget`].
     pub async fn remove_target(&self, name: &str) -> Result<(), NodeError> {
         let removed = self.targets.write().remove(name);
-        removed.ok_or_else(|| NodeError::NoSuchTarget(name.to_owned()))?;
+        let removed = removed.ok_or_else(|| NodeError::NoSuchTarget(name.to_owned()))?;
+        removed.units.values().for_each(|unit| unit.tokens().end_all(End::Cancelled));
         self.sessions.send(Some(name), || Message::Close(SessionEnd::TargetGone));
         self.sessions.wait_for_none(Some(name)).await;
         self.access_states.forget(name);
@@ -325,7 +329,10 @@ impl Node {
     pub async fn remove_unit(&self, target: &str, lun: u16) -> Result<(), NodeError> {
         let (sender, receiver) = oneshot::channel::<()>();
         self.change_units(target, Some(&Arc::new(sender)), |units| match units.remove(&lun) {
-            Some(_) => Ok(()),
+            Some(unit) => {
+                unit.tokens().end_all(End::Cancelled);
+                Ok(())
+            }
             None => Err(NodeError::NoSuchLun { target: target.to_owned(), lun }),
         })?;
         // Ends when the last session has let go of it.
@@ -516,6 +523,16 @@ impl Node {
         let targets = self.targets.read();
         let open = targets.iter().filter(|(_, target)| target.access.admits(initiator, address));
         open.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Whether an initiator sees a unit through any of its sessions.
+    pub(crate) fn is_seen_by(&self, initiator: &str, unit: &Arc<LogicalUnit>) -> bool {
+        let sessions = self.sessions.targets_of(initiator);
+        let targets = self.targets.read();
+        sessions.iter().any(|(target, address)| {
+            let view = targets.get(target).and_then(|it| it.view(initiator, *address));
+            view.is_some_and(|view| view.values().any(|seen| Arc::ptr_eq(&seen.unit, unit)))
+        })
     }
 
     /// The port through which a session of `target` comes, all ports that the target has, and what

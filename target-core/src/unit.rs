@@ -13,6 +13,7 @@ use crate::exclusion::Exclusion;
 use crate::fault;
 use crate::io::UnitQueue;
 use crate::reservations::{NoReservationStore, ReservationStore, UnitReservations};
+use crate::tokens::{End, UnitTokens};
 
 /// A write that took longer than this found a medium that makes writers wait. More than a slice
 /// of the scheduler's, so that a busy machine is not taken for a slow disk.
@@ -56,6 +57,7 @@ pub struct LogicalUnit {
     image: Option<Arc<dyn Image>>,
     queue: UnitQueue,
     exclusion: Exclusion,
+    tokens: UnitTokens,
     reservations: UnitReservations,
     /// START STOP UNIT.
     stopped: AtomicBool,
@@ -105,6 +107,7 @@ impl LogicalUnit {
             image,
             queue: UnitQueue::default(),
             exclusion: Exclusion::default(),
+            tokens: UnitTokens::default(),
             reservations: UnitReservations::new(reservations.as_deref(), store),
             stopped: AtomicBool::new(false),
             not_ready: Mutex::new(sense),
@@ -157,6 +160,11 @@ impl LogicalUnit {
         &self.exclusion
     }
 
+    /// Ends tokens for what changes.
+    pub(crate) fn tokens(&self) -> &UnitTokens {
+        &self.tokens
+    }
+
     /// Whether media commands can run now.
     pub(crate) fn state(&self) -> MediumState {
         if self.stopped.load(Ordering::Relaxed) {
@@ -193,6 +201,7 @@ impl LogicalUnit {
     pub(crate) fn reset(&self) {
         self.set_mode(self.device.mode);
         self.set_stopped(false);
+        self.tokens.end_all(End::Cancelled);
         self.reservations.reset(&self.name);
     }
 

@@ -19,6 +19,8 @@ mod access_states;
 mod attentions;
 #[path = "data_path/connections.rs"]
 mod connections;
+#[path = "data_path/copies.rs"]
+mod copies;
 #[path = "data_path/drain.rs"]
 mod drain;
 #[path = "data_path/faults.rs"]
@@ -53,6 +55,10 @@ mod serial_order;
 mod slow;
 #[path = "data_path/task_management.rs"]
 mod task_management;
+#[path = "data_path/third_party.rs"]
+mod third_party;
+#[path = "data_path/tokens.rs"]
+mod tokens;
 #[path = "data_path/wire.rs"]
 mod wire;
 #[path = "data_path/world.rs"]

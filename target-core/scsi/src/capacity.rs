@@ -26,6 +26,13 @@ pub(crate) fn read_capacity_16(
 ) -> Result<Plan, Sense> {
     let device = unit.device;
     reply.u64(device.last_lba());
+    capacity_parameters(device, reply);
+    truncate(reply, cdb.u32_at(10));
+    Ok(Plan::DataIn)
+}
+
+/// The data of READ CAPACITY(16) behind the last address: 24 bytes.
+pub(crate) fn capacity_parameters(device: &Device, reply: &mut Vec<u8>) {
     reply.u32(device.logical_block_length);
     // No protection information.
     reply.u8(0);
@@ -33,8 +40,6 @@ pub(crate) fn read_capacity_16(
     // LBPME, LBPRZ; the lowest aligned LBA is 0.
     reply.u16(u16::from(device.unmap) << 15 | u16::from(reads_zeroes(device)) << 14);
     reply.zeroes(16);
-    truncate(reply, cdb.u32_at(10));
-    Ok(Plan::DataIn)
 }
 
 pub(crate) fn reads_zeroes(device: &Device) -> bool {

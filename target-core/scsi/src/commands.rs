@@ -114,6 +114,34 @@ const fn reserve_out(name: &'static str) -> Command {
     gathers(unit(name, 0x5f, usage, Needs::Unit, basic::reserve_out), basic::reserve_out_with_data)
 }
 
+/// CDB USAGE DATA of the commands that copy.
+const COPY_LID1_OUT: [u8; 16] = [0x83, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0];
+const TOKEN_OUT: [u8; 16] =
+    [0x83, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0];
+const COPY_LID1_IN: [u8; 16] =
+    [0x84, 0x1f, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0];
+const COPY_LID4_IN: [u8; 16] =
+    [0x84, 0x1f, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0];
+
+const fn copy_out(
+    name: &'static str,
+    service_action: u8,
+    needs: Needs,
+    usage: &'static [u8],
+) -> Command {
+    let row = active(unit(name, 0x83, usage, needs, copy::third_party_copy_out));
+    action(gathers(row, copy::third_party_copy_out_with_data), service_action)
+}
+
+const fn copy_in(
+    name: &'static str,
+    service_action: u8,
+    usage: &'static [u8],
+    handler: fn(Cdb, &Unit<'_>, &mut Vec<u8>) -> Result<Plan, Sense>,
+) -> Command {
+    action(active(unit(name, 0x84, usage, Needs::Unit, handler)), service_action)
+}
+
 /// CDB USAGE DATA of the commands that name a run of blocks: the options of byte 1, and the
 /// length of the CDB.
 macro_rules! blocks {
@@ -300,39 +328,25 @@ pub static COMMANDS: &[Command] = &[
     action(reserve_out("PERSISTENT RESERVE OUT, REGISTER AND IGNORE EXISTING KEY"), 0x06),
     action(reserve_out("PERSISTENT RESERVE OUT, REGISTER AND MOVE"), 0x07),
     action(reserve_out("PERSISTENT RESERVE OUT, REPLACE LOST RESERVATION"), 0x08),
-    action(
-        gathers(
-            active(unit(
-                "EXTENDED COPY(LID1)",
-                0x83,
-                &[0x83, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
-                Needs::Unit,
-                copy::extended_copy,
-            )),
-            copy::extended_copy_with_data,
-        ),
-        0x00,
-    ),
+    long(copy_out("EXTENDED COPY(LID1)", 0x00, Needs::Unit, &COPY_LID1_OUT)),
+    long(copy_out("EXTENDED COPY(LID4)", 0x01, Needs::Unit, &COPY_LID1_OUT)),
+    copy_out("POPULATE TOKEN", 0x10, Medium, &TOKEN_OUT),
+    long(copy_out("WRITE USING TOKEN", 0x11, WritableMedium, &TOKEN_OUT)),
     action(
         active(unit(
-            "RECEIVE COPY RESULTS, COPY STATUS",
-            0x84,
-            &[0x84, 0x1f, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+            "COPY OPERATION ABORT",
+            0x83,
+            &[0x83, 0x1f, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
             Needs::Unit,
-            copy::copy_status,
+            copy::copy_operation_abort,
         )),
-        0x00,
+        0x1c,
     ),
-    action(
-        active(unit(
-            "RECEIVE COPY RESULTS, OPERATING PARAMETERS",
-            0x84,
-            &[0x84, 0x1f, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
-            Needs::Unit,
-            copy::operating_parameters,
-        )),
-        0x03,
-    ),
+    copy_in("RECEIVE COPY STATUS(LID1)", 0x00, &COPY_LID1_IN, copy::copy_status_lid1),
+    copy_in("RECEIVE COPY OPERATING PARAMETERS", 0x03, &COPY_LID1_IN, copy::operating_parameters),
+    copy_in("RECEIVE COPY FAILURE DETAILS(LID1)", 0x04, &COPY_LID1_IN, copy::copy_failure_details),
+    copy_in("RECEIVE COPY STATUS(LID4)", 0x05, &COPY_LID4_IN, copy::copy_status_lid4),
+    copy_in("RECEIVE ROD TOKEN INFORMATION", 0x07, &COPY_LID4_IN, copy::rod_token_information),
     unit("READ(16)", 0x88, blocks!(0x88, 0x18, 16), Medium, read_write::read),
     gathers(
         unit(

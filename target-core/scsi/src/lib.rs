@@ -42,7 +42,7 @@ pub use device::{
     Provisioning,
 };
 pub use dispatch::{clears_unit_attention, plan, plan_with_data};
-pub use plan::{BlockRange, Plan, WriteSameSource};
+pub use plan::{BlockRange, CopyReport, Plan, WriteSameSource};
 pub use provisioning::{LbaStatusReply, ProvisioningStatus};
 pub use sense::{FieldPointer, Sense, SenseFormat, SenseKey};
 pub use status::Status;

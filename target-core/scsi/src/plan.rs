@@ -1,5 +1,6 @@
 //! What the engine must do for a command.
 
+use crate::copy::ListId;
 use crate::device::ModeParameters;
 use crate::sense::Sense;
 
@@ -19,6 +20,17 @@ pub enum WriteSameSource {
     Zeroes,
     /// The block that was gathered.
     Data,
+}
+
+/// What is asked of a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyReport {
+    /// RECEIVE COPY STATUS.
+    Status,
+    /// RECEIVE COPY FAILURE DETAILS.
+    FailureDetails,
+    /// RECEIVE ROD TOKEN INFORMATION.
+    RodToken,
 }
 
 /// What the engine must do. LBAs and lengths are checked: every range lies on the medium.
@@ -167,12 +179,19 @@ pub enum Plan {
     /// [`crate::set_target_port_groups_list`] reads, into their new states, and establish
     /// ASYMMETRIC ACCESS STATE CHANGED for all other I_T nexuses where something changes.
     SetTargetPortGroups,
-    /// EXTENDED COPY with the gathered parameter list: [`crate::copy::CopyList::parse`].
-    ExtendedCopy,
-    /// RECEIVE COPY RESULTS, COPY STATUS: [`crate::copy::copy_status_reply`].
-    CopyStatus {
+    /// A command that copies, with the gathered parameter list: [`crate::copy::CopyRequest::parse`].
+    ThirdPartyCopy,
+    /// COPY OPERATION ABORT.
+    CopyAbort {
         /// LIST IDENTIFIER.
-        list_identifier: u8,
+        list_identifier: u32,
+    },
+    /// How a copy stands: [`crate::copy::CopyStatus::reply`].
+    CopyReport {
+        /// What is asked for.
+        report: CopyReport,
+        /// LIST IDENTIFIER.
+        list_identifier: ListId,
         /// ALLOCATION LENGTH.
         allocation_length: u32,
     },

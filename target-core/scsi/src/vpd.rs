@@ -71,7 +71,7 @@ fn port_name(port: &Port, reply: &mut Vec<u8>) {
 /// 83h: stable for the life of the disk, but for the port through which one asks.
 fn device_identification(device: &Device, context: &Context<'_>, reply: &mut Vec<u8>) {
     let port = context.port;
-    use Association::{LogicalUnit, TargetDevice, TargetPort};
+    use Association::{LogicalUnit, TargetPort};
     designator(reply, BINARY, LogicalUnit, 3, &device.naa);
     let mut vendor = device.vendor.to_vec();
     vendor.extend_from_slice(device.serial.as_bytes());
@@ -88,7 +88,12 @@ fn device_identification(device: &Device, context: &Context<'_>, reply: &mut Vec
         designator(reply, BINARY, TargetPort, 5, &[0, 0, high, low]);
     }
     port_name(port, reply);
-    designator(reply, UTF8, TargetDevice, 8, &name_string(&port.target_name));
+    target_device_designator(&port.target_name, reply);
+}
+
+/// The name of the target device.
+pub(crate) fn target_device_designator(name: &str, reply: &mut Vec<u8>) {
+    designator(reply, UTF8, Association::TargetDevice, 8, &name_string(name));
 }
 
 /// 86h
@@ -99,8 +104,8 @@ fn extended_inquiry_data(_device: &Device, _context: &Context<'_>, reply: &mut V
 }
 
 /// 8Fh
-fn third_party_copy(_device: &Device, _context: &Context<'_>, reply: &mut Vec<u8>) {
-    crate::copy::third_party_copy_page(reply);
+fn third_party_copy(device: &Device, _context: &Context<'_>, reply: &mut Vec<u8>) {
+    crate::copy::third_party_copy_page(device, reply);
 }
 
 /// 87h: one policy for every mode page and subpage: shared by all I_T nexuses, a copy for each

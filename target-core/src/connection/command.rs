@@ -120,9 +120,10 @@ impl Core {
             Plan::WriteSame { lba, blocks, unmap, source, .. } => {
                 self.write_same(job, lba, blocks, unmap, source, Vec::new(), 0);
             }
-            Plan::CopyStatus { list_identifier, allocation_length } => {
-                self.copy_status(&job, list_identifier, allocation_length);
+            Plan::CopyReport { report, list_identifier, allocation_length } => {
+                self.copy_report(&job, report, list_identifier, allocation_length);
             }
+            Plan::CopyAbort { list_identifier } => self.copy_abort(&job, list_identifier),
             Plan::ReserveIn => self.reserve_in(&job),
             Plan::ReserveUnit { release } => self.reserve_unit(job, release),
             // These come only when data has been gathered.
@@ -134,7 +135,7 @@ impl Core {
             | Plan::ModeSelect(_)
             | Plan::ReserveOut
             | Plan::SetTargetPortGroups
-            | Plan::ExtendedCopy
+            | Plan::ThirdPartyCopy
             | Plan::Unmap => {
                 self.check(job.task, Some(&job.unit), fault::internal());
             }
@@ -195,7 +196,7 @@ impl Core {
                 let ranges = std::mem::take(&mut self.ranges);
                 self.hand_off(job, Work::Unmap { ranges, block_length }, length);
             }
-            Plan::ExtendedCopy => self.extended_copy(job, &data),
+            Plan::ThirdPartyCopy => self.third_party_copy(job, &data),
             Plan::ReserveOut => self.reserve_out(job, data),
             Plan::SetTargetPortGroups => self.set_target_port_groups(job, &data, length),
             Plan::ModeSelect(mode) => self.mode_select(job, mode, length),
@@ -209,7 +210,8 @@ impl Core {
             | Plan::Flush { .. }
             | Plan::LbaStatus { .. }
             | Plan::PreFetch { .. }
-            | Plan::CopyStatus { .. }
+            | Plan::CopyReport { .. }
+            | Plan::CopyAbort { .. }
             | Plan::ReserveIn
             | Plan::ReserveUnit { .. }
             | Plan::StartStop { .. } => {

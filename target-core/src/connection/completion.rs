@@ -13,9 +13,20 @@ use crate::io::{Completion, Output, WorkError};
 const NO_COMMAND: u8 = 0x00;
 
 impl Core {
-    pub(super) fn completed(&mut self, completion: Completion) {
+    pub(super) fn completed(&mut self, mut completion: Completion) {
         self.working -= 1;
         self.memory -= completion.memory;
+        if let Ok(Output::Copied(copied)) = completion.result {
+            // Functions may have waited for it.
+            self.wakes = true;
+            let sense = self.copy_ended(copied);
+            completion.result =
+                sense.map_or(Ok(Output::Done), |sense| Err(WorkError::Check(sense)));
+            if completion.task.is_none() {
+                // Its command was answered when it began.
+                return;
+            }
+        }
         let Some(task) = completion.task else { return self.checked(completion) };
         let Some(at) = self.position(task) else { return };
         let Some(pending) = self.pending.get_mut(at) else { return };
@@ -54,9 +65,11 @@ impl Core {
 
     fn answer(&mut self, job: &Job, result: Result<Output, WorkError>, device_length: u64) {
         match result {
-            Ok(Output::Done) => self.good(job.task, device_length),
+            // The last two are dealt with before.
+            Ok(Output::Done | Output::Copied(_) | Output::More(_)) => {
+                self.good(job.task, device_length);
+            }
             Ok(Output::Reserved(outcome)) => self.reserved(job, outcome, device_length),
-            Ok(Output::Copied(copied)) => self.copy_done(job, &copied, device_length),
             Ok(Output::ConditionMet) => self.condition_met(job.task),
             Ok(Output::Data(data)) => {
                 let status = Some(Status::Good.code());

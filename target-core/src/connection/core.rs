@@ -10,11 +10,11 @@ use iscsi_proto::pdu::{AsyncEvent, Pdu};
 use iscsi_proto::session::{Event, Session, SessionError, SessionLimits, TaskId};
 use iscsi_proto::transmit::TransmitQueue;
 use iscsi_proto::{Cid, Lun, TargetTransferTag};
-use scsi::copy::CopyStatus;
 use scsi::{BlockRange, Cdb, Port, Sense, SenseFormat, Status, UnitAttention};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
+use super::copy::Copying;
 use super::inline::Order;
 use super::task_management::{Function, Guard, Then};
 use super::{Handover, Message};
@@ -22,7 +22,7 @@ use crate::backlog::Share;
 use crate::buffers;
 use crate::events::{Fault, SessionEnd};
 use crate::fault;
-use crate::io::{UnitQueue, Work, WorkError};
+use crate::io::{Control, Stop, UnitQueue, Work, WorkError};
 use crate::nexus::{Nexus, Ports, UnitRef, View};
 use crate::node::Node;
 use crate::sessions::{Admission, Ends};
@@ -61,6 +61,8 @@ pub(super) struct Pending {
     pub(super) guards: Vec<Arc<Guard>>,
     /// Removals of its unit that wait for that.
     pub(super) held: Vec<Arc<oneshot::Sender<()>>>,
+    /// It is a copy, which can be stopped.
+    pub(super) copy: Option<Arc<Control>>,
 }
 
 impl Pending {
@@ -73,7 +75,18 @@ impl Pending {
             unit_gone: false,
             guards: Vec::new(),
             held: Vec::new(),
+            copy: None,
         }
+    }
+
+    /// It will not be answered.
+    pub(super) fn abort(&mut self) {
+        self.aborted = true;
+        self.stop_copy(Stop::Aborted);
+    }
+
+    pub(super) fn stop_copy(&self, stop: Stop) {
+        self.copy.iter().for_each(|copy| copy.stop(stop));
     }
 }
 
@@ -162,8 +175,8 @@ pub(super) struct Core {
     /// Bytes that they hold.
     pub(super) memory: usize,
     share: Share,
-    /// Copies whose outcome nobody has asked for yet.
-    pub(super) copies: Vec<CopyStatus>,
+    /// Copies that are under way, or whose outcome can be asked for.
+    pub(super) copies: Vec<Copying>,
     closing: Option<Closing>,
     /// Who takes the session over when this connection has ended.
     pub(super) successor: Option<oneshot::Sender<Handover>>,
@@ -339,6 +352,7 @@ impl Core {
         let now = self.closing.get_or_insert(closing);
         now.send &= closing.send;
         let drains = closing.end.is_orderly() && now.end.is_orderly();
+        self.stop_copies(Stop::Cancelled, |_| true, None, None);
         self.pending.retain_mut(|pending| {
             // Work that has begun is finished and answered; data is not waited for.
             pending.aborted |= !drains || pending.stage.waits_for_data();

@@ -50,6 +50,8 @@ pub(super) fn write(connection: Box<Connection>) -> Option<Box<Connection>> {
         // None while an atomic command keeps others out.
         let inside = unit.enter()?;
         let image = unit.image()?;
+        let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        unit.tokens().changing(&(offset..offset.saturating_add(length)));
         desk.leave(waiting.take()?);
         let start = Instant::now();
         let result = image.write(&[IoSlice::new(data)], offset, Durability::Cached);

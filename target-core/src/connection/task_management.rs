@@ -15,6 +15,7 @@ use super::Message;
 use super::core::{Core, Job, Pending};
 use crate::events::SessionEnd;
 use crate::fault;
+use crate::io::Stop;
 use crate::nexus::View;
 use crate::unit::LogicalUnit;
 
@@ -228,6 +229,7 @@ impl Core {
     /// session goes on.
     fn reset_nexus(&mut self, guard: &Arc<Guard>) {
         let by = guard.function_of(&self.sender);
+        self.stop_copies(Stop::Aborted, |_| true, Some(guard), None);
         self.abort_where(by, |_, _| true, |_| true, |pending| pending.guards.push(guard.clone()));
         let units: Vec<_> = self.nexus.units().iter().map(|seen| Arc::clone(&seen.unit)).collect();
         for unit in &units {
@@ -273,6 +275,8 @@ impl Core {
         guard: &Arc<Guard>,
     ) -> bool {
         let luns = self.nexus.luns_of(unit);
+        // Those too whose command came to another unit.
+        self.stop_copies(Stop::Aborted, |it| it.concerns(unit), Some(guard), None);
         self.abort_where(
             guard.function_of(&self.sender),
             |task, lun| Some(task) != except && luns.contains(&lun),
@@ -303,7 +307,7 @@ impl Core {
             if !works(&pending.job) {
                 return true;
             }
-            pending.aborted = true;
+            pending.abort();
             keep(pending);
             pending.working > 0
         });
@@ -317,7 +321,7 @@ impl Core {
         if pending.working == 0 {
             self.pending.swap_remove(at);
         } else {
-            pending.aborted = true;
+            pending.abort();
             pending.guards.push(guard.clone());
         }
     }
@@ -344,6 +348,7 @@ impl Core {
             }
         }
         self.nexus.update(view);
+        self.stop_unreachable_copies(held);
         for lun in protected {
             self.stop_writes(lun, held);
         }
@@ -384,6 +389,7 @@ impl Core {
                 return true;
             }
             pending.unit_gone = true;
+            pending.stop_copy(Stop::Unreachable);
             pending.held.extend(held.cloned());
             pending.working > 0
         });

@@ -1,74 +1,281 @@
-//! Copies between units.
+//! Copies between units: in pieces, so that they can be stopped and leave room for others.
 
 use std::io::{IoSlice, IoSliceMut};
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
+use std::time::Instant;
 
-use disk_image::{Durability, ImageError, Wait};
+use disk_image::{BlockState, Durability, Image, ImageError, Wait};
+use scsi::reservation::Nexus;
+use scsi::{Cdb, MediumState, Provisioning, Sense};
 
+use crate::tokens::{End, InUse, Request, Token, Tokens};
 use crate::unit::LogicalUnit;
 
-/// Copied at once.
+/// Copied through memory at once.
 const PIECE: u64 = 1 << 20;
+/// Zeroed at once.
+const ZEROES: u64 = 8 << 20;
+/// After so much it is the turn of what waits in the unit's queue.
+const SLICE: u64 = 16 << 20;
+/// READ(16) and WRITE(16) stand for a copy where reservations are looked at.
+const READ: u8 = 0x88;
+const WRITE: u8 = 0x8a;
+
+/// Where bytes come from.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    Zeroes,
+    Unit { unit: Arc<LogicalUnit>, offset: u64 },
+}
 
 /// Bytes of one unit that become bytes of another, or of the same.
 #[derive(Debug)]
 pub(crate) struct Run {
-    pub(crate) source: Arc<LogicalUnit>,
-    pub(crate) source_offset: u64,
+    pub(crate) source: Source,
     pub(crate) destination: Arc<LogicalUnit>,
     pub(crate) destination_offset: u64,
     pub(crate) length: u64,
 }
 
-/// How far a copy came.
+/// Why a copy shall end early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Stop {
+    /// COPY OPERATION ABORT, or a task management function.
+    Aborted = 1,
+    /// Its initiator may not use one of the units any more.
+    Unreachable,
+    /// The session ends.
+    Cancelled,
+}
+
+/// What others see of a copy, and how they stop it.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    /// [`Stop`]; 0 while it shall go on.
+    stop: AtomicU8,
+    /// Runs that were copied whole.
+    runs: AtomicU16,
+    /// Bytes in all.
+    bytes: AtomicU64,
+}
+
+impl Control {
+    /// Ends it behind the piece that it is at; the first reason counts.
+    pub(crate) fn stop(&self, stop: Stop) {
+        let _ = self.stop.compare_exchange(0, stop as u8, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    fn stopped(&self) -> Option<Stop> {
+        match self.stop.load(Ordering::Acquire) {
+            0 => None,
+            1 => Some(Stop::Aborted),
+            2 => Some(Stop::Unreachable),
+            _ => Some(Stop::Cancelled),
+        }
+    }
+
+    /// Runs that were copied whole.
+    pub(crate) fn runs(&self) -> u16 {
+        self.runs.load(Ordering::Relaxed)
+    }
+
+    /// Bytes in all.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Why a copy ended early.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It could not be read.
+    Source(Arc<LogicalUnit>, ImageError),
+    /// It could not be written.
+    Destination(Arc<LogicalUnit>, ImageError),
+    /// A unit is not ready, or reserved or protected.
+    NotReachable,
+    /// The token ended.
+    Token(End),
+    /// It was stopped.
+    Stopped(Stop),
+    /// There is nothing to make a token with.
+    Refused(Sense),
+}
+
+/// A copy, as far as it came.
 #[derive(Debug)]
 pub(crate) struct Copied {
-    /// Runs that were copied whole.
-    pub(crate) runs: usize,
-    /// Bytes in all.
-    pub(crate) bytes: u64,
-    /// Why it stopped, and at which unit.
-    pub(crate) failure: Option<ImageError>,
-    pub(crate) list_identifier: Option<u8>,
+    pub(crate) control: Arc<Control>,
+    /// The token, if it was to be made.
+    pub(crate) result: Result<Option<Arc<Token>>, Failure>,
 }
 
-/// Copies, until something fails.
-pub(super) fn copy(runs: &[Run], list_identifier: Option<u8>) -> Copied {
-    let mut copied = Copied { runs: 0, bytes: 0, failure: None, list_identifier };
-    let mut buffer = Vec::new();
-    for run in runs {
-        if let Err(failure) = copy_run(run, &mut buffer, &mut copied.bytes) {
-            copied.failure = Some(failure);
-            break;
-        }
-        copied.runs += 1;
+/// A copy that goes on.
+#[derive(Debug)]
+pub(crate) struct Copy {
+    runs: Vec<Run>,
+    control: Arc<Control>,
+    /// Who copies.
+    nexus: Nexus,
+    /// What stands for the source.
+    token: Option<InUse>,
+    /// The run that it is at, and how much of that is done.
+    next: usize,
+    done: u64,
+}
+
+/// What is to be done with a copy.
+pub(crate) enum Slice {
+    More(Box<Copy>),
+    Done(Copied),
+}
+
+impl Copy {
+    pub(crate) fn new(runs: Vec<Run>, nexus: Nexus, token: Option<InUse>) -> Box<Self> {
+        let control = Arc::default();
+        Box::new(Self { runs, control, nexus, token, next: 0, done: 0 })
     }
-    copied
-}
 
-fn copy_run(run: &Run, buffer: &mut Vec<u8>, bytes: &mut u64) -> Result<(), ImageError> {
-    let (Some(source), Some(destination)) = (run.source.image(), run.destination.image()) else {
-        return Ok(());
-    };
-    let mut done = 0;
-    while done < run.length {
-        let piece = PIECE.min(run.length - done);
-        buffer.resize(usize::try_from(piece).unwrap_or(0), 0);
+    pub(crate) fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// Copies a slice.
+    pub(super) fn slice(mut self: Box<Self>) -> Slice {
+        let mut left = SLICE;
+        let mut buffer = Vec::new();
+        while let Some(run) = self.runs.get(self.next) {
+            if self.done == run.length {
+                (self.next, self.done) = (self.next + 1, 0);
+                self.control.runs.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            if left == 0 {
+                return Slice::More(self);
+            }
+            match self.check(run).and_then(|()| self.piece(run, &mut buffer)) {
+                Ok(copied) => {
+                    self.done += copied;
+                    self.control.bytes.fetch_add(copied, Ordering::Relaxed);
+                    left = left.saturating_sub(copied);
+                }
+                Err(failure) => return self.over(Err(failure)),
+            }
+        }
+        self.over(Ok(None))
+    }
+
+    fn over(self, result: Result<Option<Arc<Token>>, Failure>) -> Slice {
+        Slice::Done(Copied { control: self.control, result })
+    }
+
+    /// Whether the next piece may be copied: anything may have changed since the last one.
+    fn check(&self, run: &Run) -> Result<(), Failure> {
+        if let Some(stop) = self.control.stopped() {
+            return Err(Failure::Stopped(stop));
+        }
+        if let Source::Unit { unit, .. } = &run.source {
+            self.check_unit(unit, READ)?;
+        }
+        self.check_unit(&run.destination, WRITE)
+    }
+
+    fn check_unit(&self, unit: &LogicalUnit, access: u8) -> Result<(), Failure> {
+        let refused = unit.reservations().refusal(&self.nexus, Cdb::new(&[access]));
+        let protected =
+            access == WRITE && (unit.device().read_only || unit.mode().software_write_protect);
+        if refused.is_some() || protected || unit.state() != MediumState::Ready {
+            return Err(Failure::NotReachable);
+        }
+        Ok(())
+    }
+
+    fn check_token(&self) -> Result<(), Failure> {
+        self.token.as_ref().map_or(Ok(()), |token| token.check().map_err(Failure::Token))
+    }
+
+    /// Copies some of what is left of a run; how much.
+    fn piece(&self, run: &Run, buffer: &mut Vec<u8>) -> Result<u64, Failure> {
+        let left = run.length - self.done;
+        let to = run.destination_offset + self.done;
+        let Source::Unit { unit, offset } = &run.source else {
+            let range = to..to + left.min(ZEROES);
+            return write_zeroes(&run.destination, &range);
+        };
+        let (source, from) = (image(unit)?, offset + self.done);
+        let failed = |error| Failure::Source(unit.clone(), error);
+        let extent = source.block_status(from, left.min(ZEROES)).map_err(failed)?;
+        if extent.state == BlockState::Deallocated {
+            self.check_token()?;
+            return write_zeroes(&run.destination, &(to..to + extent.length));
+        }
+        let length = extent.length.min(PIECE);
+        buffer.resize(usize::try_from(length).unwrap_or(0), 0);
         {
             // One unit after the other: who holds two could wait for who waits for him.
-            let _inside = run.source.exclusion().enter_sleeping();
-            let at = run.source_offset + done;
-            source.read(&mut [IoSliceMut::new(buffer)], at, Wait::Block)?;
+            let _inside = unit.exclusion().enter_sleeping();
+            source.read(&mut [IoSliceMut::new(buffer)], from, Wait::Block).map_err(failed)?;
         }
-        let durability = if run.destination.mode().write_cache_enabled {
-            Durability::Cached
-        } else {
-            Durability::Durable
-        };
-        let _inside = run.destination.exclusion().enter_sleeping();
-        destination.write(&[IoSlice::new(buffer)], run.destination_offset + done, durability)?;
-        done += piece;
-        *bytes += piece;
+        // What was read is what the token stands for, if that has not changed until now.
+        self.check_token()?;
+        write(&run.destination, to, buffer)?;
+        Ok(length)
     }
-    Ok(())
+}
+
+fn image(unit: &LogicalUnit) -> Result<&Arc<dyn Image>, Failure> {
+    unit.image().ok_or(Failure::NotReachable)
+}
+
+fn write(unit: &Arc<LogicalUnit>, offset: u64, data: &[u8]) -> Result<(), Failure> {
+    let image = image(unit)?;
+    let durability =
+        if unit.mode().write_cache_enabled { Durability::Cached } else { Durability::Durable };
+    let _inside = unit.exclusion().enter_sleeping();
+    let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+    unit.tokens().changing(&(offset..offset.saturating_add(length)));
+    let written = image.write(&[IoSlice::new(data)], offset, durability);
+    written.map_err(|error| Failure::Destination(unit.clone(), error))
+}
+
+/// Zeroes without space of their own, where blocks need not have some.
+fn write_zeroes(unit: &Arc<LogicalUnit>, range: &Range<u64>) -> Result<u64, Failure> {
+    let image = image(unit)?;
+    let may_unmap = unit.device().unmap && unit.device().provisioning == Provisioning::Thin;
+    let length = range.end - range.start;
+    let _inside = unit.exclusion().enter_sleeping();
+    unit.tokens().changing(range);
+    let mut written = image.write_zeroes(range.start, length, may_unmap);
+    if written.is_ok() && !unit.mode().write_cache_enabled {
+        written = image.flush();
+    }
+    written.map_err(|error| Failure::Destination(unit.clone(), error))?;
+    Ok(length)
+}
+
+/// POPULATE TOKEN.
+#[derive(Debug)]
+pub(crate) struct MakeToken {
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) unit: Arc<LogicalUnit>,
+    pub(crate) request: Request,
+    pub(crate) control: Arc<Control>,
+}
+
+impl MakeToken {
+    pub(super) fn run(self) -> Copied {
+        let Self { tokens, unit, request, control } = self;
+        let result = match control.stopped() {
+            Some(stop) => Err(Failure::Stopped(stop)),
+            None => tokens.make(&unit, request, Instant::now()).map_err(Failure::Refused),
+        };
+        if let Ok(token) = &result {
+            let bytes = token.ranges().iter().map(|range| range.end - range.start).sum();
+            control.bytes.store(bytes, Ordering::Relaxed);
+        }
+        Copied { control, result: result.map(Some) }
+    }
 }

@@ -5,6 +5,6 @@ mod copy;
 mod queue;
 mod work;
 
-pub(crate) use copy::{Copied, Run};
+pub(crate) use copy::{Control, Copied, Copy, Failure, MakeToken, Run, Source, Stop};
 pub(crate) use queue::{Completion, UnitQueue};
 pub(crate) use work::{Output, Work, WorkError};

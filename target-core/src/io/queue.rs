@@ -76,7 +76,14 @@ fn drain(unit: &Arc<LogicalUnit>) {
             return;
         };
         drop(state);
-        let result = work.run(unit);
+        let result = match work.run(unit) {
+            Ok(Output::More(work)) => {
+                let item = Item { task, work, memory, reply };
+                unit.queue().state.lock().waiting.push_back(item);
+                continue;
+            }
+            result => result,
+        };
         // A connection that is gone has nobody to tell.
         let _ = reply.send(Message::Done(Completion { task, unit: unit.clone(), memory, result }));
     }

@@ -9,7 +9,8 @@ use iscsi_proto::Tsih;
 use scsi::reservation::{Nexus, Outcome};
 use scsi::{AccessState, BlockRange, Cdb, LbaStatusReply, ProvisioningStatus, Sense};
 
-use super::{Copied, Run};
+use super::copy::Slice;
+use super::{Copied, Copy, MakeToken};
 use crate::node::Node;
 use crate::reservations::KnownPorts;
 use crate::unit::LogicalUnit;
@@ -81,11 +82,10 @@ pub(crate) enum Work {
         by: Tsih,
         changes: Vec<(u16, AccessState)>,
     },
-    /// EXTENDED COPY.
-    Copy {
-        runs: Vec<Run>,
-        list_identifier: Option<u8>,
-    },
+    /// EXTENDED COPY, WRITE USING TOKEN.
+    Copy(Box<Copy>),
+    /// POPULATE TOKEN.
+    MakeToken(Box<MakeToken>),
     /// RESERVE or RELEASE.
     ReserveUnit {
         cdb: Cdb,
@@ -136,6 +136,8 @@ pub(crate) enum Output {
     Reserved(Outcome),
     /// A copy, as far as it came.
     Copied(Copied),
+    /// It is not done: the rest of it, to be done behind what waits.
+    More(Work),
 }
 
 /// Why it failed.
@@ -158,8 +160,14 @@ impl Work {
         if let Self::ReserveOut { cdb, list, nexus, ports } = &self {
             return reserve_out(unit, *cdb, list, nexus, ports);
         }
-        if let Self::Copy { runs, list_identifier } = &self {
-            return Ok(Output::Copied(super::copy::copy(runs, *list_identifier)));
+        if let Self::Copy(copy) = self {
+            return Ok(match copy.slice() {
+                Slice::More(copy) => Output::More(Self::Copy(copy)),
+                Slice::Done(copied) => Output::Copied(copied),
+            });
+        }
+        if let Self::MakeToken(make) = self {
+            return Ok(Output::Copied(make.run()));
         }
         if let Self::ReserveUnit { cdb, nexus, release } = self {
             return reserve_unit(unit, cdb, &nexus, release);
@@ -174,9 +182,13 @@ impl Work {
             return Err(WorkError::Check(sense));
         };
         if self.must_be_alone() {
-            return unit.exclusion().alone(|| self.run_on(unit, image));
+            return unit.exclusion().alone(|| {
+                self.announce(unit);
+                self.run_on(unit, image)
+            });
         }
         let _inside = self.touches_blocks().then(|| unit.exclusion().enter_sleeping());
+        self.announce(unit);
         self.run_on(unit, image)
     }
 
@@ -204,13 +216,15 @@ impl Work {
             | Self::OrWrite { data, .. } => data.len(),
             Self::Verify { .. }
             | Self::PreFetch(_)
-            | Self::WriteSame { .. }
-            | Self::Copy { .. } => PIECE,
+            | Self::WriteSame { .. } => PIECE,
             Self::ReserveOut { list, .. } => list.len(),
             Self::ReserveUnit { .. }
             | Self::SetTargetPortGroups { .. }
             | Self::Zeroes { .. }
             | Self::Unmap { .. }
+            // One buffer a thread, and a bound on copies a session.
+            | Self::Copy(_)
+            | Self::MakeToken(_)
             | Self::Flush
             | Self::LbaStatus { .. }
             | Self::StartStop { .. }
@@ -236,11 +250,48 @@ impl Work {
             | Self::ReserveOut { .. }
             | Self::ReserveUnit { .. }
             | Self::SetTargetPortGroups { .. }
-            | Self::Copy { .. }
+            | Self::Copy(_)
+            | Self::MakeToken(_)
             | Self::Flush
             | Self::LbaStatus { .. }
             | Self::StartStop { .. }
             | Self::Health => false,
+        }
+    }
+
+    /// Tells the unit what is about to change, which ends tokens for it.
+    fn announce(&self, unit: &LogicalUnit) {
+        let changing = |offset: u64, length: u64| {
+            unit.tokens().changing(&(offset..offset.saturating_add(length)));
+        };
+        match self {
+            Self::Write { offset, data, .. }
+            | Self::WriteAndVerify { offset, data, .. }
+            | Self::WriteAtomic { offset, data, .. }
+            | Self::OrWrite { offset, data, .. } => changing(*offset, length_of(data)),
+            Self::CompareAndWrite { offset, data, .. } => changing(*offset, length_of(data) / 2),
+            Self::Zeroes { offset, length, .. } | Self::WriteSame { offset, length, .. } => {
+                changing(*offset, *length);
+            }
+            Self::Unmap { ranges, block_length } => {
+                for range in ranges {
+                    changing(range.lba * block_length, u64::from(range.blocks) * block_length);
+                }
+            }
+            Self::Read { .. }
+            | Self::Compare { .. }
+            | Self::Verify { .. }
+            | Self::PreFetch(_)
+            | Self::ReserveOut { .. }
+            | Self::SetTargetPortGroups { .. }
+            | Self::ReserveUnit { .. }
+            // These tell it themselves.
+            | Self::Copy(_)
+            | Self::MakeToken(_)
+            | Self::Flush
+            | Self::LbaStatus { .. }
+            | Self::StartStop { .. }
+            | Self::Health => {}
         }
     }
 
@@ -313,7 +364,8 @@ impl Work {
             Self::ReserveOut { .. }
             | Self::ReserveUnit { .. }
             | Self::SetTargetPortGroups { .. }
-            | Self::Copy { .. } => {}
+            | Self::Copy(_)
+            | Self::MakeToken(_) => {}
         }
         Ok(Output::Done)
     }

@@ -3,7 +3,7 @@
 mod summary;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -336,6 +336,14 @@ impl Sessions {
             }
         }
         closed
+    }
+
+    /// The targets to which an initiator is logged in, and from where.
+    pub(crate) fn targets_of(&self, initiator: &str) -> Vec<(String, IpAddr)> {
+        let table = self.table.lock();
+        let own = table.by_tsih.values().filter(|entry| entry.name.initiator == initiator);
+        own.filter_map(|entry| Some((entry.name.target.clone()?, entry.summary.address.ip())))
+            .collect()
     }
 
     /// The initiator ports of all normal sessions.

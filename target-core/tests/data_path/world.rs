@@ -233,6 +233,12 @@ impl Recorder {
         })
     }
 
+    /// Whether a session has ended.
+    pub fn ended(&self, tsih: u16) -> bool {
+        let heard = self.heard.lock().unwrap();
+        heard.iter().any(|it| matches!(it, Heard::Down(summary, _) if summary.tsih == tsih))
+    }
+
     pub fn wait_for_fault(&self) -> Fault {
         self.wait(|heard| match heard {
             Heard::Fault(fault) => Some(fault.clone()),

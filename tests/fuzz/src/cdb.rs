@@ -4,6 +4,7 @@
 
 use std::time::UNIX_EPOCH;
 
+use scsi::copy::CopyRequest;
 use scsi::{
     AccessMethods, AccessState, AccessStatus, BlockRange, Cdb, Context, Device, MediumState, Plan,
     Port, Sense, TargetPortGroup,
@@ -63,11 +64,31 @@ fn dispatch(input: &[u8]) {
         let data = data.get(..length as usize).unwrap_or(data);
         let plan = scsi::plan_with_data(cdb, &context, data, &mut ranges);
         check(plan, &ranges, blocks);
+        if plan == Plan::ThirdPartyCopy {
+            copy(cdb, data, &device);
+        }
     }
     // Data that nobody asked for, too.
     let plan = scsi::plan_with_data(cdb, &context, data, &mut ranges);
     if plan == Plan::Unmap {
         check(plan, &ranges, blocks);
+    }
+    copy(cdb, data, &device);
+}
+
+/// Ranges of a parameter list lie on the medium.
+fn copy(cdb: Cdb, data: &[u8], device: &Device) {
+    let ranges = match CopyRequest::parse(cdb, data, device) {
+        Ok(CopyRequest::PopulateToken(it)) => it.ranges,
+        Ok(CopyRequest::WriteUsingToken(it)) => {
+            let _ = it.rod_token();
+            it.ranges
+        }
+        Ok(CopyRequest::Copy(_)) | Err(_) => return,
+    };
+    for range in ranges {
+        let end = range.lba.checked_add(range.blocks.into());
+        assert!(end.is_some_and(|end| end <= device.block_count()), "{range:?}");
     }
 }
 
@@ -97,8 +118,9 @@ fn check(plan: Plan, ranges: &[BlockRange], size: u64) {
         | Plan::NeedData { .. }
         | Plan::StartStop { .. }
         | Plan::ModeSelect(_)
-        | Plan::ExtendedCopy
-        | Plan::CopyStatus { .. }
+        | Plan::ThirdPartyCopy
+        | Plan::CopyAbort { .. }
+        | Plan::CopyReport { .. }
         | Plan::ReserveIn
         | Plan::ReserveOut
         | Plan::ReserveUnit { .. }

@@ -87,7 +87,7 @@ fn the_vpd_pages_that_page_zero_names_are_there_and_have_their_length() {
     let pages = world.reply(&[0x12, 1, 0, 0, 255, 0]);
     assert_eq!(pages[4..], [0x00, 0x80, 0x83, 0x86, 0x87, 0x88, 0x8f, 0xb0, 0xb1, 0xb2]);
     for page in &pages[4..] {
-        let reply = world.reply(&[0x12, 1, *page, 1, 0, 0]);
+        let reply = world.reply(&[0x12, 1, *page, 4, 0, 0]);
         assert_eq!(reply[1], *page);
         let length = usize::from(u16::from_be_bytes([reply[2], reply[3]]));
         assert_eq!(reply.len(), length + 4, "page {page:02x}");

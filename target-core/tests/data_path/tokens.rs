@@ -1,0 +1,308 @@
+//! Copies by tokens: POPULATE TOKEN, WRITE USING TOKEN, RECEIVE ROD TOKEN INFORMATION.
+
+use disk_image::{Fault, ImageErrorKind, Operation};
+use target_core::{AccessEntry, AuthPolicy, InitiatorPattern, LunMapping};
+
+use crate::initiator::{Data, Initiator};
+use crate::task_management::LOGICAL_UNIT_RESET;
+use crate::third_party::{
+    DEL_TKN, IMMED, MIB, contents, copy_in, copy_out, full_units, populate_list, unit, zero_token,
+};
+use crate::wire::{Login, PATIENCE};
+use crate::world::{
+    BLOCK, OTHER_TARGET, TARGET, TEST_UNIT_READY, World, eventually, memory, read, write,
+};
+
+const REVOKED: (u8, u8, u8) = (5, 0x23, 0x06);
+const UNKNOWN: (u8, u8, u8) = (5, 0x23, 0x04);
+const NOT_REACHABLE: (u8, u8, u8) = (0x0a, 0x0d, 0x02);
+const CONFLICT: u8 = 0x18;
+
+const ANN: &str = "iqn.2026-01.org.example:ann";
+const BOB: &str = "iqn.2026-01.org.example:bob";
+
+#[test]
+fn data_goes_where_it_is_wanted_and_nowhere_else() {
+    let (world, images) = full_units(2);
+    let mut initiator = world.initiator(&[0, 1]);
+    let (source, before) = (contents(&images[0], 0..16384), contents(&images[1], 0..16384));
+    let blocks = |from: usize, count: usize| source[from * BLOCK..(from + count) * BLOCK].to_vec();
+    // Three pieces become two, of which the second begins in the middle of a piece.
+    let token = initiator.token(0, &[(100, 10), (5000, 3000), (7, 1)]);
+    initiator.write_using(1, &token, &[(1000, 5), (9000, 3006)]).good();
+    let standing = initiator.standing(1, 2);
+    assert_eq!((standing.status, standing.units, standing.count), (1, 0xf1, 3011));
+    assert!(standing.token.is_empty());
+    let after = contents(&images[1], 0..16384);
+    assert!(after[1000 * BLOCK..1005 * BLOCK] == blocks(100, 5));
+    let expected = [blocks(105, 5), blocks(5000, 3000), blocks(7, 1)].concat();
+    assert!(after[9000 * BLOCK..12006 * BLOCK] == expected);
+    assert!(after[..1000 * BLOCK] == before[..1000 * BLOCK]);
+    assert!(after[1005 * BLOCK..9000 * BLOCK] == before[1005 * BLOCK..9000 * BLOCK]);
+    assert!(after[12006 * BLOCK..] == before[12006 * BLOCK..]);
+    // Again, from an offset on, and within the unit itself.
+    let tag = initiator.start_write(0, 3, (0, 9), &token, &[(16000, 2)]);
+    initiator.finish(tag).good();
+    assert!(contents(&images[0], 16000..16002) == [blocks(109, 1), blocks(5000, 1)].concat());
+    assert!(contents(&images[0], 0..16000) == source[..16000 * BLOCK]);
+    // Not beyond its end.
+    for (offset, count) in [(3010, 2), (3011, 1), (u64::MAX, 1), (0, 3012)] {
+        let tag = initiator.start_write(1, 3, (0, offset), &token, &[(0, count)]);
+        let outcome = initiator.finish(tag);
+        outcome.check((5, 0x26, 0));
+        // The field pointer names OFFSET INTO ROD.
+        assert_eq!(outcome.sense[15..18], [0x80, 0, 8]);
+    }
+    let tag = initiator.start_write(1, 3, (0, 3010), &token, &[(0, 1)]);
+    initiator.finish(tag).good();
+    assert!(contents(&images[1], 0..1) == blocks(7, 1));
+}
+
+#[test]
+fn holes_are_copied_as_holes() {
+    let world = World::new();
+    let images = [memory(4 * MIB), memory(4 * MIB)];
+    for (lun, image) in [(0, &images[0]), (1, &images[1])] {
+        world.node.add_unit(TARGET, lun, unit(lun, image.clone())).unwrap();
+    }
+    let mut initiator = world.initiator(&[0, 1]);
+    initiator.execute(1, &write(0, 64), Data::Out(&[0xee; 64 * BLOCK])).good();
+    let token = initiator.token(0, &[(0, 8192)]);
+    initiator.write_using(1, &token, &[(0, 8192)]).good();
+    assert_eq!(initiator.execute(1, &read(0, 1), Data::In(BLOCK)).good(), [0; BLOCK]);
+    // GET LBA STATUS: all of it is deallocated.
+    let cdb = [0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0];
+    let status = initiator.execute(1, &cdb, Data::In(24)).good();
+    assert_eq!((&status[16..20], status[20]), (&8192u32.to_be_bytes()[..], 1));
+}
+
+#[test]
+fn the_zero_token_writes_zeroes() {
+    let (world, images) = full_units(1);
+    let mut initiator = world.initiator(&[0]);
+    initiator.write_using(0, &zero_token(), &[(10, 3), (100, 1)]).good();
+    assert_eq!(initiator.standing(0, 2).count, 4);
+    assert_eq!(contents(&images[0], 10..13), [0; 3 * BLOCK]);
+    assert_eq!(contents(&images[0], 100..101), [0; BLOCK]);
+    for block in [9, 13, 99, 101] {
+        assert_ne!(contents(&images[0], block..block + 1), [0; BLOCK]);
+    }
+}
+
+#[test]
+fn a_change_of_the_source_ends_a_token_whoever_makes_it() {
+    let (world, images) = full_units(2);
+    let mut initiator = world.initiator(&[0, 1]);
+    let mut other = world.initiator(&[0]);
+    let before = contents(&images[1], 0..200);
+    let block = [0x77; BLOCK];
+    let unmap = [0, 22, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 150, 0, 0, 0, 1, 0, 0, 0, 0];
+    let mut compare = [0; 16];
+    (compare[0], compare[9], compare[13]) = (0x89, 150, 1);
+    let mut write_same = [0; 16];
+    (write_same[0], write_same[9], write_same[13]) = (0x93, 150, 1);
+    let current = contents(&images[0], 150..151);
+    let both = [&current[..], &block].concat();
+    let changes: [(&[u8], &[u8]); 4] = [
+        (&compare, &both),
+        (&write(150, 1), &block),
+        (&write_same, &block),
+        (&[0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0], &unmap),
+    ];
+    for (cdb, data) in changes {
+        let token = initiator.token(0, &[(100, 100)]);
+        let beside = initiator.token(0, &[(100, 50), (151, 49)]);
+        other.execute(0, cdb, Data::Out(data)).good();
+        initiator.write_using(1, &token, &[(0, 100)]).check(REVOKED);
+        initiator.write_using(1, &beside, &[(200, 99)]).good();
+    }
+    // A copy changes it too.
+    let token = initiator.token(0, &[(100, 100)]);
+    initiator.write_using(0, &zero_token(), &[(199, 2)]).good();
+    initiator.write_using(1, &token, &[(0, 100)]).check(REVOKED);
+    // A read does not.
+    let token = initiator.token(0, &[(100, 100)]);
+    other.execute(0, &read(100, 100), Data::In(100 * BLOCK)).good();
+    assert!(contents(&images[1], 0..200) == before);
+    initiator.write_using(1, &token, &[(0, 100)]).good();
+}
+
+#[test]
+fn a_change_while_it_is_copied_ends_the_copy_before_anything_new_is_written() {
+    let (world, images) = full_units(2);
+    let mut initiator = world.initiator(&[0, 1]);
+    let mut other = world.initiator(&[0]);
+    let source = contents(&images[0], 0..8192);
+    let before = contents(&images[1], 0..8192);
+    let token = initiator.token(0, &[(0, 8192)]);
+    // It has read the first piece, and is held in front of its write.
+    let gate = images[1].gate(Operation::Write);
+    let tag = initiator.start_write(1, 2, (0, 0), &token, &[(0, 8192)]);
+    assert!(gate.wait_for_arrivals(1, PATIENCE));
+    other.execute(0, &write(4000, 1), Data::Out(&[0x11; BLOCK])).good();
+    gate.open();
+    initiator.finish(tag).check(REVOKED);
+    let standing = initiator.standing(1, 2);
+    assert_eq!((standing.status, standing.count, standing.sense), (2, 2048, REVOKED));
+    let after = contents(&images[1], 0..8192);
+    assert!(after[..2048 * BLOCK] == source[..2048 * BLOCK]);
+    assert!(after[2048 * BLOCK..] == before[2048 * BLOCK..]);
+}
+
+#[test]
+fn a_token_is_deleted_when_it_is_not_needed_and_cancelled_by_a_reset() {
+    let (world, _images) = full_units(2);
+    let mut initiator = world.initiator(&[0, 1]);
+    let token = initiator.token(0, &[(0, 8)]);
+    let tag = initiator.start_write(1, 2, (DEL_TKN, 0), &token, &[(0, 4)]);
+    initiator.finish(tag).good();
+    initiator.write_using(1, &token, &[(0, 4)]).check((5, 0x23, 0x09));
+    let token = initiator.token(0, &[(0, 8)]);
+    let function = initiator.start_function(LOGICAL_UNIT_RESET, 0, None);
+    assert_eq!(initiator.finish_function(function), 0);
+    initiator.write_using(1, &token, &[(0, 4)]).check((5, 0x23, 0x08));
+    let mut corrupt = token;
+    corrupt[500] ^= 0x80;
+    initiator.write_using(1, &corrupt, &[(0, 4)]).check((5, 0x23, 0x05));
+    corrupt[15] ^= 0x80;
+    initiator.write_using(1, &corrupt, &[(0, 4)]).check(UNKNOWN);
+    corrupt[7] = 0;
+    initiator.write_using(1, &corrupt, &[(0, 4)]).check((5, 0x23, 0x0a));
+    corrupt[0] = 1;
+    initiator.write_using(1, &corrupt, &[(0, 4)]).check((5, 0x23, 0x01));
+}
+
+fn entry(initiator: &str, luns: &[(u16, u16, bool)]) -> AccessEntry {
+    let mapping = |it: &(u16, u16, bool)| LunMapping { seen: it.0, lun: it.1, read_only: it.2 };
+    AccessEntry {
+        initiator: Some(InitiatorPattern::new(initiator).unwrap()),
+        address: None,
+        luns: Some(luns.iter().map(mapping).collect()),
+        read_only: false,
+    }
+}
+
+fn session(world: &World, name: &str, target: &str, luns: &[u16]) -> Initiator {
+    let target = Some(target.to_owned());
+    let login = Login { initiator: name.to_owned(), target, ..world.login() };
+    let mut initiator = world.log_in(&login);
+    for lun in luns {
+        initiator.execute(*lun, &TEST_UNIT_READY, Data::None).check((6, 0x29, 0));
+    }
+    initiator
+}
+
+#[test]
+fn a_token_is_worth_no_more_than_what_its_bearer_may_reach() {
+    let (world, images) = full_units(2);
+    world.target(OTHER_TARGET, AuthPolicy::None);
+    let ann = entry(ANN, &[(0, 0, false), (1, 1, false)]);
+    // Of Bob's two LUNs, one is Ann's LUN 1, which he may not write.
+    let bob = entry(BOB, &[(3, 1, true)]);
+    world.block_on(world.node.set_access(TARGET, Some(vec![ann, bob]))).unwrap();
+    let mine = memory(MIB);
+    world.node.add_unit(OTHER_TARGET, 0, unit(9, mine.clone())).unwrap();
+    let mut ann = session(&world, ANN, TARGET, &[0, 1]);
+    let hidden = ann.token(0, &[(0, 8)]);
+    let shared = ann.token(1, &[(0, 8)]);
+    // His session to the other target: the source is seen through none of his sessions yet.
+    let mut bob = session(&world, BOB, OTHER_TARGET, &[0]);
+    bob.write_using(0, &hidden, &[(0, 8)]).check(UNKNOWN);
+    let tag = bob.start_write(0, 2, (DEL_TKN, 0), &shared, &[(0, 8)]);
+    bob.finish(tag).check(UNKNOWN);
+    let mut masked = session(&world, BOB, TARGET, &[3]);
+    bob.write_using(0, &hidden, &[(0, 8)]).check(UNKNOWN);
+    assert_eq!(contents(&mine, 0..8), vec![0; 8 * BLOCK]);
+    // Now it is, and DEL_TKN of the one who was refused has deleted nothing.
+    bob.write_using(0, &shared, &[(0, 8)]).good();
+    assert!(contents(&mine, 0..8) == contents(&images[1], 0..8));
+    // What may only be read is not written.
+    let own = bob.token(0, &[(0, 8)]);
+    masked.write_using(3, &own, &[(0, 8)]).check((7, 0x27, 0));
+    masked.write_using(3, &zero_token(), &[(0, 8)]).check((7, 0x27, 0));
+    // But a token can be made of it.
+    masked.token(3, &[(0, 8)]);
+    // A unit that is gone takes its tokens along.
+    world.block_on(world.node.remove_unit(TARGET, 1)).unwrap();
+    bob.write_using(0, &shared, &[(0, 8)]).check((5, 0x23, 0x08));
+}
+
+#[test]
+fn reservations_of_others_count_for_the_source_and_the_destination() {
+    let (world, _images) = full_units(2);
+    let (mut initiator, mut holder) = (world.initiator(&[0, 1]), world.initiator(&[0, 1]));
+    let token = initiator.token(0, &[(0, 8)]);
+    let mut register = [0; 24];
+    register[15] = 7;
+    let mut reserve = [0; 24];
+    reserve[7] = 7;
+    // (type, POPULATE TOKEN on it, WRITE USING TOKEN to it, from it): Write Exclusive, Exclusive
+    // Access.
+    for (kind, may_populate, may_read) in [(1, true, true), (3, false, false)] {
+        for lun in [0, 1] {
+            let out = |action, kind| [0x5f, action, kind, 0, 0, 0, 0, 0, 24, 0];
+            holder.execute(lun, &out(6, 0), Data::Out(&register)).good();
+            holder.execute(lun, &out(1, kind), Data::Out(&reserve)).good();
+            let populated = initiator.populate(lun, 5, 0, &[(0, 1)]).status;
+            assert_eq!(populated, if may_populate { 0 } else { CONFLICT });
+            if lun == 0 {
+                let outcome = initiator.write_using(1, &token, &[(0, 8)]);
+                let expected = if may_read { (0, 0, 0) } else { NOT_REACHABLE };
+                assert_eq!(outcome.sense(), expected);
+            } else {
+                assert_eq!(initiator.write_using(1, &token, &[(0, 8)]).status, CONFLICT);
+                // The state of copies can be asked for all the same.
+                initiator.standing(1, 2);
+            }
+            holder.execute(lun, &out(3, 0), Data::Out(&reserve)).good();
+        }
+    }
+}
+
+#[test]
+fn an_immediate_copy_is_answered_before_it_is_done_and_tells_how_it_stands() {
+    let (world, images) = full_units(2);
+    let mut initiator = world.initiator(&[0, 1]);
+    initiator.populate(0, 1, IMMED, &[(0, 8192)]).good();
+    eventually(|| initiator.standing(0, 1).status == 1);
+    let token = initiator.standing(0, 1).token;
+    let gate = images[1].gate(Operation::Write);
+    let tag = initiator.start_write(1, 7, (IMMED, 0), &token, &[(0, 8192)]);
+    initiator.finish(tag).good();
+    assert!(gate.wait_for_arrivals(1, PATIENCE));
+    let standing = initiator.standing(1, 7);
+    assert_eq!((standing.status, standing.count), (0x12, 0));
+    // The same list identifier cannot be used meanwhile, on the same unit.
+    let list = populate_list(0, &[(0, 1)]);
+    let again = initiator.execute(1, &copy_out(0x10, 7, list.len()), Data::Out(&list));
+    again.check((5, 0, 0x16));
+    initiator.populate(0, 7, 0, &[(0, 1)]).good();
+    gate.open();
+    eventually(|| initiator.standing(1, 7).status == 1);
+    assert_eq!(initiator.standing(1, 7).count, 8192);
+    assert!(contents(&images[1], 0..8192) == contents(&images[0], 0..8192));
+    // RECEIVE COPY STATUS(LID4) says the same without a token.
+    let data = initiator.execute(1, &copy_in(0x05, 7, true), Data::In(1024)).good();
+    assert_eq!((data.len(), data[4], data[5], data[15]), (32, 0x11, 1, 0xf1));
+    initiator.execute(1, &copy_in(0x07, 99, true), Data::In(1024)).check((5, 0x24, 0));
+}
+
+#[test]
+fn failures_name_what_failed_and_how_far_it_came() {
+    let (world, images) = full_units(2);
+    let mut initiator = world.initiator(&[0, 1]);
+    let token = initiator.token(0, &[(0, 8192)]);
+    let full = Fault::kind(Operation::Write, ImageErrorKind::OutOfSpace).after(1);
+    images[1].inject(full);
+    initiator.write_using(1, &token, &[(0, 8192)]).check((7, 0x27, 0x07));
+    let standing = initiator.standing(1, 2);
+    assert_eq!((standing.status, standing.count), (2, 2048));
+    assert_eq!(standing.sense, (7, 0x27, 0x07));
+    assert_eq!(world.events.wait_for_fault().unit, "disk1");
+    images[1].heal();
+    images[0].inject(Fault::kind(Operation::Read, ImageErrorKind::Io).after(1));
+    initiator.write_using(1, &token, &[(0, 8192)]).check((0x0a, 0x0d, 0x01));
+    assert_eq!(initiator.standing(1, 2).count, 2048);
+    images[0].heal();
+    initiator.write_using(1, &token, &[(0, 8192)]).good();
+}
