@@ -3,6 +3,7 @@
 mod alua;
 mod chap;
 mod isns;
+mod management;
 mod portal_group;
 mod redirect;
 
@@ -10,20 +11,20 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use scsi::AccessMethods;
 use serde::Deserialize;
 use toml::Spanned;
 
 pub(crate) use self::chap::Access;
 pub(crate) use self::isns::Isns;
+pub(crate) use self::management::Management;
 pub(crate) use self::portal_group::PortalGroup;
 pub(crate) use self::redirect::Redirects;
 use crate::args::{LogFormat, Serve};
 
 const DEFAULT_DATA_DIR: &str = "./lund-data";
 const ISCSI_PORT: u16 = 3260;
-const MANAGEMENT_PORT: u16 = 5988;
 
 /// Everything that can be configured.
 #[derive(Debug, Clone)]
@@ -33,7 +34,7 @@ pub(crate) struct Config {
     /// In the order of their tags.
     pub(crate) portal_groups: Vec<PortalGroup>,
     pub(crate) access_methods: AccessMethods,
-    pub(crate) mgmt_listen: SocketAddr,
+    pub(crate) management: Management,
     pub(crate) max_logins: usize,
     /// Bytes.
     pub(crate) max_backlog: usize,
@@ -65,7 +66,7 @@ struct File {
     iscsi: Iscsi,
     isns: Option<isns::Table>,
     #[serde(default)]
-    management: Management,
+    management: management::Table,
     #[serde(default)]
     disks: Disks,
     #[serde(default)]
@@ -92,12 +93,6 @@ struct Iscsi {
     portal_groups: Vec<portal_group::Table>,
     #[serde(default)]
     redirects: Vec<redirect::Table>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Management {
-    listen: Option<Spanned<SocketAddr>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -215,12 +210,13 @@ impl Config {
             source.within("iscsi.abort_seconds", file.iscsi.abort_seconds.as_ref(), 10, (1, 14))?;
         let running =
             source.within("jobs.max_running", file.jobs.max_running.as_ref(), 4, (1, 64))?;
+        let management = management::management(source, serve, &file.management, &data_dir)?;
         Ok(Self {
             disks_dir: file.disks.directory.unwrap_or_else(|| data_dir.join("disks")),
             data_dir,
             portal_groups,
             access_methods,
-            mgmt_listen: mgmt_listen(source, serve, file.management.listen.as_ref())?,
+            management,
             max_logins: usize::try_from(max_logins)?,
             max_backlog: max_backlog(source, file.iscsi.max_backlog.as_ref())?,
             max_sessions: usize::try_from(max_sessions)?,
@@ -274,26 +270,6 @@ fn max_backlog(source: &Source<'_>, given: Option<&Spanned<String>>) -> anyhow::
     }
 }
 
-fn mgmt_listen(
-    source: &Source<'_>,
-    serve: &Serve,
-    file: Option<&Spanned<SocketAddr>>,
-) -> anyhow::Result<SocketAddr> {
-    const REASON: &str = "is no loopback address: management asks for no password yet, so it is \
-                          reached from this machine only";
-    if let Some(value) = file.filter(|value| !value.get_ref().ip().is_loopback()) {
-        return Err(source.error("management.listen", value, REASON));
-    }
-    match (serve.mgmt_listen, file) {
-        (Some(address), _) if !address.ip().is_loopback() => {
-            bail!("--mgmt-listen {address} {REASON}")
-        }
-        (Some(address), _) => Ok(address),
-        (None, Some(value)) => Ok(*value.get_ref()),
-        (None, None) => Ok(SocketAddr::from(([127, 0, 0, 1], MANAGEMENT_PORT))),
-    }
-}
-
 fn check_level(level: &str) -> anyhow::Result<()> {
     tracing_subscriber::EnvFilter::try_new(level)?;
     Ok(())
@@ -322,7 +298,7 @@ mod tests {
         assert_eq!(config.data_dir, Path::new("./lund-data"));
         assert_eq!(config.disks_dir, Path::new("./lund-data/disks"));
         assert_eq!(config.portal_groups[0].listen, ["127.0.0.1:3260".parse().unwrap()]);
-        assert_eq!(config.mgmt_listen, "127.0.0.1:5988".parse().unwrap());
+        assert_eq!(config.management.listen, "127.0.0.1:5988".parse().unwrap());
         assert_eq!(config.demo, None);
         assert_eq!(config.logout_time, Duration::from_secs(3));
         assert_eq!(config.abort_time, Duration::from_secs(10));

@@ -7,6 +7,7 @@ mod config;
 mod demo;
 mod isns;
 mod limits;
+mod local;
 mod logging;
 mod portals;
 mod run;

@@ -8,17 +8,21 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use job_engine::{Engine, EngineConfig};
+use mgmt_api::access::Access;
 use mgmt_api::cim::Cimom;
+use mgmt_api::listen::Plain;
 use mgmt_api::server;
 use mgmt_api::service::Service;
 use target_core::{Node, NodeConfig, NodeState};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::demo;
 use crate::isns;
 use crate::limits;
+use crate::local;
 use crate::portals;
 use crate::systemd::{self, Sockets};
 use crate::wiring::{DRAIN_LIMIT, Exposure, NodeHost, Recorder, Rules};
@@ -92,9 +96,11 @@ async fn serve(
     let isns = config.isns.as_ref();
     let isns = isns.map(|it| isns::keep(it, &config.portal_groups, &portals.groups, engine));
     let isns = isns.transpose()?;
-    let management = portals::bind(config.mgmt_listen, "--mgmt-listen", &mut sockets).await?;
+    let listen = config.management.listen;
+    let management = portals::bind(listen, "--mgmt-listen", &mut sockets).await?;
     sockets.finish()?;
     let management_address = management.local_addr()?;
+    let local = local::listen(&config.management).await?;
 
     let cimom = Cimom::new(engine.clone(), system_name).map_err(anyhow::Error::msg)?;
     let host = NodeHost {
@@ -105,10 +111,16 @@ async fn serve(
         runtime: tokio::runtime::Handle::current(),
     };
     let service = Arc::new(Service::new(engine.clone(), Arc::new(host)));
-    let router = server::router(service, Arc::new(cimom));
+    let access = Arc::new(Access::new(engine.clone()).map_err(anyhow::Error::msg)?);
+    let (router, _) = server::router(service, Arc::new(cimom), access);
     let stop = CancellationToken::new();
-    let stopped = stop.clone().cancelled_owned();
-    let mut http = tokio::spawn(server::serve(management, router, stopped));
+    let stopped = || stop.clone().cancelled_owned();
+    let mut http = JoinSet::new();
+    http.spawn(server::serve(Plain::new(management)?, router.clone(), stopped()));
+    let _socket = local.map(|(socket, listener)| {
+        http.spawn(server::serve(listener, router, stopped()));
+        socket
+    });
 
     let demo_target = match config.demo {
         Some(size) => {
@@ -131,7 +143,7 @@ async fn serve(
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: lund drains"),
         _ = interrupt.recv() => tracing::info!("SIGINT: lund drains"),
-        ended = &mut http => {
+        Some(ended) = http.join_next() => {
             ended?.context("the management server failed")?;
         }
     }
@@ -147,7 +159,8 @@ async fn serve(
         portal.abort();
     }
     stop.cancel();
-    if tokio::time::timeout(ANSWER_LIMIT, &mut http).await.is_err() {
+    let answered = async { while http.join_next().await.is_some() {} };
+    if tokio::time::timeout(ANSWER_LIMIT, answered).await.is_err() {
         tracing::warn!("management requests are cut off");
     }
     watchdog.abort();

@@ -1,10 +1,13 @@
 //! Management: CIM-XML, REST and a web page over one service layer.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod api;
 pub mod cim;
+pub mod listen;
 mod metrics;
 pub mod rest;
+pub mod routes;
 pub mod server;
 pub mod service;
 pub mod size;

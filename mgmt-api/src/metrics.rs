@@ -6,11 +6,10 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use job_engine::Role;
 use prometheus_client::encoding::EncodeMetric;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -20,6 +19,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::NodeState;
+use crate::routes::Routes;
 use crate::service::{Service, Totals};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -29,8 +29,11 @@ type Gauges = Family<Labels, Gauge<u64, AtomicU64>>;
 type Counters = Family<Labels, Counter>;
 
 /// The routes.
-pub(crate) fn router(service: Arc<Service>) -> Router {
-    Router::new().route("/metrics", get(metrics)).route("/readyz", get(ready)).with_state(service)
+pub(crate) fn routes(service: Arc<Service>) -> Routes {
+    Routes::below("")
+        .get(Role::Viewer, "/metrics", metrics)
+        .everybody(Method::GET, "/readyz", ready)
+        .with_state(service)
 }
 
 /// Whether initiators are served; load balancers and service managers ask.

@@ -1,27 +1,29 @@
 //! The one HTTP server: CIM-XML, REST and the web page, and what protects them.
 
-use std::net::IpAddr;
-use std::pin::pin;
+use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
-use axum::http::{StatusCode, header};
-use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
+use tower::ServiceExt as _;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 
+use crate::access::{self, Access, Guard, Peer, guard};
 use crate::cim::{self, Cimom};
+use crate::routes::{Routes, Table};
 use crate::service::Service;
 use crate::web;
 use crate::{metrics, rest};
@@ -35,6 +37,8 @@ const TIME_LIMIT: Duration = Duration::from_secs(90);
 const BODY_PAUSE: Duration = Duration::from_secs(5);
 /// A request's head must come within so long, a connection without requests is closed after it.
 const HEADER_LIMIT: Duration = Duration::from_secs(10);
+/// A connection must be ready for requests within so long.
+const READY_LIMIT: Duration = Duration::from_secs(10);
 /// Connections at once; others wait until one of them has ended.
 const MAX_CONNECTIONS: usize = 512;
 /// After an accept that failed for want of descriptors or memory.
@@ -42,18 +46,62 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// REST takes small bodies; CIM-XML has a bound of its own.
 const MAX_BODY: usize = 1 << 20;
 
-/// Everything under one roof.
-pub fn router(service: Arc<Service>, cimom: Arc<Cimom>) -> Router {
-    rest::router(service.clone())
-        .merge(metrics::router(service))
-        .layer(RequestBodyLimitLayer::new(MAX_BODY))
-        .merge(cim::router(cimom))
-        .merge(web::router())
+/// All routes, without what protects them.
+fn routes(service: Arc<Service>, cimom: Arc<Cimom>, access: Arc<Access>) -> Routes {
+    rest::routes(service.clone())
+        .merge(access::routes(access))
+        .layered(|router| router.layer(no_store()))
+        .merge(metrics::routes(service))
+        .layered(|router| router.layer(RequestBodyLimitLayer::new(MAX_BODY)))
+        .merge(cim::routes(cimom))
+        .merge(web::routes())
+}
+
+/// What REST answers is old at once, and may be confidential.
+fn no_store() -> SetResponseHeaderLayer<HeaderValue> {
+    let value = HeaderValue::from_static("no-store");
+    SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, value)
+}
+
+/// Headers of all responses that take from browsers what they should not do with them.
+fn hardened(router: Router) -> Router {
+    const HEADERS: [(HeaderName, &str); 3] = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    ];
+    HEADERS.into_iter().fold(router, |router, (name, value)| {
+        let value = HeaderValue::from_static(value);
+        router.layer(SetResponseHeaderLayer::if_not_present(name, value))
+    })
+}
+
+/// Everything under one roof, and whom each route is for. Requests must carry their [`Peer`].
+pub fn router(service: Arc<Service>, cimom: Arc<Cimom>, access: Arc<Access>) -> (Router, Table) {
+    let (router, table) = routes(service, cimom, access.clone()).into_parts();
+    let state = Guard { access, table: Arc::new(table.clone()) };
+    let router = router
+        .fallback(rest::no_such_path)
         .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
-        .layer(from_fn(same_site))
+        .layer(from_fn_with_state(state, guard))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIME_LIMIT))
         .layer(GlobalConcurrencyLimitLayer::new(MAX_REQUESTS))
-        .layer(CatchPanicLayer::new())
+        .layer(CatchPanicLayer::new());
+    (hardened(router), table)
+}
+
+/// The bytes of a connection.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// What becomes a connection once the client has done its part.
+pub type Handshake = Pin<Box<dyn Future<Output = io::Result<(Box<dyn Stream>, Peer)>> + Send>>;
+
+/// Where connections come from.
+pub trait Listener: Send {
+    /// The next one. What waits for the client is left to the handshake.
+    fn accept(&mut self) -> Pin<Box<dyn Future<Output = io::Result<Handshake>> + Send + '_>>;
 }
 
 /// Serves until `stopped`; requests that are there are answered first.
@@ -61,24 +109,24 @@ pub fn router(service: Arc<Service>, cimom: Arc<Cimom>) -> Router {
 /// # Errors
 /// The listener failed.
 pub async fn serve(
-    listener: TcpListener,
+    mut listener: impl Listener,
     router: Router,
     stopped: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     let mut protocol = http1::Builder::new();
     protocol.timer(TokioTimer::new()).header_read_timeout(HEADER_LIMIT);
     let (graceful, places) = (GracefulShutdown::new(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
     let mut stopped = pin!(stopped);
     loop {
         let next = async {
-            let place = places.clone().acquire_owned().await.map_err(std::io::Error::other)?;
-            Ok::<_, std::io::Error>((listener.accept().await?.0, place))
+            let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>((listener.accept().await?, place))
         };
         let accepted = tokio::select! {
             accepted = next => accepted,
             () = &mut stopped => break,
         };
-        let (stream, place) = match accepted {
+        let (handshake, place) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a management connection");
@@ -86,68 +134,29 @@ pub async fn serve(
                 continue;
             }
         };
-        let service = TowerToHyperService::new(router.clone());
-        let connection = protocol.serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
+        let (protocol, router, watcher) = (protocol.clone(), router.clone(), graceful.watcher());
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let _place = place;
+            let (stream, peer) = match tokio::time::timeout(READY_LIMIT, handshake).await {
+                Ok(Ok(ready)) => ready,
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "a management connection failed");
+                    return;
+                }
+                Err(_) => return,
+            };
+            let service = router.map_request(move |mut request: hyper::Request<_>| {
+                request.extensions_mut().insert(peer.clone());
+                request
+            });
+            let service = TowerToHyperService::new(service);
+            let connection = protocol.serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = watcher.watch(connection).await {
                 tracing::debug!(%error, "a management connection ended");
             }
-            drop(place);
         });
     }
     drop(listener);
     graceful.shutdown().await;
     Ok(())
-}
-
-/// Nobody is asked for a password on the loopback address, so a web page in a browser there must
-/// not be able to ask: neither from another site (`Origin`) nor by a name of its own that leads
-/// here (`Host`).
-async fn same_site(request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let host = text(header::HOST)
-        .or_else(|| request.uri().authority().map(axum::http::uri::Authority::as_str));
-    if !host.is_some_and(is_loopback) {
-        return refuse("the Host header names no loopback address");
-    }
-    let origin = headers.get(header::ORIGIN).is_none_or(|origin| {
-        let origin = origin.to_str().unwrap_or_default();
-        let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
-        Some(authority) == host
-    });
-    if !origin {
-        return refuse("requests from pages of other sites are refused");
-    }
-    next.run(request).await
-}
-
-fn refuse(why: &'static str) -> Response {
-    (StatusCode::FORBIDDEN, format!("{why}\n")).into_response()
-}
-
-fn is_loopback(authority: &str) -> bool {
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    };
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_loopback;
-
-    #[test]
-    fn only_names_of_this_machine_are_let_in() {
-        for good in ["localhost", "localhost:5988", "127.0.0.1:5988", "127.1.2.3", "[::1]:5988"] {
-            assert!(is_loopback(good), "{good}");
-        }
-        for bad in ["", "example.com", "127.0.0.1.example.com", "10.0.0.1:5988", "[2001:db8::1]:1"]
-        {
-            assert!(!is_loopback(bad), "{bad}");
-        }
-    }
 }

@@ -1,11 +1,12 @@
 //! The web page: files of this crate (`web/`), which use the REST interface like any other client.
 
-use axum::Router;
+use axum::http::Method;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
-use axum::routing::get;
+
+use crate::routes::Routes;
 
 /// Nothing from elsewhere is loaded, run or embedded, and nothing is sent elsewhere.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -29,16 +30,19 @@ const FILES: &[(&str, &str, &str)] = files! {
 };
 
 /// The routes.
-pub(crate) fn router() -> Router {
-    FILES.iter().fold(Router::new(), |router, (path, content_type, content)| {
-        let headers: [(HeaderName, &str); 5] = [
-            (CONTENT_TYPE, content_type),
-            (CONTENT_SECURITY_POLICY, POLICY),
-            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-            (REFERRER_POLICY, "no-referrer"),
-            // Another version of the daemon has another page.
-            (CACHE_CONTROL, "no-cache"),
-        ];
-        router.route(path, get(move || async move { (headers, *content) }))
-    })
+pub(crate) fn routes() -> Routes {
+    let routes =
+        FILES.iter().fold(Routes::<()>::below(""), |routes, (path, content_type, content)| {
+            let headers: [(HeaderName, &str); 5] = [
+                (CONTENT_TYPE, content_type),
+                (CONTENT_SECURITY_POLICY, POLICY),
+                (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+                (REFERRER_POLICY, "no-referrer"),
+                // Another version of the daemon has another page.
+                (CACHE_CONTROL, "no-cache"),
+            ];
+            // The form to sign in is one of them.
+            routes.everybody(Method::GET, path, async move || (headers, *content))
+        });
+    routes.with_state(())
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod access_states;
+mod accounts;
 mod chap;
 mod configuration;
 mod deleted_files;

@@ -1,5 +1,6 @@
 //! What REST and its clients say to each other, as JSON.
 
+mod account;
 mod portal_group;
 mod session;
 
@@ -8,6 +9,10 @@ pub use job_engine::LunView;
 use job_engine::{AffectedElement, CimError};
 use serde::{Deserialize, Serialize};
 
+pub use self::account::{
+    AuditRecord, ChangePassword, ChangeUser, CreateToken, CreateUser, NewToken, Secret, SignIn,
+    SignedIn, Token, User,
+};
 pub use self::portal_group::{
     AccessState, PortalGroup, ResetAccessState, SetAccessState, TargetState,
 };

@@ -6,6 +6,7 @@ use job_engine::{CimError, RequestError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
     Failed,
+    AccessDenied,
     InvalidNamespace,
     InvalidParameter,
     InvalidClass,
@@ -27,6 +28,7 @@ impl Status {
     pub(crate) fn number(self) -> u32 {
         match self {
             Self::Failed => 1,
+            Self::AccessDenied => 2,
             Self::InvalidNamespace => 3,
             Self::InvalidParameter => 4,
             Self::InvalidClass => 5,

@@ -2,25 +2,27 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
 use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use job_engine::Role;
 
 use super::Cimom;
 use super::request::{self, Call, Invalid, Message};
 use super::respond::Circumstances;
 use super::xml::{self, XmlError};
+use crate::access::{Acts, Identity};
+use crate::routes::Routes;
 
 /// The longest body that is read.
 const MAX_BODY: usize = 4 << 20;
 
 /// Serves `/cimom`.
-pub fn router(cimom: Arc<Cimom>) -> Router {
-    Router::new().route("/cimom", any(handle)).with_state(cimom)
+pub fn routes(cimom: Arc<Cimom>) -> Routes {
+    // Other methods are answered as DSP0200 says.
+    Routes::below("").any(Method::POST, Role::Viewer, "/cimom", handle).with_state(cimom)
 }
 
 /// A refusal below the level of CIM operations.
@@ -107,7 +109,13 @@ async fn serve(cimom: Arc<Cimom>, request: Request<Body>) -> Result<Response, Re
             too_large()
         }
     })?;
+    let identity = parts
+        .extensions
+        .get::<Identity>()
+        .cloned()
+        .ok_or_else(|| Refusal::plain(StatusCode::FORBIDDEN, "it is not known who asks"))?;
     let how = Circumstances {
+        identity,
         host: text_header(&parts.headers, HOST.as_str()).unwrap_or(&cimom.system_name).to_owned(),
         // The client that sends this header does not understand a CIM_Error in an ERROR.
         embed_errors: !parts.headers.contains_key("CIMProtocolVersion"),
@@ -125,7 +133,10 @@ async fn serve(cimom: Arc<Cimom>, request: Request<Body>) -> Result<Response, Re
         (CONTENT_TYPE.as_str(), "application/xml; charset=\"utf-8\""),
         ("CIMOperation", "MethodResponse"),
     ];
-    Ok((headers, answer?).into_response())
+    let (answer, acts) = answer?;
+    let mut response = (headers, answer).into_response();
+    response.extensions_mut().insert(Acts { acts: Some(acts), ..Acts::default() });
+    Ok(response)
 }
 
 fn text_header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {

@@ -1,8 +1,7 @@
 //! The methods of the classes.
 
 use job_engine::{
-    Cause, CimError, CreateDisk, DiskId, Engine, JobId, PoolId, Provisioning, RequestedState,
-    Submission,
+    Cause, CimError, CreateDisk, DiskId, JobId, PoolId, Provisioning, RequestedState, Submission,
 };
 
 use super::arguments::missing;
@@ -16,9 +15,6 @@ use super::path::ObjectPath;
 use super::request::Parameter;
 use super::time;
 use super::value::{Instance, Value, convert};
-
-/// Who asks, as jobs remember it.
-const CLIENT: &str = "a CIM-XML client";
 
 /// Return values that all methods here share.
 const COMPLETED: u32 = 0;
@@ -113,13 +109,13 @@ fn check_type(declared: &Member, parameter: &Parameter) -> Result<(), Fault> {
 }
 
 impl Work<'_> {
-    /// Calls a method; the content of `METHODRESPONSE`.
+    /// Calls a method; the content of `METHODRESPONSE`, and the return value.
     pub(crate) fn call(
         &self,
         object: &ObjectPath,
         name: &str,
         parameters: &[Parameter],
-    ) -> Result<String, Fault> {
+    ) -> Result<(String, u32), Fault> {
         let class = self.class(&object.class)?;
         let method = class.method(name).ok_or_else(|| {
             Fault::new(Status::MethodNotFound, format!("{} has no method {name}", class.name))
@@ -134,11 +130,11 @@ impl Work<'_> {
             (SERVICE, "CreateOrModifyElementFromStoragePool") => self.create(&inputs)?,
             (SERVICE, "ReturnToStoragePool") => self.give_back(&inputs)?,
             (JOB, "RequestStateChange") => {
-                request_state_change(engine, &job(self, object)?, &inputs)?
+                request_state_change(self, &job(self, object)?, &inputs)?
             }
             (JOB, "KillJob") => {
                 let delete = inputs.get("DeleteOnKill").and_then(Value::as_bool).unwrap_or(false);
-                Outcome::of(engine.kill(&job(self, object)?, delete, CLIENT).number())
+                Outcome::of(engine.kill(&job(self, object)?, delete, self.client).number())
             }
             (JOB, "GetError") => {
                 let errors = engine.errors(&job(self, object)?)?;
@@ -158,7 +154,7 @@ impl Work<'_> {
             }
             _ => return Err(Fault::not_supported(format!("{name} is not supported"))),
         };
-        Ok(self.written(method, &outcome))
+        Ok((self.written(method, &outcome), outcome.returned))
     }
 
     fn written(&self, method: &Method, outcome: &Outcome) -> String {
@@ -201,7 +197,7 @@ impl Work<'_> {
             }
             request.pool = instance.get("InstanceID").and_then(Value::as_text).map(PoolId::parse);
         }
-        match self.engine.create_disk_with(request, submission()) {
+        match self.engine.create_disk_with(request, self.submission()) {
             Ok(id) => Ok(started(&id).with("Size", size)),
             Err(refused) => {
                 if let Cause::BadSize { nearest: Some(nearest), .. } = refused.cause() {
@@ -219,7 +215,7 @@ impl Work<'_> {
         }
         let id = self.volume(element)?;
         let size = inputs.required_number("Size")?;
-        match self.engine.expand_disk_with(id, size, submission()) {
+        match self.engine.expand_disk_with(id, size, self.submission()) {
             Ok(id) => Ok(started(&id).with("Size", size)),
             Err(refused) => {
                 if let Cause::BadSize { nearest: Some(nearest), .. } = refused.cause() {
@@ -244,12 +240,16 @@ impl Work<'_> {
         id.ok_or_else(|| Fault::not_found("there is no such storage volume"))
     }
 
+    fn submission(&self) -> Submission {
+        Submission { owner: self.client.to_owned(), ..Submission::default() }
+    }
+
     /// `ReturnToStoragePool`
     fn give_back(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
         let element = inputs.required("TheElement")?;
         let element = element.as_reference().ok_or_else(|| missing("TheElement"))?;
         let id = self.volume(element)?;
-        match self.engine.delete_disk_with(id, submission()) {
+        match self.engine.delete_disk_with(id, self.submission()) {
             Ok(id) => Ok(started(&id)),
             Err(refused) if matches!(refused.cause(), Cause::DiskInUse { .. }) => {
                 Ok(Outcome::of(IN_USE))
@@ -259,15 +259,11 @@ impl Work<'_> {
     }
 }
 
-fn submission() -> Submission {
-    Submission { owner: CLIENT.to_owned(), ..Submission::default() }
-}
-
 fn started(id: &JobId) -> Outcome {
     Outcome::of(JOB_STARTED).with("Job", job_path(id))
 }
 
-fn request_state_change(engine: &Engine, id: &JobId, inputs: &Inputs) -> Result<Outcome, Fault> {
+fn request_state_change(work: &Work<'_>, id: &JobId, inputs: &Inputs) -> Result<Outcome, Fault> {
     let number = inputs.required_number("RequestedState")?;
     let state = u16::try_from(number).ok().and_then(RequestedState::from_number);
     let Some(state) = state else { return Ok(Outcome::of(INVALID_PARAMETER)) };
@@ -278,7 +274,7 @@ fn request_state_change(engine: &Engine, id: &JobId, inputs: &Inputs) -> Result<
                 .ok_or_else(|| Fault::invalid_parameter("TimeoutPeriod must be an interval"))?,
         ),
     };
-    Ok(Outcome::of(engine.request_state_change(id, state, timeout, CLIENT).number()))
+    Ok(Outcome::of(work.engine.request_state_change(id, state, timeout, work.client).number()))
 }
 
 fn embedded(error: &CimError) -> Value {

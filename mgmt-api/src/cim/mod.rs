@@ -1,6 +1,6 @@
 //! CIM-XML: DSP0200 1.4 over DSP0201 2.4, with the classes of `mof/lund.mof`.
 //!
-//! Nobody is asked for a password here: whoever reaches the socket may do everything.
+//! Who asks is known before (`access`); `rights` says who may do what.
 
 mod arguments;
 mod associations;
@@ -19,6 +19,7 @@ mod path;
 mod pull;
 mod request;
 mod respond;
+pub(crate) mod rights;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,7 @@ use std::sync::Arc;
 use job_engine::Engine;
 use parking_lot::Mutex;
 
-pub use http::router;
+pub use http::routes;
 
 use pull::Enumerations;
 use schema::Schema;

@@ -41,6 +41,8 @@ pub(crate) struct Work<'a> {
     pub(crate) schema: &'a Schema,
     pub(crate) view: View<'a>,
     pub(crate) encoder: Encoder<'a>,
+    /// Who asks, as jobs remember it.
+    pub(crate) client: &'a str,
     pub(crate) enumerations: &'a Mutex<Enumerations>,
     pub(crate) space: Space,
     /// In its canonical spelling.

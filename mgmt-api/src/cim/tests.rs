@@ -8,18 +8,21 @@ use axum::http::Request;
 use jiff::Timestamp;
 use job_engine::error::NAMESPACE;
 use job_engine::{
-    CreateDisk, Engine, EngineConfig, JobState, MapRequest, Submission, TargetRequest,
+    CreateDisk, Engine, EngineConfig, JobState, MapRequest, Role, Submission, TargetRequest,
 };
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 
 use super::xml::{self, Element};
-use super::{Cimom, router};
+use super::{Cimom, routes};
+use crate::access::{Identity, Via};
 
 struct Server {
     _directory: TempDir,
     engine: Arc<Engine>,
     cimom: Arc<Cimom>,
+    /// Of whoever asks.
+    role: Role,
 }
 
 impl Server {
@@ -27,7 +30,7 @@ impl Server {
         let directory = TempDir::new().unwrap();
         let engine = Engine::open(EngineConfig::new(directory.path())).unwrap();
         let cimom = Arc::new(Cimom::new(engine.clone(), "lund".to_owned()).unwrap());
-        Self { _directory: directory, engine, cimom }
+        Self { _directory: directory, engine, cimom, role: Role::Administrator }
     }
 
     /// A disk that is there.
@@ -57,8 +60,10 @@ impl Server {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Body::from(body)).unwrap();
-        let answer = router(self.cimom.clone()).oneshot(request).await.unwrap();
+        let who = Identity { name: None, role: self.role, via: Via::Open };
+        let request = request.extension(who).body(Body::from(body)).unwrap();
+        let (router, _) = routes(self.cimom.clone()).into_parts();
+        let answer = router.oneshot(request).await.unwrap();
         assert_eq!(answer.status(), 200);
         let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
         String::from_utf8(body.to_vec()).unwrap()

@@ -4,20 +4,23 @@ mod error;
 mod portal_group;
 mod session;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post, put};
+use job_engine::Role;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::access::{Acts, Identity};
 use crate::api;
+use crate::routes::Routes;
 use crate::service::{Refusal, Result, Service, ServiceError};
 
 /// The longest that a request waits for a job.
@@ -26,76 +29,106 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 type Shared = State<Arc<Service>>;
 
 /// The routes.
-pub fn router(service: Arc<Service>) -> Router {
-    let api = Router::new()
-        .route("/status", get(status))
-        .route("/drain", post(drain))
-        .route("/resume", post(resume))
-        .route("/pools", get(pools))
-        .route("/portal-groups", get(portal_group::list))
-        .route(
-            "/portal-groups/{group}/state",
-            put(portal_group::set_state).delete(portal_group::reset_state),
-        )
-        .route("/sessions", get(session::list))
-        .route("/sessions/{session}", get(session::show).delete(session::end))
-        .route("/sessions/{session}/logout", post(session::ask_logout))
-        .route("/sessions/{session}/renegotiate", post(session::ask_renegotiation))
-        .route("/sessions/{session}/trace", get(session::trace))
-        .route("/disks", get(disks).post(create_disk))
-        .route("/disks/{disk}", get(disk).delete(delete_disk))
-        .route("/disks/{disk}/expand", post(expand_disk))
-        .route("/targets", get(targets).post(create_target))
-        .route("/targets/{target}", get(target).delete(delete_target))
-        .route("/targets/{target}/access", put(replace_access).post(allow).delete(disallow))
-        .route("/targets/{target}/luns", post(map))
-        .route("/targets/{target}/luns/{lun}", delete(unmap))
-        .route("/jobs", get(jobs))
-        .route("/jobs/{job}", get(job).delete(delete_job))
-        .route("/jobs/{job}/cancel", post(cancel))
-        .route("/jobs/{job}/errors", get(errors))
-        .fallback(no_such_path)
-        .method_not_allowed_fallback(no_such_method)
-        .with_state(service);
-    Router::new().nest("/api/v1", api).route("/healthz", get(|| async { "ok\n" }))
+pub fn routes(service: Arc<Service>) -> Routes {
+    use Role::{Administrator, Operator, Viewer};
+    let open = Routes::<()>::below("").everybody(Method::GET, "/healthz", async || "ok\n");
+    Routes::below("/api/v1")
+        .get(Viewer, "/status", status)
+        .post(Operator, "/drain", drain)
+        .post(Operator, "/resume", resume)
+        .get(Viewer, "/pools", pools)
+        .get(Viewer, "/portal-groups", portal_group::list)
+        .put(Operator, "/portal-groups/{group}/state", portal_group::set_state)
+        .delete(Operator, "/portal-groups/{group}/state", portal_group::reset_state)
+        .get(Viewer, "/sessions", session::list)
+        .get(Viewer, "/sessions/{session}", session::show)
+        .delete(Operator, "/sessions/{session}", session::end)
+        .post(Operator, "/sessions/{session}/logout", session::ask_logout)
+        .post(Operator, "/sessions/{session}/renegotiate", session::ask_renegotiation)
+        // What initiators read and write is in it.
+        .get(Administrator, "/sessions/{session}/trace", session::trace)
+        .get(Viewer, "/disks", disks)
+        .post(Operator, "/disks", create_disk)
+        .get(Viewer, "/disks/{disk}", disk)
+        .delete(Operator, "/disks/{disk}", delete_disk)
+        .post(Operator, "/disks/{disk}/expand", expand_disk)
+        .get(Viewer, "/targets", targets)
+        .post(Operator, "/targets", create_target)
+        .get(Viewer, "/targets/{target}", target)
+        .delete(Operator, "/targets/{target}", delete_target)
+        .put(Operator, "/targets/{target}/access", replace_access)
+        .post(Operator, "/targets/{target}/access", allow)
+        .delete(Operator, "/targets/{target}/access", disallow)
+        .post(Operator, "/targets/{target}/luns", map)
+        .delete(Operator, "/targets/{target}/luns/{lun}", unmap)
+        .get(Viewer, "/jobs", jobs)
+        .get(Viewer, "/jobs/{job}", job)
+        .delete(Operator, "/jobs/{job}", delete_job)
+        .post(Operator, "/jobs/{job}/cancel", cancel)
+        .get(Viewer, "/jobs/{job}/errors", errors)
+        .other_methods(no_such_method)
+        .with_state(service)
+        .merge(open.with_state(()))
 }
 
-/// Runs a function of the service where it may wait for the medium.
-async fn run<T, F>(service: Arc<Service>, function: F) -> Result<T>
+/// Runs a function where it may wait for the medium.
+async fn run<S, T, F>(state: Arc<S>, function: F) -> Result<T>
 where
+    S: Send + Sync + 'static,
     T: Send + 'static,
-    F: FnOnce(&Service) -> Result<T> + Send + 'static,
+    F: FnOnce(&S) -> Result<T> + Send + 'static,
 {
-    let done = tokio::task::spawn_blocking(move || function(&service)).await;
+    let done = tokio::task::spawn_blocking(move || function(&state)).await;
     done.unwrap_or_else(|error| {
         tracing::error!(%error, "a request failed inside");
         Err(ServiceError::new(Refusal::Internal, "the request failed inside; the log says why"))
     })
 }
 
-async fn answer<T, F>(service: Arc<Service>, status: StatusCode, function: F) -> Response
+pub(crate) async fn answer<S, T, F>(state: Arc<S>, status: StatusCode, function: F) -> Response
 where
+    S: Send + Sync + 'static,
     T: Serialize + Send + 'static,
-    F: FnOnce(&Service) -> Result<T> + Send + 'static,
+    F: FnOnce(&S) -> Result<T> + Send + 'static,
 {
-    match run(service, function).await {
-        Ok(value) => (status, Json(value)).into_response(),
+    match run(state, function).await {
+        Ok(value) => {
+            let made = matches!(status, StatusCode::CREATED | StatusCode::ACCEPTED);
+            let detail = made.then(|| name_of(&value)).flatten();
+            let mut response = (status, Json(value)).into_response();
+            if detail.is_some() {
+                response.extensions_mut().insert(Acts { detail, ..Acts::default() });
+            }
+            response
+        }
         Err(error) => error.into_response(),
     }
 }
 
-async fn nothing<F>(service: Arc<Service>, function: F) -> Response
+/// What the audit log calls something that was made or begun.
+fn name_of(value: &impl Serialize) -> Option<String> {
+    let value = serde_json::to_value(value).ok()?;
+    let text = |key: &str| value.get(key).and_then(serde_json::Value::as_str);
+    match (text("name"), text("id")) {
+        (Some(name), Some(id)) => Some(format!("{name} ({id})")),
+        (Some(one), None) | (None, Some(one)) => Some(one.to_owned()),
+        (None, None) => None,
+    }
+}
+
+pub(crate) async fn nothing<S, F>(state: Arc<S>, function: F) -> Response
 where
-    F: FnOnce(&Service) -> Result<()> + Send + 'static,
+    S: Send + Sync + 'static,
+    F: FnOnce(&S) -> Result<()> + Send + 'static,
 {
-    match run(service, function).await {
+    match run(state, function).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => error.into_response(),
     }
 }
 
 /// A body as JSON. It must say that it is JSON: a web page of another site cannot.
-fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T> {
+pub(crate) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = content_type.and_then(|value| value.split(';').next()).map(str::trim);
     if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
@@ -107,11 +140,20 @@ fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T> {
     })
 }
 
-/// Who asks, for `Owner` and for errors of cancelled jobs.
-fn client(headers: &HeaderMap) -> String {
-    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-    let agent = agent.unwrap_or("REST").chars().filter(|c| !c.is_control()).take(64);
-    agent.collect()
+/// Who asks, for `Owner` and for errors of cancelled jobs: the user, or else the program.
+struct Client(String);
+
+impl<S: Sync> FromRequestParts<S> for Client {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> std::result::Result<Self, Infallible> {
+        if let Some(name) = parts.extensions.get::<Identity>().and_then(|it| it.name.clone()) {
+            return Ok(Self(name));
+        }
+        let agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+        let agent = agent.unwrap_or("REST").chars().filter(|c| !c.is_control()).take(64);
+        Ok(Self(agent.collect()))
+    }
 }
 
 async fn status(State(service): Shared) -> Response {
@@ -138,10 +180,15 @@ async fn disk(State(service): Shared, Path(key): Path<String>) -> Response {
     answer(service, StatusCode::OK, move |service| service.disk(&key)).await
 }
 
-async fn create_disk(State(service): Shared, headers: HeaderMap, body: Bytes) -> Response {
+async fn create_disk(
+    State(service): Shared,
+    Client(client): Client,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     answer(service, StatusCode::ACCEPTED, move |service| {
         let request: api::CreateDisk = parse(&headers, &body)?;
-        service.create_disk(request, &client(&headers))
+        service.create_disk(request, &client)
     })
     .await
 }
@@ -149,23 +196,21 @@ async fn create_disk(State(service): Shared, headers: HeaderMap, body: Bytes) ->
 async fn delete_disk(
     State(service): Shared,
     Path(key): Path<String>,
-    headers: HeaderMap,
+    Client(client): Client,
 ) -> Response {
-    answer(service, StatusCode::ACCEPTED, move |service| {
-        service.delete_disk(&key, &client(&headers))
-    })
-    .await
+    answer(service, StatusCode::ACCEPTED, move |service| service.delete_disk(&key, &client)).await
 }
 
 async fn expand_disk(
     State(service): Shared,
     Path(key): Path<String>,
+    Client(client): Client,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     answer(service, StatusCode::ACCEPTED, move |service| {
         let request: api::ExpandDisk = parse(&headers, &body)?;
-        service.expand_disk(&key, &request, &client(&headers))
+        service.expand_disk(&key, &request, &client)
     })
     .await
 }
@@ -279,21 +324,24 @@ async fn delete_job(State(service): Shared, Path(key): Path<String>) -> Response
     nothing(service, move |service| service.delete_job(&key)).await
 }
 
-async fn cancel(State(service): Shared, Path(key): Path<String>, headers: HeaderMap) -> Response {
-    answer(service, StatusCode::ACCEPTED, move |service| service.cancel(&key, &client(&headers)))
-        .await
+async fn cancel(
+    State(service): Shared,
+    Path(key): Path<String>,
+    Client(client): Client,
+) -> Response {
+    answer(service, StatusCode::ACCEPTED, move |service| service.cancel(&key, &client)).await
 }
 
 async fn errors(State(service): Shared, Path(key): Path<String>) -> Response {
     answer(service, StatusCode::OK, move |service| Ok(service.job(&key)?.errors)).await
 }
 
-async fn no_such_path(uri: axum::http::Uri) -> Response {
+pub(crate) async fn no_such_path(uri: axum::http::Uri) -> Response {
     ServiceError::new(Refusal::NotFound, format!("there is nothing at {}", uri.path()))
         .into_response()
 }
 
-async fn no_such_method(method: axum::http::Method) -> Response {
+pub(crate) async fn no_such_method(method: Method) -> Response {
     let message = format!("{method} is not possible here");
     let problem = api::Problem { message, error: None };
     (StatusCode::METHOD_NOT_ALLOWED, Json(problem)).into_response()

@@ -107,6 +107,7 @@ fn refusal(cause: &Cause) -> Refusal {
         Cause::NameInUse { .. }
         | Cause::DiskInUse { .. }
         | Cause::TargetInUse { .. }
+        | Cause::LastAdministrator { .. }
         | Cause::JobNotEnded { .. }
         | Cause::InvalidTransition { .. } => Refusal::Conflict,
         Cause::BadName { .. } | Cause::BadSize { .. } | Cause::BadValue { .. } => Refusal::Invalid,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use job_engine::{ImageFormat, Provisioning};
+use job_engine::{ImageFormat, Provisioning, Role};
 use mgmt_api::api::LunView;
 
 /// Manage a lund daemon.
@@ -15,12 +15,16 @@ use mgmt_api::api::LunView;
     about,
     max_term_width = 100,
     after_help = "Exit status: 0 done, 1 other failure, 2 wrong usage, 3 not found, 4 conflict, \
-                  5 the job failed, 6 the job was cancelled, 7 the daemon cannot be reached"
+                  5 the job failed, 6 the job was cancelled, 7 the daemon cannot be reached, \
+                  8 not allowed"
 )]
 pub(crate) struct Arguments {
-    /// The daemon's management address
-    #[arg(long, global = true, env = "LUND_SERVER", default_value = "http://127.0.0.1:5988")]
-    pub(crate) server: String,
+    /// The daemon's management address: http://HOST:PORT on this machine, or unix:PATH [default:
+    /// the socket of a daemon that runs here, or http://127.0.0.1:5988]
+    #[arg(long, global = true, env = "LUND_SERVER")]
+    pub(crate) server: Option<String>,
+    #[command(flatten)]
+    pub(crate) credentials: Credentials,
     /// Print JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -48,6 +52,20 @@ pub(crate) enum Noun {
     /// Sessions of initiators
     #[command(subcommand)]
     Session(Session),
+    /// Users who may manage the daemon
+    #[command(subcommand)]
+    User(User),
+    /// Tokens, which programs show instead of a password
+    #[command(subcommand)]
+    Token(Token),
+    /// Who did what, the newest last
+    Audit {
+        /// So many of the newest
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Who the daemon takes you for
+    Whoami,
     /// The daemon itself
     Status,
     /// Let no initiator in any more, and end all sessions
@@ -117,6 +135,110 @@ pub(crate) enum PortalGroup {
         #[arg(long)]
         target: Option<String>,
     },
+}
+
+/// Who asks. Over the socket, the daemon knows that anyway.
+#[derive(Debug, Args)]
+pub(crate) struct Credentials {
+    /// A file that holds a token
+    #[arg(long, global = true, env = "LUND_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Sign in as this user, with a password from the terminal or --login-password-file
+    #[arg(long, global = true, value_name = "USER", conflicts_with = "token_file")]
+    pub(crate) login: Option<String>,
+    /// A file that holds the password of --login
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) login_password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum User {
+    /// Make a user; the first administrator ends the time in which nobody is asked who they are
+    Add {
+        /// Its name: letters, digits and `._-@`
+        name: String,
+        /// viewer, operator or administrator
+        #[arg(long)]
+        role: Role,
+        #[command(flatten)]
+        password: NewPassword,
+    },
+    /// List all users
+    List,
+    /// Remove a user
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// Give a user, or oneself, another password
+    Passwd {
+        /// Its name [default: oneself, who must know the password until now]
+        name: Option<String>,
+        #[command(flatten)]
+        password: NewPassword,
+    },
+    /// Let a user do more or less
+    Role {
+        /// Its name
+        name: String,
+        /// viewer, operator or administrator
+        role: Role,
+    },
+}
+
+/// Where a new password comes from: never from the command line, which others can see.
+#[derive(Debug, Args)]
+pub(crate) struct NewPassword {
+    /// A file whose first line is the new password, `-` for standard input [default: ask on the
+    /// terminal]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make a token and print its secret, once
+    Create {
+        /// Its name: letters, digits and `._-@`
+        name: String,
+        /// viewer, operator or administrator
+        #[arg(long)]
+        role: Role,
+        /// For so long, as in 12h or 90d, or `never`
+        #[arg(long, default_value = "90d", value_parser = life)]
+        expires: Life,
+    },
+    /// List all tokens
+    List,
+    /// Remove a token
+    Revoke {
+        /// Its name
+        name: String,
+    },
+}
+
+/// How long a token lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    Seconds(u32),
+    Forever,
+}
+
+/// `30m`, `12h`, `90d`, `never`
+fn life(text: &str) -> Result<Life, String> {
+    if text == "never" {
+        return Ok(Life::Forever);
+    }
+    let wanted = || "a number with m, h or d is wanted, as in 90d, or `never`".to_owned();
+    let unit = match text.chars().last() {
+        Some('m') => 60,
+        Some('h') => 3600,
+        Some('d') => 86_400,
+        _ => return Err(wanted()),
+    };
+    let number: u32 =
+        text.get(..text.len() - 1).unwrap_or_default().parse().map_err(|_| wanted())?;
+    number.checked_mul(unit).filter(|it| *it > 0).map(Life::Seconds).ok_or_else(wanted)
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,45 +1,96 @@
 //! The daemon's REST interface.
 
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use mgmt_api::api::Problem;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use mgmt_api::api::{Problem, Secret};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::Response;
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, RequestBuilder};
 
+use crate::args::Credentials;
 use crate::exit::{Failure, Result};
+use crate::password;
+use crate::transport::{NoAddresses, Socket};
 
 /// Longer than the daemon lets any request wait.
 const LIMIT: Duration = Duration::from_secs(100);
+
+/// Where a daemon that runs on this machine has its socket: that of a package, and that of `lund
+/// serve` in the same directory.
+const SOCKETS: [&str; 3] =
+    ["/run/lund/lund.sock", "/var/lib/lund/lund.sock", "./lund-data/lund.sock"];
+
+/// Without a socket.
+const SERVER: &str = "http://127.0.0.1:5988";
 
 /// A daemon.
 #[derive(Debug)]
 pub(crate) struct Client {
     agent: Agent,
+    /// As people write it.
     server: String,
+    /// What stands before all paths.
+    base: String,
+    /// The header `Authorization`.
+    authorization: Option<Secret>,
+}
+
+/// The header `Authorization` for what was given.
+fn authorization(credentials: &Credentials) -> Result<Option<Secret>> {
+    if let Some(path) = &credentials.token_file {
+        let token = password::from_file(path)?;
+        return Ok(Some(Secret(format!("Bearer {}", token.0))));
+    }
+    let Some(user) = &credentials.login else { return Ok(None) };
+    let (file, prompt) =
+        (credentials.login_password_file.as_deref(), format!("Password of {user}: "));
+    let password = password::existing(file, &prompt, "--login-password-file")?;
+    let pair = Secret(format!("{user}:{}", password.0));
+    Ok(Some(Secret(format!("Basic {}", BASE64_STANDARD.encode(&pair.0)))))
 }
 
 impl Client {
-    pub(crate) fn new(server: &str) -> Result<Self> {
-        let server = server.trim_end_matches('/').to_owned();
-        if !server.starts_with("http://") {
-            let message = format!("--server {server}: it begins with http://");
-            return Err(Failure::Usage(message));
-        }
-        let agent = Agent::config_builder()
+    pub(crate) fn new(server: Option<&str>, credentials: &Credentials) -> Result<Self> {
+        let server = match server {
+            Some(server) => server.trim_end_matches('/').to_owned(),
+            None => {
+                let there = SOCKETS.iter().find(|path| UnixStream::connect(path).is_ok());
+                there.map_or_else(|| SERVER.to_owned(), |path| format!("unix:{path}"))
+            }
+        };
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(LIMIT))
             .user_agent(concat!("lunctl/", env!("CARGO_PKG_VERSION")))
             // What is on this machine is not reached through a proxy.
             .proxy(None)
-            .build()
-            .new_agent();
-        Ok(Self { agent, server })
+            .build();
+        let (agent, base) = if let Some(path) = server.strip_prefix("unix:") {
+            let socket = Socket(path.trim_start_matches("//").into());
+            (Agent::with_parts(config, socket, NoAddresses), "http://localhost".to_owned())
+        } else if server.starts_with("http://") {
+            (config.new_agent(), server.clone())
+        } else {
+            let message = format!("--server {server}: it begins with http:// or unix:");
+            return Err(Failure::Usage(message));
+        };
+        let authorization = authorization(credentials)?;
+        Ok(Self { agent, server, base, authorization })
+    }
+
+    fn with<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.authorization {
+            Some(value) => request.header("Authorization", &value.0),
+            None => request,
+        }
     }
 
     fn url(&self, path: &[&str]) -> String {
-        let mut url = format!("{}/api/v1", self.server);
+        let mut url = format!("{}/api/v1", self.base);
         for part in path {
             url.push('/');
             for byte in part.bytes() {
@@ -54,7 +105,7 @@ impl Client {
     }
 
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T> {
-        self.read(self.agent.get(self.url(path)).call())
+        self.get_of(path, &[])
     }
 
     /// A job, once it has ended or so many seconds have passed.
@@ -63,8 +114,16 @@ impl Client {
         path: &[&str],
         seconds: u64,
     ) -> Result<T> {
-        let seconds = seconds.to_string();
-        self.read(self.agent.get(self.url(path)).query("wait_seconds", &seconds).call())
+        self.get_of(path, &[("wait_seconds", &seconds.to_string())])
+    }
+
+    pub(crate) fn get_of<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<T> {
+        let query = query.iter().copied();
+        self.read(self.with(self.agent.get(self.url(path))).query_pairs(query).call())
     }
 
     /// What the daemon sends for as long as it does.
@@ -76,7 +135,7 @@ impl Client {
     ) -> Result<impl std::io::Read + use<>> {
         let value = value.map(|value| value.to_string());
         let query = value.iter().map(|value| (name, value.as_str()));
-        let request = self.agent.get(self.url(path)).query_pairs(query);
+        let request = self.with(self.agent.get(self.url(path))).query_pairs(query);
         let response = request.config().timeout_global(None).build().call();
         let response = self.accepted(response)?;
         Ok(response.into_body().into_reader())
@@ -87,7 +146,7 @@ impl Client {
         path: &[&str],
         body: &impl Serialize,
     ) -> Result<T> {
-        self.read(self.agent.post(self.url(path)).send_json(body))
+        self.read(self.with(self.agent.post(self.url(path))).send_json(body))
     }
 
     pub(crate) fn put<T: DeserializeOwned>(
@@ -95,7 +154,15 @@ impl Client {
         path: &[&str],
         body: &impl Serialize,
     ) -> Result<T> {
-        self.read(self.agent.put(self.url(path)).send_json(body))
+        self.read(self.with(self.agent.put(self.url(path))).send_json(body))
+    }
+
+    pub(crate) fn patch<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T> {
+        self.read(self.with(self.agent.patch(self.url(path))).send_json(body))
     }
 
     /// Deletes what the given parameters name.
@@ -105,11 +172,11 @@ impl Client {
         query: &[(&str, Option<&str>)],
     ) -> Result<T> {
         let given = query.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
-        self.read(self.agent.delete(self.url(path)).query_pairs(given).call())
+        self.read(self.with(self.agent.delete(self.url(path))).query_pairs(given).call())
     }
 
     pub(crate) fn delete<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T> {
-        self.read(self.agent.delete(self.url(path)).call())
+        self.read(self.with(self.agent.delete(self.url(path))).call())
     }
 
     fn unreachable(&self, error: &ureq::Error) -> Failure {

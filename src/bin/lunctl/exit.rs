@@ -35,6 +35,7 @@ impl Failure {
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Refused { status: 400, .. } => 2,
+            Self::Refused { status: 401 | 403 | 429, .. } => 8,
             Self::Refused { status: 404, .. } => 3,
             Self::Refused { status: 409, .. } => 4,
             Self::Job { .. } if self.is_cancel() => 6,
