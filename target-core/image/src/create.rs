@@ -14,9 +14,10 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::allocate::Allocator;
 use crate::error::{ImageError, ImageErrorKind, Operation};
-use crate::file::lock;
+use crate::file::{ImageFile, lock};
 use crate::format::{ImageFormat, OpenOptions, open_image};
 use crate::pool::{MissingFile, delete, pool_space, sync_directory};
+use crate::qcow2::Qcow2Creator;
 
 mod new;
 
@@ -104,13 +105,12 @@ pub fn create_image(
     let path = path.into();
     match format {
         ImageFormat::Raw => Ok(Box::new(RawCreator::begin(path, options)?)),
+        ImageFormat::Qcow2 => Ok(Box::new(Qcow2Creator::begin(path, options)?)),
         ImageFormat::Vhdx => {
             let plan = crate::vhdx::Plan::of(&path, &options)?;
             Ok(Box::new(FormatCreator::begin(path, &options, plan)?))
         }
-        ImageFormat::Qcow2 | ImageFormat::Vhd => {
-            Err(crate::format::unsupported(path, format, Operation::Create))
-        }
+        ImageFormat::Vhd => Err(crate::format::unsupported(path, format, Operation::Create)),
     }
 }
 
@@ -122,8 +122,9 @@ pub fn check_create(format: ImageFormat, options: &CreateOptions) -> Result<(), 
     match format {
         ImageFormat::Raw if options.parent.is_some() => Err("a raw image has no parent".to_owned()),
         ImageFormat::Raw => Ok(()),
+        ImageFormat::Qcow2 => crate::qcow2::check_create(options),
         ImageFormat::Vhdx => crate::vhdx::check_create(options),
-        ImageFormat::Qcow2 | ImageFormat::Vhd => Err(format!("there is no {format} yet")),
+        ImageFormat::Vhd => Err(format!("there is no {format} yet")),
     }
 }
 
@@ -189,9 +190,6 @@ impl RawCreator {
             ImageError::from_io(Operation::Create, path.clone(), errno.into())
                 .at(0, options.size_bytes)
         };
-        if path.symlink_metadata().is_ok() {
-            return Err(fail(Errno::EXIST));
-        }
         if options.parent.is_some() {
             return Err(fail(Errno::OPNOTSUPP).because("a raw image has no parent"));
         }
@@ -199,16 +197,8 @@ impl RawCreator {
             return Err(fail(Errno::FBIG));
         }
         let partial = partial_path(&path);
-        let flags =
-            OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let file = retry_on_intr(|| rustix::fs::open(&partial, flags, mode)).map_err(fail)?;
-        lock(&file, false)
-            .map_err(|errno| ImageError::from_io(Operation::Lock, path.clone(), errno.into()))?;
+        let file = open_partial_file(&path)?;
         let stat = rustix::fs::fstat(&file).map_err(fail)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(fail(Errno::EXIST));
-        }
         // The file's length is the checkpoint: a full image grows only by allocated space. What a
         // sparse one left has the length without the space.
         let mut done = u64::try_from(stat.st_size).unwrap_or(0);
@@ -225,20 +215,11 @@ impl RawCreator {
         Ok(creator)
     }
 
-    /// Filling a file system to the brim only to find that the image does not fit would hurt
-    /// everybody else on it.
     fn check_space(&self) -> Result<(), ImageError> {
-        if self.options.preallocation == Preallocation::Full {
-            let space = pool_space(crate::pool::directory_of(&self.path))?;
-            if space.free < self.options.size_bytes - self.done {
-                let error = self.error(Errno::NOSPC);
-                if self.done == 0 {
-                    delete(&self.partial, MissingFile::Tolerate)?;
-                }
-                return Err(error);
-            }
+        if self.options.preallocation == Preallocation::Sparse {
+            return Ok(());
         }
-        Ok(())
+        check_space(&self.path, self.options.size_bytes, self.done, &self.partial)
     }
 
     /// How far it is.
@@ -270,8 +251,7 @@ impl RawCreator {
         let fail = |errno| self.error(errno);
         rustix::fs::fsync(&self.file)
             .map_err(|errno| fail(errno).with_kind(ImageErrorKind::SyncFailed))?;
-        rename_new(&self.partial, &self.path).map_err(fail)?;
-        sync_directory(&self.path).map_err(fail)
+        give_name(&self.partial, &self.path)
     }
 
     /// Gives up and removes the partial file.
@@ -304,6 +284,57 @@ impl Creator for RawCreator {
     fn abort(self: Box<Self>) -> Result<(), ImageError> {
         Self::abort(*self)
     }
+}
+
+/// Opens and locks the file under whose name the image `path` grows.
+fn open_partial_file(path: &Arc<Path>) -> Result<OwnedFd, ImageError> {
+    let fail = |errno: Errno| ImageError::from_io(Operation::Create, path.clone(), errno.into());
+    if path.symlink_metadata().is_ok() {
+        return Err(fail(Errno::EXIST));
+    }
+    let flags =
+        OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mode = Mode::RUSR | Mode::WUSR;
+    let file = retry_on_intr(|| rustix::fs::open(partial_path(path), flags, mode)).map_err(fail)?;
+    lock(&file, false)
+        .map_err(|errno| ImageError::from_io(Operation::Lock, path.clone(), errno.into()))?;
+    let stat = rustix::fs::fstat(&file).map_err(fail)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(fail(Errno::EXIST));
+    }
+    Ok(file)
+}
+
+/// The same for formats; messages have the name that the image will have.
+pub(crate) fn open_partial(path: &Arc<Path>) -> Result<ImageFile, ImageError> {
+    ImageFile::lock(open_partial_file(path)?, path.clone(), false)
+}
+
+/// Filling a file system to the brim only to find that the image does not fit would hurt everybody
+/// else on it. A partial file in which nothing is done is removed then.
+pub(crate) fn check_space(
+    path: &Arc<Path>,
+    size_bytes: u64,
+    done: u64,
+    partial: &Path,
+) -> Result<(), ImageError> {
+    let space = pool_space(crate::pool::directory_of(path))?;
+    let left = size_bytes.saturating_sub(done);
+    if space.free >= left {
+        return Ok(());
+    }
+    if done == 0 {
+        delete(partial, MissingFile::Tolerate)?;
+    }
+    let source = Errno::NOSPC.into();
+    Err(ImageError::from_io(Operation::Create, path.clone(), source).at(done, left))
+}
+
+/// Gives an image that is whole and durable its name, durably.
+pub(crate) fn give_name(partial: &Path, path: &Arc<Path>) -> Result<(), ImageError> {
+    let fail = |errno: Errno| ImageError::from_io(Operation::Create, path.clone(), errno.into());
+    rename_new(partial, path).map_err(fail)?;
+    sync_directory(path).map_err(fail)
 }
 
 /// Renames without ever replacing: an image that is there is somebody's data.

@@ -24,6 +24,14 @@ pub struct FileIdentity {
     inode: u64,
 }
 
+impl FileIdentity {
+    /// That of the file with this name now.
+    pub(crate) fn of(path: &Path) -> Result<Self, std::io::Error> {
+        let stat = rustix::fs::stat(path)?;
+        Ok(Self { device: stat.st_dev, inode: stat.st_ino })
+    }
+}
+
 /// A regular file that is locked until this is dropped, against other processes and against a
 /// second opener in this one: one writer, or any number of readers.
 ///

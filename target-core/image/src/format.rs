@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::block_file::BlockFile;
 use crate::cache::DEFAULT_CACHE_BYTES;
+use crate::chain::Chain;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::ImageFile;
 use crate::image::Image;
+use crate::qcow2::Qcow2Image;
 use crate::raw::RawImage;
 use crate::vhdx::VhdxImage;
 
@@ -109,12 +111,22 @@ pub fn open_image(
     options: &OpenOptions,
 ) -> Result<Arc<dyn Image>, ImageError> {
     let file = ImageFile::open(path, options.read_only)?;
+    let chain = Chain::of(file.identity());
+    open_in_chain(file, format, options, &chain)
+}
+
+/// Opens the image in a file that is open, as the last one of a chain.
+pub(crate) fn open_in_chain(
+    file: ImageFile,
+    format: ImageFormat,
+    options: &OpenOptions,
+    chain: &Chain,
+) -> Result<Arc<dyn Image>, ImageError> {
     match format {
         ImageFormat::Raw => Ok(Arc::new(RawImage::from_file(file, options.size_bytes)?)),
+        ImageFormat::Qcow2 => Ok(Arc::new(Qcow2Image::open(Arc::new(file), options, chain)?)),
         ImageFormat::Vhdx => Ok(Arc::new(VhdxImage::open_file(file, options)?)),
-        ImageFormat::Qcow2 | ImageFormat::Vhd => {
-            Err(unsupported(file.path().clone(), format, Operation::Open))
-        }
+        ImageFormat::Vhd => Err(unsupported(file.path().clone(), format, Operation::Open)),
     }
 }
 

@@ -6,8 +6,9 @@
 
 mod allocate;
 mod block_file;
-#[allow(dead_code, reason = "for the formats that have tables")]
+#[allow(dead_code, reason = "what one format does not need, another does")]
 mod cache;
+mod chain;
 mod create;
 mod defect;
 mod error;
@@ -20,6 +21,7 @@ mod image;
 mod mem;
 mod mem_file;
 mod pool;
+mod qcow2;
 mod raw;
 mod vhdx;
 
@@ -38,5 +40,6 @@ pub use image::{BlockState, Durability, Extent, Features, Image, Wait};
 pub use mem::MemImage;
 pub use mem_file::{FileEvent, MemFile};
 pub use pool::{MissingFile, PoolSpace, delete, pool_space};
+pub use qcow2::{CheckReport, Qcow2Image, check as check_qcow2};
 pub use raw::RawImage;
 pub use vhdx::VhdxImage;

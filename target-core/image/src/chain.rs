@@ -1,0 +1,94 @@
+//! Parents: which file a child means, and whether it may be opened.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{ImageError, ImageErrorKind, Operation};
+use crate::file::{FileIdentity, ImageFile};
+use crate::format::{ImageFormat, OpenOptions, open_in_chain};
+use crate::image::Image;
+
+/// Images of one chain, the disk's own included.
+const MAX_LENGTH: usize = 512;
+
+/// The images on the way from a disk to the one that is being opened.
+#[derive(Debug, Clone)]
+pub(crate) struct Chain {
+    members: Vec<FileIdentity>,
+    follows: bool,
+}
+
+impl Chain {
+    /// A chain that begins with a disk.
+    pub(crate) fn of(disk: FileIdentity) -> Self {
+        Self { members: vec![disk], follows: true }
+    }
+
+    /// Parents are not opened: they read as zeroes.
+    pub(crate) fn without_parents() -> Self {
+        Self { members: Vec::new(), follows: false }
+    }
+
+    /// Whether parents are opened at all.
+    pub(crate) fn follows(&self) -> bool {
+        self.follows
+    }
+
+    /// Opens the parent that `child` calls `name`, for reading.
+    ///
+    /// # Errors
+    /// `ParentMismatch` if it is not where parents may be, or part of the chain already;
+    /// `Unsupported` if it is no plain file; otherwise as [`crate::open_image`].
+    pub(crate) fn open_parent(
+        &self,
+        child: &Arc<Path>,
+        name: &str,
+        format: ImageFormat,
+        options: &OpenOptions,
+    ) -> Result<Arc<dyn Image>, ImageError> {
+        let refuse = |kind, reason: String| {
+            Err(ImageError::new(kind, Operation::Open, child.clone()).because(reason))
+        };
+        let scheme = name.split('/').next().and_then(|first| first.split_once(':'));
+        let name = match scheme {
+            None => name,
+            Some(("file", _)) => name.strip_prefix("file:").unwrap_or(name),
+            Some(_) => {
+                let reason = format!("the parent `{name}` is no plain file");
+                return refuse(ImageErrorKind::Unsupported, reason);
+            }
+        };
+        if self.members.len() >= MAX_LENGTH {
+            let reason = format!("its chain has more than {MAX_LENGTH} images");
+            return refuse(ImageErrorKind::Unsupported, reason);
+        }
+        let directory = child.parent().unwrap_or(Path::new("."));
+        let named = directory.join(name);
+        let failed = |error: std::io::Error| {
+            ImageError::from_io(Operation::Open, named.as_path(), error)
+                .because(format!("it is the parent of {}", child.display()))
+        };
+        let real = named.canonicalize().map_err(failed)?;
+        let mut allowed = std::iter::once(directory)
+            .chain(options.parent_directories.iter().map(PathBuf::as_path))
+            .filter_map(|directory| {
+                let directory =
+                    if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+                directory.canonicalize().ok()
+            });
+        if !allowed.any(|directory| real.starts_with(directory)) {
+            let reason = format!("its parent {} is not where parents may be", real.display());
+            return refuse(ImageErrorKind::ParentMismatch, reason);
+        }
+        let identity = FileIdentity::of(&real).map_err(failed)?;
+        if self.members.contains(&identity) {
+            let reason = format!("{} is in its own chain of parents", real.display());
+            return refuse(ImageErrorKind::ParentMismatch, reason);
+        }
+        let file = ImageFile::open(real, true)?;
+        let mut chain = self.clone();
+        chain.members.push(file.identity());
+        let options = OpenOptions { read_only: true, size_bytes: None, ..options.clone() };
+        open_in_chain(file, format, &options, &chain)
+    }
+}
