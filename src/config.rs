@@ -6,6 +6,7 @@ mod isns;
 mod management;
 mod portal_group;
 mod redirect;
+mod threshold;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ pub(crate) use self::isns::Isns;
 pub(crate) use self::management::Management;
 pub(crate) use self::portal_group::PortalGroup;
 pub(crate) use self::redirect::Redirects;
+pub(crate) use self::threshold::Threshold;
 use crate::args::{LogFormat, Serve};
 
 const DEFAULT_DATA_DIR: &str = "./lund-data";
@@ -31,6 +33,8 @@ const ISCSI_PORT: u16 = 3260;
 pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     pub(crate) disks_dir: PathBuf,
+    /// Free space of a pool at which hosts are warned.
+    pub(crate) thresholds: Vec<Threshold>,
     /// In the order of their tags.
     pub(crate) portal_groups: Vec<PortalGroup>,
     pub(crate) access_methods: AccessMethods,
@@ -100,6 +104,7 @@ struct Iscsi {
 struct Disks {
     directory: Option<PathBuf>,
     overcommit: Option<bool>,
+    thresholds: Option<Vec<Spanned<String>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -213,6 +218,7 @@ impl Config {
         let management = management::management(source, serve, &file.management, &data_dir)?;
         Ok(Self {
             disks_dir: file.disks.directory.unwrap_or_else(|| data_dir.join("disks")),
+            thresholds: threshold::thresholds(source, file.disks.thresholds.as_deref())?,
             data_dir,
             portal_groups,
             access_methods,

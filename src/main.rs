@@ -13,6 +13,7 @@ mod portals;
 mod run;
 mod sessions;
 mod systemd;
+mod watch;
 mod wiring;
 
 use std::process::ExitCode;

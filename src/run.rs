@@ -71,6 +71,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         redirects: config.redirects.clone(),
         portal_groups: config.portal_groups.clone(),
         access_methods: config.access_methods,
+        thresholds: config.thresholds.clone(),
     };
     Exposure::start(node.clone(), &engine, runtime.handle().clone(), rules, recorder.clone())?;
     let served = runtime.block_on(serve(config, &engine, &node, system_name, sockets));

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use disk_image::{Image, OpenOptions, open_image};
+use disk_image::{Image, pool_space};
 use job_engine::{
     ChangeEvent, ChangeKind, Disk, DiskId, Engine, FaultReport, LiveImages, LunView, Mapping,
     Provisioning, Snapshot, Target,
@@ -14,15 +14,16 @@ use parking_lot::{Mutex, RwLock};
 use scsi::{AccessMethods, Device};
 use target_core::{
     AccessEntry, AccessStateChange, AccessStateStore, Events, Fault, InitiatorPattern, IscsiName,
-    LogicalUnit, LunMapping, Node, NodeState, ReservationStore, SessionEnd, SessionSummary,
-    TargetConfig, UnitConfig,
+    LogicalUnit, LunMapping, ModePageStore, Node, NodeState, ReservationStore, SessionEnd,
+    SessionSummary, TargetConfig, UnitConfig,
 };
 use tokio::runtime::Handle;
 
 use crate::access_states;
-use crate::config::{Access, PortalGroup, Redirects};
+use crate::config::{Access, PortalGroup, Redirects, Threshold};
 use crate::isns;
 use crate::sessions;
+use crate::watch;
 
 /// Commands that are under way may take so long after their session was to end.
 pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(20);
@@ -42,6 +43,14 @@ impl Recorder {
         *self.engine.write() = Some(engine);
     }
 
+    pub(crate) fn engine(&self) -> Option<Arc<Engine>> {
+        self.engine.read().clone()
+    }
+
+    fn mode_pages(&self, disk: &DiskId) -> Option<Vec<u8>> {
+        self.engine.read().as_ref()?.mode_pages(disk)
+    }
+
     fn reservations(&self, disk: &DiskId) -> Option<Vec<u8>> {
         self.engine.read().as_ref()?.reservations(disk)
     }
@@ -56,6 +65,14 @@ impl ReservationStore for Recorder {
         let engine = self.engine.read().clone().ok_or("the daemon is stopping")?;
         let disk = unit.parse().map_err(|error| format!("{unit}: {error}"))?;
         engine.save_reservations(disk, state).map_err(|error| error.to_string())
+    }
+}
+
+impl ModePageStore for Recorder {
+    fn save(&self, unit: &str, pages: Vec<u8>) -> Result<(), String> {
+        let engine = self.engine().ok_or("the daemon is stopping")?;
+        let disk = unit.parse().map_err(|error| format!("{unit}: {error}"))?;
+        engine.save_mode_pages(disk, pages).map_err(|error| error.to_string())
     }
 }
 
@@ -197,6 +214,7 @@ pub(crate) struct Rules {
     pub(crate) redirects: Redirects,
     pub(crate) portal_groups: Vec<PortalGroup>,
     pub(crate) access_methods: AccessMethods,
+    pub(crate) thresholds: Vec<Threshold>,
 }
 
 impl Rules {
@@ -209,10 +227,10 @@ impl Rules {
 
 /// Keeps the node as the catalogue has it.
 pub(crate) struct Exposure {
-    node: Arc<Node>,
+    pub(crate) node: Arc<Node>,
     runtime: Handle,
     rules: Rules,
-    recorder: Arc<Recorder>,
+    pub(crate) recorder: Arc<Recorder>,
     disks: Mutex<Vec<Arc<Disk>>>,
     /// A disk that is several LUNs is one unit.
     units: Mutex<Vec<(String, Weak<LogicalUnit>)>>,
@@ -244,6 +262,7 @@ impl Exposure {
         let snapshot = engine.subscribe(Box::new(move |event| subscriber.changed(event)))?;
         engine.set_live_images(exposure.clone());
         exposure.catch_up(snapshot);
+        watch::start(&exposure)?;
         Ok(())
     }
 
@@ -285,6 +304,26 @@ impl Exposure {
     fn live_unit(&self, name: &str) -> Option<Arc<LogicalUnit>> {
         let units = self.units.lock();
         units.iter().find(|(other, _)| *other == name).and_then(|(_, unit)| unit.upgrade())
+    }
+
+    /// The disks that are units, and the units.
+    pub(crate) fn live_units(&self) -> Vec<(Arc<Disk>, Arc<LogicalUnit>)> {
+        let units: Vec<_> =
+            self.units.lock().iter().filter_map(|(_, unit)| unit.upgrade()).collect();
+        let disks = self.disks.lock();
+        let disk_of = |unit: &Arc<LogicalUnit>| {
+            disks.iter().find(|disk| disk.id.to_string() == unit.name()).cloned()
+        };
+        units.into_iter().filter_map(|unit| Some((disk_of(&unit)?, unit))).collect()
+    }
+
+    /// Free bytes below which initiators are warned, in a pool of `total` bytes.
+    pub(crate) fn thresholds(&self, total: u64) -> Vec<u64> {
+        let bytes = self.rules.thresholds.iter().map(|threshold| threshold.bytes(total));
+        let mut bytes: Vec<u64> = bytes.collect();
+        bytes.sort_unstable_by(|a, b| b.cmp(a));
+        bytes.dedup();
+        bytes
     }
 
     /// A disk has become larger.
@@ -357,19 +396,23 @@ impl Exposure {
         if let Some(unit) = there.and_then(|(_, unit)| unit.upgrade()) {
             return unit;
         }
-        // While a job makes the file longer, the disk is not.
-        let size_bytes = Some(disk.size_bytes);
-        let options = OpenOptions { size_bytes, ..OpenOptions::default() };
-        let image = open_image(disk.path.as_path(), disk.format, &options);
+        let image = watch::open(disk);
         if let Err(error) = &image {
-            tracing::error!(disk = disk.name, %error, "the disk is not ready");
+            self.cannot_open(disk, error);
         }
+        let total = disk.path.parent().map(pool_space).and_then(Result::ok);
         let unit = LogicalUnit::new(UnitConfig {
             name: name.clone(),
-            device: Device { access_methods: self.rules.access_methods, ..device(disk) },
+            device: Device {
+                access_methods: self.rules.access_methods,
+                soft_thresholds: self.thresholds(total.map_or(0, |space| space.total)),
+                ..device(disk)
+            },
             image,
             reservations: self.recorder.reservations(&disk.id),
             store: self.recorder.clone(),
+            mode_pages: self.recorder.mode_pages(&disk.id),
+            mode_page_store: self.recorder.clone(),
         });
         units.push((name, Arc::downgrade(&unit)));
         unit

@@ -37,6 +37,19 @@ pub(crate) const fn not_ready() -> Sense {
     )
 }
 
+/// The image cannot be opened: what can be waited for is becoming ready, all else takes somebody
+/// who looks after it. The cause itself stands in the fault.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the enum of another crate may grow")]
+pub(crate) fn not_opened(error: &ImageError) -> Sense {
+    let asc = match error.kind() {
+        ImageErrorKind::InUse | ImageErrorKind::OutOfMemory => {
+            AdditionalSense::LOGICAL_UNIT_IS_IN_PROCESS_OF_BECOMING_READY
+        }
+        _ => AdditionalSense::LOGICAL_UNIT_NOT_READY_MANUAL_INTERVENTION_REQUIRED,
+    };
+    Sense::new(SenseKey::NotReady, asc)
+}
+
 /// Data was damaged or lost between the initiator and here (RFC 7143 §11.4.7.2).
 pub(crate) const fn data_lost() -> Sense {
     Sense::new(SenseKey::AbortedCommand, AdditionalSense::PROTOCOL_SERVICE_CRC_ERROR)

@@ -9,6 +9,7 @@ use scsi::reservation::InitiatorPort;
 use scsi::{AccessState, Port, TargetPortGroup, UnitAttention, UnitAttentions};
 
 use crate::exclusion::{Inside, Seat};
+use crate::statistics::Counters;
 use crate::unit::LogicalUnit;
 
 /// The units of a target by LUN.
@@ -42,17 +43,30 @@ pub(crate) struct UnitRef(Arc<Seated>);
 struct Seated {
     unit: Arc<LogicalUnit>,
     seat: Arc<Seat>,
+    counters: Arc<Counters>,
+}
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        self.unit.statistics().end(&self.counters);
+    }
 }
 
 impl UnitRef {
     fn new(unit: &Arc<LogicalUnit>) -> Self {
         let seat = unit.exclusion().seat();
-        Self(Arc::new(Seated { unit: unit.clone(), seat }))
+        let counters = unit.statistics().begin();
+        Self(Arc::new(Seated { unit: unit.clone(), seat, counters }))
     }
 
     /// Whether it is the same reference of the same session.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// What the session has done with it.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.0.counters
     }
 
     /// Keeps atomic commands out, unless one is at work or waits: then the caller must go where

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use disk_image::ImageError;
+use disk_image::{Image, ImageError};
 use iscsi_proto::login::{
     AuthPolicy, ExistingSession, LoginPolicy, LoginStatus, Redirect, SessionName, TargetLogin,
 };
@@ -362,10 +362,30 @@ impl Node {
     /// The image is not that large.
     pub fn grow_unit(&self, unit: &Arc<LogicalUnit>, size_bytes: u64) -> Result<(), ImageError> {
         if unit.grow(size_bytes)? {
-            let condition = UnitAttention::CapacityDataHasChanged;
-            self.sessions.send(None, || Message::Attention { unit: unit.clone(), condition });
+            self.tell(unit, UnitAttention::CapacityDataHasChanged);
         }
         Ok(())
+    }
+
+    /// Gives a unit the image that could not be opened before, and tells all sessions that see it:
+    /// NOT READY TO READY CHANGE, and INQUIRY DATA HAS CHANGED if the image makes a difference
+    /// there. Nothing happens to a unit that has one.
+    pub fn open_unit(&self, unit: &Arc<LogicalUnit>, image: Arc<dyn Image>) {
+        let Some(differs) = unit.open(image) else { return };
+        if differs {
+            self.tell(unit, UnitAttention::InquiryDataHasChanged);
+        }
+        self.tell(unit, UnitAttention::MediumMayHaveChanged);
+    }
+
+    /// Tells all sessions that see a unit that its pool's space has fallen below a threshold
+    /// (THIN PROVISIONING SOFT THRESHOLD REACHED, SBC-3 §4.7.3.7).
+    pub fn soft_threshold_reached(&self, unit: &Arc<LogicalUnit>) {
+        self.tell(unit, UnitAttention::ThinProvisioningSoftThresholdReached);
+    }
+
+    fn tell(&self, unit: &Arc<LogicalUnit>, condition: UnitAttention) {
+        self.sessions.send(None, || Message::Attention { unit: unit.clone(), condition });
     }
 
     /// Puts other entries in force. Sessions that they do not let in are closed, the others see

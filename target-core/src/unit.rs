@@ -1,8 +1,8 @@
 //! A logical unit: a SCSI device over an image.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use disk_image::{Image, ImageError};
@@ -12,7 +12,9 @@ use scsi::{AdditionalSense, Device, MediumState, ModeParameters, Sense, SenseKey
 use crate::exclusion::Exclusion;
 use crate::fault;
 use crate::io::UnitQueue;
+use crate::mode_pages::{ModePageStore, NoModePageStore, UnitModes};
 use crate::reservations::{NoReservationStore, ReservationStore, UnitReservations};
+use crate::statistics::UnitStatistics;
 use crate::tokens::{End, UnitTokens};
 
 /// A write that took longer than this found a medium that makes writers wait. More than a slice
@@ -35,26 +37,62 @@ pub struct UnitConfig {
     pub reservations: Option<Vec<u8>>,
     /// Where they are kept.
     pub store: Arc<dyn ReservationStore>,
+    /// What the store gave back of its saved mode pages.
+    pub mode_pages: Option<Vec<u8>>,
+    /// Where they are kept.
+    pub mode_page_store: Arc<dyn ModePageStore>,
 }
 
 impl UnitConfig {
-    /// A unit whose reservations end with the process.
+    /// A unit whose reservations and mode pages end with the process.
     #[must_use]
     pub fn new(
         name: impl Into<String>,
         device: Device,
         image: Result<Arc<dyn Image>, ImageError>,
     ) -> Self {
-        let store = Arc::new(NoReservationStore);
-        Self { name: name.into(), device, image, reservations: None, store }
+        Self {
+            name: name.into(),
+            device,
+            image,
+            reservations: None,
+            store: Arc::new(NoReservationStore),
+            mode_pages: None,
+            mode_page_store: Arc::new(NoModePageStore),
+        }
+    }
+}
+
+/// An image, and what the unit reports with it.
+struct Opened {
+    image: Arc<dyn Image>,
+    device: Device,
+}
+
+impl Opened {
+    fn new(image: Arc<dyn Image>, mut device: Device) -> Self {
+        let features = image.features();
+        device.read_only |= features.read_only;
+        device.lbprz &= features.reads_zero_after_unmap;
+        let granularity = features.unmap_granularity / device.logical_block_length.max(1);
+        device.unmap_granularity_blocks = granularity.max(1);
+        // A block of the file system that is smaller than ours could be written without its
+        // neighbour.
+        if granularity < device.limits.max_atomic_blocks {
+            device.limits.max_atomic_blocks = 0;
+        }
+        Self { image, device }
     }
 }
 
 /// A logical unit. May be a LUN of several targets at once.
 pub struct LogicalUnit {
     name: String,
-    device: Device,
-    image: Option<Arc<dyn Image>>,
+    /// What it reports while its image cannot be opened.
+    closed: Device,
+    opened: OnceLock<Opened>,
+    /// One change of the size, or the opening, at a time.
+    changing: Mutex<()>,
     queue: UnitQueue,
     exclusion: Exclusion,
     tokens: UnitTokens,
@@ -66,8 +104,8 @@ pub struct LogicalUnit {
     not_ready: Mutex<Sense>,
     /// Milliseconds since `born`.
     next_health_check: AtomicU64,
-    /// [`ModeParameters`], a bit each.
-    mode: AtomicU8,
+    modes: UnitModes,
+    statistics: UnitStatistics,
     slow_until: AtomicU64,
     born: Instant,
 }
@@ -82,29 +120,24 @@ impl LogicalUnit {
     /// Makes the unit. It does its first I/O when an initiator asks.
     #[must_use]
     pub fn new(config: UnitConfig) -> Arc<Self> {
-        let UnitConfig { name, mut device, image, reservations, store } = config;
-        let (image, sense) = match image {
-            Ok(image) => (Some(image), fault::not_ready()),
-            Err(error) => (None, fault::sense(&error, None)),
-        };
-        if let Some(image) = &image {
-            let features = image.features();
-            device.read_only |= features.read_only;
-            device.lbprz &= features.reads_zero_after_unmap;
-            let granularity = features.unmap_granularity / device.logical_block_length.max(1);
-            device.unmap_granularity_blocks = granularity.max(1);
-            // A block of the file system that is smaller than ours could be written without its
-            // neighbour.
-            if granularity < device.limits.max_atomic_blocks {
-                device.limits.max_atomic_blocks = 0;
+        let UnitConfig { name, device, image, reservations, store, .. } = config;
+        let opened = OnceLock::new();
+        let sense = match image {
+            Ok(image) => {
+                let _ = opened.set(Opened::new(image, device.clone()));
+                fault::not_ready()
             }
-        }
+            Err(error) => fault::not_opened(&error),
+        };
+        let stored = config.mode_pages.as_deref();
         Arc::new(Self {
+            modes: UnitModes::new(&name, device.mode, stored, config.mode_page_store),
             name,
-            mode: AtomicU8::new(mode_bits(device.mode)),
-            device,
-            healthy: AtomicBool::new(image.is_some()),
-            image,
+            closed: device,
+            healthy: AtomicBool::new(opened.get().is_some()),
+            opened,
+            changing: Mutex::new(()),
+            statistics: UnitStatistics::default(),
             queue: UnitQueue::default(),
             exclusion: Exclusion::default(),
             tokens: UnitTokens::default(),
@@ -126,7 +159,34 @@ impl LogicalUnit {
     /// What it reports.
     #[must_use]
     pub fn device(&self) -> &Device {
-        &self.device
+        self.opened.get().map_or(&self.closed, |opened| &opened.device)
+    }
+
+    /// Whether it has an image. One that has none is not ready: [`crate::Node::open_unit`].
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.opened.get().is_some()
+    }
+
+    /// Gives it the image that could not be opened before; whether it reports something else now.
+    /// None if it has one already.
+    pub(crate) fn open(&self, image: Arc<dyn Image>) -> Option<bool> {
+        let _changing = self.changing.lock();
+        let opened = Opened::new(image, self.closed.clone());
+        let differs = opened.device != self.closed;
+        self.opened.set(opened).ok()?;
+        self.healthy.store(true, Ordering::Relaxed);
+        Some(differs)
+    }
+
+    /// Takes note of why its image still cannot be opened.
+    pub fn not_opened(&self, error: &ImageError) {
+        *self.not_ready.lock() = fault::not_opened(error);
+    }
+
+    /// Takes note of the bytes that are free in the pool, and of those that it uses itself.
+    pub fn set_space(&self, available: u64, used: u64) {
+        self.device().space.set(available, used);
     }
 
     /// Makes it as large as its image has been made. Sessions are not told of it:
@@ -135,16 +195,17 @@ impl LogicalUnit {
     /// # Errors
     /// The image is not that large.
     pub(crate) fn grow(&self, size_bytes: u64) -> Result<bool, ImageError> {
+        let _changing = self.changing.lock();
         // An image that cannot be opened has a size all the same.
-        self.image.as_ref().map_or(Ok(()), |image| image.grow(size_bytes))?;
-        let block_length = u64::from(self.device.logical_block_length).max(1);
-        Ok(self.device.capacity.grow(size_bytes / block_length))
+        self.image().map_or(Ok(()), |image| image.grow(size_bytes))?;
+        let block_length = u64::from(self.closed.logical_block_length).max(1);
+        Ok(self.device().capacity.grow(size_bytes / block_length))
     }
 
-    /// Its image, if it could be opened.
+    /// Its image.
     #[must_use]
     pub fn image(&self) -> Option<&Arc<dyn Image>> {
-        self.image.as_ref()
+        self.opened.get().map(|opened| &opened.image)
     }
 
     pub(crate) fn queue(&self) -> &UnitQueue {
@@ -182,31 +243,30 @@ impl LogicalUnit {
 
     /// The mode parameters in force.
     pub(crate) fn mode(&self) -> ModeParameters {
-        let bits = self.mode.load(Ordering::Relaxed);
-        ModeParameters {
-            write_cache_enabled: bits & 1 != 0,
-            descriptor_sense: bits & 2 != 0,
-            software_write_protect: bits & 4 != 0,
-        }
+        self.modes.get().0
     }
 
-    /// Puts mode parameters in force; those that were.
-    pub(crate) fn set_mode(&self, mode: ModeParameters) -> ModeParameters {
-        let before = self.mode();
-        self.mode.store(mode_bits(mode), Ordering::Relaxed);
-        before
+    /// The mode parameters in force, and those that are saved.
+    pub(crate) fn modes(&self) -> &UnitModes {
+        &self.modes
     }
 
-    /// LOGICAL UNIT RESET (SAM-5 §6.3.3): what was changed since the start is as it was.
+    pub(crate) fn statistics(&self) -> &UnitStatistics {
+        &self.statistics
+    }
+
+    /// LOGICAL UNIT RESET (SAM-5 §6.3.3): what was changed and not saved is as it was.
     pub(crate) fn reset(&self) {
-        self.set_mode(self.device.mode);
-        self.set_stopped(false);
+        self.modes.reset();
+        self.stopped.store(false, Ordering::Relaxed);
         self.tokens.end_all(End::Cancelled);
         self.reservations.reset(&self.name);
     }
 
     pub(crate) fn set_stopped(&self, stopped: bool) {
-        self.stopped.store(stopped, Ordering::Relaxed);
+        if !self.stopped.swap(stopped, Ordering::Relaxed) && stopped {
+            self.statistics.stopped();
+        }
     }
 
     /// Takes note of what a check found. True if the unit is worse or better than before.
@@ -229,7 +289,7 @@ impl LogicalUnit {
         let due = self.next_health_check.load(Ordering::Relaxed);
         let interval = u64::try_from(HEALTH_INTERVAL.as_millis()).unwrap_or(u64::MAX);
         now >= due
-            && self.image.is_some()
+            && self.is_open()
             && self
                 .next_health_check
                 .compare_exchange(due, now + interval, Ordering::Relaxed, Ordering::Relaxed)
@@ -252,10 +312,4 @@ impl LogicalUnit {
     pub(crate) fn write_hangs(&self, now: Instant) {
         self.slow_until.store(self.milliseconds(now + SLOW_FOR), Ordering::Relaxed);
     }
-}
-
-fn mode_bits(mode: ModeParameters) -> u8 {
-    u8::from(mode.write_cache_enabled)
-        | u8::from(mode.descriptor_sense) << 1
-        | u8::from(mode.software_write_protect) << 2
 }

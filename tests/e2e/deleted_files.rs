@@ -64,3 +64,64 @@ fn a_disk_whose_file_is_missing_at_the_start_is_there_and_not_ready() {
     session.settle(0);
     session.ready(0).good();
 }
+
+/// Waits until a unit that is not ready is told to be; the unit attentions on the way.
+fn recovers(session: &mut Session) {
+    eventually("the unit is ready", || match session.ready(0).check() {
+        None => panic!("the initiator was not told"),
+        Some(told) => (told == (0x6, 0x28, 0x00)).then_some(()),
+    });
+    session.settle(0);
+    session.ready(0).good();
+}
+
+#[test]
+fn a_disk_that_could_not_be_opened_is_ready_when_its_file_is_back() {
+    let place = Place::new();
+    let daemon = place.start_demo();
+    let mut session = Session::login(daemon.portal, TARGET);
+    session.settle(0);
+    session.write_through(0, 0, &[7; 512]);
+    let file = daemon.file_of("demo");
+    daemon.stop();
+    let aside = file.with_extension("aside");
+    std::fs::rename(&file, &aside).unwrap();
+    let daemon = place.start(&[]);
+    let mut session = Session::login(daemon.portal, TARGET);
+    session.settle(0);
+    assert_eq!(session.ready(0).check(), Some(NOT_READY));
+    assert_eq!(session.try_read(0, 0, 1).unwrap().check(), Some(NOT_READY));
+    let fault = eventually("the fault is recorded", || {
+        let jobs = daemon.json(&["job", "list"]);
+        let found = jobs.as_array().unwrap().iter().find(|job| job["kind"] == "data-path-fault");
+        found.cloned()
+    });
+    let message = fault["errors"][0]["message"].as_str().unwrap();
+    for text in ["open", file.to_str().unwrap(), "does not exist", TARGET] {
+        assert!(message.contains(text), "{text}: {message}");
+    }
+    // Without a restart, and without a new session.
+    std::fs::rename(&aside, &file).unwrap();
+    recovers(&mut session);
+    assert_eq!(session.read(0, 0, 1), [7; 512]);
+    session.write(0, 1, &[8; 512]);
+    daemon.stop();
+}
+
+#[test]
+fn a_disk_that_somebody_else_has_open_becomes_ready_when_it_is_let_go() {
+    let place = Place::new();
+    let daemon = place.start_demo();
+    let file = daemon.file_of("demo");
+    daemon.stop();
+    let held = std::fs::File::open(&file).unwrap();
+    held.lock().unwrap();
+    let daemon = place.start(&[]);
+    let mut session = Session::login(daemon.portal, TARGET);
+    session.settle(0);
+    // In the process of becoming ready: hosts try again by themselves.
+    assert_eq!(session.ready(0).check(), Some((0x2, 0x04, 0x01)));
+    drop(held);
+    recovers(&mut session);
+    daemon.stop();
+}

@@ -14,6 +14,7 @@ mod hostile;
 mod live;
 mod logs;
 mod lunctl;
+mod mode_pages;
 mod no_space;
 mod persistence;
 mod portal_groups;

@@ -21,7 +21,8 @@ fn on_small_file_system(place: &Place, directory: &Path) -> Option<Daemon> {
         return None;
     }
     std::fs::create_dir_all(directory).unwrap();
-    let config = place.write("lund.toml", "[disks]\novercommit = true\n");
+    let text = "[disks]\novercommit = true\nthresholds = ['50%', '2MiB']\n";
+    let config = place.write("lund.toml", text);
     let lund = place.command::<&str>(&[]);
     let script = "mount -t tmpfs -o size=16m tmpfs \"$0\" && exec \"$@\"";
     let mut command = Command::new("unshare");
@@ -114,4 +115,58 @@ fn a_full_disk_that_does_not_fit_is_refused_and_leaves_nothing() {
     let pool = &daemon.json(&["pool", "list"])[0];
     assert_eq!(pool["reserved_bytes"], 0);
     assert_eq!(pool["total_bytes"], 16 << 20);
+}
+
+const SOFT_THRESHOLD: (u8, u8, u8) = (0x6, 0x38, 0x07);
+
+/// LOG SENSE, Logical Block Provisioning: MiB that are available, and used.
+fn resources(session: &mut Session) -> Option<[u32; 2]> {
+    let data = session.run(0, &[0x4d, 0, 0x4c, 0, 0, 0, 0, 0, 255, 0], 255).unwrap().good();
+    let count = |at: usize| u32::from_be_bytes(data[at..at + 4].try_into().unwrap());
+    (data.len() == 28).then(|| [count(8), count(20)])
+}
+
+#[test]
+fn initiators_are_warned_once_when_the_pool_falls_below_a_threshold() {
+    let place = Place::new();
+    let Some(daemon) = on_small_file_system(&place, &place.disks()) else { return };
+    daemon.lunctl(&["disk", "create", "d", "--size", "64MiB"]).ok();
+    daemon.lunctl(&["disk", "create", "f", "--size", "1MiB", "--provisioning", "full"]).ok();
+    daemon.expose("t", "d", 0);
+    daemon.lunctl(&["target", "map", "t", "f", "--lun", "1"]).ok();
+    let mut sessions = [(); 2].map(|()| Session::login(daemon.portal, TARGET));
+    for session in &mut sessions {
+        session.settle(0);
+        session.settle(1);
+    }
+    let [session, other] = &mut sessions;
+    // 8 MiB and 2 MiB, as the mode page has it.
+    let page = session.run(0, &[0x1a, 0x08, 0x1c, 2, 255, 0], 255).unwrap().good();
+    assert_eq!(page[4 + 16..], [[0x80, 1, 0, 0, 0, 0, 0, 8], [0x80, 1, 0, 0, 0, 0, 0, 2]].concat());
+    let before = eventually("the space is counted", || resources(session));
+    assert!(before[0] > 12 && before[1] == 0, "{before:?}");
+    for piece in 0..4 * 9 {
+        session.write(0, piece * BLOCKS, &[1; PIECE]);
+    }
+    for warned in [&mut *session, &mut *other] {
+        eventually("the threshold is reached", || match warned.ready(0).check() {
+            None => None,
+            Some(told) => {
+                assert_eq!(told, SOFT_THRESHOLD);
+                Some(())
+            }
+        });
+        assert_eq!(warned.settle(1), [], "a full disk has its space");
+    }
+    let now = eventually("it is counted", || resources(session).filter(|now| now[1] >= 9));
+    assert!(now[0] < 8, "{now:?}");
+    // Once. The next one is another.
+    assert_eq!((session.settle(0), other.settle(0)), (vec![], vec![]));
+    for piece in 4 * 9..4 * 14 {
+        session.write(0, piece * BLOCKS, &[1; PIECE]);
+    }
+    eventually("the next threshold is reached", || {
+        other.ready(0).check().filter(|told| *told == SOFT_THRESHOLD)
+    });
+    daemon.stop();
 }

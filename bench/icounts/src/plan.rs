@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::SystemTime;
 
 use anyhow::{Result, bail};
-use scsi::{AccessState, Cdb, Context, Device, MediumState, Plan, Port};
+use scsi::{AccessState, Cdb, Context, Device, MediumState, Plan, Port, Statistics};
 
 /// READ(16) of eight blocks.
 pub(crate) fn read16(times: usize) -> Result<()> {
@@ -32,6 +32,8 @@ fn plan(times: usize, cdb: &[u8; 16], data_out_length: u32) -> Result<()> {
         luns: &[0],
         lun: 0,
         mode: device.mode,
+        saved_mode: device.mode,
+        statistics: &Statistics::default,
         read_only: false,
         state: MediumState::Ready,
         unit_attention: None,

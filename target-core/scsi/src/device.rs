@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use crate::log::Statistics;
 use crate::sense::Sense;
 use crate::target_port_groups::{AccessMethods, AccessState, TargetPortGroup};
 
@@ -60,6 +61,26 @@ pub struct ModeParameters {
     pub software_write_protect: bool,
 }
 
+impl ModeParameters {
+    /// A bit for each, the same in all versions: for what keeps saved values.
+    #[must_use]
+    pub fn to_bits(self) -> u8 {
+        u8::from(self.write_cache_enabled)
+            | u8::from(self.descriptor_sense) << 1
+            | u8::from(self.software_write_protect) << 2
+    }
+
+    /// What [`ModeParameters::to_bits`] gave.
+    #[must_use]
+    pub fn from_bits(bits: u8) -> Self {
+        Self {
+            write_cache_enabled: bits & 1 != 0,
+            descriptor_sense: bits & 2 != 0,
+            software_write_protect: bits & 4 != 0,
+        }
+    }
+}
+
 impl Default for ModeParameters {
     fn default() -> Self {
         Self { write_cache_enabled: true, descriptor_sense: false, software_write_protect: false }
@@ -103,7 +124,57 @@ impl PartialEq for Capacity {
 
 impl Eq for Capacity {}
 
-/// A logical unit. Immutable but for its capacity.
+/// What there is to put written blocks into, in bytes, as it was looked at last.
+#[derive(Debug)]
+pub struct Space {
+    available: AtomicU64,
+    used: AtomicU64,
+}
+
+impl Space {
+    const UNKNOWN: u64 = u64::MAX;
+
+    /// Takes note of what is available to the unit and those that it shares it with, and of what
+    /// it uses itself.
+    pub fn set(&self, available: u64, used: u64) {
+        self.available.store(available, Ordering::Relaxed);
+        self.used.store(used, Ordering::Relaxed);
+    }
+
+    /// Available and used; none before anybody has looked.
+    #[must_use]
+    pub fn get(&self) -> Option<(u64, u64)> {
+        let available = self.available.load(Ordering::Relaxed);
+        let used = self.used.load(Ordering::Relaxed);
+        (available != Self::UNKNOWN).then_some((available, used))
+    }
+}
+
+impl Default for Space {
+    fn default() -> Self {
+        Self { available: AtomicU64::new(Self::UNKNOWN), used: AtomicU64::new(0) }
+    }
+}
+
+impl Clone for Space {
+    fn clone(&self) -> Self {
+        let space = Self::default();
+        if let Some((available, used)) = self.get() {
+            space.set(available, used);
+        }
+        space
+    }
+}
+
+impl PartialEq for Space {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl Eq for Space {}
+
+/// A logical unit. Immutable but for its capacity and the space behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
     /// T10 VENDOR IDENTIFICATION, ASCII, padded with blanks.
@@ -129,6 +200,11 @@ pub struct Device {
     pub unmap: bool,
     /// Unmapped blocks read zeroes.
     pub lbprz: bool,
+    /// Free bytes below which initiators are warned, largest first (SBC-3 §4.7.3.7); only of a
+    /// thin unit.
+    pub soft_thresholds: Vec<u64>,
+    /// What there is to put written blocks into.
+    pub space: Space,
     /// OPTIMAL UNMAP GRANULARITY in logical blocks.
     pub unmap_granularity_blocks: u32,
     /// Every write is refused.
@@ -170,6 +246,8 @@ impl Device {
             provisioning: Provisioning::Thin,
             unmap: true,
             lbprz: true,
+            soft_thresholds: Vec::new(),
+            space: Space::default(),
             unmap_granularity_blocks: 1 << physical_block_exponent,
             read_only: false,
             access_methods: AccessMethods { implicit: true, explicit: false },
@@ -192,6 +270,12 @@ impl Device {
     #[must_use]
     pub fn block_count(&self) -> u64 {
         self.capacity.blocks()
+    }
+
+    /// Whether its space is counted and watched.
+    #[must_use]
+    pub fn is_thin(&self) -> bool {
+        self.unmap && self.provisioning == Provisioning::Thin
     }
 
     /// LBA of the last block.
@@ -223,7 +307,7 @@ pub enum MediumState {
 }
 
 /// Everything outside of the CDB that an answer depends on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// The logical unit; none if the LUN does not exist.
     pub device: Option<&'a Device>,
@@ -239,8 +323,10 @@ pub struct Context<'a> {
     pub luns: &'a [u64],
     /// The LUN that the command is for, as on the wire.
     pub lun: u64,
-    /// The mode parameters in force; those of the device before the first MODE SELECT.
+    /// The mode parameters in force; the saved ones before the first MODE SELECT.
     pub mode: ModeParameters,
+    /// The mode parameters that were saved; those of the device before that.
+    pub saved_mode: ModeParameters,
     /// This I_T nexus may only read: its writes are refused, and WP is set for it.
     pub read_only: bool,
     /// Whether the medium can be used.
@@ -254,6 +340,14 @@ pub struct Context<'a> {
     /// Whether the nexus can ask for QUERY TASK, QUERY TASK SET, QUERY ASYNCHRONOUS EVENT and
     /// I_T NEXUS RESET (iSCSI: RFC 7144 was negotiated).
     pub query_functions: bool,
+    /// What the unit has done. A function, so that only LOG SENSE counts it together.
+    pub statistics: &'a dyn Fn() -> Statistics,
     /// The time of day. A function, so that only commands that tell the time look at the clock.
     pub clock: fn() -> SystemTime,
+}
+
+impl std::fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("lun", &self.lun).finish_non_exhaustive()
+    }
 }

@@ -39,9 +39,10 @@ pub use cdb::Cdb;
 pub use commands::{COMMANDS, Command, lookup};
 pub use device::{
     Capacity, Context, Device, Limits, MediumRotation, MediumState, ModeParameters, Port,
-    Provisioning,
+    Provisioning, Space,
 };
 pub use dispatch::{clears_unit_attention, plan, plan_with_data};
+pub use log::Statistics;
 pub use plan::{BlockRange, CopyReport, Plan, WriteSameSource};
 pub use provisioning::{LbaStatusReply, ProvisioningStatus};
 pub use sense::{FieldPointer, Sense, SenseFormat, SenseKey};

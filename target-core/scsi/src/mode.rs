@@ -1,12 +1,15 @@
 //! MODE SENSE (SPC-4 §6.11, §6.12, §7.5; SBC-3 §6.5).
 
-use crate::asc::AdditionalSense;
 use crate::cdb::Cdb;
 use crate::commands::Unit;
 use crate::device::{Device, ModeParameters};
 use crate::plan::Plan;
+use crate::provisioning::{AVAILABLE, threshold_sets};
 use crate::reply::{Fields as _, truncate};
 use crate::sense::Sense;
+
+/// Builds the bytes behind a page's header.
+pub(crate) type Build = fn(ModeParameters, &Device) -> Vec<u8>;
 
 /// A mode page, or a subpage of one.
 pub(crate) struct Page {
@@ -16,10 +19,10 @@ pub(crate) struct Page {
     /// It exists only where blocks can be unmapped.
     unmap_only: bool,
     /// Builds the bytes behind the header.
-    pub(crate) build: fn(ModeParameters) -> Vec<u8>,
+    pub(crate) build: Build,
 }
 
-const fn page(code: u8, build: fn(ModeParameters) -> Vec<u8>) -> Page {
+const fn page(code: u8, build: Build) -> Page {
     Page { code, subpage: 0, unmap_only: false, build }
 }
 
@@ -33,6 +36,9 @@ static PAGES: &[Page] = &[
     page(0x1c, informational_exceptions_control),
     Page { subpage: 0x02, unmap_only: true, ..page(0x1c, logical_block_provisioning) },
 ];
+
+/// More threshold descriptors are not told of: the page stays short enough for MODE SENSE(6).
+const MAX_THRESHOLDS: usize = 8;
 
 /// PAGE CODE: all of them.
 const ALL_PAGES: u8 = 0x3f;
@@ -51,13 +57,13 @@ impl Page {
         if self.subpage == 0 { 2 } else { 4 }
     }
 
-    /// PS = 0, SPF, and the header of its format (SPC-4 §7.5.7).
+    /// PS = 1: all pages are saved; SPF, and the header of its format (SPC-4 §7.5.7).
     fn header(&self, length: usize, reply: &mut Vec<u8>) {
         if self.subpage == 0 {
-            reply.u8(self.code);
+            reply.u8(0x80 | self.code);
             reply.u8(u8::try_from(length).unwrap_or(u8::MAX));
         } else {
-            reply.u8(0x40 | self.code);
+            reply.u8(0x80 | 0x40 | self.code);
             reply.u8(self.subpage);
             reply.u16(u16::try_from(length).unwrap_or(u16::MAX));
         }
@@ -65,30 +71,30 @@ impl Page {
 }
 
 /// The bits of a page that MODE SELECT may change: those in which its extremes differ.
-pub(crate) fn changeable(build: fn(ModeParameters) -> Vec<u8>) -> Vec<u8> {
+pub(crate) fn changeable(build: Build, device: &Device) -> Vec<u8> {
     let extreme = |value| ModeParameters {
         write_cache_enabled: value,
         descriptor_sense: value,
         software_write_protect: value,
     };
-    let (low, high) = (build(extreme(false)), build(extreme(true)));
+    let (low, high) = (build(extreme(false), device), build(extreme(true), device));
     low.iter().zip(high).map(|(low, high)| low ^ high).collect()
 }
 
-fn read_write_error_recovery(_mode: ModeParameters) -> Vec<u8> {
+fn read_write_error_recovery(_mode: ModeParameters, _device: &Device) -> Vec<u8> {
     // AWRE, ARRE: nobody else reassigns blocks here.
     let mut page = vec![0xc0];
     page.zeroes(9);
     page
 }
 
-fn caching(mode: ModeParameters) -> Vec<u8> {
+fn caching(mode: ModeParameters, _device: &Device) -> Vec<u8> {
     let mut page = vec![u8::from(mode.write_cache_enabled) << 2];
     page.zeroes(17);
     page
 }
 
-fn control(mode: ModeParameters) -> Vec<u8> {
+fn control(mode: ModeParameters, _device: &Device) -> Vec<u8> {
     // D_SENSE; QUEUE ALGORITHM MODIFIER 1: commands are reordered freely; SWP.
     let mut page = vec![
         u8::from(mode.descriptor_sense) << 2,
@@ -105,14 +111,14 @@ fn control(mode: ModeParameters) -> Vec<u8> {
 }
 
 /// 0Ah/01h: the command priority and MAXIMUM SENSE DATA LENGTH have no say here.
-fn control_extension(_mode: ModeParameters) -> Vec<u8> {
+fn control_extension(_mode: ModeParameters, _device: &Device) -> Vec<u8> {
     // TCMOS: the timestamp is the host's time, whatever an initiator thinks it is.
     let mut page = vec![0x04];
     page.zeroes(27);
     page
 }
 
-fn power_condition(_mode: ModeParameters) -> Vec<u8> {
+fn power_condition(_mode: ModeParameters, _device: &Device) -> Vec<u8> {
     // No timer runs.
     let mut page = vec![0; 37];
     // CCF IDLE, CCF STANDBY, CCF STOPPED: no CHECK CONDITION on the way back.
@@ -120,13 +126,28 @@ fn power_condition(_mode: ModeParameters) -> Vec<u8> {
     page
 }
 
-fn informational_exceptions_control(_mode: ModeParameters) -> Vec<u8> {
+fn informational_exceptions_control(_mode: ModeParameters, _device: &Device) -> Vec<u8> {
     vec![0; 10]
 }
 
-/// 1Ch/02h: no thresholds, so no descriptors.
-fn logical_block_provisioning(_mode: ModeParameters) -> Vec<u8> {
-    vec![0; 12]
+/// 1Ch/02h: the soft thresholds, which the operator sets (SBC-3 §6.5.8).
+fn logical_block_provisioning(_mode: ModeParameters, device: &Device) -> Vec<u8> {
+    // SITUA = 0: every I_T nexus is told.
+    let mut page = vec![0; 12];
+    for threshold in thresholds_of(device) {
+        // ENABLED; THRESHOLD TYPE 0h: soft; THRESHOLD ARMING 0h: as the resource decreases.
+        page.u8(0x80);
+        page.u8(AVAILABLE);
+        page.u16(0);
+        page.u32(threshold_sets(*threshold, device));
+    }
+    page
+}
+
+fn thresholds_of(device: &Device) -> &[u64] {
+    let thresholds = device.soft_thresholds.get(..MAX_THRESHOLDS);
+    let thresholds = thresholds.unwrap_or(&device.soft_thresholds);
+    if device.is_thin() { thresholds } else { &[] }
 }
 
 pub(crate) fn mode_sense_6(cdb: Cdb, unit: &Unit<'_>, reply: &mut Vec<u8>) -> Result<Plan, Sense> {
@@ -178,9 +199,6 @@ fn short_block_descriptor(device: &Device, reply: &mut Vec<u8>) {
 
 fn append_pages(cdb: Cdb, unit: &Unit<'_>, reply: &mut Vec<u8>) -> Result<(), Sense> {
     let (control, code, subpage) = (cdb.byte(2) >> 6, cdb.byte(2) & 0x3f, cdb.byte(3));
-    if control == 3 {
-        return Err(Sense::illegal(AdditionalSense::SAVING_PARAMETERS_NOT_SUPPORTED));
-    }
     let mut of_code =
         pages_of(unit.device).filter(|page| code == ALL_PAGES || code == page.code).peekable();
     if of_code.peek().is_none() {
@@ -196,9 +214,10 @@ fn append_pages(cdb: Cdb, unit: &Unit<'_>, reply: &mut Vec<u8>) -> Result<(), Se
     }
     for page in wanted {
         let mut body = match control {
-            1 => changeable(page.build),
-            2 => (page.build)(unit.device.mode),
-            _ => (page.build)(unit.context.mode),
+            1 => changeable(page.build, unit.device),
+            2 => (page.build)(unit.device.mode, unit.device),
+            3 => (page.build)(unit.context.saved_mode, unit.device),
+            _ => (page.build)(unit.context.mode, unit.device),
         };
         page.header(body.len(), reply);
         reply.append(&mut body);

@@ -23,11 +23,12 @@ fn has_ten_bytes(cdb: Cdb) -> bool {
 
 pub(crate) fn mode_select(cdb: Cdb, unit: &Unit<'_>, _reply: &mut Vec<u8>) -> Result<Plan, Sense> {
     let length = if has_ten_bytes(cdb) { u32::from(cdb.u16_at(7)) } else { u32::from(cdb.byte(4)) };
-    if cdb.bit(1, SAVE_PAGES) {
-        return Err(Sense::invalid_field_in_cdb(1, Some(0)));
-    }
     if length == 0 {
-        return Ok(Plan::Good);
+        // With SP, what is in force is saved (SPC-4 §6.9).
+        return Ok(match cdb.bit(1, SAVE_PAGES) {
+            true => Plan::ModeSelect { mode: unit.context.mode, save: true },
+            false => Plan::Good,
+        });
     }
     if !cdb.bit(1, PAGE_FORMAT) {
         return Err(Sense::invalid_field_in_cdb(1, Some(4)));
@@ -65,7 +66,8 @@ pub(crate) fn mode_select_with_data(
     while !rest.is_empty() {
         let at = rest.at;
         let page = page_header(&mut rest, unit)?;
-        let (current, mask) = ((page.build)(unit.context.mode), changeable(page.build));
+        let current = (page.build)(unit.context.mode, unit.device);
+        let mask = changeable(page.build, unit.device);
         let body = rest.take(current.len())?;
         for (index, ((new, old), mask)) in body.iter().zip(&current).zip(&mask).enumerate() {
             if (new ^ old) & !mask != 0 {
@@ -74,7 +76,7 @@ pub(crate) fn mode_select_with_data(
         }
         apply(&mut mode, page, body);
     }
-    Ok(Plan::ModeSelect(mode))
+    Ok(Plan::ModeSelect { mode, save: cdb.bit(1, SAVE_PAGES) })
 }
 
 fn field(at: usize, bit: Option<u8>) -> Sense {
@@ -102,7 +104,7 @@ fn page_header(rest: &mut List<'_>, unit: &Unit<'_>) -> Result<&'static Page, Se
     } else {
         (u16::from(second), at + 1)
     };
-    if usize::from(length) != (page.build)(unit.context.mode).len() {
+    if usize::from(length) != (page.build)(unit.context.mode, unit.device).len() {
         return Err(field(length_at, None));
     }
     Ok(page)

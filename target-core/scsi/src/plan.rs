@@ -141,6 +141,8 @@ pub enum Plan {
         anchor: bool,
         /// What is written.
         source: WriteSameSource,
+        /// Durable before GOOD.
+        durable: bool,
     },
     /// Give back the space of the blocks in `ranges`.
     Unmap,
@@ -174,7 +176,12 @@ pub enum Plan {
     },
     /// Put these in force, and establish MODE PARAMETERS CHANGED for all other I_T nexuses if
     /// they differ.
-    ModeSelect(ModeParameters),
+    ModeSelect {
+        /// All of them.
+        mode: ModeParameters,
+        /// SP: they outlive resets and restarts too. Durable before GOOD.
+        save: bool,
+    },
     /// SET TARGET PORT GROUPS: bring the groups of the gathered list, which
     /// [`crate::set_target_port_groups_list`] reads, into their new states, and establish
     /// ASYMMETRIC ACCESS STATE CHANGED for all other I_T nexuses where something changes.

@@ -10,6 +10,26 @@ use crate::read_write::Run;
 use crate::reply::Fields as _;
 use crate::sense::Sense;
 
+/// THRESHOLD RESOURCE, and parameter code of a log page: blocks that can still be mapped.
+pub(crate) const AVAILABLE: u8 = 0x01;
+/// Parameter code of a log page: blocks that are mapped.
+pub(crate) const USED: u8 = 0x02;
+
+/// Bytes in a threshold set: what thresholds and resources are counted in (SBC-3 §4.7.3.7).
+const THRESHOLD_SET: u64 = 1 << 20;
+
+/// THRESHOLD EXPONENT: a threshold set has 2^n logical blocks.
+pub(crate) fn threshold_exponent(device: &Device) -> u8 {
+    let blocks = THRESHOLD_SET / u64::from(device.logical_block_length).max(1);
+    u8::try_from(blocks.checked_ilog2().unwrap_or(0)).unwrap_or(0)
+}
+
+/// Bytes in threshold sets.
+pub(crate) fn threshold_sets(bytes: u64, device: &Device) -> u32 {
+    let blocks = bytes / u64::from(device.logical_block_length).max(1);
+    u32::try_from(blocks >> threshold_exponent(device)).unwrap_or(u32::MAX)
+}
+
 /// Bytes before the first block descriptor of an UNMAP parameter list.
 const UNMAP_HEADER: usize = 8;
 /// Bytes of an UNMAP block descriptor.
@@ -98,7 +118,8 @@ pub(crate) fn write_same(cdb: Cdb, unit: &Unit<'_>, _reply: &mut Vec<u8>) -> Res
     let (lba, blocks) = write_same_run(cdb, device)?;
     if no_data_out_buffer(cdb) {
         let source = WriteSameSource::Zeroes;
-        return Ok(Plan::WriteSame { lba, blocks, unmap, anchor: false, source });
+        let durable = unit.is_write_through();
+        return Ok(Plan::WriteSame { lba, blocks, unmap, anchor: false, source, durable });
     }
     if unit.context.data_out_length != device.logical_block_length {
         return Err(Sense::illegal(AdditionalSense::INVALID_FIELD_IN_CDB));
@@ -118,7 +139,8 @@ pub(crate) fn write_same_with_data(
     let source = if zeroes { WriteSameSource::Zeroes } else { WriteSameSource::Data };
     // Space is given back only if what is read afterwards is what was to be written.
     let unmap = cdb.bit(1, 0x08) && zeroes && reads_zeroes(device);
-    Ok(Plan::WriteSame { lba, blocks, unmap, anchor: false, source })
+    let durable = unit.is_write_through();
+    Ok(Plan::WriteSame { lba, blocks, unmap, anchor: false, source, durable })
 }
 
 pub(crate) fn get_lba_status(

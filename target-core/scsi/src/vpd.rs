@@ -2,6 +2,7 @@
 
 use crate::capacity::reads_zeroes;
 use crate::device::{Context, Device, MediumRotation, Port, Provisioning};
+use crate::provisioning::threshold_exponent;
 use crate::reply::Fields as _;
 use crate::verify::MAX_COMPARE_AND_WRITE;
 
@@ -161,7 +162,8 @@ fn block_device_characteristics(device: &Device, _context: &Context<'_>, reply: 
 
 /// B2h
 fn logical_block_provisioning(device: &Device, _context: &Context<'_>, reply: &mut Vec<u8>) {
-    reply.u8(0);
+    // THRESHOLD EXPONENT; 0: there are no thresholds.
+    reply.u8(if device.is_thin() { threshold_exponent(device) } else { 0 });
     // LBPU, LBPWS, LBPWS10, LBPRZ = 001b.
     let zeroes = u8::from(reads_zeroes(device)) << 2;
     reply.u8(if device.unmap { 0xe0 | zeroes } else { 0 });

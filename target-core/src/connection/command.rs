@@ -28,14 +28,18 @@ impl Core {
         let found = self.nexus.find(command.lun);
         let data_out_length =
             if command.writes { command.expected_data_transfer_length } else { 0 };
+        let (mode, saved_mode) =
+            found.map_or_else(Default::default, |seen| seen.unit.modes().get());
         let context = Context {
+            statistics: &|| found.map(|seen| seen.unit.statistics().get()).unwrap_or_default(),
             device: found.map(|seen| seen.unit.device()),
             port: &self.nexus.port,
             ports: &self.nexus.ports,
             groups: &self.nexus.groups,
             access: self.nexus.access,
             luns: self.nexus.luns(),
-            mode: found.map_or_else(Default::default, |seen| seen.unit.mode()),
+            mode,
+            saved_mode,
             lun: command.lun.0,
             read_only: found.is_some_and(|seen| seen.read_only),
             state: found.map_or(MediumState::Ready, |seen| seen.unit.state()),
@@ -79,9 +83,11 @@ impl Core {
         let block_length = u64::from(job.unit.device().logical_block_length);
         match plan {
             Plan::Read { lba, blocks, fua } => {
+                job.unit.counters().read(u64::from(blocks));
                 self.read(&job, lba * block_length, u64::from(blocks) * block_length, fua);
             }
             Plan::Write { lba, blocks, fua } => {
+                job.unit.counters().write(u64::from(blocks));
                 let length = u64::from(blocks) * block_length;
                 self.write(job, lba * block_length, length, fua, immediate_data);
             }
@@ -117,9 +123,11 @@ impl Core {
             Plan::StartStop { start, flush, .. } => {
                 self.hand_off(job, Work::StartStop { start, flush }, 0);
             }
-            Plan::WriteSame { lba, blocks, unmap, source, .. } => {
-                self.write_same(job, lba, blocks, unmap, source, Vec::new(), 0);
+            Plan::WriteSame { lba, blocks, unmap, source, durable, .. } => {
+                job.unit.counters().write(0);
+                self.write_same(job, (lba, blocks), (unmap, durable), source, Vec::new(), 0);
             }
+            Plan::ModeSelect { mode, save } => self.mode_select(job, mode, save, 0),
             Plan::CopyReport { report, list_identifier, allocation_length } => {
                 self.copy_report(&job, report, list_identifier, allocation_length);
             }
@@ -132,7 +140,6 @@ impl Core {
             | Plan::CompareAndWrite { .. }
             | Plan::WriteAtomic { .. }
             | Plan::OrWrite { .. }
-            | Plan::ModeSelect(_)
             | Plan::ReserveOut
             | Plan::SetTargetPortGroups
             | Plan::ThirdPartyCopy
@@ -144,14 +151,17 @@ impl Core {
 
     /// Carries out a command whose data has been gathered.
     pub(super) fn with_data(&mut self, job: Job, data: Vec<u8>) {
+        let (mode, saved_mode) = job.unit.modes().get();
         let context = Context {
+            statistics: &|| job.unit.statistics().get(),
             device: Some(job.unit.device()),
             port: &self.nexus.port,
             ports: &self.nexus.ports,
             groups: &self.nexus.groups,
             access: self.nexus.access,
             luns: self.nexus.luns(),
-            mode: job.unit.mode(),
+            mode,
+            saved_mode,
             lun: job.lun.0,
             read_only: self.nexus.find(job.lun).is_some_and(|seen| seen.read_only),
             state: job.unit.state(),
@@ -163,6 +173,7 @@ impl Core {
         let plan = scsi::plan_with_data(job.cdb, &context, &data, &mut self.ranges);
         let block_length = u64::from(job.unit.device().logical_block_length);
         let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        count_write(&job, plan, length / block_length.max(1));
         match plan {
             Plan::VerifyCompare { lba, blocks, single_block } => {
                 let times = if single_block { blocks } else { 1 };
@@ -177,8 +188,8 @@ impl Core {
                 let work = Work::WriteAndVerify { offset: lba * block_length, data, compare };
                 self.hand_off(job, work, length);
             }
-            Plan::WriteSame { lba, blocks, unmap, source, .. } => {
-                self.write_same(job, lba, blocks, unmap, source, data, length);
+            Plan::WriteSame { lba, blocks, unmap, source, durable, .. } => {
+                self.write_same(job, (lba, blocks), (unmap, durable), source, data, length);
             }
             Plan::CompareAndWrite { lba, fua, .. } => {
                 let work = Work::CompareAndWrite { offset: lba * block_length, data, durable: fua };
@@ -199,7 +210,7 @@ impl Core {
             Plan::ThirdPartyCopy => self.third_party_copy(job, &data),
             Plan::ReserveOut => self.reserve_out(job, data),
             Plan::SetTargetPortGroups => self.set_target_port_groups(job, &data, length),
-            Plan::ModeSelect(mode) => self.mode_select(job, mode, length),
+            Plan::ModeSelect { mode, save } => self.mode_select(job, mode, save, length),
             Plan::Good => self.good(job.task, length),
             Plan::Check(sense) => self.check(job.task, Some(&job.unit), sense),
             Plan::DataIn
@@ -230,13 +241,27 @@ impl Core {
         self.hand_off(job, work, device_length);
     }
 
-    fn mode_select(&mut self, job: Job, mode: ModeParameters, device_length: u64) {
-        let before = job.unit.set_mode(mode);
+    fn mode_select(&mut self, job: Job, mode: ModeParameters, save: bool, device_length: u64) {
+        if save {
+            self.hand_off(job, Work::SaveMode { mode }, device_length);
+        } else {
+            let before = job.unit.modes().set(mode);
+            self.mode_selected(job, before, mode, device_length);
+        }
+    }
+
+    /// These are in force now, instead of those before.
+    pub(super) fn mode_selected(
+        &mut self,
+        job: Job,
+        before: ModeParameters,
+        mode: ModeParameters,
+        device_length: u64,
+    ) {
         if before != mode {
             let condition = UnitAttention::ModeParametersChanged;
             let unit = Arc::clone(&job.unit);
             let message = || Message::Attention { unit: unit.clone(), condition };
-            self.wakes = true;
             self.node.sessions.send_to_others(self.admission.tsih, message);
         }
         if before.write_cache_enabled && !mode.write_cache_enabled {
@@ -247,13 +272,11 @@ impl Core {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the fields of one plan")]
     fn write_same(
         &mut self,
         job: Job,
-        lba: u64,
-        blocks: u64,
-        unmap: bool,
+        (lba, blocks): (u64, u64),
+        (unmap, durable): (bool, bool),
         source: WriteSameSource,
         block: Vec<u8>,
         device_length: u64,
@@ -261,8 +284,8 @@ impl Core {
         let block_length = u64::from(job.unit.device().logical_block_length);
         let (offset, length) = (lba * block_length, blocks * block_length);
         let work = match source {
-            WriteSameSource::Zeroes => Work::Zeroes { offset, length, unmap },
-            WriteSameSource::Data => Work::WriteSame { offset, length, block },
+            WriteSameSource::Zeroes => Work::Zeroes { offset, length, unmap, durable },
+            WriteSameSource::Data => Work::WriteSame { offset, length, block, durable },
         };
         self.hand_off(job, work, device_length);
     }
@@ -337,6 +360,18 @@ impl Core {
         }
         let stage = Stage::Gather(data);
         self.pending.push(Pending::new(job, stage));
+    }
+}
+
+/// Counts a command that has gathered blocks to write.
+fn count_write(job: &Job, plan: Plan, blocks: u64) {
+    if let Plan::WriteAndVerify { .. }
+    | Plan::WriteSame { .. }
+    | Plan::CompareAndWrite { .. }
+    | Plan::WriteAtomic { .. }
+    | Plan::OrWrite { .. } = plan
+    {
+        job.unit.counters().write(blocks);
     }
 }
 

@@ -57,6 +57,9 @@ impl Core {
             Stage::Work { device_length } => {
                 let device_length = *device_length;
                 let job = self.pending.swap_remove(at).job;
+                if let Ok(Output::ModeSaved { before, mode }) = completion.result {
+                    return self.mode_selected(job, before, mode, device_length);
+                }
                 self.answer(&job, completion.result, device_length);
             }
             Stage::Gather(_) => {}
@@ -65,8 +68,8 @@ impl Core {
 
     fn answer(&mut self, job: &Job, result: Result<Output, WorkError>, device_length: u64) {
         match result {
-            // The last two are dealt with before.
-            Ok(Output::Done | Output::Copied(_) | Output::More(_)) => {
+            // The last three are dealt with before.
+            Ok(Output::Done | Output::Copied(_) | Output::More(_) | Output::ModeSaved { .. }) => {
                 self.good(job.task, device_length);
             }
             Ok(Output::Reserved(outcome)) => self.reserved(job, outcome, device_length),

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use disk_image::{BlockState, Durability, Image, ImageError, ImageErrorKind, Operation, Wait};
 use iscsi_proto::Tsih;
 use scsi::reservation::{Nexus, Outcome};
-use scsi::{AccessState, BlockRange, Cdb, LbaStatusReply, ProvisioningStatus, Sense};
+use scsi::{
+    AccessState, BlockRange, Cdb, LbaStatusReply, ModeParameters, ProvisioningStatus, Sense,
+};
 
 use super::copy::Slice;
 use super::{Copied, Copy, MakeToken};
@@ -75,6 +77,10 @@ pub(crate) enum Work {
         nexus: Nexus,
         ports: Box<KnownPorts>,
     },
+    /// MODE SELECT with SP.
+    SaveMode {
+        mode: ModeParameters,
+    },
     /// SET TARGET PORT GROUPS.
     SetTargetPortGroups {
         node: Arc<Node>,
@@ -98,12 +104,14 @@ pub(crate) enum Work {
         offset: u64,
         length: u64,
         unmap: bool,
+        durable: bool,
     },
     /// `block` is written again and again.
     WriteSame {
         offset: u64,
         length: u64,
         block: Vec<u8>,
+        durable: bool,
     },
     Unmap {
         ranges: Vec<BlockRange>,
@@ -134,6 +142,11 @@ pub(crate) enum Output {
     Reply(Vec<u8>),
     /// A reservation command.
     Reserved(Outcome),
+    /// Mode parameters are saved and in force, instead of others.
+    ModeSaved {
+        before: ModeParameters,
+        mode: ModeParameters,
+    },
     /// A copy, as far as it came.
     Copied(Copied),
     /// It is not done: the rest of it, to be done behind what waits.
@@ -171,6 +184,13 @@ impl Work {
         }
         if let Self::ReserveUnit { cdb, nexus, release } = self {
             return reserve_unit(unit, cdb, &nexus, release);
+        }
+        if let Self::SaveMode { mode } = self {
+            let saved = unit.modes().save(unit.name(), mode);
+            return saved.map(|before| Output::ModeSaved { before, mode }).map_err(|reason| {
+                tracing::error!(unit = unit.name(), reason, "mode pages cannot be saved");
+                WorkError::Check(crate::fault::internal())
+            });
         }
         if let Self::SetTargetPortGroups { node, target, by, changes } = self {
             let done = node.set_target_port_groups(&target, by, &changes);
@@ -219,6 +239,7 @@ impl Work {
             | Self::WriteSame { .. } => PIECE,
             Self::ReserveOut { list, .. } => list.len(),
             Self::ReserveUnit { .. }
+            | Self::SaveMode { .. }
             | Self::SetTargetPortGroups { .. }
             | Self::Zeroes { .. }
             | Self::Unmap { .. }
@@ -249,6 +270,7 @@ impl Work {
             | Self::PreFetch(_)
             | Self::ReserveOut { .. }
             | Self::ReserveUnit { .. }
+            | Self::SaveMode { .. }
             | Self::SetTargetPortGroups { .. }
             | Self::Copy(_)
             | Self::MakeToken(_)
@@ -283,6 +305,7 @@ impl Work {
             | Self::Verify { .. }
             | Self::PreFetch(_)
             | Self::ReserveOut { .. }
+            | Self::SaveMode { .. }
             | Self::SetTargetPortGroups { .. }
             | Self::ReserveUnit { .. }
             // These tell it themselves.
@@ -336,9 +359,17 @@ impl Work {
                 read.run_on(unit, image)?;
                 return Ok(Output::ConditionMet);
             }
-            Self::Zeroes { offset, length, unmap } => image.write_zeroes(offset, length, unmap)?,
-            Self::WriteSame { offset, length, block } => {
+            Self::Zeroes { offset, length, unmap, durable } => {
+                image.write_zeroes(offset, length, unmap)?;
+                if durable {
+                    image.flush()?;
+                }
+            }
+            Self::WriteSame { offset, length, block, durable } => {
                 write_same(image, offset, length, &block)?;
+                if durable {
+                    image.flush()?;
+                }
             }
             Self::Unmap { ranges, block_length } => {
                 for range in ranges {
@@ -363,6 +394,7 @@ impl Work {
             // Done before the image was looked for.
             Self::ReserveOut { .. }
             | Self::ReserveUnit { .. }
+            | Self::SaveMode { .. }
             | Self::SetTargetPortGroups { .. }
             | Self::Copy(_)
             | Self::MakeToken(_) => {}

@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 use scsi::copy::CopyRequest;
 use scsi::{
     AccessMethods, AccessState, AccessStatus, BlockRange, Cdb, Context, Device, MediumState, Plan,
-    Port, Sense, TargetPortGroup,
+    Port, Sense, Statistics, TargetPortGroup,
 };
 
 /// The first byte chooses the unit, the next 16 are the CDB, the rest is the data.
@@ -21,6 +21,10 @@ fn dispatch(input: &[u8]) {
     device.unmap = !bit(3);
     device.mode.descriptor_sense = bit(4);
     device.mode.software_write_protect = bit(7);
+    device.soft_thresholds = vec![1 << 30; usize::from(choice % 12)];
+    if bit(1) {
+        device.space.set(1 << 40, 1 << 20);
+    }
     device.access_methods = AccessMethods { implicit: bit(2), explicit: bit(6) };
     let group = |tag| TargetPortGroup {
         tag,
@@ -42,6 +46,8 @@ fn dispatch(input: &[u8]) {
         luns: &[0, 1 << 48],
         lun: 0,
         mode: device.mode,
+        saved_mode: device.mode,
+        statistics: &Statistics::default,
         read_only: bit(4),
         state: if bit(6) {
             MediumState::NotReady(Sense::miscompare(0))

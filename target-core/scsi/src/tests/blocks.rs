@@ -75,8 +75,14 @@ fn write_same_gives_space_back_only_for_zeroes() {
     let cdb = [0x93, 0x08, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 8, 0, 0];
     assert_eq!(world.plan(&cdb).0, Plan::NeedData { length: 512 });
     let run = |data: &[u8]| plan_with_data(Cdb::new(&cdb), &world.context(), data, &mut Vec::new());
-    let expected =
-        |unmap, source| Plan::WriteSame { lba: 1, blocks: 8, unmap, anchor: false, source };
+    let expected = |unmap, source| Plan::WriteSame {
+        lba: 1,
+        blocks: 8,
+        unmap,
+        anchor: false,
+        source,
+        durable: false,
+    };
     assert_eq!(run(&[0; 512]), expected(true, WriteSameSource::Zeroes));
     assert_eq!(run(&[1; 512]), expected(false, WriteSameSource::Data));
     world.data_out = 1024;

@@ -18,9 +18,18 @@ use crate::*;
 
 /// With every command that there is.
 fn device() -> Device {
-    let device = Device::new("0123456789ABCDEF", *b"\x60123456789abcdef", 512, 2048);
+    let mut device = Device::new("0123456789ABCDEF", *b"\x60123456789abcdef", 512, 2048);
+    device.soft_thresholds = vec![(3 << 30) + 1, 1 << 20];
     Device { access_methods: AccessMethods { implicit: true, explicit: true }, ..device }
 }
+
+static STATISTICS: fn() -> Statistics = || Statistics {
+    read_commands: 1,
+    write_commands: 2,
+    blocks_read: 3,
+    blocks_written: 4,
+    stops: 5,
+};
 
 fn port() -> Port {
     Port {
@@ -37,6 +46,7 @@ struct World {
     attention: Option<Sense>,
     state: MediumState,
     mode: ModeParameters,
+    saved_mode: ModeParameters,
     data_out: u32,
     read_only: bool,
     groups: Vec<TargetPortGroup>,
@@ -54,6 +64,7 @@ impl World {
             attention: None,
             state,
             mode,
+            saved_mode: mode,
             data_out: 0,
             read_only: false,
             groups: vec![group(1, AccessState::ActiveOptimized)],
@@ -76,6 +87,8 @@ impl World {
             access: self.access,
             luns: &[0],
             mode: self.mode,
+            saved_mode: self.saved_mode,
+            statistics: &STATISTICS,
             lun: 0,
             read_only: self.read_only,
             state: self.state,

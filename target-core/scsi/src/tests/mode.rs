@@ -9,18 +9,18 @@ fn mode_sense_gives_each_page_alone_and_all_of_them_together() {
     assert_eq!(usize::from(all[0]) + 1, all.len());
     let (mut rest, mut codes) = (&all[4..], Vec::new());
     while let [code, length, ..] = *rest {
-        let alone = world.reply(&[0x1a, 0x08, code, 0, 255, 0]);
+        let alone = world.reply(&[0x1a, 0x08, code & 0x3f, 0, 255, 0]);
         let whole = usize::from(length) + 2;
         assert_eq!(alone[4..], rest[..whole]);
-        codes.push(code);
+        // PS: every page can be saved.
+        codes.push(code & 0x7f);
+        assert_eq!(code & 0x80, 0x80);
         rest = &rest[whole..];
     }
     assert_eq!(codes, [0x01, 0x08, 0x0a, 0x1a, 0x1c]);
     let changeable = world.reply(&[0x1a, 0x08, 0x48, 0, 255, 0]);
     assert_eq!(changeable[6], 0x04, "WCE");
     assert!(changeable[7..].iter().all(|byte| *byte == 0));
-    let saved = world.sense(&[0x1a, 0, 0xc8, 0, 255, 0]);
-    assert_eq!(saved.asc, AdditionalSense::SAVING_PARAMETERS_NOT_SUPPORTED);
     let long = world.reply(&[0x5a, 0x10, 0x08, 0, 0, 0, 0, 1, 0, 0]);
     assert_eq!((long[4], long[7], long[15], long[22]), (1, 16, 0x00, 0x02));
     assert_eq!(long[8..16], 2048u64.to_be_bytes());
@@ -39,19 +39,18 @@ fn mode_select_changes_what_it_may_and_nothing_else() {
     // What MODE SENSE gives can be sent back.
     let mut data = world.reply(&[0x1a, 0, 0x3f, 0, 255, 0]);
     (data[0], data[2]) = (0, 0);
-    assert_eq!(select(&world, &data), Plan::ModeSelect(world.mode));
+    assert_eq!(select(&world, &data), Plan::ModeSelect { mode: world.mode, save: false });
     let mut control = world.reply(&[0x1a, 0x08, 0x0a, 0, 255, 0]);
     (control[0], control[2]) = (0, 0);
     control[6] |= 0x04;
     control[8] |= 0x08;
-    let Plan::ModeSelect(mode) = select(&world, &control) else { panic!() };
+    let Plan::ModeSelect { mode, save: false } = select(&world, &control) else { panic!() };
     assert!(mode.descriptor_sense && mode.software_write_protect && mode.write_cache_enabled);
     control[7] ^= 0x80;
     let Plan::Check(sense) = select(&world, &control) else { panic!() };
     assert_eq!(sense.field, Some(FieldPointer { cdb: false, byte: 7, bit: None }));
     let Plan::Check(sense) = select(&world, &control[..8]) else { panic!() };
     assert_eq!(sense.asc, AdditionalSense::PARAMETER_LIST_LENGTH_ERROR);
-    assert_eq!(world.sense(&[0x15, 0x11, 0, 0, 24, 0]).field, field(1, Some(0)));
 
     world.mode = mode;
     assert_eq!(
@@ -89,7 +88,7 @@ fn subpage_ff_lists_the_subpages_too_each_in_its_format() {
     let wanted = [(0x01, 0), (0x08, 0), (0x0a, 0), (0x0a, 1), (0x1a, 0), (0x1c, 0), (0x1c, 2)];
     assert_eq!(codes, wanted);
     for ((code, subpage), page) in &pages {
-        assert_eq!(page[0], if *subpage == 0 { *code } else { 0x40 | code });
+        assert_eq!(page[0], 0x80 | if *subpage == 0 { *code } else { 0x40 | code });
         assert_eq!(sense(*code, *subpage)[4..], **page, "{code:x} {subpage:x}");
     }
     let only: Vec<_> = pages.iter().filter(|page| page.0.0 == 0x0a).collect();
@@ -103,8 +102,8 @@ fn subpage_ff_lists_the_subpages_too_each_in_its_format() {
 fn the_read_only_pages_have_the_length_of_the_standards() {
     let world = World::new();
     let page = |code, subpage| world.reply(&[0x1a, 0x08, code, subpage, 255, 0])[4..].to_vec();
-    assert_eq!(page(0x0a, 1)[..4], [0x4a, 1, 0, 0x1c]);
-    assert_eq!(page(0x1c, 2)[..4], [0x5c, 2, 0, 0x0c]);
+    assert_eq!(page(0x0a, 1)[..4], [0xca, 1, 0, 0x1c]);
+    assert_eq!(page(0x1c, 2)[..4], [0xdc, 2, 0, 0x1c]);
     let power = page(0x1a, 0);
     assert_eq!((power.len(), power[1], power[39]), (40, 0x26, 0x54));
     assert!(power[2..39].iter().all(|byte| *byte == 0), "no timer runs");
@@ -152,14 +151,57 @@ fn everything_that_mode_sense_gives_can_be_selected() {
             let mut data = world.reply(&[0x5a, options, 0x3f, 0xff, 0, 0, 0, 2, 0, 0]);
             // MODE DATA LENGTH and the device-specific parameter are reserved there.
             data[..4].fill(0);
-            assert_eq!(select_10(&world, &data), Plan::ModeSelect(world.mode));
+            let expected = Plan::ModeSelect { mode: world.mode, save: false };
+            assert_eq!(select_10(&world, &data), expected);
         }
     }
     // From one set of values to another: all pages in one list.
     let wanted = world.reply(&[0x5a, 0x08, 0x3f, 0xff, 0, 0, 0, 2, 0, 0]);
     let target = std::mem::take(&mut world.mode);
     let list = [&[0; 8], &wanted[8..]].concat();
-    assert_eq!(select_10(&world, &list), Plan::ModeSelect(target));
+    assert_eq!(select_10(&world, &list), Plan::ModeSelect { mode: target, save: false });
+}
+
+#[test]
+fn current_default_and_saved_values_are_three_things_and_sp_saves() {
+    let mut world = World { data_out: 512, ..World::new() };
+    world.mode.write_cache_enabled = false;
+    world.saved_mode.software_write_protect = true;
+    let byte = |page: u8, at: usize| world.reply(&[0x1a, 0x08, page, 0, 255, 0])[4 + at];
+    let cached = [0x08, 0x88, 0xc8].map(|page| byte(page, 2) & 0x04);
+    let protected = [0x0a, 0x8a, 0xca].map(|page| byte(page, 4) & 0x08);
+    // Current, default, saved.
+    assert_eq!((cached, protected), ([0, 4, 4], [0, 0, 8]));
+    let mut list = world.reply(&[0x1a, 0x08, 0x0a, 0, 255, 0]);
+    list[..4].fill(0);
+    list[6] |= 0x04;
+    let cdb = [0x15, 0x11, 0, 0, u8::try_from(list.len()).unwrap(), 0];
+    assert!(matches!(world.plan(&cdb).0, Plan::NeedData { .. }));
+    let plan = plan_with_data(Cdb::new(&cdb), &world.context(), &list, &mut Vec::new());
+    let mode = ModeParameters { descriptor_sense: true, ..world.mode };
+    assert_eq!(plan, Plan::ModeSelect { mode, save: true });
+    // Without a list, what is in force is saved.
+    let plan = world.plan(&[0x15, 0x11, 0, 0, 0, 0]).0;
+    assert_eq!(plan, Plan::ModeSelect { mode: world.mode, save: true });
+    assert_eq!(world.plan(&[0x15, 0x10, 0, 0, 0, 0]).0, Plan::Good);
+}
+
+#[test]
+fn the_soft_thresholds_stand_in_their_page_and_cannot_be_changed() {
+    let mut world = World { data_out: 512, ..World::new() };
+    let page = world.reply(&[0x1a, 0x08, 0x1c, 2, 255, 0])[4..].to_vec();
+    let descriptors = [[0x80, 1, 0, 0, 0, 0, 0x0c, 0], [0x80, 1, 0, 0, 0, 0, 0, 1]].concat();
+    assert_eq!(page[16..], descriptors);
+    let mut list = [&[0; 8], &page[..]].concat();
+    list[8 + 16] = 0;
+    let Plan::Check(sense) = select_10(&world, &list) else { panic!() };
+    assert_eq!(sense.field, Some(FieldPointer { cdb: false, byte: 24, bit: None }));
+    let device = world.device.as_mut().unwrap();
+    device.soft_thresholds = vec![1 << 30; 20];
+    let all = world.reply(&[0x1a, 0, 0x3f, 0xff, 255, 0]);
+    assert_eq!(usize::from(all[0]) + 1, all.len(), "MODE SENSE(6) can tell of it");
+    world.device.as_mut().unwrap().provisioning = Provisioning::Full;
+    assert_eq!(world.reply(&[0x1a, 0x08, 0x1c, 2, 255, 0])[4..].len(), 16);
 }
 
 #[test]

@@ -40,6 +40,6 @@ fn the_control_extension_page_says_that_the_host_keeps_the_time() {
     // TCMOS without SCSIP, and no MODE SELECT changes it.
     for (control, tcmos) in [(0x00, 0x04), (0x40, 0x00), (0x80, 0x04)] {
         let page = World::new().reply(&[0x1a, 0x08, control | 0x0a, 0x01, 255, 0]);
-        assert_eq!((page[4], page[5], page[8]), (0x4a, 0x01, tcmos), "{control:x}");
+        assert_eq!((page[4], page[5], page[8]), (0xca, 0x01, tcmos), "{control:x}");
     }
 }

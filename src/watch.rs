@@ -1,0 +1,177 @@
+//! Looks after what nobody tells us of: images that could not be opened, and the space of the pool.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use disk_image::{ImageErrorKind, OpenOptions, open_image, pool_space};
+use job_engine::{Disk, FaultReport};
+use target_core::LogicalUnit;
+
+use crate::wiring::Exposure;
+
+/// So often.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// TEST UNIT READY stands for an opening that no command asked for.
+const NO_COMMAND: u8 = 0x00;
+
+/// Starts the thread that does it, until the exposure is gone. It may wait for the medium.
+pub(crate) fn start(exposure: &Arc<Exposure>) -> std::io::Result<()> {
+    let exposure = Arc::downgrade(exposure);
+    std::thread::Builder::new().name("lund-watch".to_owned()).spawn(move || run(&exposure))?;
+    Ok(())
+}
+
+fn run(exposure: &Weak<Exposure>) {
+    let mut watch = Watch::default();
+    while let Some(exposure) = exposure.upgrade() {
+        watch.look(&exposure);
+        drop(exposure);
+        std::thread::sleep(INTERVAL);
+    }
+}
+
+#[derive(Default)]
+struct Watch {
+    /// Why units have no image, as it was found last.
+    causes: BTreeMap<String, ImageErrorKind>,
+    thresholds: Thresholds,
+}
+
+impl Watch {
+    fn look(&mut self, exposure: &Exposure) {
+        let units = exposure.live_units();
+        self.causes.retain(|name, _| units.iter().any(|(_, unit)| unit.name() == name));
+        for (disk, unit) in &units {
+            if !unit.is_open() {
+                self.open(exposure, disk, unit);
+            }
+        }
+        self.count(exposure, &units);
+    }
+
+    fn open(&mut self, exposure: &Exposure, disk: &Disk, unit: &Arc<LogicalUnit>) {
+        match open(disk) {
+            Ok(image) => {
+                tracing::info!(disk = disk.name, "the disk is ready now");
+                self.causes.remove(unit.name());
+                exposure.node.open_unit(unit, image);
+            }
+            Err(error) => {
+                unit.not_opened(&error);
+                // The first cause was told when the unit was made.
+                let before = self.causes.insert(unit.name().to_owned(), error.kind());
+                if before.is_some_and(|before| before != error.kind()) {
+                    exposure.cannot_open(disk, &error);
+                }
+            }
+        }
+    }
+
+    /// Looks at the space of the pool and of the thin disks in it.
+    fn count(&mut self, exposure: &Exposure, units: &[(Arc<Disk>, Arc<LogicalUnit>)]) {
+        let thin = || units.iter().filter(|(_, unit)| unit.device().is_thin());
+        let Some(directory) = thin().find_map(|(disk, _)| disk.path.parent()) else { return };
+        // A pool that cannot be asked has disks that say so themselves.
+        let Ok(space) = pool_space(directory) else { return };
+        for (disk, unit) in thin() {
+            let used = std::fs::metadata(&disk.path).map_or(0, |file| allocated(&file));
+            unit.set_space(space.free, used);
+        }
+        for threshold in self.thresholds.reached(exposure.thresholds(space.total), space.free) {
+            tracing::warn!(
+                free = space.free,
+                threshold,
+                "the pool has less free space than the threshold; initiators are told"
+            );
+            for (_, unit) in thin() {
+                exposure.node.soft_threshold_reached(unit);
+            }
+        }
+    }
+}
+
+fn allocated(file: &std::fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::blocks(file).saturating_mul(512)
+}
+
+/// Opens a disk's image. While a job makes the file longer, the disk is not.
+pub(crate) fn open(disk: &Disk) -> Result<Arc<dyn disk_image::Image>, disk_image::ImageError> {
+    let options = OpenOptions { size_bytes: Some(disk.size_bytes), ..OpenOptions::default() };
+    open_image(disk.path.as_path(), disk.format, &options)
+}
+
+impl Exposure {
+    /// Tells the operator why a disk cannot be opened.
+    pub(crate) fn cannot_open(&self, disk: &Disk, error: &disk_image::ImageError) {
+        tracing::error!(disk = disk.name, %error, "the disk is not ready");
+        let Some(engine) = self.recorder.engine() else { return };
+        let mapping = engine.mappings().into_iter().find(|mapping| mapping.disk == disk.id);
+        let (target, lun) = mapping.map_or_else(Default::default, |it| (it.target, it.lun));
+        engine.record_fault(FaultReport {
+            disk: disk.id,
+            target,
+            lun,
+            lba: None,
+            opcode: NO_COMMAND,
+            initiator: "none".to_owned(),
+            kind: error.kind(),
+            operation: error.operation(),
+            errno: error.errno(),
+            path: error.path().to_path_buf(),
+            text: error.to_string(),
+        });
+    }
+}
+
+/// Which thresholds the free space is below.
+#[derive(Debug, Default)]
+struct Thresholds(BTreeMap<u64, bool>);
+
+impl Thresholds {
+    /// Those below which the free space has fallen since it was looked at last. What it is below
+    /// of at first is no news, and one that was reached is not reached again before the space
+    /// has been a sixteenth above it.
+    fn reached(&mut self, thresholds: Vec<u64>, free: u64) -> Vec<u64> {
+        self.0.retain(|threshold, _| thresholds.contains(threshold));
+        let mut reached = Vec::new();
+        for threshold in thresholds {
+            let Some(below) = self.0.get_mut(&threshold) else {
+                self.0.insert(threshold, free < threshold);
+                continue;
+            };
+            if !*below && free < threshold {
+                *below = true;
+                reached.push(threshold);
+            } else if free >= threshold.saturating_add(threshold / 16) {
+                *below = false;
+            }
+        }
+        reached
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: [u64; 0] = [];
+
+    #[test]
+    fn a_threshold_is_reached_when_the_space_falls_below_it_and_again_only_after_it_rose() {
+        let mut thresholds = Thresholds::default();
+        let mut look = |free| thresholds.reached(vec![160, 32], free);
+        assert_eq!(look(200), NONE);
+        assert_eq!(look(160), NONE);
+        assert_eq!(look(159), [160]);
+        assert_eq!(look(100), NONE);
+        assert_eq!(look(165), NONE, "not far enough above");
+        assert_eq!(look(159), NONE);
+        assert_eq!(look(170), NONE);
+        assert_eq!(look(20), [160, 32]);
+        // Below from the start is no news.
+        let mut late = Thresholds::default();
+        assert_eq!(late.reached(vec![160], 10), NONE);
+        assert_eq!(late.reached(vec![160], 9), NONE);
+    }
+}
