@@ -211,12 +211,15 @@ pub static COMMANDS: &[Command] = &[
         Needs::Unit,
         diagnostic::receive_diagnostic_results,
     ),
-    unit(
-        "SEND DIAGNOSTIC",
-        0x1d,
-        &[0x1d, 0xf7, 0, 0xff, 0xff, 0],
-        Needs::Unit,
-        diagnostic::send_diagnostic,
+    gathers(
+        unit(
+            "SEND DIAGNOSTIC",
+            0x1d,
+            &[0x1d, 0xf7, 0, 0xff, 0xff, 0],
+            Needs::Unit,
+            diagnostic::send_diagnostic,
+        ),
+        diagnostic::send_diagnostic_with_data,
     ),
     standby(unit(
         "READ CAPACITY(10)",

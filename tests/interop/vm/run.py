@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """A real Linux kernel with open-iscsi, in an emulated machine, uses a fresh disk of the daemon.
 
-    run.py MACHINE     MACHINE: the folder with the machine's `run` and `checks`"""
+    run.py MACHINE [SCRIPT...]     MACHINE: the folder with the machine's `run` and `checks`;
+                                   SCRIPT: which of ours to run, all of them without it"""
 
 import os
 import pathlib
@@ -12,20 +13,32 @@ import threading
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from lund import Lund, binary  # noqa: E402
+from lund import ROOT, Lund, binary  # noqa: E402
 
 SIZE = 512 << 20
+# What the machine lacks, unpacked there by `tests/run deps`.
+TOOLS = ROOT / "target" / "vm-tools" / "tools"
 SECRETS = {"secret": "initiator-secret", "mutual": "targets-own-secret"}
 
 
 def main():
     machine = pathlib.Path(sys.argv[1])
     checks = [c for c in (machine / "checks").iterdir() if c.is_file()]
+    wanted = sys.argv[2:]
     with tempfile.TemporaryDirectory() as directory:
-        # Two portals, for two paths.
-        open_to_all = ["--iscsi-listen", "127.0.0.1:0"]
-        return (boot(machine, checks, HERE / "checks", directory, open_to_all)
-                or boot(machine, checks, HERE / "checks-chap", directory, chap(directory)))
+        daemons = {
+            # Two portals, for two paths.
+            "checks": ["--iscsi-listen", "127.0.0.1:0"],
+            "checks-chap": chap(directory),
+            "checks-scsi": two_groups(directory, "both"),
+            "checks-alua": two_groups(directory, "implicit"),
+        }
+        for script, arguments in daemons.items():
+            if not wanted or script in wanted:
+                status = boot(machine, checks, HERE / script, directory, arguments)
+                if status != 0:
+                    return status
+    return 0
 
 
 def boot(machine, checks, script, directory, arguments):
@@ -41,6 +54,7 @@ case $1 in
   blocks) exec stat -c %b "{lund.image()}";;
   restart) echo restart > "{wish}"; exec cat "{done}";;
   resize) exec "{binary('lunctl')}" --server "{lund.server}" disk expand demo --size "$2";;
+  state) exec "{binary('lunctl')}" --server "{lund.server}" portal-group set-state "$2" "$3";;
   algorithm) exec python3 "{HERE}/algorithm.py" "{binary('lunctl')}" "{lund.server}";;
 esac
 exit 2
@@ -50,6 +64,8 @@ exit 2
         command = [machine / "run", "--timeout", "1200", "--hook", hook]
         for check in checks:
             command += ["--file", check]
+        if TOOLS.is_dir():
+            command += ["--file", TOOLS]
         environment = dict(
             os.environ, ISCSI_PORTAL=lund.portals[0], ISCSI_PORTAL2=lund.portals[-1],
             ISCSI_ALL_PORTALS="1", ISCSI_RESTART="1", ISCSI_HOOK_RESIZE="1", ISCSI_IQN=lund.iqn, ISCSI_LUN="0", ISCSI_SIZE=str(SIZE),
@@ -82,6 +98,24 @@ secret_file = "{directory}/secret"
 mutual_user = "target"
 mutual_secret_file = "{directory}/mutual"
 discovery = false
+""")
+    return ["--config", str(config)]
+
+
+def two_groups(directory, alua):
+    """Arguments for a daemon with two portal groups, whose states some may change."""
+    config = pathlib.Path(directory, f"{alua}.toml")
+    config.write_text(f"""[iscsi]
+alua = "{alua}"
+
+[[iscsi.portal_groups]]
+tag = 1
+listen = ["127.0.0.1:0"]
+
+[[iscsi.portal_groups]]
+tag = 2
+listen = ["127.0.0.1:0"]
+state = "active-non-optimized"
 """)
     return ["--config", str(config)]
 
