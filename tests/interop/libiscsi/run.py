@@ -86,10 +86,15 @@ def main():
 
         lunctl("disk", "create", "large-blocks", "--size", "512MiB", "--block-length", "4096")
         lunctl("target", "map", lund.iqn, "large-blocks", "--lun", "1")
-        return check(options, lund.url, lund.url.removesuffix("0") + "1")
+        # The same disk through another target, where nobody may write.
+        lunctl("target", "create", "reader")
+        lunctl("target", "map", "reader", "demo", "--lun", "0")
+        lunctl("target", "allow", "reader", "--address", "0.0.0.0/0", "--read-only")
+        read_only = lund.url.removesuffix("demo/0") + "reader/0"
+        return check(options, lund.url, lund.url.removesuffix("0") + "1", read_only)
 
 
-def check(options, url, large_url=None):
+def check(options, url, large_url=None, read_only_url=None):
     """Runs the tests; 0 if every one does what is expected of it. GetLBAStatus.UnmapSingle is right
     only where a logical block is a physical block: it wants the status of LBA i+1 to begin at
     i + the logical blocks of a physical one, and SBC-3 5.8.2 wants it to begin where it was asked."""
@@ -99,8 +104,8 @@ def check(options, url, large_url=None):
         if not re.search(options.only, name):
             continue
         begin = time.monotonic()
-        large = large_url and name.startswith("GetLBAStatus.")
-        outcome, why = run(name, large_url if large else url)
+        special = {"GetLBAStatus": large_url, "ReadOnly": read_only_url}.get(name.split(".")[0])
+        outcome, why = run(name, special or url)
         count[outcome] += 1
         row = next((row for row in expected if row[0].fullmatch(name)), None)
         if row:
