@@ -333,6 +333,35 @@ impl ImageFile {
         self.write_zero_bytes(offset, length)
     }
 
+    /// Has the file system copy bytes of another file; how many.
+    pub(crate) fn copy_from(
+        &self,
+        source: &Self,
+        mut from: u64,
+        mut to: u64,
+        length: u64,
+    ) -> Result<u64, Errno> {
+        // From one file system to another the kernel may copy what it finds for zeroes.
+        if source.identity.device != self.identity.device {
+            return Err(Errno::XDEV);
+        }
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        if length == 0 {
+            return Ok(0);
+        }
+        let copied = retry_on_intr(|| {
+            rustix::fs::copy_file_range(
+                &source.file,
+                Some(&mut from),
+                &self.file,
+                Some(&mut to),
+                length,
+            )
+        })?;
+        // The source ends early.
+        if copied == 0 { Err(Errno::INVAL) } else { Ok(bytes(copied)) }
+    }
+
     /// The first byte from `offset` on that has data, or that has none.
     pub(crate) fn seek(&self, whence: SeekFrom) -> Result<u64, Errno> {
         rustix::fs::seek(&self.file, whence)

@@ -5,6 +5,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::path::Path;
 
 use crate::error::{ImageError, ImageErrorKind, Operation};
+use crate::file::ImageFile;
 
 /// Whether a call may sleep on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +118,28 @@ pub trait Image: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`ImageErrorKind::OutOfRange`] for a length of 0 too.
     fn block_status(&self, offset: u64, length: u64) -> Result<Extent, ImageError>;
+
+    /// The file whose byte n is the disk's byte n, where there is one.
+    fn plain_file(&self) -> Option<&ImageFile> {
+        None
+    }
+
+    /// Has the file system copy bytes of another image, which it may do without moving any
+    /// (reflinks). How many were copied, from the start on; at least 1 if `length` is.
+    ///
+    /// # Errors
+    /// Any kind but `WouldBlock`. It may be that the same succeeds by reading and writing, and a
+    /// failure does not say which of the two images failed.
+    fn copy_from(
+        &self,
+        _source: &dyn Image,
+        _from: u64,
+        to: u64,
+        length: u64,
+    ) -> Result<u64, ImageError> {
+        let (kind, operation) = (ImageErrorKind::Unsupported, Operation::Write);
+        Err(ImageError::new(kind, operation, self.path()).at(to, length))
+    }
 
     /// Takes more of the file for the disk: it has been made that long. Commands that are under way
     /// keep to what they were checked against. A smaller size changes nothing.

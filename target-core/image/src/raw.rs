@@ -135,6 +135,28 @@ impl Image for RawImage {
         write_zeroes().map_err(|errno| self.file.error(errno, operation, offset, length))
     }
 
+    fn plain_file(&self) -> Option<&ImageFile> {
+        Some(&self.file)
+    }
+
+    fn copy_from(
+        &self,
+        source: &dyn Image,
+        from: u64,
+        to: u64,
+        length: u64,
+    ) -> Result<u64, ImageError> {
+        let operation = Operation::Write;
+        self.check_write(operation, to, length)?;
+        let Some(file) = source.plain_file() else {
+            return Err(self.fault(ImageErrorKind::Unsupported, operation, to, length));
+        };
+        check_range(file.path(), Operation::Read, from, length, source.size_bytes())?;
+        self.file
+            .copy_from(file, from, to, length)
+            .map_err(|errno| self.file.error(errno, operation, to, length))
+    }
+
     /// Space that was preallocated and never written counts as a hole here on most file
     /// systems: `SEEK_DATA` skips unwritten extents.
     fn block_status(&self, offset: u64, length: u64) -> Result<Extent, ImageError> {

@@ -15,8 +15,8 @@ use crate::unit::LogicalUnit;
 
 /// Copied through memory at once.
 const PIECE: u64 = 1 << 20;
-/// Zeroed at once.
-const ZEROES: u64 = 8 << 20;
+/// Zeroed, or copied by the file system, at once.
+const WHOLE: u64 = 8 << 20;
 /// After so much it is the turn of what waits in the unit's queue.
 const SLICE: u64 = 16 << 20;
 /// READ(16) and WRITE(16) stand for a copy where reservations are looked at.
@@ -202,15 +202,18 @@ impl Copy {
         let left = run.length - self.done;
         let to = run.destination_offset + self.done;
         let Source::Unit { unit, offset } = &run.source else {
-            let range = to..to + left.min(ZEROES);
+            let range = to..to + left.min(WHOLE);
             return write_zeroes(&run.destination, &range);
         };
         let (source, from) = (image(unit)?, offset + self.done);
         let failed = |error| Failure::Source(unit.clone(), error);
-        let extent = source.block_status(from, left.min(ZEROES)).map_err(failed)?;
+        let extent = source.block_status(from, left.min(WHOLE)).map_err(failed)?;
         if extent.state == BlockState::Deallocated {
             self.check_token()?;
             return write_zeroes(&run.destination, &(to..to + extent.length));
+        }
+        if let Some(copied) = self.by_file(unit, run, from, to, extent.length)? {
+            return Ok(copied);
         }
         let length = extent.length.min(PIECE);
         buffer.resize(usize::try_from(length).unwrap_or(0), 0);
@@ -223,6 +226,40 @@ impl Copy {
         self.check_token()?;
         write(&run.destination, to, buffer)?;
         Ok(length)
+    }
+}
+
+impl Copy {
+    /// Has the file system copy some bytes, if it can.
+    fn by_file(
+        &self,
+        source: &Arc<LogicalUnit>,
+        run: &Run,
+        from: u64,
+        to: u64,
+        length: u64,
+    ) -> Result<Option<u64>, Failure> {
+        let unit = &run.destination;
+        let (image, source_image) = (image(unit)?, image(source)?);
+        if image.plain_file().is_none() || source_image.plain_file().is_none() {
+            return Ok(None);
+        }
+        // Both at once, which lie on one file system: if one of them hangs, so does the other.
+        // Always in the same order, so that nobody waits for who waits for him.
+        let (source_at, unit_at) = (Arc::as_ptr(source).addr(), Arc::as_ptr(unit).addr());
+        let (first, second) = if source_at < unit_at { (source, unit) } else { (unit, source) };
+        let _first = first.exclusion().enter_sleeping();
+        let _second = (source_at != unit_at).then(|| second.exclusion().enter_sleeping());
+        unit.tokens().changing(&(to..to + length));
+        // What fails here fails again, or succeeds, when it is read and written.
+        let Ok(copied) = image.copy_from(&**source_image, from, to, length) else {
+            return Ok(None);
+        };
+        self.check_token()?;
+        if !unit.mode().write_cache_enabled {
+            image.flush().map_err(|error| Failure::Destination(unit.clone(), error))?;
+        }
+        Ok(Some(copied))
     }
 }
 

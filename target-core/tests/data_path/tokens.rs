@@ -1,16 +1,20 @@
 //! Copies by tokens: POPULATE TOKEN, WRITE USING TOKEN, RECEIVE ROD TOKEN INFORMATION.
 
-use disk_image::{Fault, ImageErrorKind, Operation};
-use target_core::{AccessEntry, AuthPolicy, InitiatorPattern, LunMapping};
+use std::sync::Arc;
+
+use disk_image::{Fault, ImageErrorKind, OpenOptions, Operation, RawImage};
+use scsi::Device;
+use target_core::{AccessEntry, AuthPolicy, InitiatorPattern, LogicalUnit, LunMapping, UnitConfig};
 
 use crate::initiator::{Data, Initiator};
 use crate::task_management::LOGICAL_UNIT_RESET;
 use crate::third_party::{
-    DEL_TKN, IMMED, MIB, contents, copy_in, copy_out, full_units, populate_list, unit, zero_token,
+    DEL_TKN, IMMED, MIB, contents, copy_in, copy_out, full_units, naa, populate_list, unit,
+    zero_token,
 };
 use crate::wire::{Login, PATIENCE};
 use crate::world::{
-    BLOCK, OTHER_TARGET, TARGET, TEST_UNIT_READY, World, eventually, memory, read, write,
+    BLOCK, OTHER_TARGET, Random, TARGET, TEST_UNIT_READY, World, eventually, memory, read, write,
 };
 
 const REVOKED: (u8, u8, u8) = (5, 0x23, 0x06);
@@ -305,4 +309,44 @@ fn failures_name_what_failed_and_how_far_it_came() {
     assert_eq!(initiator.standing(1, 2).count, 2048);
     images[0].heal();
     initiator.write_using(1, &token, &[(0, 8192)]).good();
+}
+
+#[test]
+fn files_are_copied_by_the_file_system_as_anything_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::new();
+    for lun in 0..2 {
+        let path = directory.path().join(format!("{lun}.img"));
+        std::fs::File::create_new(&path).unwrap().set_len(32 * MIB).unwrap();
+        let image = RawImage::open(&*path, OpenOptions::default()).unwrap();
+        let device = Device::new(format!("disk{lun}"), naa(lun), BLOCK as u32, 65536);
+        let config = UnitConfig::new(format!("disk{lun}"), device, Ok(Arc::new(image)));
+        world.node.add_unit(TARGET, lun, LogicalUnit::new(config)).unwrap();
+    }
+    let (mut initiator, mut other) = (world.initiator(&[0, 1]), world.initiator(&[0]));
+    let data = Random::new(7).bytes(8192 * BLOCK);
+    for lba in [0, 30000] {
+        initiator.execute(0, &write(lba, 8192), Data::Out(&data)).good();
+    }
+    // With a hole in the middle, from and to addresses that no block of a file system begins at.
+    let token = initiator.token(0, &[(1, 60000)]);
+    initiator.write_using(1, &token, &[(3, 60000)]).good();
+    let block = |initiator: &mut Initiator, lun, lba| {
+        initiator.execute(lun, &read(lba, 8000), Data::In(8000 * BLOCK)).good()
+    };
+    for lba in [0, 8100, 16000, 29000, 30100, 38100, 50000] {
+        let source = block(&mut initiator, 0, lba + 1);
+        assert!(block(&mut initiator, 1, lba + 3) == source, "block {lba}");
+    }
+    assert_eq!(initiator.execute(1, &read(0, 3), Data::In(3 * BLOCK)).good(), [0; 3 * BLOCK]);
+    // Within one file, and over itself.
+    let token = initiator.token(0, &[(0, 8192)]);
+    initiator.write_using(0, &token, &[(10000, 8192)]).good();
+    assert!(block(&mut initiator, 0, 10000) == data[..8000 * BLOCK]);
+    let token = initiator.token(0, &[(0, 100)]);
+    initiator.write_using(0, &token, &[(50, 100)]).check(REVOKED);
+    // And it notices a change.
+    let token = initiator.token(0, &[(0, 8192)]);
+    other.execute(0, &write(8191, 1), Data::Out(&[1; BLOCK])).good();
+    initiator.write_using(1, &token, &[(0, 8192)]).check(REVOKED);
 }

@@ -32,18 +32,28 @@ def main():
             "checks-chap": chap(directory),
             "checks-scsi": two_groups(directory, "both"),
             "checks-alua": two_groups(directory, "implicit"),
+            "checks-copy": [],
         }
+        # Disks beside the demo's.
+        disks = {"checks-copy": ["copy"]}
         for script, arguments in daemons.items():
             if not wanted or script in wanted:
-                status = boot(machine, checks, HERE / script, directory, arguments)
+                status = boot(machine, checks, HERE / script, directory, arguments,
+                              disks.get(script, []))
                 if status != 0:
                     return status
     return 0
 
 
-def boot(machine, checks, script, directory, arguments):
+def boot(machine, checks, script, directory, arguments, disks):
     """Runs a script in a machine of its own, against a daemon of its own."""
     with Lund("--demo", "--demo-size", str(SIZE), *arguments) as lund:
+        image = lund.image()
+        for lun, disk in enumerate(disks, 1):
+            for words in (["disk", "create", disk, "--size", str(SIZE)],
+                          ["target", "map", lund.iqn, disk, "--lun", str(lun)]):
+                subprocess.run([binary("lunctl"), "--server", lund.server, *words], check=True,
+                               stdout=subprocess.DEVNULL)
         hook = pathlib.Path(directory, "hook")
         wish, done = pathlib.Path(directory, "wish"), pathlib.Path(directory, "done")
         for fifo in (wish, done):
@@ -51,7 +61,7 @@ def boot(machine, checks, script, directory, arguments):
             os.mkfifo(fifo)
         hook.write_text(f"""#!/bin/sh
 case $1 in
-  blocks) exec stat -c %b "{lund.image()}";;
+  blocks) exec stat -c %b "{image}";;
   restart) echo restart > "{wish}"; exec cat "{done}";;
   resize) exec "{binary('lunctl')}" --server "{lund.server}" disk expand demo --size "$2";;
   state) exec "{binary('lunctl')}" --server "{lund.server}" portal-group set-state "$2" "$3";;

@@ -398,3 +398,37 @@ fn a_disk_takes_of_its_file_what_is_its_own_and_grows_when_it_is_told_to() {
     let whole = OpenOptions { size_bytes: Some(9 * MIB), ..OpenOptions::default() };
     assert_eq!(RawImage::open(&*disk.path, whole).unwrap().size_bytes(), 2 * MIB);
 }
+
+#[test]
+fn the_file_system_copies_between_files_and_within_one() {
+    let (one, other) = (Disk::new(4 * MIB), Disk::new(4 * MIB));
+    let (source, image) = (one.open(), other.open());
+    let data: Vec<u8> = (0..MIB).map(|byte| (byte % 251) as u8).collect();
+    source.write(&[IoSlice::new(&data)], 4096, Durability::Cached).unwrap();
+    let mut copied = 0;
+    while copied < MIB {
+        let left = MIB - copied;
+        let now = image.copy_from(&source, 4096 + copied, 1000 + copied, left).unwrap();
+        assert!((1..=left).contains(&now));
+        copied += now;
+    }
+    assert!(read_at(&image, 1000, data.len()).unwrap() == data);
+    assert_eq!(read_at(&image, 0, 1000).unwrap(), [0; 1000]);
+    assert_eq!(read_at(&image, 1000 + MIB, 1000).unwrap(), [0; 1000]);
+    assert_eq!(source.copy_from(&source, 4096, 2 * MIB, 512).unwrap(), 512);
+    assert!(read_at(&source, 2 * MIB, 512).unwrap() == data[..512]);
+    // Onto itself it does not.
+    assert!(source.copy_from(&source, 4096, 4096 + 512, 4096).is_err());
+    let kind = |from, to, length| image.copy_from(&source, from, to, length).unwrap_err().kind();
+    assert_eq!(kind(4 * MIB, 0, 1), ImageErrorKind::OutOfRange);
+    assert_eq!(kind(0, 4 * MIB, 1), ImageErrorKind::OutOfRange);
+    assert_eq!(kind(0, u64::MAX, 2), ImageErrorKind::OutOfRange);
+    let memory = MemImage::new(MIB).unwrap();
+    let kind = image.copy_from(&memory, 0, 0, 512).unwrap_err().kind();
+    assert_eq!(kind, ImageErrorKind::Unsupported);
+    assert_eq!(memory.copy_from(&image, 0, 0, 512).unwrap_err().kind(), kind);
+    drop(image);
+    let image = other.try_open(true).unwrap();
+    let kind = image.copy_from(&source, 0, 0, 512).unwrap_err().kind();
+    assert_eq!(kind, ImageErrorKind::ReadOnly);
+}
