@@ -357,7 +357,10 @@ impl Core {
         copying.outcome = Some(Outcome { state, sense, token, told: false });
         copying.guards.clear();
         copying.held.clear();
-        if copying.list_identifier.is_none() {
+        // No unit is kept from going away for the sake of an outcome.
+        copying.uses.clear();
+        let gone = self.nexus.luns_of(&job.unit).is_empty();
+        if gone || copying.list_identifier.is_none() {
             self.copies.remove(at);
         }
         sense
@@ -438,6 +441,8 @@ impl Core {
                 .any(|(seen, read_only)| Arc::ptr_eq(seen, unit) && !(*writes && *read_only))
         };
         self.stop_copies(Stop::Unreachable, |it| !it.uses.iter().all(usable), None, held);
+        let is_seen = |unit: &UnitRef| units.iter().any(|(seen, _)| Arc::ptr_eq(seen, unit));
+        self.copies.retain(|it| it.is_under_way() || is_seen(&it.job.unit));
     }
 
     /// COPY OPERATION ABORT: GOOD when the copy cannot write any more.

@@ -10,7 +10,7 @@ use crate::task_management::{
 };
 use crate::third_party::{IMMED, contents, copy_in, copy_out, full_units, naa};
 use crate::wire::PATIENCE;
-use crate::world::{BLOCK, TARGET, TEST_UNIT_READY, World, eventually, keys};
+use crate::world::{BLOCK, TARGET, TEST_UNIT_READY, World, eventually, keys, memory};
 
 const NOT_REACHABLE: (u8, u8, u8) = (0x0a, 0x0d, 0x02);
 /// COPY ABORTED without more.
@@ -303,6 +303,24 @@ fn a_unit_that_is_taken_away_or_protected_is_written_no_more() {
         let data = held.initiator.execute(0, &copy_in(0x05, 3, true), Data::In(1024)).good();
         assert_eq!(data[5], 0x60);
     }
+}
+
+#[test]
+fn what_is_known_of_a_copy_keeps_no_unit_that_was_taken_away() {
+    let (world, _images) = full_units(1);
+    let unit = crate::third_party::unit(1, memory(8 << 20));
+    let alive = std::sync::Arc::downgrade(&unit);
+    world.node.add_unit(TARGET, 1, unit).unwrap();
+    let mut initiator = world.initiator(&[0, 1]);
+    for lun in [0, 1] {
+        let tag = start(&mut initiator, lun, &lid4(3, 0, &LONG));
+        initiator.finish(tag).good();
+    }
+    world.block_on(world.node.remove_unit(TARGET, 1)).unwrap();
+    eventually(|| alive.strong_count() == 0);
+    initiator.execute(0, &TEST_UNIT_READY, Data::None).check((6, 0x3f, 0x0e));
+    let data = initiator.execute(0, &copy_in(0x05, 3, true), Data::In(1024)).good();
+    assert_eq!(data[5], 1);
 }
 
 #[test]
