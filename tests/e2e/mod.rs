@@ -10,6 +10,7 @@ mod drain;
 mod exit_status;
 mod expand;
 mod faults;
+mod formats;
 mod hostile;
 mod live;
 mod logs;

@@ -40,6 +40,6 @@ pub use image::{BlockState, Durability, Extent, Features, Image, Wait};
 pub use mem::MemImage;
 pub use mem_file::{FileEvent, MemFile};
 pub use pool::{MissingFile, PoolSpace, delete, pool_space};
-pub use qcow2::{CheckReport, Qcow2Image, check as check_qcow2};
+pub use qcow2::{CheckReport, Qcow2Image, check as check_qcow2, check_file as check_qcow2_file};
 pub use raw::RawImage;
 pub use vhdx::VhdxImage;

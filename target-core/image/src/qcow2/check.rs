@@ -50,7 +50,11 @@ pub fn check(path: impl Into<Arc<Path>>, repair: bool) -> Result<CheckReport, Im
     check_file(&file, repair)
 }
 
-pub(super) fn check_file(file: &dyn BlockFile, repair: bool) -> Result<CheckReport, ImageError> {
+/// The same for a file that is open, and that nobody else uses.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_file(file: &dyn BlockFile, repair: bool) -> Result<CheckReport, ImageError> {
     let layout = Layout::read(file)?;
     let cluster_bytes = layout.geometry.cluster();
     let mut report = CheckReport { cluster_bytes, ..CheckReport::default() };

@@ -209,6 +209,20 @@ fn read_snapshots(
 }
 
 impl Qcow2Image {
+    /// Opens the image in a file of any kind. A parent is not followed: what is there reads as
+    /// zeroes, so such an image is opened for reading only, or refused.
+    ///
+    /// # Errors
+    /// As [`crate::open_image`]; `Unsupported` if it has a parent and can be written.
+    pub fn open_file(file: Arc<dyn BlockFile>, options: &OpenOptions) -> Result<Self, ImageError> {
+        let layout = Layout::read(&*file).map_err(|error| error.during(Operation::Open))?;
+        if layout.header.backing.is_some() && !file.is_read_only() {
+            let reason = "a file that stands alone cannot have a parent";
+            return Err(Problem::new(ImageErrorKind::Unsupported, reason).on(file.path()));
+        }
+        Self::assemble(file, layout, options, None)
+    }
+
     /// Opens the image in a file, and its parents.
     pub(crate) fn open(
         file: Arc<dyn BlockFile>,
