@@ -59,6 +59,26 @@ impl Qcow2Image {
             .map_err(|problem| self.problem(problem, cluster << self.geometry.cluster_bits))
     }
 
+    /// The same for an entry that is going to be changed: what it gives up is freed one day, and must
+    /// not be a table or the header.
+    pub(super) fn parse_for_change(&self, entry: u64, cluster: u64) -> Result<Mapping, ImageError> {
+        let mapping = self.parse(entry, cluster)?;
+        let (at, length) = match mapping {
+            Mapping::Unallocated | Mapping::Zero { host: 0, .. } => return Ok(mapping),
+            Mapping::Data { host, .. } | Mapping::Zero { host, .. } => {
+                (host, self.geometry.cluster())
+            }
+            Mapping::Compressed { at, length } => (at, length),
+        };
+        let clusters = self.geometry.index(at)..=self.geometry.index(at + length - 1);
+        if let Some(host) = clusters.into_iter().find(|host| self.is_metadata(*host)) {
+            let reason = format!("L2 entry {entry:#018x}: host cluster {host} holds metadata");
+            let problem = Problem::new(ImageErrorKind::Corrupt, reason);
+            return Err(self.problem(problem, cluster << self.geometry.cluster_bits));
+        }
+        Ok(mapping)
+    }
+
     /// What a guest cluster maps to.
     pub(super) fn mapping(&self, l1: &L1, cluster: u64, wait: Wait) -> Result<Mapping, ImageError> {
         self.parse(self.entry(l1, cluster, wait)?, cluster)

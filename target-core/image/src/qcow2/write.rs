@@ -9,7 +9,7 @@ use super::entry::Mapping;
 use super::owner::Taken;
 use super::{Kind, Qcow2Image};
 use crate::cache::Table;
-use crate::error::{ImageError, ImageErrorKind, Operation};
+use crate::error::ImageError;
 use crate::image::{Durability, Wait};
 
 /// The most that gets a new place at once, in bytes.
@@ -124,7 +124,7 @@ impl Qcow2Image {
     fn begin_move(&self, first: u64, end: u64) -> Result<Option<Move>, ImageError> {
         let mut owner = self.owner_of(&(first..end));
         let (table, word) = self.table_for_change(&mut owner, first)?;
-        let mapping = |n: u64| self.parse(table.be(word + index(n)), first + n);
+        let mapping = |n: u64| self.parse_for_change(table.be(word + index(n)), first + n);
         let before = mapping(0)?;
         let kept = match before {
             Mapping::Data { copied: true, .. } => return Ok(None),
@@ -135,10 +135,6 @@ impl Qcow2Image {
             | Mapping::Compressed { .. } => None,
         };
         let taken = if let Some(host) = kept {
-            if self.is_metadata(self.geometry.index(host)) {
-                let error = self.error(ImageErrorKind::Corrupt, Operation::Write, 0, 0);
-                return Err(error.because(format!("cluster {host:#x} holds metadata")));
-            }
             Taken { host, count: 1, fresh: false }
         } else {
             let mut wanted = 1;

@@ -96,7 +96,7 @@ impl Qcow2Image {
         for n in 0..span {
             let cluster = first + n;
             let shows_parent = cluster << geometry.cluster_bits < self.parent_end();
-            let before = self.parse(table.be(word + index(n)), cluster)?;
+            let before = self.parse_for_change(table.be(word + index(n)), cluster)?;
             let after = match (shows_parent, geometry.version) {
                 (false, _) => Mapping::Unallocated,
                 (true, 3..) => Mapping::Zero { host: 0, copied: false },
@@ -148,7 +148,7 @@ impl Qcow2Image {
         let mut run = 0;
         let mut has_place = None;
         while first + run < end {
-            let mapping = self.parse(table.be(word + index(run)), first + run)?;
+            let mapping = self.parse_for_change(table.be(word + index(run)), first + run)?;
             let placed = match mapping {
                 Mapping::Data { copied: true, .. } => break,
                 Mapping::Zero { host, copied } => host != 0 && copied,

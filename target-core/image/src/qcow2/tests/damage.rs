@@ -100,6 +100,36 @@ fn entries_that_lie_are_met_and_not_followed() {
 }
 
 #[test]
+fn what_an_entry_gives_up_is_never_a_table_or_the_header() {
+    let (good, l1, l2) = image();
+    // Compressed data in the header; a table as data that a snapshot has too, or as kept space.
+    for value in [1 << 62, l1 as u64, l2 as u64 | 1, 1 << 63 | l1 as u64 | 1, 4096] {
+        let mut bytes = good.clone();
+        put(&mut bytes, l2, value);
+        let file = Arc::new(MemFile::new(bytes.clone(), FILE_LIMIT));
+        let image = open(&file);
+        let results = [
+            write(&image, 0, &[1; 4096]),
+            write(&image, 10, &[1]),
+            image.unmap(0, 8192),
+            image.write_zeroes(0, 4096, false),
+        ];
+        for (n, result) in results.into_iter().enumerate() {
+            // Zeroes that have their space are as they should be.
+            if let Err(error) = result {
+                assert!(error.to_string().contains("metadata"), "{value:#x}, {n}: {error}");
+            } else {
+                assert_eq!(n, 3, "{value:#x}");
+            }
+        }
+        image.flush().unwrap();
+        drop(image);
+        assert_eq!(file.contents()[..4096], bytes[..4096]);
+        assert_eq!(file.contents()[l1..l1 + 4096], bytes[l1..l1 + 4096]);
+    }
+}
+
+#[test]
 fn a_count_of_0_for_what_is_in_use_does_not_have_it_given_away() {
     let (mut bytes, l1, _) = image();
     // No counts at all: everything looks free.
