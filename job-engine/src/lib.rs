@@ -18,7 +18,8 @@ pub mod store;
 
 pub use catalogue::{
     AccessEntry, AccessState, AccessStateChange, BlockLength, Disk, LunView, Mapping, Pool,
-    PoolState, Provisioning, Role, SecretHash, StoredAccessState, Target, Token, User,
+    PoolState, Provisioning, Role, SecretHash, StoredAccessState, StoredRecord, Target, Token,
+    User,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use disk_image::ImageFormat;

@@ -8,6 +8,7 @@ mod mapping;
 mod mode_pages;
 mod name;
 mod pool;
+mod record;
 mod reservations;
 mod target;
 
@@ -19,5 +20,6 @@ pub use mapping::{MAX_LUN, Mapping, lowest_free_lun};
 pub use mode_pages::StoredModePages;
 pub use name::{InvalidName, check_disk_name, check_initiator_pattern, check_iscsi_name};
 pub use pool::{Pool, PoolState};
+pub use record::StoredRecord;
 pub use reservations::StoredReservations;
 pub use target::{IQN_PREFIX, Target, default_target_name};

@@ -228,7 +228,9 @@ impl Core {
                 | Change::DeleteToken(_)
                 | Change::PutAccessState(_)
                 | Change::DeleteAccessState { .. }
-                | Change::PutModePages(_) => true,
+                | Change::PutModePages(_)
+                | Change::PutRecord(_)
+                | Change::DeleteRecord(_) => true,
             })
             .cloned()
             .collect();

@@ -4,7 +4,7 @@ use super::core::Core;
 use super::state::Change;
 use super::{AccessChange, MapRequest, TargetRequest};
 use crate::catalogue::{
-    AccessEntry, AccessStateChange, InvalidEntry, MAX_LUN, Mapping, StoredModePages,
+    AccessEntry, AccessStateChange, InvalidEntry, MAX_LUN, Mapping, StoredModePages, StoredRecord,
     StoredReservations, Target, check_iscsi_name, default_target_name, lowest_free_lun,
 };
 use crate::error::{Cause, RequestError};
@@ -248,6 +248,19 @@ impl Core {
             }
         };
         self.commit_request(failpoint::CATALOGUE, changes.into_iter().map(change).collect())
+    }
+
+    /// Stores a text under a name, or removes it.
+    pub(crate) fn save_record(
+        &mut self,
+        name: String,
+        text: Option<String>,
+    ) -> Result<(), RequestError> {
+        let change = match text {
+            Some(text) => Change::PutRecord(StoredRecord { name, text }),
+            None => Change::DeleteRecord(name),
+        };
+        self.commit_request(failpoint::CATALOGUE, vec![change])
     }
 
     /// Stores the saved values of a disk's mode pages.

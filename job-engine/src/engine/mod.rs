@@ -29,7 +29,7 @@ pub(crate) use worker::{Failure, IfEnding, JobContext, remove_files};
 
 use crate::catalogue::{
     AccessEntry, AccessStateChange, Disk, Mapping, Pool, PoolState, Role, StoredAccessState,
-    Target, Token, User,
+    StoredRecord, Target, Token, User,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Cause, CimError, ObjectPaths, RequestError};
@@ -548,6 +548,27 @@ impl Engine {
     #[must_use]
     pub fn access_states(&self) -> Vec<StoredAccessState> {
         self.shared.state.lock().access_states.values().cloned().collect()
+    }
+
+    /// Stores a text under a name for a management protocol, or removes it; durable when it
+    /// returns. Does not wait for subscribers, as [`Engine::save_reservations`].
+    ///
+    /// # Errors
+    /// `StoreUnavailable`, `ShuttingDown`.
+    pub fn save_record(&self, name: String, text: Option<String>) -> Result<(), RequestError> {
+        let done = self.shared.call(move |core| core.save_record(name, text));
+        done.unwrap_or_else(|| Err(self.shared.refuse(Cause::ShuttingDown, None)))
+    }
+
+    /// What [`Engine::save_record`] stored, by name.
+    #[must_use]
+    pub fn records(&self) -> Vec<StoredRecord> {
+        let state = self.shared.state.lock();
+        let record = |(name, text): (&String, &String)| StoredRecord {
+            name: name.clone(),
+            text: text.clone(),
+        };
+        state.records.iter().map(record).collect()
     }
 
     /// Stores the saved values of a disk's mode pages; durable when it returns. Does not wait for

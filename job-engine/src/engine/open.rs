@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use super::state::{Change, JobRecord, State, batch};
 use super::{EngineConfig, OpenError};
 use crate::catalogue::{
-    Disk, Mapping, StoredAccessState, StoredModePages, StoredReservations, Target, Token, User,
+    Disk, Mapping, StoredAccessState, StoredModePages, StoredRecord, StoredReservations, Target,
+    Token, User,
 };
 use crate::error::{Cause, ObjectPaths};
 use crate::store::{
@@ -141,6 +142,9 @@ fn read(
     let (pages, damaged) = load::<StoredModePages>(store, Tree::ModePages)?;
     changes.extend(pages.into_iter().map(Change::PutModePages));
     bad.extend(damaged);
+    let (records, damaged) = load::<StoredRecord>(store, Tree::Records)?;
+    changes.extend(records.into_iter().map(Change::PutRecord));
+    bad.extend(damaged);
     let (jobs, damaged) = load::<JobRecord>(store, Tree::Jobs)?;
     changes.extend(jobs.into_iter().map(|job| Change::PutJob(Box::new(job))));
     bad.extend(damaged);
@@ -167,6 +171,7 @@ fn replay(entries: Vec<JournalEntry>, now: jiff::Timestamp) -> State {
             state.tokens.clear();
             state.access_states.clear();
             state.mode_pages.clear();
+            state.records.clear();
         }
         for change in entry.changes {
             state.apply(change, now);

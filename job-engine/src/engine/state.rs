@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Snapshot;
 use crate::catalogue::{
-    Disk, Mapping, StoredAccessState, StoredModePages, StoredReservations, Target, Token, User,
+    Disk, Mapping, StoredAccessState, StoredModePages, StoredRecord, StoredReservations, Target,
+    Token, User,
 };
 use crate::clock::{between, later};
 use crate::error::CimError;
@@ -99,6 +100,8 @@ pub(crate) enum Change {
     PutAccessState(StoredAccessState),
     DeleteAccessState { group: u16, target: Option<String> },
     PutModePages(StoredModePages),
+    PutRecord(StoredRecord),
+    DeleteRecord(String),
     PutDebris(Debris),
     DeleteDebris(PathBuf),
 }
@@ -141,6 +144,7 @@ pub(crate) struct State {
     pub(crate) tokens: BTreeMap<String, Arc<Token>>,
     pub(crate) access_states: BTreeMap<(u16, Option<String>), StoredAccessState>,
     pub(crate) mode_pages: BTreeMap<DiskId, StoredModePages>,
+    pub(crate) records: BTreeMap<String, String>,
     pub(crate) debris: BTreeMap<PathBuf, Debris>,
     /// Why the database cannot be written, while it cannot.
     pub(crate) store_down: Option<String>,
@@ -201,6 +205,8 @@ impl State {
             | Change::PutAccessState(_)
             | Change::DeleteAccessState { .. }
             | Change::PutModePages(_)
+            | Change::PutRecord(_)
+            | Change::DeleteRecord(_)
             | Change::PutDebris(_)
             | Change::DeleteDebris(_)) => {
                 self.apply_silently(change);
@@ -238,6 +244,12 @@ impl State {
             }
             Change::PutModePages(stored) => {
                 self.mode_pages.insert(stored.disk, stored);
+            }
+            Change::PutRecord(record) => {
+                self.records.insert(record.name, record.text);
+            }
+            Change::DeleteRecord(name) => {
+                self.records.remove(&name);
             }
             Change::PutDebris(debris) => {
                 self.debris.insert(debris.path.clone(), debris);
@@ -308,9 +320,12 @@ impl State {
         let tokens = self.tokens.values().map(|token| Change::PutToken(Token::clone(token)));
         let states = self.access_states.values().cloned().map(Change::PutAccessState);
         let pages = self.mode_pages.values().cloned().map(Change::PutModePages);
+        let records = self.records.iter().map(|(name, text)| {
+            Change::PutRecord(StoredRecord { name: name.clone(), text: text.clone() })
+        });
         let of_disks = reservations.chain(pages);
         let exposure = disks.chain(targets).chain(mappings).chain(of_disks).chain(states);
-        exposure.chain(users).chain(tokens).collect()
+        exposure.chain(users).chain(tokens).chain(records).collect()
     }
 
     /// Everything as changes that make it from nothing.
@@ -409,6 +424,10 @@ pub(crate) fn batch(changes: &[Change]) -> Result<Batch, StoreError> {
             Change::PutModePages(stored) => {
                 batch.put(Tree::ModePages, stored.disk.uuid().as_bytes(), stored)?;
             }
+            Change::PutRecord(record) => {
+                batch.put(Tree::Records, record.name.as_bytes(), record)?;
+            }
+            Change::DeleteRecord(name) => batch.delete(Tree::Records, name.as_bytes()),
             Change::PutDebris(debris) => {
                 batch.put(Tree::Debris, path_key(&debris.path), debris)?;
             }

@@ -35,6 +35,8 @@ pub enum Tree {
     AccessStates,
     /// Saved mode pages, by disk.
     ModePages,
+    /// What management protocols keep, by name.
+    Records,
     /// Files that have no owner any more and are to be removed, by path.
     Debris,
     /// What the database says about itself.
@@ -43,7 +45,7 @@ pub enum Tree {
 
 impl Tree {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Jobs,
         Self::Disks,
         Self::Targets,
@@ -53,6 +55,7 @@ impl Tree {
         Self::Tokens,
         Self::AccessStates,
         Self::ModePages,
+        Self::Records,
         Self::Debris,
         Self::Meta,
     ];
@@ -70,6 +73,7 @@ impl Tree {
             Self::Tokens => "tokens",
             Self::AccessStates => "access-states",
             Self::ModePages => "mode-pages",
+            Self::Records => "records",
             Self::Debris => "debris",
             Self::Meta => "meta",
         }

@@ -89,6 +89,14 @@ impl<'a> Arguments<'a> {
         }
     }
 
+    pub(crate) fn instance(&self, name: &str) -> Result<&'a RawInstance, Fault> {
+        match self.raw(name) {
+            None => Err(missing(name)),
+            Some(Raw::Instance(instance)) => Ok(instance),
+            Some(_) => Err(Fault::invalid_parameter(format!("{name} must be an instance"))),
+        }
+    }
+
     pub(crate) fn named_instance(
         &self,
         name: &str,

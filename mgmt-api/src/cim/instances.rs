@@ -10,6 +10,7 @@ use job_engine::{Provisioning, Target};
 
 use super::associations;
 use super::encode::path_of;
+use super::indications::{self, Indications};
 use super::mof::Class;
 use super::path::ObjectPath;
 use super::schema::Schema;
@@ -23,6 +24,7 @@ pub(crate) const SERVICE: &str = "MSISCSITARGET_StorageConfigurationService";
 pub(crate) const CONTROLLER: &str = "MSISCSITARGET_SCSIProtocolController";
 pub(crate) const CAPABILITIES: &str = "MSISCSITARGET_StorageConfigurationCapabilities";
 const OBJECT_MANAGER: &str = "MSFTSM_ObjectManager";
+const INDICATION_SERVICE: &str = "CIM_IndicationService";
 const NAMESPACE_CLASS: &str = "MSFTSM_Namespace";
 
 /// Key of the one instance that says what can be done.
@@ -44,7 +46,7 @@ pub(crate) enum Space {
 }
 
 /// Classes that have instances, associations aside.
-const ELEMENTS: [(&str, Space); 9] = [
+const ELEMENTS: [(&str, Space); 13] = [
     (SYSTEM_CLASS, Space::Storage),
     (SERVICE, Space::Storage),
     (CAPABILITIES, Space::Storage),
@@ -54,6 +56,10 @@ const ELEMENTS: [(&str, Space); 9] = [
     (JOB, Space::Storage),
     (OBJECT_MANAGER, Space::Interop),
     (NAMESPACE_CLASS, Space::Interop),
+    (INDICATION_SERVICE, Space::Interop),
+    (indications::FILTER, Space::Interop),
+    (indications::DESTINATION, Space::Interop),
+    (indications::SUBSCRIPTION, Space::Interop),
 ];
 
 /// What exists during one request.
@@ -61,6 +67,7 @@ pub(crate) struct View<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) schema: &'a Schema,
     pub(crate) system: &'a str,
+    indications: &'a Indications,
     snapshot: OnceCell<Snapshot>,
     pools: OnceCell<Vec<Pool>>,
     disks: OnceCell<HashSet<DiskId>>,
@@ -68,11 +75,17 @@ pub(crate) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    pub(crate) fn new(engine: &'a Engine, schema: &'a Schema, system: &'a str) -> Self {
+    pub(crate) fn new(
+        engine: &'a Engine,
+        schema: &'a Schema,
+        system: &'a str,
+        indications: &'a Indications,
+    ) -> Self {
         Self {
             engine,
             schema,
             system,
+            indications,
             snapshot: OnceCell::new(),
             pools: OnceCell::new(),
             disks: OnceCell::new(),
@@ -121,9 +134,11 @@ impl<'a> View<'a> {
             POOL => self.pools().iter().map(pool).collect(),
             VOLUME => state().disks.iter().map(|disk| self.volume(disk)).collect(),
             CONTROLLER => state().targets.iter().map(|target| self.controller(target)).collect(),
-            JOB => state().jobs.iter().map(job).collect(),
+            JOB => state().jobs.iter().map(job_instance).collect(),
             OBJECT_MANAGER => vec![self.object_manager()],
             NAMESPACE_CLASS => self.namespaces(),
+            INDICATION_SERVICE => vec![self.indication_service()],
+            made if indications::is_ours(made) => self.indications.instances(made),
             link => associations::instances(self, link),
         }
     }
@@ -136,7 +151,7 @@ impl<'a> View<'a> {
         if class.name == JOB {
             // Polling must not cost more when there are many jobs.
             let id = path.text_key("InstanceID")?.parse::<JobId>().ok()?;
-            let found = self.engine.job(&id).as_ref().map(job)?;
+            let found = self.engine.job(&id).as_ref().map(job_instance)?;
             return path_of(&class, &found, NAMESPACE).same_as(&path).then_some(found);
         }
         if class.name == VOLUME {
@@ -218,6 +233,17 @@ impl<'a> View<'a> {
             .with("RequestedState", 12_u16)
     }
 
+    /// Deliveries are tried again for ever, so neither attempts nor a removal are told.
+    fn indication_service(&self) -> Instance {
+        healthy(self.in_system(INDICATION_SERVICE))
+            .with("Name", SERVICE_NAME)
+            .with("ElementName", "Indications")
+            .with("FilterCreationEnabled", true)
+            .with("Started", true)
+            .with("EnabledState", 2_u16)
+            .with("RequestedState", 12_u16)
+    }
+
     fn namespaces(&self) -> Vec<Instance> {
         let names = INTEROP.into_iter().chain([NAMESPACE]);
         let namespace = |name: &str| {
@@ -230,7 +256,7 @@ impl<'a> View<'a> {
         names.map(namespace).collect()
     }
 
-    fn volume(&self, disk: &Disk) -> Instance {
+    pub(crate) fn volume(&self, disk: &Disk) -> Instance {
         let full = disk.provisioning == Provisioning::Full;
         let path = disk.path.display().to_string();
         let instance = self.in_system(VOLUME);
@@ -268,7 +294,7 @@ impl<'a> View<'a> {
             .with("MSType", Value::Sint(if full { 2 } else { 3 }))
     }
 
-    fn controller(&self, target: &Target) -> Instance {
+    pub(crate) fn controller(&self, target: &Target) -> Instance {
         let title = if target.alias.is_empty() { &target.name } else { &target.alias };
         healthy(self.in_system(CONTROLLER))
             .with("DeviceID", target.name.as_str())
@@ -362,7 +388,7 @@ fn pool(pool: &Pool) -> Instance {
         .with("Usage", 2_u16)
 }
 
-fn job(job: &Job) -> Instance {
+pub(crate) fn job_instance(job: &Job) -> Instance {
     let what = match job.kind.method_name() {
         Some(method) => format!("Started by {method}"),
         None => "Errors on the data path".to_owned(),

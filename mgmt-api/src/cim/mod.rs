@@ -8,6 +8,7 @@ mod encode;
 mod encode_class;
 mod fault;
 mod http;
+mod indications;
 mod instances;
 mod methods;
 mod modify;
@@ -35,13 +36,15 @@ use parking_lot::Mutex;
 
 pub use http::routes;
 
+use indications::Indications;
 use pull::Enumerations;
 use schema::Schema;
 
 /// The CIM object manager: the engine as CIM classes and instances.
 pub struct Cimom {
     engine: Arc<Engine>,
-    schema: Schema,
+    schema: Arc<Schema>,
+    indications: Arc<Indications>,
     system_name: String,
     enumerations: Mutex<Enumerations>,
 }
@@ -51,10 +54,12 @@ impl Cimom {
     /// itself was configured with, so that paths in errors lead to instances.
     ///
     /// # Errors
-    /// The text says what is wrong with the built-in class declarations.
+    /// The text says what is wrong with the built-in class declarations, or why the engine tells of
+    /// no changes.
     pub fn new(engine: Arc<Engine>, system_name: String) -> Result<Self, String> {
-        let schema = Schema::load()?;
-        Ok(Self { engine, schema, system_name, enumerations: Mutex::default() })
+        let schema = Arc::new(Schema::load()?);
+        let indications = Indications::start(&engine, schema.clone(), system_name.clone())?;
+        Ok(Self { engine, schema, indications, system_name, enumerations: Mutex::default() })
     }
 }
 

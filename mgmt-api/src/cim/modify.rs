@@ -1,15 +1,35 @@
-//! Changing and removing instances: jobs only.
+//! Making, changing and removing instances: jobs, and what subscribes to indications.
 
 use job_engine::{Cause, JobId, JobSettings};
 
 use super::arguments::Arguments;
 use super::fault::{Fault, Status};
-use super::instances::{JOB, named_keys};
+use super::indications::is_ours;
+use super::instances::{JOB, Space, named_keys};
 use super::operations::Work;
 use super::path::ObjectPath;
 use super::schema::has;
 use super::time;
 use super::value::{Raw, Value, convert};
+
+/// `CreateInstance`; the new instance's path.
+pub(crate) fn create_instance(
+    work: &Work<'_>,
+    arguments: &Arguments<'_>,
+) -> Result<ObjectPath, Fault> {
+    let instance = arguments.instance("NewInstance")?;
+    let class = work.class(&instance.class)?;
+    if !is_ours(&class.name) || work.space != Space::Interop {
+        let text = format!("instances of {} cannot be made in {}", class.name, work.namespace);
+        return Err(Fault::not_supported(text));
+    }
+    work.indications.create(work.engine, instance, work.namespace)
+}
+
+/// Whether a path is that of a filter, a destination or a subscription.
+fn is_of_indications(work: &Work<'_>, path: &ObjectPath) -> Result<bool, Fault> {
+    Ok(work.space == Space::Interop && is_ours(&work.class(&path.class)?.name))
+}
 
 /// `ModifyInstance`. Without a list of properties, those that cannot be written are left alone:
 /// clients send back the whole instance that they read.
@@ -17,6 +37,9 @@ pub(crate) fn modify_instance(work: &Work<'_>, arguments: &Arguments<'_>) -> Res
     let (path, instance) = arguments.named_instance("ModifiedInstance")?;
     if !path.class.eq_ignore_ascii_case(&instance.class) {
         return Err(Fault::invalid_parameter("the path and the instance are of different classes"));
+    }
+    if is_of_indications(work, path)? {
+        return work.indications.modify(work.engine, path, instance);
     }
     let id = job(work, path)?;
     let listed = arguments.names("PropertyList")?;
@@ -49,7 +72,11 @@ pub(crate) fn set_property(work: &Work<'_>, arguments: &Arguments<'_>) -> Result
 
 /// `DeleteInstance`
 pub(crate) fn delete_instance(work: &Work<'_>, arguments: &Arguments<'_>) -> Result<(), Fault> {
-    let id = job(work, arguments.path("InstanceName")?)?;
+    let path = arguments.path("InstanceName")?;
+    if is_of_indications(work, path)? {
+        return work.indications.delete(work.engine, path);
+    }
+    let id = job(work, path)?;
     work.engine.delete_job(&id).map_err(|refused| {
         let running = matches!(refused.cause(), Cause::JobNotEnded { .. });
         let fault = Fault::from(refused);

@@ -11,6 +11,7 @@ use super::associations::{self, Filter};
 use super::encode::{Encoder, Wanted, path_of};
 use super::encode_class::{self, ClassWanted};
 use super::fault::{Fault, Status};
+use super::indications::Indications;
 use super::instances::{INTEROP, Space, View};
 use super::modify;
 use super::mof::Class;
@@ -43,6 +44,7 @@ pub(crate) struct Work<'a> {
     pub(crate) encoder: Encoder<'a>,
     /// Who asks, as jobs remember it.
     pub(crate) client: &'a str,
+    pub(crate) indications: &'a Indications,
     pub(crate) enumerations: &'a Mutex<Enumerations>,
     pub(crate) space: Space,
     /// In its canonical spelling.
@@ -118,6 +120,12 @@ impl Work<'_> {
                     "PropertyList",
                 ])?,
             ),
+            "createinstance" => {
+                let path = modify::create_instance(self, &with(&["NewInstance"])?)?;
+                let mut out = Out::default();
+                self.encoder.instance_name(&mut out, &path);
+                Ok(Answer::returning(out))
+            }
             "modifyinstance" => {
                 let known = &["ModifiedInstance", "IncludeQualifiers", "PropertyList"];
                 modify::modify_instance(self, &with(known)?).map(|()| Answer::default())

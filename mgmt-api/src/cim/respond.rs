@@ -122,9 +122,10 @@ impl Cimom {
         Ok(Work {
             engine: &self.engine,
             schema: &self.schema,
-            view: View::new(&self.engine, &self.schema, &self.system_name),
+            view: View::new(&self.engine, &self.schema, &self.system_name, &self.indications),
             encoder: Encoder { schema: &self.schema, host: &how.host },
             client: how.identity.name.as_deref().unwrap_or(CLIENT),
+            indications: &self.indications,
             enumerations: &self.enumerations,
             space,
             namespace,

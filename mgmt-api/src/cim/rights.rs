@@ -31,6 +31,7 @@ pub(crate) const OPERATIONS: &[(&str, Role)] = &[
     ("PullInstancePaths", Viewer),
     ("PullInstances", Viewer),
     ("CloseEnumeration", Viewer),
+    ("CreateInstance", Operator),
     ("ModifyInstance", Operator),
     ("SetProperty", Operator),
     ("DeleteInstance", Operator),

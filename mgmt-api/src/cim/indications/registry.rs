@@ -1,0 +1,332 @@
+//! Filters, destinations and subscriptions that clients have made: checked, and kept in the store.
+
+use std::collections::BTreeMap;
+
+use job_engine::StoredRecord;
+use serde::{Deserialize, Serialize};
+
+use super::query::Query;
+use crate::cim::encode::path_of;
+use crate::cim::fault::{Fault, Status};
+use crate::cim::mof::Member;
+use crate::cim::path::{Key, ObjectPath};
+use crate::cim::schema::Schema;
+use crate::cim::value::{CimType, Instance, RawInstance, Value, convert};
+
+pub(crate) const FILTER: &str = "CIM_IndicationFilter";
+pub(crate) const DESTINATION: &str = "CIM_ListenerDestinationCIMXML";
+pub(crate) const SUBSCRIPTION: &str = "CIM_IndicationSubscription";
+
+/// Their names in the store begin so.
+pub(super) const PREFIX: &str = "cim:";
+/// Objects of each kind; a destination has a thread.
+const MAX_FILTERS: usize = 1024;
+const MAX_DESTINATIONS: usize = 64;
+const MAX_SUBSCRIPTIONS: usize = 1024;
+/// Languages whose common part is understood.
+const LANGUAGES: [&str; 3] = ["WQL", "DMTF:CQL", "CQL"];
+
+/// A property as it is stored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Stored {
+    Bool(bool),
+    Uint(u64),
+    Text(String),
+    Texts(Vec<String>),
+    Reference(String),
+}
+
+impl Stored {
+    fn of(value: &Value) -> Option<Self> {
+        Some(match value {
+            Value::Bool(flag) => Self::Bool(*flag),
+            Value::Uint(number) => Self::Uint(*number),
+            Value::Text(text) => Self::Text(text.clone()),
+            Value::Reference(path) => Self::Reference(path.to_uri()),
+            Value::Array(items) => {
+                let texts = items.iter().map(|item| item.as_text().map(str::to_owned));
+                Self::Texts(texts.collect::<Option<_>>()?)
+            }
+            Value::Sint(_) | Value::Real(_) | Value::Embedded(_) => return None,
+        })
+    }
+
+    fn value(self) -> Option<Value> {
+        Some(match self {
+            Self::Bool(flag) => Value::Bool(flag),
+            Self::Uint(number) => Value::Uint(number),
+            Self::Text(text) => Value::Text(text),
+            Self::Texts(texts) => Value::texts(texts),
+            Self::Reference(uri) => Value::Reference(ObjectPath::parse_uri(&uri)?),
+        })
+    }
+}
+
+/// An object as it is stored.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    class: String,
+    properties: Vec<(String, Stored)>,
+}
+
+/// A subscription with what it joins.
+#[derive(Debug, Clone)]
+pub(super) struct Subscription {
+    pub(super) filter_name: String,
+    pub(super) query: Query,
+    /// The destination's key here.
+    pub(super) destination: String,
+}
+
+/// Everything that was made.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    /// By class and path; the path is the key in the store.
+    objects: BTreeMap<String, Instance>,
+}
+
+impl Registry {
+    /// What the store holds; what it holds that cannot be read is left alone.
+    pub(super) fn load(records: Vec<StoredRecord>, schema: &Schema) -> Self {
+        let mut registry = Self::default();
+        for record in records {
+            let Some(key) = record.name.strip_prefix(PREFIX) else { continue };
+            match read(&record.text, schema) {
+                Some(instance) => {
+                    registry.objects.insert(key.to_owned(), instance);
+                }
+                None => tracing::warn!(name = record.name, "a stored subscription is unreadable"),
+            }
+        }
+        registry
+    }
+
+    pub(super) fn of_class<'a>(&'a self, class: &'a str) -> impl Iterator<Item = &'a Instance> {
+        self.objects.values().filter(move |instance| instance.class == class)
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&Instance> {
+        self.objects.get(key)
+    }
+
+    pub(super) fn put(&mut self, key: String, instance: Instance) {
+        self.objects.insert(key, instance);
+    }
+
+    pub(super) fn remove(&mut self, key: &str) {
+        self.objects.remove(key);
+    }
+
+    /// Subscriptions whose filter and destination are there.
+    pub(super) fn subscriptions(&self, schema: &Schema) -> Vec<Subscription> {
+        let join = |instance: &Instance| {
+            let filter = self.get(&reference(instance, "Filter", schema)?)?;
+            let destination = reference(instance, "Handler", schema)?;
+            self.get(&destination)?;
+            let query = Query::parse(text(filter, "Query")?, schema).ok()?;
+            Some(Subscription { filter_name: text(filter, "Name")?.to_owned(), query, destination })
+        };
+        self.of_class(SUBSCRIPTION).filter_map(join).collect()
+    }
+
+    /// Destinations and their URLs.
+    pub(super) fn destinations(&self, schema: &Schema) -> Vec<(String, String)> {
+        let one = |instance: &Instance| {
+            Some((key_of(instance, schema)?, text(instance, "Destination")?.to_owned()))
+        };
+        self.of_class(DESTINATION).filter_map(one).collect()
+    }
+
+    /// The instance that a client wants to have, complete and checked.
+    ///
+    /// # Errors
+    /// What is wrong with which property.
+    pub(super) fn check(
+        &self,
+        raw: &RawInstance,
+        before: Option<&Instance>,
+        schema: &Schema,
+        system: (&str, &str),
+    ) -> Result<Instance, Fault> {
+        let class = schema.class(&raw.class).filter(|class| is_ours(&class.name));
+        let class = class.ok_or_else(|| {
+            Fault::not_supported(format!("instances of {} cannot be made", raw.class))
+        })?;
+        let mut instance = before.cloned().unwrap_or_else(|| Instance::new(&class.name));
+        for (name, value) in &raw.properties {
+            let property = class.property(name).ok_or_else(|| {
+                Fault::new(Status::NoSuchProperty, format!("{} has no {name}", class.name))
+            })?;
+            let value = convert(value, &property.cim_type, property.array, name)?;
+            set(&mut instance, &property.name, value);
+        }
+        match instance.class.as_str() {
+            FILTER => self.check_filter(&mut instance, schema, system)?,
+            DESTINATION => self.check_destination(&mut instance, system)?,
+            _ => self.check_subscription(&mut instance, schema)?,
+        }
+        Ok(instance)
+    }
+
+    fn check_filter(
+        &self,
+        instance: &mut Instance,
+        schema: &Schema,
+        system: (&str, &str),
+    ) -> Result<(), Fault> {
+        self.room(FILTER, MAX_FILTERS)?;
+        name(instance, system);
+        let language = text(instance, "QueryLanguage").unwrap_or_default();
+        if !LANGUAGES.iter().any(|own| own.eq_ignore_ascii_case(language)) {
+            let text = format!("QueryLanguage must be one of {}", LANGUAGES.join(", "));
+            // CIM_ERR_QUERY_LANGUAGE_NOT_SUPPORTED
+            return Err(Fault::new(Status::Other(14), text));
+        }
+        let query = text(instance, "Query").unwrap_or_default();
+        // CIM_ERR_INVALID_QUERY
+        let invalid = |reason| Fault::new(Status::Other(15), format!("Query: {reason}"));
+        Query::parse(query, schema).map_err(invalid)?;
+        let missing = instance.get("IndividualSubscriptionSupported").is_none();
+        if missing {
+            set(instance, "IndividualSubscriptionSupported", Some(Value::Bool(true)));
+        }
+        Ok(())
+    }
+
+    fn check_destination(
+        &self,
+        instance: &mut Instance,
+        system: (&str, &str),
+    ) -> Result<(), Fault> {
+        self.room(DESTINATION, MAX_DESTINATIONS)?;
+        name(instance, system);
+        let url = text(instance, "Destination").unwrap_or_default();
+        if !url.get(..7).is_some_and(|head| head.eq_ignore_ascii_case("http://")) || url.len() < 8 {
+            let text = "Destination must be a URL that begins with http://";
+            return Err(Fault::invalid_parameter(text));
+        }
+        // Permanent, CIM-XML.
+        for (property, value) in [("PersistenceType", 2_u16), ("Protocol", 2)] {
+            if instance.get(property).is_none() {
+                set(instance, property, Some(value.into()));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_subscription(&self, instance: &mut Instance, schema: &Schema) -> Result<(), Fault> {
+        self.room(SUBSCRIPTION, MAX_SUBSCRIPTIONS)?;
+        for (property, class) in [("Filter", FILTER), ("Handler", DESTINATION)] {
+            let found = reference(instance, property, schema).and_then(|key| self.get(&key));
+            if !found.is_some_and(|found| found.class == class) {
+                let text = format!("{property} must name an instance of {class}");
+                return Err(Fault::invalid_parameter(text));
+            }
+        }
+        // Enabled; errors of the listener do not end it.
+        for (property, value) in [("SubscriptionState", 2_u16), ("OnFatalErrorPolicy", 2)] {
+            if instance.get(property).is_none() {
+                set(instance, property, Some(value.into()));
+            }
+        }
+        Ok(())
+    }
+
+    fn room(&self, class: &str, limit: usize) -> Result<(), Fault> {
+        if self.of_class(class).count() < limit {
+            return Ok(());
+        }
+        let text = format!("there are {limit} instances of {class}, which is the limit");
+        Err(Fault::new(Status::ServerLimitsExceeded, text))
+    }
+
+    /// The first subscription that names an object.
+    pub(super) fn user_of(&self, key: &str, schema: &Schema) -> Option<&Instance> {
+        self.of_class(SUBSCRIPTION).find(|instance| {
+            let names = |property| reference(instance, property, schema).as_deref() == Some(key);
+            names("Filter") || names("Handler")
+        })
+    }
+}
+
+/// Whether clients may make instances of this class.
+pub(crate) fn is_ours(class: &str) -> bool {
+    [FILTER, DESTINATION, SUBSCRIPTION].contains(&class)
+}
+
+/// Adds the keys that a client may leave to the server.
+fn name(instance: &mut Instance, (system_class, system): (&str, &str)) {
+    let class = instance.class.clone();
+    let own = uuid::Uuid::now_v7().to_string();
+    for (property, value) in [
+        ("SystemCreationClassName", system_class),
+        ("SystemName", system),
+        ("CreationClassName", class.as_str()),
+        ("Name", own.as_str()),
+    ] {
+        if text(instance, property).unwrap_or_default().is_empty() {
+            set(instance, property, Some(value.into()));
+        }
+    }
+}
+
+fn set(instance: &mut Instance, name: &str, value: Option<Value>) {
+    instance.properties.retain(|(own, _)| !own.eq_ignore_ascii_case(name));
+    instance.properties.extend(value.map(|value| (name.to_owned(), value)));
+}
+
+fn text<'a>(instance: &'a Instance, name: &str) -> Option<&'a str> {
+    instance.get(name).and_then(Value::as_text)
+}
+
+/// The key of an object here: its path without a namespace, since both names of the namespace mean
+/// the same objects.
+pub(super) fn key_of(instance: &Instance, schema: &Schema) -> Option<String> {
+    let path = path_of(schema.class(&instance.class)?, instance, "");
+    Some(key(&path, schema))
+}
+
+/// The same from a path as a client writes it.
+pub(super) fn key(path: &ObjectPath, schema: &Schema) -> String {
+    let class = schema.class(&path.class);
+    let name = class.map_or(path.class.as_str(), |class| class.name.as_str());
+    let mut canonical = ObjectPath { namespace: None, class: name.to_owned(), keys: Vec::new() };
+    for member in class.into_iter().flat_map(|class| class.keys()) {
+        let value = match path.key(&member.name) {
+            Some(Key::Text(text)) => match ObjectPath::parse_uri(text) {
+                Some(inner) if is_reference(member) => key(&inner, schema),
+                _ => text.clone(),
+            },
+            Some(Key::Reference(inner)) => key(inner, schema),
+            None => String::new(),
+        };
+        canonical.keys.push((member.name.clone(), Key::Text(value)));
+    }
+    canonical.to_uri()
+}
+
+fn is_reference(member: &Member) -> bool {
+    matches!(member.cim_type, CimType::Reference(_))
+}
+
+fn reference(instance: &Instance, property: &str, schema: &Schema) -> Option<String> {
+    Some(key(instance.get(property)?.as_reference()?, schema))
+}
+
+/// What the store keeps of an object.
+pub(super) fn write(instance: &Instance) -> Option<String> {
+    let stored = |(name, value): &(String, Value)| Some((name.clone(), Stored::of(value)?));
+    let properties = instance.properties.iter().filter_map(stored).collect();
+    serde_json::to_string(&Record { class: instance.class.clone(), properties }).ok()
+}
+
+fn read(text: &str, schema: &Schema) -> Option<Instance> {
+    let record: Record = serde_json::from_str(text).ok()?;
+    let class = schema.class(&record.class).filter(|class| is_ours(&class.name))?;
+    let mut instance = Instance::new(&class.name);
+    for (name, value) in record.properties {
+        instance.properties.push((name, value.value()?));
+    }
+    Some(instance)
+}

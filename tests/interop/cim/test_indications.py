@@ -1,0 +1,229 @@
+"""Indications, as pywbem's listener and subscription manager have them."""
+
+import contextlib
+import queue
+import socket
+import subprocess
+import time
+
+import pytest
+import pywbem
+
+from client import MIB, Client
+from lund import binary
+
+CREATED = "SELECT * FROM CIM_InstCreation WHERE SourceInstance ISA CIM_ConcreteJob"
+CHANGED = ("SELECT * FROM CIM_InstModification WHERE SourceInstance ISA CIM_ConcreteJob AND "
+           "SourceInstance.CIM_ConcreteJob::JobState <> PreviousInstance.CIM_ConcreteJob::JobState")
+SUCCEEDED = ("SELECT * FROM CIM_InstModification WHERE SourceInstance ISA CIM_ConcreteJob AND "
+             "ANY SourceInstance.CIM_ConcreteJob::OperationalStatus[*] = 17 AND "
+             "ANY SourceInstance.CIM_ConcreteJob::OperationalStatus[*] = 2")
+VOLUMES = "SELECT * FROM CIM_InstIndication WHERE SourceInstance ISA CIM_StorageVolume"
+# Longer than anything takes that works.
+PATIENCE = 60
+
+
+def free_port():
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Ear:
+    """A listener; what it has heard."""
+
+    def __init__(self, port=None):
+        self.port = port or free_port()
+        self.heard = queue.Queue()
+        self.numbers = []
+
+    def __enter__(self):
+        self.listener = pywbem.WBEMListener("127.0.0.1", http_port=self.port)
+        self.listener.add_callback(lambda indication, host: self.heard.put(indication))
+        self.listener.start()
+        return self
+
+    def __exit__(self, *exception):
+        self.listener.stop()
+
+    def next(self):
+        indication = self.heard.get(timeout=PATIENCE)
+        self.numbers.append(int(indication["SequenceNumber"]))
+        return indication
+
+    def nothing(self):
+        return self.heard.empty()
+
+
+class Manager:
+    """pywbem's subscription manager; what it made goes with it."""
+
+    def __init__(self, server):
+        self.connection = pywbem.WBEMConnection(server, timeout=60)
+        self.wbem = pywbem.WBEMSubscriptionManager(subscription_manager_id="test")
+        self.server_id = self.wbem.add_server(pywbem.WBEMServer(self.connection))
+
+    def subscribe(self, port, *queries, language="DMTF:CQL", owned=True):
+        name = {"destination_id": "ear"} if owned else {"name": "kept"}
+        destination = self.wbem.add_destination(
+            self.server_id, f"http://127.0.0.1:{port}", owned=owned, **name)
+        for number, query in enumerate(queries):
+            name = {"filter_id": f"q{number}"} if owned else {"name": f"kept{number}"}
+            made = self.wbem.add_filter(
+                self.server_id, source_namespaces="root/cimv2/storage/iscsitarget", query=query,
+                query_language=language, owned=owned, **name)
+            self.wbem.add_subscriptions(self.server_id, made.path, destination.path, owned=owned)
+
+
+@contextlib.contextmanager
+def subscriptions(server):
+    manager = Manager(server)
+    try:
+        yield manager
+    finally:
+        manager.wbem.remove_all_servers()
+
+
+@pytest.fixture
+def manager(server):
+    with subscriptions(server) as made:
+        yield made
+
+
+def test_a_job_is_told_from_its_creation_to_its_outcome(client, manager):
+    with Ear() as ear:
+        manager.subscribe(ear.port, CREATED, CHANGED, SUCCEEDED, VOLUMES)
+        job = client.create("told")
+        created = ear.next()
+        assert created.classname == "CIM_InstCreation"
+        assert created["SourceInstance"]["InstanceID"] == job["InstanceID"]
+        assert created["SourceInstanceModelPath"].endswith(f'InstanceID="{job["InstanceID"]}"')
+        states, volume, outcome = [created["SourceInstance"]["JobState"]], None, None
+        while volume is None or outcome is None:
+            told = ear.next()
+            source = told["SourceInstance"]
+            if source.classname == "MSISCSITARGET_StorageVolume":
+                volume = source["ElementName"]
+            elif told["IndicationFilterName"].endswith("q1"):
+                assert told["PreviousInstance"]["JobState"] == states[-1]
+                states.append(source["JobState"])
+            else:
+                assert outcome is None, "the outcome comes once"
+                outcome = sorted(source["OperationalStatus"])
+        assert volume == "told" and outcome == [2, 17]
+        assert states[-1] == 7 and states == sorted(set(states)), states
+        assert ear.numbers == list(range(len(ear.numbers))), "each once and in order"
+        assert ear.nothing()
+
+
+def test_a_listener_that_was_away_misses_nothing(client, manager):
+    port = free_port()
+    manager.subscribe(port, CREATED, language="WQL")
+    jobs = [client.create(f"away{number}") for number in range(3)]
+    for job in jobs:
+        # Nobody waits for the listener.
+        assert client.wait(job)["JobState"] == 7
+    with Ear(port) as ear:
+        told = [ear.next()["SourceInstance"]["InstanceID"] for _ in jobs]
+        assert told == [job["InstanceID"] for job in jobs]
+        assert ear.numbers == [0, 1, 2]
+        # What comes later comes behind it.
+        later = client.create("back")
+        assert ear.next()["SourceInstance"]["InstanceID"] == later["InstanceID"]
+        assert ear.nothing()
+
+
+def test_subscriptions_survive_a_kill(own_lund):
+    with Ear() as ear:
+        with subscriptions(own_lund.server) as manager:
+            manager.subscribe(ear.port, CREATED, owned=False)
+        own_lund.kill()
+        own_lund.start()
+        client = Client(own_lund.server)
+        job = client.create("after")
+        assert ear.next()["SourceInstance"]["InstanceID"] == job["InstanceID"]
+        interop = pywbem.WBEMConnection(own_lund.server, default_namespace="interop", timeout=60)
+        for name in ("CIM_IndicationSubscription", "CIM_IndicationFilter", "CIM_ListenerDestinationCIMXML"):
+            paths = interop.EnumerateInstanceNames(name)
+            assert len(paths) == 1, paths
+            interop.DeleteInstance(paths[0])
+            assert interop.EnumerateInstanceNames(name) == []
+        client.wait(client.create("unheard"))
+        assert ear.nothing()
+
+
+def test_an_error_of_the_data_path_is_an_alert(own_lund):
+    client = Client(own_lund.server)
+    client.wait(client.create("lost", 8 * MIB))
+    volume = client.wbem.EnumerateInstances("CIM_StorageVolume")[0]
+
+    def lunctl(*words):
+        subprocess.run([binary("lunctl"), "--server", own_lund.server, *words], check=True,
+                       stdin=subprocess.DEVNULL, capture_output=True)
+
+    lunctl("target", "create", "t")
+    lunctl("target", "map", "t", "lost")
+    with Ear() as ear, subscriptions(own_lund.server) as manager:
+        manager.subscribe(ear.port, "SELECT * FROM CIM_AlertIndication")
+        with open(volume["MSDevicePath"], "r+b") as image:
+            image.truncate(0)
+        url = f"iscsi://{own_lund.portal}/iqn.2026-01.io.lund:t/0"
+        deadline = time.monotonic() + PATIENCE
+        while ear.nothing():
+            assert time.monotonic() < deadline, "no alert"
+            subprocess.run(["iscsi-inq", url], stdin=subprocess.DEVNULL, capture_output=True,
+                           timeout=PATIENCE)
+        alert = ear.next()
+        assert alert.classname == "CIM_AlertIndication"
+        assert alert["MessageID"] == "ISCT-STG-003" and alert["AlertType"] == 5
+        assert alert["PerceivedSeverity"] == 6 and alert["RecommendedActions"]
+        assert volume["DeviceID"] in alert["AlertingManagedElement"]
+
+
+def refused(code, call, *arguments):
+    """What is said about it."""
+    with pytest.raises(pywbem.CIMError) as caught:
+        call(*arguments)
+    assert caught.value.status_code == code, caught.value
+    return caught.value.status_description
+
+
+def test_what_cannot_be_is_refused_and_says_why(manager):
+    wbem, interop = manager.connection, "interop"
+
+    def made(class_name, **properties):
+        return pywbem.CIMInstance(class_name, properties)
+
+    def filter_(**properties):
+        given = {"QueryLanguage": "WQL", "Query": CREATED, "Name": "bad", **properties}
+        return made("CIM_IndicationFilter", **given)
+
+    def listener(url):
+        return made("CIM_ListenerDestinationCIMXML", Destination=url, Name="nobody")
+
+    create = wbem.CreateInstance
+    assert "Sorted" in refused(15, create, filter_(Query=CREATED + " Sorted"), interop)
+    tapes = CREATED.replace("CIM_ConcreteJob", "CIM_Tape")
+    assert "no class CIM_Tape" in refused(15, create, filter_(Query=tapes), interop)
+    assert "DMTF:CQL" in refused(14, create, filter_(QueryLanguage="SQL"), interop)
+    refused(12, create, filter_(Colour="red"), interop)
+    path = create(filter_(), interop)
+    refused(11, create, filter_(), interop)
+    assert "http://" in refused(4, create, listener("ftp://127.0.0.1/"), interop)
+    destination = create(listener(f"http://127.0.0.1:{free_port()}"), interop)
+    subscription = made("CIM_IndicationSubscription", Filter=path, Handler=path)
+    assert "Handler" in refused(4, create, subscription, interop)
+    subscription["Handler"] = destination
+    subscribed = create(subscription, interop)
+    assert "subscription" in refused(1, wbem.DeleteInstance, path)
+    changed = wbem.GetInstance(path)
+    changed["Query"] = "SELECT * FROM CIM_AlertIndication"
+    wbem.ModifyInstance(changed)
+    assert wbem.GetInstance(path)["Query"] == changed["Query"]
+    changed["Query"] = "nonsense"
+    refused(15, wbem.ModifyInstance, changed)
+    assert wbem.GetInstance(path)["Query"] == "SELECT * FROM CIM_AlertIndication"
+    for one in (subscribed, path, destination):
+        wbem.DeleteInstance(one)
+        refused(6, wbem.GetInstance, one)
+    refused(7, create, made("MSFTSM_Namespace", Name="x"), interop)
