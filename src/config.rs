@@ -55,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) isns: Option<Isns>,
     pub(crate) max_running_jobs: usize,
     pub(crate) overcommit: bool,
+    /// Absolute, without links.
+    pub(crate) allowed_directories: Vec<PathBuf>,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: String,
     /// Size of the demo disk, if there shall be one.
@@ -105,6 +107,7 @@ struct Disks {
     directory: Option<PathBuf>,
     overcommit: Option<bool>,
     thresholds: Option<Vec<Spanned<String>>>,
+    allowed_directories: Option<Spanned<Vec<PathBuf>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -236,6 +239,7 @@ impl Config {
             redirects: redirect::redirects(source, &file.iscsi.redirects)?,
             max_running_jobs: usize::try_from(running)?,
             overcommit: file.disks.overcommit.unwrap_or(false),
+            allowed_directories: allowed(source, file.disks.allowed_directories.as_ref())?,
             log_format: serve.log_format.or(file.log.format).unwrap_or_default(),
             log_level: log_level(source, serve, file.log.level)?,
             demo: serve.demo.then(|| serve.demo_size.unwrap_or(1 << 30)),
@@ -262,6 +266,27 @@ fn log_level(
         }
         (None, None) => Ok("info".to_owned()),
     }
+}
+
+/// Directories for import and export, as they are reached without links.
+fn allowed(
+    source: &Source<'_>,
+    given: Option<&Spanned<Vec<PathBuf>>>,
+) -> anyhow::Result<Vec<PathBuf>> {
+    const KEY: &str = "disks.allowed_directories";
+    let Some(given) = given else { return Ok(Vec::new()) };
+    for path in given.get_ref() {
+        let fail =
+            |reason: String| source.error(KEY, given, &format!("has {}: {reason}", path.display()));
+        let real = std::fs::canonicalize(path).map_err(|error| fail(error.to_string()))?;
+        if real != *path {
+            return Err(fail(format!("without links and relative parts it is {}", real.display())));
+        }
+        if !real.is_dir() {
+            return Err(fail("it is no directory".to_owned()));
+        }
+    }
+    Ok(given.get_ref().clone())
 }
 
 fn max_backlog(source: &Source<'_>, given: Option<&Spanned<String>>) -> anyhow::Result<usize> {
@@ -352,5 +377,22 @@ mod tests {
         assert!(none.starts_with("lund.toml:2: `iscsi.listen`"), "{none}");
         let option = error("", &["--mgmt-listen", "0.0.0.0:1"]);
         assert!(option.contains("--mgmt-listen 0.0.0.0:1"), "{option}");
+    }
+
+    #[test]
+    fn directories_for_import_and_export_are_real_ones() {
+        let directory = tempfile::tempdir().unwrap();
+        let real = directory.path().canonicalize().unwrap();
+        let link = real.join("link");
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let text = |path: &Path| format!("[disks]\nallowed_directories = [{path:?}]");
+        assert_eq!(
+            load(&text(&real), &[]).unwrap().allowed_directories,
+            std::slice::from_ref(&real)
+        );
+        for path in [link, real.join("gone"), PathBuf::from("relative")] {
+            let error = error(&text(&path), &[]);
+            assert!(error.starts_with("lund.toml:2: `disks.allowed_directories` has "), "{error}");
+        }
     }
 }

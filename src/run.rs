@@ -25,7 +25,7 @@ use crate::limits;
 use crate::local;
 use crate::portals;
 use crate::systemd::{self, Sockets};
-use crate::wiring::{DRAIN_LIMIT, Exposure, NodeHost, Recorder, Rules};
+use crate::wiring::{DRAIN_LIMIT, Exposed, Exposure, NodeHost, Recorder, Rules};
 
 /// Requests of management clients may take so long after the sessions have ended.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -48,6 +48,9 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     engine_config.default_pool.clone_from(&config.disks_dir);
     engine_config.max_workers = config.max_running_jobs;
     engine_config.overcommit = config.overcommit;
+    engine_config.allowed_directories.clone_from(&config.allowed_directories);
+    let exposed = Arc::new(Exposed::default());
+    engine_config.data_path = exposed.clone();
     let system_name = engine_config.system_name.clone();
     // Whoever holds the data directory may take the addresses; nobody else gets that far.
     let engine = Engine::open(engine_config)?;
@@ -73,9 +76,14 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         access_methods: config.access_methods,
         thresholds: config.thresholds.clone(),
     };
-    Exposure::start(node.clone(), &engine, runtime.handle().clone(), rules, recorder.clone())?;
+    let handle = runtime.handle().clone();
+    let exposure = Exposure::start(node.clone(), &engine, handle, rules, recorder.clone())
+        .inspect_err(|_| exposed.stop())?;
+    exposed.connect(exposure);
     let served = runtime.block_on(serve(config, &engine, &node, system_name, sockets));
+    exposed.stop();
     engine.shutdown();
+    exposed.disconnect();
     recorder.disconnect();
     runtime.shutdown_timeout(Duration::from_secs(1));
     served

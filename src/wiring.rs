@@ -1,16 +1,17 @@
 //! Ties the data path to the catalogue: what is mapped becomes a LUN, what fails becomes a fault.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use disk_image::{Image, pool_space};
 use job_engine::{
-    ChangeEvent, ChangeKind, Disk, DiskId, Engine, FaultReport, LiveImages, LunView, Mapping,
-    Provisioning, Snapshot, Target,
+    ChangeEvent, ChangeKind, DataPath, Disk, DiskId, Engine, FaultReport, ImageFormat, LiveImages,
+    LunView, Mapping, Provisioning, Snapshot, Target,
 };
 use mgmt_api::api;
 use mgmt_api::service::{self, AccessStateRefusal, Host, SessionRequest, TraceRefusal};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 use scsi::{AccessMethods, Device};
 use target_core::{
     AccessEntry, AccessStateChange, AccessStateStore, Events, Fault, InitiatorPattern, IscsiName,
@@ -126,6 +127,91 @@ impl Events for Recorder {
     }
 }
 
+/// The data path as jobs see it: it has the disks open that are LUNs. Until it is there, and while
+/// it stops, nothing runs.
+#[derive(Debug, Default)]
+pub(crate) struct Exposed {
+    exposure: Mutex<Option<Arc<Exposure>>>,
+    connected: Condvar,
+    stopping: AtomicBool,
+}
+
+impl Exposed {
+    /// Disks are open from now on.
+    pub(crate) fn connect(&self, exposure: Arc<Exposure>) {
+        *self.exposure.lock() = Some(exposure);
+        self.connected.notify_all();
+    }
+
+    /// Whoever waits is told to go.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        let _exposure = self.exposure.lock();
+        self.connected.notify_all();
+    }
+
+    pub(crate) fn disconnect(&self) {
+        self.exposure.lock().take();
+    }
+
+    fn get(&self) -> Result<Arc<Exposure>, String> {
+        let mut exposure = self.exposure.lock();
+        loop {
+            if self.stopping.load(Ordering::Acquire) {
+                return Err("the daemon is stopping".to_owned());
+            }
+            if let Some(exposure) = &*exposure {
+                return Ok(exposure.clone());
+            }
+            self.connected.wait(&mut exposure);
+        }
+    }
+}
+
+impl DataPath for Exposed {
+    fn pause(&self, disks: &[DiskId], work: &mut dyn FnMut()) -> Result<(), String> {
+        let exposure = self.get()?;
+        let units: Vec<_> = disks.iter().filter_map(|disk| exposure.open_unit(*disk)).collect();
+        // Formats with tables have some of them in memory only.
+        let tables: Vec<_> = disks.iter().filter_map(|disk| exposure.tables(*disk)).collect();
+        let flush = || {
+            for image in &tables {
+                if let Err(error) = image.flush() {
+                    tracing::error!(%error, "a copy lacks what could not be flushed");
+                }
+            }
+        };
+        flush();
+        let begin = Instant::now();
+        target_core::pause(&units, &mut || {
+            flush();
+            work();
+        });
+        let milliseconds = begin.elapsed().as_millis();
+        tracing::info!(milliseconds, disks = units.len(), "initiators waited for a job");
+        Ok(())
+    }
+
+    fn resize(&self, disk: DiskId, size_bytes: u64) -> Result<(), String> {
+        let exposure = self.get()?;
+        let Some(unit) = exposure.open_unit(disk) else { return Ok(()) };
+        exposure.node.resize_unit(&unit, size_bytes).map_err(|error| error.to_string())
+    }
+
+    fn medium_changed(&self, disk: DiskId) {
+        if let Ok(exposure) = self.get()
+            && let Some(unit) = exposure.open_unit(disk)
+        {
+            exposure.node.medium_changed(&unit);
+        }
+    }
+
+    fn commands(&self) -> u64 {
+        let exposure = self.exposure.lock().clone();
+        exposure.map_or(0, |exposure| sessions::totals(&exposure.node).commands)
+    }
+}
+
 /// The node as the management sees it.
 pub(crate) struct NodeHost {
     pub(crate) node: Arc<Node>,
@@ -236,6 +322,12 @@ pub(crate) struct Exposure {
     units: Mutex<Vec<(String, Weak<LogicalUnit>)>>,
 }
 
+impl std::fmt::Debug for Exposure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exposure").finish_non_exhaustive()
+    }
+}
+
 impl Exposure {
     /// Exposes what is in the catalogue, from now on.
     pub(crate) fn start(
@@ -244,7 +336,7 @@ impl Exposure {
         runtime: Handle,
         rules: Rules,
         recorder: Arc<Recorder>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Arc<Self>> {
         if rules.access_methods.any() {
             let stored = engine.access_states().into_iter().map(access_states::restored);
             node.keep_access_states(recorder.clone(), stored);
@@ -263,7 +355,7 @@ impl Exposure {
         engine.set_live_images(exposure.clone());
         exposure.catch_up(snapshot);
         watch::start(&exposure)?;
-        Ok(())
+        Ok(exposure)
     }
 
     fn catch_up(&self, snapshot: Snapshot) {
@@ -301,6 +393,11 @@ impl Exposure {
         }
     }
 
+    /// The unit of a disk, if it is open.
+    fn open_unit(&self, disk: DiskId) -> Option<Arc<LogicalUnit>> {
+        self.live_unit(&disk.to_string())
+    }
+
     fn live_unit(&self, name: &str) -> Option<Arc<LogicalUnit>> {
         let units = self.units.lock();
         units.iter().find(|(other, _)| *other == name).and_then(|(_, unit)| unit.upgrade())
@@ -326,13 +423,21 @@ impl Exposure {
         bytes
     }
 
-    /// A disk has become larger.
+    /// The image of a disk that is open, if its file is not all that there is of it.
+    fn tables(&self, disk: DiskId) -> Option<Arc<dyn Image>> {
+        let disks = self.disks.lock();
+        let found = disks.iter().find(|it| it.id == disk && it.format != ImageFormat::Raw)?.id;
+        drop(disks);
+        self.open_unit(found)?.image().cloned()
+    }
+
+    /// A disk has become larger or smaller.
     fn change_disk(&self, disk: &Arc<Disk>) {
         if let Some(known) = self.disks.lock().iter_mut().find(|it| it.id == disk.id) {
             *known = disk.clone();
         }
-        let name = disk.id.to_string();
-        if let Some(unit) = self.live_unit(&name)
+        // A smaller size was put in force before the catalogue had it.
+        if let Some(unit) = self.open_unit(disk.id)
             && let Err(error) = self.node.grow_unit(&unit, disk.size_bytes)
         {
             tracing::error!(disk = disk.name, %error, "the disk's new size is not there");

@@ -163,6 +163,16 @@ pub enum JobKind {
         /// The size that it gets, in bytes.
         size_bytes: u64,
     },
+    /// What its plan says: copies of disks and of files, and what is done to them.
+    Planned {
+        /// What for.
+        purpose: Purpose,
+        /// The disk concerned.
+        disk: DiskId,
+        /// The disk that it makes; in the catalogue once the job is `Completed`.
+        #[serde(default)]
+        makes: Option<Box<Disk>>,
+    },
     /// No work: the record of errors on the data path, in the form of a failed job.
     DataPathFault(Box<FaultDetail>),
 }
@@ -175,6 +185,7 @@ impl JobKind {
             Self::CreateDisk { disk, .. }
             | Self::DeleteDisk { disk }
             | Self::ExpandDisk { disk, .. } => disk.id,
+            Self::Planned { disk, .. } => *disk,
             Self::DataPathFault(fault) => fault.disk,
         }
     }
@@ -186,6 +197,7 @@ impl JobKind {
             Self::CreateDisk { .. } => "create-disk",
             Self::DeleteDisk { .. } => "delete-disk",
             Self::ExpandDisk { .. } => "expand-disk",
+            Self::Planned { purpose, .. } => purpose.word(),
             Self::DataPathFault(_) => "data-path-fault",
         }
     }
@@ -198,7 +210,69 @@ impl JobKind {
                 Some("CreateOrModifyElementFromStoragePool")
             }
             Self::DeleteDisk { .. } => Some("ReturnToStoragePool"),
+            Self::Planned { purpose, .. } => purpose.method_name(),
             Self::DataPathFault(_) => None,
+        }
+    }
+
+    /// The disk that it makes.
+    pub(crate) fn makes(&self) -> Option<&Disk> {
+        match self {
+            Self::CreateDisk { disk, .. } => Some(disk),
+            Self::Planned { makes, .. } => makes.as_deref(),
+            Self::DeleteDisk { .. } | Self::ExpandDisk { .. } | Self::DataPathFault(_) => None,
+        }
+    }
+
+    /// The pool that it takes space of.
+    pub(crate) fn pool(&self) -> Option<PoolId> {
+        match self {
+            Self::ExpandDisk { disk, .. } => Some(disk.pool.clone()),
+            Self::CreateDisk { .. }
+            | Self::DeleteDisk { .. }
+            | Self::Planned { .. }
+            | Self::DataPathFault(_) => self.makes().map(|disk| disk.pool.clone()),
+        }
+    }
+}
+
+/// What a job with a plan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// Makes a disk with the data of another.
+    CloneDisk,
+    /// Makes a disk of a file.
+    ImportDisk,
+    /// Makes a file of a disk.
+    ExportDisk,
+    /// Makes a disk smaller.
+    ShrinkDisk,
+    /// Deletes a disk once its data are overwritten.
+    OverwriteDisk,
+}
+
+impl Purpose {
+    /// A short word for it, as scripts like it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::CloneDisk => "clone-disk",
+            Self::ImportDisk => "import-disk",
+            Self::ExportDisk => "export-disk",
+            Self::ShrinkDisk => "shrink-disk",
+            Self::OverwriteDisk => "overwrite-disk",
+        }
+    }
+
+    /// The CIM method that starts such a job.
+    #[must_use]
+    pub fn method_name(self) -> Option<&'static str> {
+        match self {
+            Self::CloneDisk => Some("CreateElementReplica"),
+            Self::ShrinkDisk => Some("CreateOrModifyElementFromStoragePool"),
+            Self::OverwriteDisk => Some("ReturnToStoragePool"),
+            Self::ImportDisk | Self::ExportDisk => None,
         }
     }
 }

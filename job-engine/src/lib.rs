@@ -6,6 +6,7 @@
 
 pub mod catalogue;
 mod clock;
+mod datapath;
 mod engine;
 pub mod error;
 mod event;
@@ -14,6 +15,8 @@ mod faults;
 mod id;
 mod job;
 mod kinds;
+mod place;
+mod plan;
 pub mod store;
 
 pub use catalogue::{
@@ -22,10 +25,11 @@ pub use catalogue::{
     User,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use datapath::{DataPath, NoDataPath};
 pub use disk_image::ImageFormat;
 pub use engine::{
-    AccessChange, AccountChange, Engine, EngineConfig, LiveImages, MapRequest, OpenError, Snapshot,
-    TargetRequest,
+    AccessChange, AccountChange, CloneDisk, Engine, EngineConfig, ImportDisk, LiveImages,
+    MapRequest, OpenError, Snapshot, TargetRequest,
 };
 pub use error::{Cause, CimError, ObjectPaths, RequestError};
 pub use event::{ChangeEvent, ChangeKind};
@@ -33,7 +37,7 @@ pub use faults::{FaultDetail, FaultReport};
 pub use id::{DiskId, INSTANCE_ID_PREFIX, InvalidId, JobId, Naa, PoolId};
 pub use job::{
     AffectedElement, DEFAULT_PRIORITY, DEFAULT_TIME_BEFORE_REMOVAL, Element, ElementEffect, Job,
-    JobKind, JobSettings, JobState, KillJobResult, RequestStateChangeResult, RequestedState,
-    Submission,
+    JobKind, JobSettings, JobState, KillJobResult, Purpose, RequestStateChangeResult,
+    RequestedState, Submission,
 };
 pub use kinds::CreateDisk;

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
+use crate::unit::LogicalUnit;
+
 /// So often the processor is given away before the thread sleeps.
 const YIELDS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(1);
@@ -83,6 +85,25 @@ impl Exclusion {
             }
         }
         command()
+    }
+}
+
+/// Runs `work` once, while no command is inside any of these units: everything that was answered
+/// before is in their images, and nothing of what comes later. May sleep.
+///
+/// Nobody else holds two units, and this takes them in the order of their names, so that two of it
+/// do not wait for each other.
+pub fn pause(units: &[Arc<LogicalUnit>], work: &mut dyn FnMut()) {
+    let mut units: Vec<_> = units.iter().collect();
+    units.sort_by(|one, other| one.name().cmp(other.name()));
+    units.dedup_by(|one, other| Arc::ptr_eq(one, other));
+    alone_in(&units, work);
+}
+
+fn alone_in(units: &[&Arc<LogicalUnit>], work: &mut dyn FnMut()) {
+    match units.split_first() {
+        None => work(),
+        Some((first, rest)) => first.exclusion().alone(|| alone_in(rest, work)),
     }
 }
 

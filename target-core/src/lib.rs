@@ -39,6 +39,7 @@ pub use access_states::{
 };
 pub use config::NodeConfig;
 pub use events::{Events, Fault, NoEvents, SessionEnd};
+pub use exclusion::pause;
 pub use ipnet::IpNet;
 pub use iscsi_proto::login::{
     AuthPolicy, Authentication, ChapAccount, ChapAlgorithm, ChapAlgorithms, ChapPolicy, Redirect,

@@ -367,6 +367,24 @@ impl Node {
         Ok(())
     }
 
+    /// Makes a unit larger or smaller. Sessions that see it are told if it is not that already.
+    /// Commands that go beyond a smaller size fail from now on; nothing may be inside the unit
+    /// ([`crate::pause`]).
+    ///
+    /// # Errors
+    /// The image is not that large, or cannot become smaller.
+    pub fn resize_unit(&self, unit: &Arc<LogicalUnit>, size_bytes: u64) -> Result<(), ImageError> {
+        if unit.resize(size_bytes)? {
+            self.tell(unit, UnitAttention::CapacityDataHasChanged);
+        }
+        Ok(())
+    }
+
+    /// Tells sessions that a unit has other data than before.
+    pub fn medium_changed(&self, unit: &Arc<LogicalUnit>) {
+        self.tell(unit, UnitAttention::MediumMayHaveChanged);
+    }
+
     /// Gives a unit the image that could not be opened before, and tells all sessions that see it:
     /// NOT READY TO READY CHANGE, and INQUIRY DATA HAS CHANGED if the image makes a difference
     /// there. Nothing happens to a unit that has one.

@@ -202,6 +202,23 @@ impl LogicalUnit {
         Ok(self.device().capacity.grow(size_bytes / block_length))
     }
 
+    /// Makes it as large as it is told, smaller too: while no command is inside.
+    ///
+    /// # Errors
+    /// The image is not that large, or cannot become smaller.
+    pub(crate) fn resize(&self, size_bytes: u64) -> Result<bool, ImageError> {
+        let _changing = self.changing.lock();
+        if let Some(image) = self.image() {
+            if size_bytes < image.size_bytes() {
+                image.shrink(size_bytes)?;
+            } else {
+                image.grow(size_bytes)?;
+            }
+        }
+        let block_length = u64::from(self.closed.logical_block_length).max(1);
+        Ok(self.device().capacity.set(size_bytes / block_length))
+    }
+
     /// Its image.
     #[must_use]
     pub fn image(&self) -> Option<&Arc<dyn Image>> {

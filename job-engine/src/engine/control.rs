@@ -13,6 +13,7 @@ use crate::job::{
     RequestStateChangeResult as Answer, RequestedState, Submission,
 };
 use crate::kinds::{self, CreateDisk, Step};
+use crate::plan::Plan;
 
 impl Core {
     /// Submits the creation of a disk.
@@ -114,6 +115,17 @@ impl Core {
         affected: Vec<AffectedElement>,
         submission: Submission,
     ) -> Result<JobId, RequestError> {
+        self.submit_planned(id, (name, kind, affected), None, submission)
+    }
+
+    /// Submits a job whose plan says what it does.
+    pub(super) fn submit_planned(
+        &mut self,
+        id: JobId,
+        (name, kind, affected): (String, JobKind, Vec<AffectedElement>),
+        plan: Option<Box<Plan>>,
+        submission: Submission,
+    ) -> Result<JobId, RequestError> {
         self.check_room()?;
         let now = self.now();
         let job = Job {
@@ -136,7 +148,7 @@ impl Core {
             notify: String::new(),
             affected,
         };
-        let record = JobRecord { job, step: Step::Pending, ending: None };
+        let record = JobRecord { job, step: Step::Pending, ending: None, plan };
         self.commit_request(failpoint::SUBMIT, vec![Change::PutJob(Box::new(record))])?;
         Ok(id)
     }
@@ -175,6 +187,9 @@ impl Core {
         let state = record.job.state;
         let suspending = entry.live.suspend.load(Ordering::Acquire);
         match (state, to) {
+            (_, RequestedState::Terminate | RequestedState::Kill) if record.is_critical() => {
+                Answer::Busy
+            }
             (JobState::New, RequestedState::Start) => {
                 if record.job.scheduled_start_time.take().is_some() {
                     self.answer(failpoint::RESUMED, record, Answer::Started)
@@ -256,7 +271,7 @@ impl Core {
     fn kill_record(&mut self, mut record: JobRecord, by: &str) -> Answer {
         let id = record.job.id;
         record.job.errors = vec![self.error(id, &Cause::Killed { by: by.to_owned() })];
-        let mut changes = record.step.leftovers(&record.job.kind, id);
+        let mut changes = record.leftovers();
         record.enter(JobState::Killed, self.now());
         changes.push(Change::PutJob(Box::new(record)));
         match self.commit(failpoint::KILLED, changes) {
@@ -271,6 +286,9 @@ impl Core {
         let mut record = JobRecord::clone(&entry.record);
         if record.job.state.is_terminal() {
             return KillJobResult::Failed;
+        }
+        if record.is_critical() {
+            return KillJobResult::Timeout;
         }
         record.job.delete_on_completion = delete_on_kill;
         if self.kill_record(record, by) == Answer::Completed {

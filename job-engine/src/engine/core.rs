@@ -17,8 +17,9 @@ use crate::clock::between;
 use crate::error::{Cause, RequestError};
 use crate::event::ChangeEvent;
 use crate::failpoint::{self, Commit};
-use crate::id::{DiskId, JobId};
+use crate::id::JobId;
 use crate::job::{Element, JobState};
+use crate::plan::Claim;
 use crate::store::{
     Batch, DirectoryLock, Journal, JournalEntry, Store, StoreError, Tree, put_mark,
 };
@@ -33,7 +34,7 @@ pub(crate) struct Core {
     journal: Option<Journal>,
     notifier: Option<Notifier>,
     /// Jobs that have a worker, and the disks that they work on.
-    running: BTreeMap<JobId, DiskId>,
+    running: BTreeMap<JobId, Vec<Claim>>,
     sweeping: BTreeSet<PathBuf>,
     /// Debris that could not be removed; the next start tries again.
     stuck: BTreeSet<PathBuf>,
@@ -332,10 +333,9 @@ impl Core {
         let mut ready = Vec::new();
         {
             let state = self.shared.state.lock();
-            for job in state.unfinished_jobs() {
-                // One worker a disk: that of a job that was killed may still be at it.
-                let busy = self.running.values().any(|disk| *disk == job.kind.disk());
-                if busy || job.state == JobState::Suspended {
+            for entry in state.unfinished.iter().filter_map(|id| state.jobs.get(id)) {
+                let job = &entry.record.job;
+                if self.is_busy(&entry.record) || job.state == JobState::Suspended {
                     continue;
                 }
                 match job.scheduled_start_time {
@@ -351,9 +351,22 @@ impl Core {
             if self.running.len() >= self.shared.config.max_workers.max(1) || !self.is_up() {
                 break;
             }
-            self.start(id);
+            // Those that were started before it may want the same disk.
+            if self.job(id).is_some_and(|entry| !self.is_busy(&entry.record)) {
+                self.start(id);
+            }
         }
         next.map(|at| between(now, at))
+    }
+
+    /// A worker is at one of the disks that a job claims, and one of the two wants it for itself:
+    /// that of a job that was killed may still be at it.
+    fn is_busy(&self, record: &JobRecord) -> bool {
+        let claims = record.claims();
+        let running = self.running.values().flatten();
+        running.into_iter().any(|one| {
+            claims.iter().any(|other| one.disk == other.disk && (one.exclusive || other.exclusive))
+        }) || self.running.contains_key(&record.job.id)
     }
 
     fn start(&mut self, id: JobId) {
@@ -370,7 +383,7 @@ impl Core {
         }
         match worker::spawn(&self.shared, id, entry.live) {
             Ok(()) => {
-                self.running.insert(id, entry.record.job.kind.disk());
+                self.running.insert(id, entry.record.claims());
             }
             Err(error) => {
                 let cause = Cause::CouldNotStart { reason: error.to_string() };
@@ -380,7 +393,7 @@ impl Core {
                     let mut record = JobRecord::clone(&entry.record);
                     record.job.errors = vec![error];
                     record.enter(JobState::Exception, self.now());
-                    let mut changes = record.step.leftovers(&record.job.kind, id);
+                    let mut changes = record.leftovers();
                     changes.push(Change::PutJob(Box::new(record)));
                     let _ = self.commit(failpoint::ENDED, changes);
                 }

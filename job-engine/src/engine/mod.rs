@@ -2,6 +2,7 @@
 
 mod accounts;
 mod control;
+mod copying;
 mod core;
 mod exposure;
 mod notify;
@@ -22,16 +23,18 @@ use ipnet::IpNet;
 use parking_lot::Mutex;
 
 pub use accounts::AccountChange;
+pub use copying::{CloneDisk, ImportDisk};
 pub(crate) use core::Core;
 pub(crate) use shared::{Message, Shared};
 pub(crate) use state::{Change, Debris, JobRecord, State};
-pub(crate) use worker::{Failure, IfEnding, JobContext, remove_files};
+pub(crate) use worker::{Failure, IfEnding, Interrupt, JobContext, remove_files};
 
 use crate::catalogue::{
     AccessEntry, AccessStateChange, Disk, Mapping, Pool, PoolState, Role, StoredAccessState,
     StoredRecord, Target, Token, User,
 };
 use crate::clock::{Clock, SystemClock};
+use crate::datapath::{DataPath, NoDataPath};
 use crate::error::{Cause, CimError, ObjectPaths, RequestError};
 use crate::event::ChangeEvent;
 use crate::faults::FaultReport;
@@ -61,6 +64,10 @@ pub struct EngineConfig {
     pub overcommit: bool,
     /// No job is accepted while the data directory's file system has fewer free bytes.
     pub min_free_bytes: u64,
+    /// Directories, absolute and without links, that disks may be imported from and exported to.
+    pub allowed_directories: Vec<PathBuf>,
+    /// What has the disks open.
+    pub data_path: Arc<dyn DataPath>,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
 }
@@ -79,6 +86,8 @@ impl EngineConfig {
             max_ended_jobs: 4096,
             overcommit: false,
             min_free_bytes: 4 << 20,
+            allowed_directories: Vec::new(),
+            data_path: Arc::new(NoDataPath),
             clock: Arc::new(SystemClock),
         }
     }

@@ -65,6 +65,11 @@ pub(super) fn open_directory(config: &EngineConfig) -> Result<Foundation, OpenEr
         state.alerts.push(cause.to_cim_error(None, &paths));
     }
     let bad = read(&*store, &mut state, now).map_err(refused)?;
+    for entry in state.unfinished.iter().filter_map(|id| state.jobs.get(id)) {
+        if let Err(error) = crate::plan::recover(&entry.record) {
+            tracing::error!(job = %entry.record.job.id, %error, "a roll back is not complete yet");
+        }
+    }
     if !bad.is_empty() {
         let restored = repair(&mut *store, &bad, &replayed).map_err(refused)?;
         let cause = Cause::RecordsDamaged { damaged: bad.len(), restored };

@@ -19,16 +19,21 @@ use crate::event::ChangeKind;
 use crate::id::{DiskId, JobId, PoolId};
 use crate::job::{Job, JobKind, JobState};
 use crate::kinds::Step;
+use crate::place::{Identity, Place};
+use crate::plan::{Claim, Plan};
 use crate::store::{Batch, StoreError, Tree};
 
 /// A job as it lies in the database.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct JobRecord {
     pub(crate) job: Job,
     /// The last step that was recorded.
     pub(crate) step: Step,
     /// It is being undone, and ends like this.
     pub(crate) ending: Option<Ending>,
+    /// What it does, if that is written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) plan: Option<Box<Plan>>,
 }
 
 /// How a job that is `ShuttingDown` will end.
@@ -50,6 +55,28 @@ impl JobRecord {
             job.end_time = Some(now);
             job.elapsed = job.start_time.map_or_else(Default::default, |start| between(start, now));
         }
+    }
+
+    /// The disks that it works on.
+    pub(crate) fn claims(&self) -> Vec<Claim> {
+        match &self.plan {
+            Some(plan) => plan.claims.clone(),
+            None => vec![Claim { disk: self.job.kind.disk(), exclusive: true }],
+        }
+    }
+
+    /// What it leaves if it ends now, without being undone.
+    pub(crate) fn leftovers(&self) -> Vec<Change> {
+        match (&self.plan, self.step) {
+            (Some(plan), Step::Planned { index, .. }) => plan.leftovers(index, self.job.id),
+            (Some(_), _) => Vec::new(),
+            (None, step) => step.leftovers(&self.job.kind, self.job.id),
+        }
+    }
+
+    /// It cannot be ended now.
+    pub(crate) fn is_critical(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.is_critical(self.step))
     }
 
     /// When it goes by itself.
@@ -77,6 +104,16 @@ pub(crate) struct Debris {
     pub(crate) path: PathBuf,
     /// The job that left it; it is not touched while that still runs.
     pub(crate) job: JobId,
+    /// Where it is and which file it became, if the job had a plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<(Place, Option<Identity>)>,
+}
+
+impl Debris {
+    /// The file of a disk that was being made or deleted.
+    pub(crate) fn of_disk(path: &Path, job: JobId) -> Self {
+        Self { path: path.to_path_buf(), job, file: None }
+    }
 }
 
 /// One change of the state. A transaction is a list of them.
@@ -340,7 +377,26 @@ impl State {
 
     /// The job that works on a disk, if one does.
     pub(crate) fn claim(&self, disk: DiskId) -> Option<JobId> {
-        self.unfinished_jobs().find(|job| job.kind.disk() == disk).map(|job| job.id)
+        self.claims().find(|(_, claim)| claim.disk == disk).map(|(job, _)| job)
+    }
+
+    /// The job that works on a disk and lets nobody else do so, if one does.
+    pub(crate) fn exclusive_claim(&self, disk: DiskId) -> Option<JobId> {
+        let claim = |claim: &Claim| claim.disk == disk && claim.exclusive;
+        self.claims().find(|(_, it)| claim(it)).map(|(job, _)| job)
+    }
+
+    fn claims(&self) -> impl Iterator<Item = (JobId, Claim)> {
+        let records = self.unfinished.iter().filter_map(|id| self.jobs.get(id));
+        records.flat_map(|entry| {
+            let id = entry.record.job.id;
+            entry.record.claims().into_iter().map(move |claim| (id, claim))
+        })
+    }
+
+    /// Whether a disk is a LUN.
+    pub(crate) fn is_mapped(&self, disk: DiskId) -> bool {
+        self.mappings.values().any(|mapping| mapping.disk == disk)
     }
 
     /// Jobs that have not ended.
@@ -356,6 +412,9 @@ impl State {
                 JobKind::CreateDisk { disk, .. } | JobKind::DeleteDisk { disk } => {
                     disk.name == name
                 }
+                JobKind::Planned { makes, .. } => {
+                    makes.as_ref().is_some_and(|disk| disk.name == name)
+                }
                 // Its disk is in the catalogue.
                 JobKind::ExpandDisk { .. } | JobKind::DataPathFault(_) => false,
             })
@@ -367,12 +426,7 @@ impl State {
             .iter()
             .filter(|id| Some(**id) != except)
             .filter_map(|id| self.jobs.get(id))
-            .filter(|entry| match &entry.record.job.kind {
-                JobKind::CreateDisk { disk, .. } | JobKind::ExpandDisk { disk, .. } => {
-                    disk.pool == *pool
-                }
-                JobKind::DeleteDisk { .. } | JobKind::DataPathFault(_) => false,
-            })
+            .filter(|entry| entry.record.job.kind.pool().as_ref() == Some(pool))
             .map(|entry| entry.live.reserved.load(Ordering::Relaxed))
             .fold(0, u64::saturating_add)
     }

@@ -4,6 +4,7 @@
 mod accounts;
 mod catalogue;
 mod control;
+mod copying;
 mod create;
 mod delete;
 mod events;
@@ -185,6 +186,7 @@ fn disk_of(job: &Job) -> Disk {
         JobKind::CreateDisk { disk, .. }
         | JobKind::DeleteDisk { disk }
         | JobKind::ExpandDisk { disk, .. } => Disk::clone(disk),
+        JobKind::Planned { makes, .. } => Disk::clone(makes.as_ref().unwrap()),
         JobKind::DataPathFault(_) => panic!("{job:?}"),
     }
 }

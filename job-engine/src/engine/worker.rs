@@ -15,12 +15,15 @@ use super::shared::Shared;
 use super::state::{Change, Debris, Ending, JobRecord, Live};
 use crate::error::Cause;
 use crate::failpoint::{self, Commit};
-use crate::id::JobId;
+use crate::id::{DiskId, JobId};
 use crate::job::{Element, JobKind, JobState};
 use crate::kinds::{self, Step};
 
 /// Progress goes to the database at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A long copy records how far it is so often: more is never done twice.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Why a job must leave its worker.
 #[derive(Debug)]
@@ -147,6 +150,35 @@ impl JobContext {
         let shared = self.shared.clone();
         let change = move |record: &mut JobRecord| record.enter(JobState::Completed, shared.now());
         self.commit(point, if_ending, change, effect)
+    }
+
+    /// Whether a disk is a LUN now.
+    pub(crate) fn is_mapped(&self, disk: DiskId) -> bool {
+        self.shared.state.lock().is_mapped(disk)
+    }
+
+    /// How far the job is, for readers.
+    pub(crate) fn went(&self, done: u64, total: u64) {
+        let percent = u128::from(done.min(total)) * 99 / u128::from(total.max(1));
+        self.live.percent.fetch_max(u16::try_from(percent).unwrap_or(99), Ordering::Relaxed);
+    }
+
+    /// It is time to record how far the job is.
+    pub(crate) fn checkpoint_due(&self) -> bool {
+        self.written.get().is_none_or(|at| at.elapsed() >= CHECKPOINT_INTERVAL)
+    }
+
+    /// Records how far the job is: so far nothing is done again after a crash.
+    pub(crate) fn checkpoint(&self, step: Step) -> Result<(), Interrupt> {
+        self.written.set(Some(Instant::now()));
+        let change = move |record: &mut JobRecord| record.step = step;
+        self.commit(failpoint::CHECKPOINT, IfEnding::TurnBack, change, Vec::new())
+    }
+
+    /// Waits as long as it must to let others go first, after `bytes` since `begin`.
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "nothing holds jobs back yet")]
+    pub(crate) fn pace(&self, _bytes: u64, _begin: Instant) -> Result<(), Interrupt> {
+        Ok(())
     }
 
     /// How far the job is. Readers see it at once, the database at most once a second.
@@ -282,7 +314,7 @@ fn undo(context: &JobContext) -> Result<(), Interrupt> {
     let (changes, failed) = match undone {
         Ok(undone) => undone,
         Err(panic) => {
-            let leftovers = record.step.leftovers(&record.job.kind, context.id);
+            let leftovers = record.leftovers();
             (leftovers, Some(Cause::Panic { message: panic_message(&*panic) }))
         }
     };
@@ -315,7 +347,10 @@ pub(crate) fn remove_files(path: &std::path::Path) -> Result<(), disk_image::Ima
 pub(crate) fn spawn_sweeper(shared: &Arc<Shared>, debris: Debris) -> std::io::Result<()> {
     let shared = shared.clone();
     std::thread::Builder::new().name("lund-sweep".to_owned()).spawn(move || {
-        let result = remove_files(&debris.path);
+        let result = match &debris.file {
+            Some((place, identity)) => place.remove(*identity),
+            None => remove_files(&debris.path),
+        };
         if let Err(error) = &result {
             tracing::warn!(%error, "left until the next start");
         }
@@ -331,7 +366,7 @@ impl Step {
         match (self, kind) {
             (Self::CreateAllocating, JobKind::CreateDisk { disk, .. })
             | (Self::DeleteUnlinking, JobKind::DeleteDisk { disk }) => {
-                vec![Change::PutDebris(Debris { path: disk.path.clone(), job })]
+                vec![Change::PutDebris(Debris::of_disk(&disk.path, job))]
             }
             _ => Vec::new(),
         }

@@ -64,6 +64,10 @@ pub enum Cause {
     NameInUse { what: String, name: String },
     /// A size that no disk can have. `nearest` is the closest one that is possible.
     BadSize { size: u64, reason: String, nearest: Option<u64> },
+    /// A disk cannot become smaller: there are data behind its new end.
+    TailInUse { disk: String, first: u64, size: u64 },
+    /// The file system cannot copy a file that is in use at one instant.
+    NoReflinks { path: PathBuf },
     /// A name that is not allowed.
     BadName { what: String, name: String, reason: String },
     /// Something asked for by its name does not exist.
@@ -226,6 +230,8 @@ impl Cause {
             Self::DiskInUse { .. } => &table::DISK_IN_USE,
             Self::NameInUse { .. } => &table::NAME_IN_USE,
             Self::BadSize { .. } => &table::BAD_SIZE,
+            Self::TailInUse { .. } => &table::TAIL_IN_USE,
+            Self::NoReflinks { .. } => &table::NO_REFLINKS,
             Self::BadName { .. } => &table::BAD_NAME,
             Self::NotFound { .. } => &table::NOT_FOUND,
             Self::TargetInUse { .. } => &table::TARGET_IN_USE,
@@ -289,6 +295,10 @@ impl Cause {
                 let nearest = nearest.map_or_else(|| "none".to_owned(), |n| n.to_string());
                 vec![size.to_string(), reason.clone(), nearest]
             }
+            Self::TailInUse { disk, first, size } => {
+                vec![disk.clone(), size.to_string(), first.to_string()]
+            }
+            Self::NoReflinks { path } => vec![show(path)],
             Self::BadName { what, name, reason } => {
                 vec![name.clone(), what.clone(), reason.clone()]
             }

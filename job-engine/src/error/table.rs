@@ -212,6 +212,23 @@ pub(crate) const UNSUPPORTED_OPERATION: MessageRow = MessageRow {
     actions: &["Use a pool on another file system, or a smaller size."],
 };
 
+pub(crate) const NO_REFLINKS: MessageRow = MessageRow {
+    id: "ISCT-STG-014",
+    error_code: 114,
+    error_type: 10,
+    other_error_type: None,
+    severity: 4,
+    probable_cause: 8,
+    description: "The file system has no shared blocks (FICLONE), or the files are on different ones; without them a disk that is in use cannot be copied at one instant.",
+    status: 7,
+    message: "No copy at one instant: the file system that holds %1 cannot share blocks between files",
+    arguments: &["the file"],
+    actions: &[
+        "Keep the pool on XFS (with reflink=1, the default) or Btrfs.",
+        "Unmap the disk from every target, and try again.",
+    ],
+};
+
 pub(crate) const CANCELLED: MessageRow = MessageRow {
     id: "ISCT-JOB-001",
     error_code: 201,
@@ -436,6 +453,23 @@ pub(crate) const BAD_VALUE: MessageRow = MessageRow {
     actions: &["Correct the value."],
 };
 
+pub(crate) const TAIL_IN_USE: MessageRow = MessageRow {
+    id: "ISCT-CFG-008",
+    error_code: 308,
+    error_type: 10,
+    other_error_type: None,
+    severity: 3,
+    probable_cause: 8,
+    description: "A disk becomes smaller only by blocks that hold no data.",
+    status: 4,
+    message: "Disk %1 cannot have %2 bytes: there are data behind them, the first at byte %3",
+    arguments: &["the disk", "the size in bytes", "the first allocated byte"],
+    actions: &[
+        "Make the file system on the disk smaller, and have it give back what it does not use (for example with blkdiscard).",
+        "Choose a size behind the last allocated block.",
+    ],
+};
+
 pub(crate) const STORE_UNAVAILABLE: MessageRow = MessageRow {
     id: "ISCT-DB-001",
     error_code: 401,
@@ -611,6 +645,7 @@ pub const ROWS: &[MessageRow] = &[
     SYNC_FAILED,
     FILE_EXISTS,
     UNSUPPORTED_OPERATION,
+    NO_REFLINKS,
     CANCELLED,
     KILLED,
     RESTARTED_DURING_JOB,
@@ -627,6 +662,7 @@ pub const ROWS: &[MessageRow] = &[
     NOT_FOUND,
     TARGET_IN_USE,
     BAD_VALUE,
+    TAIL_IN_USE,
     STORE_UNAVAILABLE,
     STORE_REPLACED,
     STORE_NEARLY_FULL,

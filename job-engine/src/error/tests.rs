@@ -118,6 +118,8 @@ fn causes() -> Vec<Cause> {
         Cause::NotFound { what: text("disk"), name: text("d") },
         Cause::TargetInUse { target: target.clone(), mappings: 3 },
         Cause::BadValue { property: text("p"), reason: text("r") },
+        Cause::TailInUse { disk: text("a"), first: 8, size: 4 },
+        Cause::NoReflinks { path: place.clone() },
         Cause::StoreUnavailable { reason: text("full") },
         Cause::LastAdministrator { user: text("root") },
         Cause::StoreReplaced { moved_to: place.clone(), restored: 4 },

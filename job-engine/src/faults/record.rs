@@ -60,7 +60,8 @@ impl Core {
                 }
                 JobKind::CreateDisk { .. }
                 | JobKind::DeleteDisk { .. }
-                | JobKind::ExpandDisk { .. } => false,
+                | JobKind::ExpandDisk { .. }
+                | JobKind::Planned { .. } => false,
             });
             let name = state.disks.get(&disk).map_or_else(|| disk.to_string(), |d| d.name.clone());
             (existing.map(|entry| JobRecord::clone(&entry.record)), name)
@@ -69,7 +70,8 @@ impl Core {
             JobKind::DataPathFault(detail) => Some((detail.count, detail.first)),
             JobKind::CreateDisk { .. }
             | JobKind::DeleteDisk { .. }
-            | JobKind::ExpandDisk { .. } => None,
+            | JobKind::ExpandDisk { .. }
+            | JobKind::Planned { .. } => None,
         });
         let (count, first) = before.unwrap_or((0, fault.first));
         let report = &fault.latest;
@@ -95,6 +97,7 @@ impl Core {
             job: new_job(source, &disk_name, &detail),
             step: Step::Pending,
             ending: None,
+            plan: None,
         });
         record.job.errors = vec![error];
         record.job.end_time = Some(detail.last);

@@ -168,7 +168,7 @@ pub(super) fn undo(disk: &Disk, job: JobId) -> (Vec<Change>, Option<Cause>) {
         Ok(()) => (Vec::new(), None),
         Err(error) => {
             let path = partial_path(&disk.path);
-            let debris = Change::PutDebris(Debris { path: disk.path.clone(), job });
+            let debris = Change::PutDebris(Debris::of_disk(&disk.path, job));
             (vec![debris], Some(Cause::CleanupFailed { path, reason: error.to_string() }))
         }
     }

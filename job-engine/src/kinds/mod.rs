@@ -30,6 +30,13 @@ pub(crate) enum Step {
     DeleteUnlinking,
     /// The image's file is being made longer.
     ExpandAllocating,
+    /// An action of the job's plan has begun.
+    Planned {
+        /// Which one.
+        index: u32,
+        /// How far it is, durably.
+        done: u64,
+    },
 }
 
 /// Runs a job from its last recorded step to its end.
@@ -40,6 +47,10 @@ pub(crate) fn run(context: &JobContext, record: &JobRecord) -> Result<(), Failur
         JobKind::ExpandDisk { disk, size_bytes } => {
             expand_disk::run(context, disk, *size_bytes, record.step)
         }
+        JobKind::Planned { .. } => match &record.plan {
+            Some(plan) => crate::plan::run(context, plan, record.step),
+            None => Err(Cause::Panic { message: "the job has no plan".to_owned() }.into()),
+        },
         JobKind::DataPathFault(_) => Ok(()),
     }
 }
@@ -47,6 +58,9 @@ pub(crate) fn run(context: &JobContext, record: &JobRecord) -> Result<(), Failur
 /// Undoes what a job did: what belongs into the transaction that ends it, and what could not be
 /// undone now.
 pub(crate) fn undo(record: &JobRecord) -> (Vec<Change>, Option<Cause>) {
+    if let Some(plan) = &record.plan {
+        return crate::plan::undo(plan, record.step, record.job.id);
+    }
     match (&record.job.kind, record.step) {
         (JobKind::CreateDisk { disk, .. }, Step::CreateAllocating) => {
             create_disk::undo(disk, record.job.id)

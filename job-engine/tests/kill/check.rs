@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use disk_image::partial_path;
-use job_engine::{CreateDisk, DiskId, Engine, Job, JobId, JobKind, JobState, RequestedState};
+use job_engine::{
+    CreateDisk, DiskId, Engine, Job, JobId, JobKind, JobState, Purpose, RequestedState,
+};
 
 use crate::{PATIENCE, scenario};
 
@@ -105,7 +107,9 @@ fn has_a_possible_outcome(job: &Job) {
             other => panic!("{other}"),
         },
         JobKind::DeleteDisk { disk } if disk.name == "suspended" => &[Completed, Killed],
-        JobKind::DeleteDisk { .. } | JobKind::ExpandDisk { .. } => &[Completed],
+        JobKind::DeleteDisk { .. } | JobKind::ExpandDisk { .. } | JobKind::Planned { .. } => {
+            &[Completed]
+        }
         JobKind::DataPathFault(_) => &[Exception],
     };
     assert!(possible.contains(&job.state), "{job:?}");
@@ -114,17 +118,30 @@ fn has_a_possible_outcome(job: &Job) {
 /// A disk is in the catalogue exactly if its creation was completed and no deletion was.
 fn catalogue_agrees_with_jobs(engine: &Engine, jobs: &[Job]) {
     let mut wanted: BTreeMap<DiskId, bool> = BTreeMap::new();
+    let mut sizes = BTreeMap::new();
     for job in jobs {
         let completed = job.state == JobState::Completed;
         match &job.kind {
             JobKind::CreateDisk { disk, .. } => drop(wanted.insert(disk.id, completed)),
             JobKind::DeleteDisk { disk } if completed => drop(wanted.insert(disk.id, false)),
+            JobKind::Planned { makes: Some(disk), .. } => drop(wanted.insert(disk.id, completed)),
+            JobKind::Planned { purpose: Purpose::OverwriteDisk, disk, .. } if completed => {
+                wanted.insert(*disk, false);
+            }
             JobKind::ExpandDisk { disk, size_bytes } if completed => {
-                assert_eq!(engine.disk(&disk.id).unwrap().size_bytes, *size_bytes);
+                sizes.insert(disk.id, *size_bytes);
             }
-            JobKind::DeleteDisk { .. } | JobKind::ExpandDisk { .. } | JobKind::DataPathFault(_) => {
+            JobKind::Planned { purpose: Purpose::ShrinkDisk, disk, .. } if completed => {
+                sizes.insert(*disk, 2 << 20);
             }
+            JobKind::DeleteDisk { .. }
+            | JobKind::ExpandDisk { .. }
+            | JobKind::Planned { .. }
+            | JobKind::DataPathFault(_) => {}
         }
+    }
+    for (id, size_bytes) in sizes {
+        assert_eq!(engine.disk(&id).unwrap().size_bytes, size_bytes);
     }
     for (id, there) in &wanted {
         assert_eq!(engine.disk(id).is_some(), *there, "{id}");
@@ -141,11 +158,28 @@ fn files_agree_with_catalogue(directory: &Path, engine: &Engine) {
         assert_eq!(file.len(), disk.size_bytes, "{disk:?}");
         wanted.push(disk.path);
     }
+    copies_are_whole(directory, engine);
     let entries = std::fs::read_dir(scenario::config(directory).default_pool).unwrap();
     let mut found: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     found.sort();
     wanted.sort();
     assert_eq!(found, wanted);
+}
+
+/// Every copy that has its name has the bytes that its source had, and nothing is half done.
+fn copies_are_whole(directory: &Path, engine: &Engine) {
+    let mut wanted = vec![7; 300_000];
+    wanted.resize(2 << 20, 0);
+    let exported = directory.join("files/exported.raw");
+    assert!(!partial_path(&exported).exists());
+    if exported.exists() {
+        assert!(std::fs::read(&exported).unwrap() == wanted);
+    }
+    for disk in engine.disks() {
+        if ["cloned", "imported"].contains(&disk.name.as_str()) {
+            assert!(std::fs::read(&disk.path).unwrap()[..2 << 20] == wanted, "{disk:?}");
+        }
+    }
 }
 
 /// No name and no disk is held by something that does not exist any more.

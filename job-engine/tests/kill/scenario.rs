@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -10,9 +11,9 @@ use std::time::Duration;
 use disk_image::{ImageErrorKind, OpenOptions, Operation, RawImage, partial_path};
 use jiff::Timestamp;
 use job_engine::{
-    ChangeKind, CreateDisk, Disk, Engine, EngineConfig, FaultReport, Job, JobId, JobKind,
-    JobSettings, JobState, KillJobResult, MapRequest, Provisioning, RequestStateChangeResult,
-    RequestedState, Submission, TargetRequest,
+    ChangeKind, CloneDisk, CreateDisk, Disk, Engine, EngineConfig, FaultReport, ImportDisk, Job,
+    JobId, JobKind, JobSettings, JobState, KillJobResult, MapRequest, Provisioning, RequestError,
+    RequestStateChangeResult, RequestedState, Submission, TargetRequest,
 };
 
 use crate::PATIENCE;
@@ -56,7 +57,9 @@ impl Promises {
 }
 
 pub(crate) fn config(directory: &Path) -> EngineConfig {
-    EngineConfig::new(directory.join("data"))
+    let mut config = EngineConfig::new(directory.join("data"));
+    config.allowed_directories = vec![directory.join("files")];
+    config
 }
 
 struct Child {
@@ -67,7 +70,9 @@ struct Child {
 pub(crate) fn run(directory: &Path) {
     let engine = Engine::open(config(directory)).unwrap();
     let mut child = Child { engine, promises: Promises::open(directory) };
+    std::fs::create_dir_all(directory.join("files")).unwrap();
     let disk = child.disks();
+    child.copies(&disk, &directory.join("files/exported.raw"));
     child.transitions();
     child.failures();
     child.exposure(&disk);
@@ -137,6 +142,48 @@ impl Child {
         let id = self.expand(&disk, 3 * MIB);
         self.end(id, JobState::Completed);
         disk
+    }
+
+    fn planned(&mut self, id: Result<JobId, RequestError>) -> JobId {
+        let id = id.unwrap();
+        self.promises.there(&format!("job {id}"));
+        id
+    }
+
+    /// Disks and files are copied, a disk becomes smaller, one is overwritten.
+    fn copies(&mut self, disk: &Disk, file: &Path) {
+        let later = Submission::default;
+        let written = File::options().write(true).open(&disk.path).unwrap();
+        written.write_all_at(&[7; 300_000], 0).unwrap();
+        let request = |name: &str| CloneDisk {
+            source: disk.id,
+            name: name.to_owned(),
+            provisioning: Some(Provisioning::Full),
+        };
+        let id = self.engine.clone_disk(request("cloned"), later());
+        let id = self.planned(id);
+        let job = self.end(id, JobState::Completed);
+        let cloned = self.engine.disk(&job.kind.disk()).unwrap();
+        let id = self.engine.shrink_disk(disk.id, 2 * MIB, later());
+        let id = self.planned(id);
+        self.end(id, JobState::Completed);
+        let id = self.engine.export_disk(disk.id, file.to_path_buf(), later());
+        let id = self.planned(id);
+        self.end(id, JobState::Completed);
+        let import = ImportDisk {
+            path: file.to_path_buf(),
+            name: "imported".to_owned(),
+            in_place: false,
+            block_length: job_engine::BlockLength::B512,
+            provisioning: Provisioning::Thin,
+            verify: true,
+        };
+        let id = self.engine.import_disk(import, later());
+        let id = self.planned(id);
+        self.end(id, JobState::Completed);
+        let id = self.engine.overwrite_disk(cloned.id, later());
+        let id = self.planned(id);
+        self.end(id, JobState::Completed);
     }
 
     fn transitions(&mut self) {

@@ -43,11 +43,66 @@ pub struct CreateDisk {
     pub pool: Option<String>,
 }
 
-/// A request to make a disk larger.
+/// A request for a disk with the data of another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CloneDisk {
+    /// Name of the new one.
+    pub name: String,
+    /// `thin` or `full`; as the other without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioning: Option<job_engine::Provisioning>,
+}
+
+/// A request for a disk that is made of a raw image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportDisk {
+    /// The file: absolute, below an allowed directory.
+    pub path: String,
+    /// Name of the disk.
+    pub name: String,
+    /// The file becomes the disk's, where it is, and goes with the disk.
+    #[serde(default)]
+    pub in_place: bool,
+    /// Logical block length: 512 (default) or 4096.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_length: Option<u32>,
+    /// `thin` (default) or `full`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioning: Option<job_engine::Provisioning>,
+    /// Whether the copy is compared with the file (default), or a file that stays where it is is
+    /// read as a whole.
+    #[serde(default = "yes")]
+    pub verify: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A request for a copy of a disk as a raw image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportDisk {
+    /// The file that is made: absolute, below an allowed directory.
+    pub path: String,
+}
+
+/// How a disk is deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteDisk {
+    /// Its data are overwritten with zeroes before its file is removed.
+    #[serde(default)]
+    pub overwrite: bool,
+}
+
+/// A request to make a disk larger, or smaller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExpandDisk {
-    /// The new size in bytes: a multiple of the block length, more than it has.
+    /// The new size in bytes: a multiple of the block length.
     pub size_bytes: u64,
 }
 
@@ -188,7 +243,8 @@ pub struct Job {
     pub id: String,
     /// `InstanceID` of `MSISCSITARGET_ConcreteJob`.
     pub instance_id: String,
-    /// `create-disk`, `delete-disk`, `expand-disk`, `data-path-fault`.
+    /// `create-disk`, `delete-disk`, `expand-disk`, `clone-disk`, `import-disk`, `export-disk`,
+    /// `shrink-disk`, `overwrite-disk`, `data-path-fault`.
     pub kind: String,
     /// One line for people.
     pub name: String,

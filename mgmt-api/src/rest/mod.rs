@@ -1,5 +1,6 @@
 //! The service over HTTP and JSON, below `/api/v1`.
 
+mod copying;
 mod error;
 mod portal_group;
 mod session;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
@@ -52,6 +54,10 @@ pub fn routes(service: Arc<Service>) -> Routes {
         .get(Viewer, "/disks/{disk}", disk)
         .delete(Operator, "/disks/{disk}", delete_disk)
         .post(Operator, "/disks/{disk}/expand", expand_disk)
+        .post(Operator, "/disks/{disk}/shrink", copying::shrink)
+        .post(Operator, "/disks/{disk}/clone", copying::clone)
+        .post(Operator, "/disks/{disk}/export", copying::export)
+        .post(Operator, "/import", copying::import)
         .get(Viewer, "/targets", targets)
         .post(Operator, "/targets", create_target)
         .get(Viewer, "/targets/{target}", target)
@@ -196,9 +202,19 @@ async fn create_disk(
 async fn delete_disk(
     State(service): Shared,
     Path(key): Path<String>,
+    query: std::result::Result<Query<api::DeleteDisk>, QueryRejection>,
     Client(client): Client,
 ) -> Response {
-    answer(service, StatusCode::ACCEPTED, move |service| service.delete_disk(&key, &client)).await
+    answer(service, StatusCode::ACCEPTED, move |service| {
+        let Query(api::DeleteDisk { overwrite }) =
+            query.map_err(|error| ServiceError::new(Refusal::Invalid, error.body_text()))?;
+        if overwrite {
+            service.overwrite_disk(&key, &client)
+        } else {
+            service.delete_disk(&key, &client)
+        }
+    })
+    .await
 }
 
 async fn expand_disk(
@@ -260,7 +276,7 @@ async fn allow(
 async fn disallow(
     State(service): Shared,
     Path(key): Path<String>,
-    entry: std::result::Result<Query<api::Disallow>, axum::extract::rejection::QueryRejection>,
+    entry: std::result::Result<Query<api::Disallow>, QueryRejection>,
 ) -> Response {
     let entry = match entry {
         Ok(Query(entry)) => entry,
@@ -309,7 +325,7 @@ struct Wait {
 async fn job(
     State(service): Shared,
     Path(key): Path<String>,
-    wait: std::result::Result<Query<Wait>, axum::extract::rejection::QueryRejection>,
+    wait: std::result::Result<Query<Wait>, QueryRejection>,
 ) -> Response {
     let wait = match wait {
         Ok(Query(wait)) => Duration::from_secs(wait.wait_seconds).min(MAX_WAIT),

@@ -1,6 +1,7 @@
 //! One function a verb, without HTTP. All of them may wait for the medium.
 
 mod access;
+mod copying;
 mod portal_group;
 mod session;
 mod view;
@@ -110,7 +111,12 @@ fn refusal(cause: &Cause) -> Refusal {
         | Cause::LastAdministrator { .. }
         | Cause::JobNotEnded { .. }
         | Cause::InvalidTransition { .. } => Refusal::Conflict,
-        Cause::BadName { .. } | Cause::BadSize { .. } | Cause::BadValue { .. } => Refusal::Invalid,
+        Cause::BadName { .. }
+        | Cause::BadSize { .. }
+        | Cause::BadValue { .. }
+        | Cause::BadFormat { .. } => Refusal::Invalid,
+        Cause::FileExists { .. } | Cause::ImageLocked { .. } => Refusal::Conflict,
+        Cause::Missing { .. } => Refusal::NotFound,
         Cause::OutOfSpace { .. } | Cause::LimitReached { .. } | Cause::StoreNearlyFull { .. } => {
             Refusal::NoSpace
         }

@@ -85,9 +85,10 @@ pub(super) fn pool(pool: &job_engine::Pool) -> api::Pool {
 pub(super) fn job(job: &job_engine::Job) -> api::Job {
     let occurrences = match &job.kind {
         JobKind::DataPathFault(fault) => Some(fault.count),
-        JobKind::CreateDisk { .. } | JobKind::DeleteDisk { .. } | JobKind::ExpandDisk { .. } => {
-            None
-        }
+        JobKind::CreateDisk { .. }
+        | JobKind::DeleteDisk { .. }
+        | JobKind::ExpandDisk { .. }
+        | JobKind::Planned { .. } => None,
     };
     api::Job {
         id: job.id.to_string(),

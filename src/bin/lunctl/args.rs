@@ -334,10 +334,68 @@ pub(crate) enum Disk {
         #[command(flatten)]
         waiting: Waiting,
     },
+    /// Make a raw disk smaller, while it is in use, by blocks that hold no data
+    Shrink {
+        /// Its name or identifier
+        disk: String,
+        /// Its new size, as in 5GiB
+        #[arg(long, value_parser = mgmt_api::size::parse)]
+        size: u64,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Make a full copy of a disk
+    ///
+    /// Of a disk that is exposed it is a copy as at one instant, which needs a pool on a file system
+    /// with shared blocks (XFS, Btrfs).
+    Clone {
+        /// The disk, by name or identifier
+        disk: String,
+        /// Name of the new one
+        name: String,
+        /// Whether the new disk owns its space from the start [default: as the other]
+        #[arg(long, value_enum)]
+        provisioning: Option<Space>,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Make a disk of a raw image
+    Import {
+        /// The file on the daemon's host, below an allowed directory
+        path: PathBuf,
+        /// Name of the disk
+        name: String,
+        /// Use the file where it is; it becomes the disk's, and is deleted with it
+        #[arg(long)]
+        in_place: bool,
+        /// Bytes in a logical block: 512 or 4096
+        #[arg(long, value_name = "BYTES")]
+        block_length: Option<u32>,
+        /// Whether the disk owns its space from the start
+        #[arg(long, value_enum, default_value_t = Space::Thin)]
+        provisioning: Space,
+        /// Do not compare the copy with the file
+        #[arg(long)]
+        no_verify: bool,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Make a raw image of a raw disk
+    Export {
+        /// The disk, by name or identifier
+        disk: String,
+        /// The file to make on the daemon's host, below an allowed directory
+        path: PathBuf,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
     /// Delete a disk and its data
     Delete {
         /// Its name or identifier
         disk: String,
+        /// Overwrite its data with zeroes before
+        #[arg(long)]
+        overwrite: bool,
         #[command(flatten)]
         waiting: Waiting,
     },

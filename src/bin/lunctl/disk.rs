@@ -1,11 +1,13 @@
 //! `lunctl disk`
 
-use mgmt_api::api::{CreateDisk, Disk, ExpandDisk, Job};
+use std::path::PathBuf;
+
+use mgmt_api::api::{CloneDisk, CreateDisk, Disk, ExpandDisk, ExportDisk, ImportDisk, Job};
 use mgmt_api::size;
 
 use crate::args;
 use crate::client::Client;
-use crate::exit::Result;
+use crate::exit::{Failure, Result};
 use crate::output::{Output, table};
 use crate::progress::wait;
 
@@ -30,20 +32,49 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<(
             output.value(&disks, || list(&disks));
         }
         args::Disk::Expand { disk, size, waiting } => {
-            let request = ExpandDisk { size_bytes: size };
-            let job: Job = client.post(&["disks", &disk, "expand"], &request)?;
+            resize(client, output, (&disk, "expand", size), &waiting)?;
+        }
+        args::Disk::Shrink { disk, size, waiting } => {
+            resize(client, output, (&disk, "shrink", size), &waiting)?;
+        }
+        args::Disk::Clone { disk, name, provisioning, waiting } => {
+            let request = CloneDisk { name, provisioning: provisioning.map(Into::into) };
+            let job: Job = client.post(&["disks", &disk, "clone"], &request)?;
+            made(client, output, &job, "cloned", &waiting)?;
+        }
+        args::Disk::Import {
+            path,
+            name,
+            in_place,
+            block_length,
+            provisioning,
+            no_verify,
+            waiting,
+        } => {
+            let request = ImportDisk {
+                path: text(path)?,
+                name,
+                in_place,
+                block_length,
+                provisioning: Some(provisioning.into()),
+                verify: !no_verify,
+            };
+            let job: Job = client.post(&["import"], &request)?;
+            made(client, output, &job, "imported", &waiting)?;
+        }
+        args::Disk::Export { disk, path, waiting } => {
+            let request = ExportDisk { path: text(path)? };
+            let job: Job = client.post(&["disks", &disk, "export"], &request)?;
             if waiting.no_wait {
                 output.value(&job, || job.id.clone());
                 return Ok(());
             }
-            wait(client, output, &job.id, None)?;
-            let disk: Disk = client.get(&["disks", &job.disk])?;
-            output.value(&disk, || {
-                format!("disk {} has {}", disk.name, size::format(disk.size_bytes))
-            });
+            let job = wait(client, output, &job.id, None)?;
+            output.value(&job, || format!("disk {disk} exported to {}", request.path));
         }
-        args::Disk::Delete { disk, waiting } => {
-            let job: Job = client.delete(&["disks", &disk])?;
+        args::Disk::Delete { disk, overwrite, waiting } => {
+            let overwrite = overwrite.then_some("true");
+            let job: Job = client.delete_of(&["disks", &disk], &[("overwrite", overwrite)])?;
             if waiting.no_wait {
                 output.value(&job, || job.id.clone());
                 return Ok(());
@@ -53,6 +84,48 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Waits for a job that makes a disk.
+fn made(
+    client: &Client,
+    output: Output,
+    job: &Job,
+    how: &str,
+    waiting: &args::Waiting,
+) -> Result<()> {
+    if waiting.no_wait {
+        output.value(job, || job.id.clone());
+        return Ok(());
+    }
+    wait(client, output, &job.id, None)?;
+    let disk: Disk = client.get(&["disks", &job.disk])?;
+    output.value(&disk, || format!("disk {} {how}", disk.name));
+    Ok(())
+}
+
+fn resize(
+    client: &Client,
+    output: Output,
+    (disk, verb, size_bytes): (&str, &str, u64),
+    waiting: &args::Waiting,
+) -> Result<()> {
+    let job: Job = client.post(&["disks", disk, verb], &ExpandDisk { size_bytes })?;
+    if waiting.no_wait {
+        output.value(&job, || job.id.clone());
+        return Ok(());
+    }
+    wait(client, output, &job.id, None)?;
+    let disk: Disk = client.get(&["disks", &job.disk])?;
+    output.value(&disk, || format!("disk {} has {}", disk.name, size::format(disk.size_bytes)));
+    Ok(())
+}
+
+/// A path as it goes to the daemon.
+fn text(path: PathBuf) -> Result<String> {
+    path.into_os_string()
+        .into_string()
+        .map_err(|path| Failure::Usage(format!("{}: the path is no UTF-8", path.display())))
 }
 
 fn list(disks: &[Disk]) -> String {

@@ -77,6 +77,14 @@ pub enum Operation {
     Health,
     /// Asking a pool for its space.
     PoolSpace,
+    /// Copying it to another file.
+    Copy,
+    /// Sharing its blocks with another file (FICLONE).
+    Reflink,
+    /// Comparing it with what it was copied from.
+    Verify,
+    /// Writing zeroes over its data before it is removed.
+    Overwrite,
 }
 
 impl Operation {
@@ -97,6 +105,10 @@ impl Operation {
             Self::Delete => "delete",
             Self::Health => "check",
             Self::PoolSpace => "read the free space of",
+            Self::Copy => "copy",
+            Self::Reflink => "share the blocks of",
+            Self::Verify => "verify",
+            Self::Overwrite => "overwrite",
         }
     }
 }

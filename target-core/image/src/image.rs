@@ -148,6 +148,16 @@ pub trait Image: Send + Sync + fmt::Debug {
     /// `ShortTransfer` if there is not so much.
     fn grow(&self, size_bytes: u64) -> Result<(), ImageError>;
 
+    /// Leaves what is behind so many bytes: from now on it is out of range. Called while no command
+    /// is inside, and only for what holds no data.
+    ///
+    /// # Errors
+    /// `Unsupported` where that cannot be done.
+    fn shrink(&self, size_bytes: u64) -> Result<(), ImageError> {
+        let kind = ImageErrorKind::Unsupported;
+        Err(ImageError::new(kind, Operation::Resize, self.path()).at(size_bytes, 0))
+    }
+
     /// Checks without touching data that the image is still there and whole.
     ///
     /// # Errors

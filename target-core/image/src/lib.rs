@@ -9,6 +9,7 @@ mod block_file;
 #[allow(dead_code, reason = "what one format does not need, another does")]
 mod cache;
 mod chain;
+mod copy;
 mod create;
 mod defect;
 mod error;
@@ -20,13 +21,17 @@ mod format;
 mod image;
 mod mem;
 mod mem_file;
+mod overwrite;
 mod pool;
 mod qcow2;
 mod raw;
+mod reflink;
+mod verify;
 mod vhdx;
 
 pub use block_file::BlockFile;
 pub use cache::DEFAULT_CACHE_BYTES;
+pub use copy::{CopyOptions, FileCopier, NamedFile, first_data};
 pub use create::{
     CreateOptions, Creator, Parent, Preallocation, Progress, RawCreator, check_create,
     create_image, is_whole, partial_path,
@@ -39,7 +44,10 @@ pub use format::{ImageFormat, OpenOptions, open_image, probe};
 pub use image::{BlockState, Durability, Extent, Features, Image, Wait};
 pub use mem::MemImage;
 pub use mem_file::{FileEvent, MemFile};
+pub use overwrite::Overwriter;
 pub use pool::{MissingFile, PoolSpace, delete, pool_space};
 pub use qcow2::{CheckReport, Qcow2Image, check as check_qcow2, check_file as check_qcow2_file};
 pub use raw::RawImage;
+pub use reflink::{reflink, reflinks};
+pub use verify::Verifier;
 pub use vhdx::VhdxImage;

@@ -194,6 +194,11 @@ impl Image for RawImage {
         Ok(())
     }
 
+    fn shrink(&self, size_bytes: u64) -> Result<(), ImageError> {
+        self.size.fetch_min(size_bytes, Relaxed);
+        Ok(())
+    }
+
     fn health(&self) -> Result<(), ImageError> {
         let operation = Operation::Health;
         self.file.present()?;

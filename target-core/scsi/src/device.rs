@@ -87,7 +87,7 @@ impl Default for ModeParameters {
     }
 }
 
-/// A number of logical blocks that can grow while commands look at it.
+/// A number of logical blocks that can change while commands look at it.
 #[derive(Debug)]
 pub struct Capacity(AtomicU64);
 
@@ -107,6 +107,11 @@ impl Capacity {
     /// Makes it so many blocks, if that is more; whether it was.
     pub fn grow(&self, blocks: u64) -> bool {
         self.0.fetch_max(blocks, Ordering::AcqRel) < blocks
+    }
+
+    /// Makes it so many blocks; whether it had others before.
+    pub fn set(&self, blocks: u64) -> bool {
+        self.0.swap(blocks, Ordering::AcqRel) != blocks
     }
 }
 

@@ -24,9 +24,10 @@ fn report(disk: &Disk, lba: u64) -> FaultReport {
 fn faults(engine: &Engine) -> Vec<(Job, FaultDetail)> {
     let details = engine.jobs().into_iter().filter_map(|job| match job.kind.clone() {
         JobKind::DataPathFault(detail) => Some((job, *detail)),
-        JobKind::CreateDisk { .. } | JobKind::DeleteDisk { .. } | JobKind::ExpandDisk { .. } => {
-            None
-        }
+        JobKind::CreateDisk { .. }
+        | JobKind::DeleteDisk { .. }
+        | JobKind::ExpandDisk { .. }
+        | JobKind::Planned { .. } => None,
     });
     details.collect()
 }
@@ -35,7 +36,10 @@ fn faults(engine: &Engine) -> Vec<(Job, FaultDetail)> {
 fn counted(state: &State) -> u64 {
     let counts = state.jobs.values().map(|entry| match &entry.record.job.kind {
         JobKind::DataPathFault(detail) => detail.count,
-        JobKind::CreateDisk { .. } | JobKind::DeleteDisk { .. } | JobKind::ExpandDisk { .. } => 0,
+        JobKind::CreateDisk { .. }
+        | JobKind::DeleteDisk { .. }
+        | JobKind::ExpandDisk { .. }
+        | JobKind::Planned { .. } => 0,
     });
     counts.sum()
 }

@@ -1,0 +1,464 @@
+//! Requests for copies of disks and files, and for smaller disks: each becomes a job with a plan.
+
+use std::path::{Path, PathBuf};
+
+use disk_image::ImageFormat;
+
+use super::core::Core;
+use super::state::Change;
+use super::{Engine, State};
+use crate::catalogue::{BlockLength, Disk, Provisioning};
+use crate::error::{Cause, RequestError};
+use crate::id::{DiskId, JobId, PoolId};
+use crate::job::{AffectedElement, Element, ElementEffect, JobKind, Purpose, Submission};
+use crate::kinds::{self, CreateDisk};
+use crate::place::{Access, Place};
+use crate::plan::{Action, Claim, How, Plan, Share, Undo};
+
+/// A request for a disk with the data of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloneDisk {
+    /// The disk.
+    pub source: DiskId,
+    /// Name of the new one.
+    pub name: String,
+    /// Thin or full; as the source without it.
+    pub provisioning: Option<Provisioning>,
+}
+
+/// A request for a disk that is made of a raw image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportDisk {
+    /// The file, below an allowed directory.
+    pub path: PathBuf,
+    /// Name of the disk.
+    pub name: String,
+    /// The file becomes the disk's, where it is; otherwise it is copied into the pool.
+    pub in_place: bool,
+    /// Logical block length.
+    pub block_length: BlockLength,
+    /// Thin or full.
+    pub provisioning: Provisioning,
+    /// Whether the copy is compared with the file, or a file that stays where it is read as a whole.
+    pub verify: bool,
+}
+
+impl Engine {
+    /// Submits a full copy of a disk. One that is a LUN is copied as it is at one instant, which
+    /// needs a file system with shared blocks.
+    ///
+    /// # Errors
+    /// `NotFound`, `DiskInUse` while a job changes the disk, `BadName`, `NameInUse`,
+    /// `CouldNotStart`, `StoreNearlyFull`, `StoreUnavailable`, `ShuttingDown`.
+    pub fn clone_disk(
+        &self,
+        request: CloneDisk,
+        submission: Submission,
+    ) -> Result<JobId, RequestError> {
+        self.shared.request(move |core| core.submit_clone(&request, submission))
+    }
+
+    /// Submits the import of a raw image.
+    ///
+    /// # Errors
+    /// `BadValue` (the path), `Missing` and the like for a file that cannot be opened, `BadSize`,
+    /// `BadName`, `NameInUse`, `CouldNotStart`, `StoreNearlyFull`, `StoreUnavailable`,
+    /// `ShuttingDown`.
+    pub fn import_disk(
+        &self,
+        request: ImportDisk,
+        submission: Submission,
+    ) -> Result<JobId, RequestError> {
+        self.shared.request(move |core| core.submit_import(&request, submission))
+    }
+
+    /// Submits a copy of a disk as a raw image below an allowed directory. Of one that is a LUN as
+    /// [`Engine::clone_disk`].
+    ///
+    /// # Errors
+    /// `NotFound`, `DiskInUse` while a job changes the disk, `BadValue` (the path), `FileExists`,
+    /// `CouldNotStart`, `StoreNearlyFull`, `StoreUnavailable`, `ShuttingDown`.
+    pub fn export_disk(
+        &self,
+        disk: DiskId,
+        path: PathBuf,
+        submission: Submission,
+    ) -> Result<JobId, RequestError> {
+        self.shared.request(move |core| core.submit_export(disk, &path, submission))
+    }
+
+    /// Submits that a disk, which may be a LUN, becomes smaller. The job fails with `TailInUse` if
+    /// there are data behind its new end.
+    ///
+    /// # Errors
+    /// `NotFound`, `DiskInUse` while another job works on it, `BadSize`, `CouldNotStart`,
+    /// `StoreNearlyFull`, `StoreUnavailable`, `ShuttingDown`.
+    pub fn shrink_disk(
+        &self,
+        disk: DiskId,
+        size_bytes: u64,
+        submission: Submission,
+    ) -> Result<JobId, RequestError> {
+        self.shared.request(move |core| core.submit_shrink(disk, size_bytes, submission))
+    }
+
+    /// Submits the deletion of a disk whose data are overwritten with zeroes before its file is
+    /// removed. From the first byte on there is no way back: a job that is ended then removes the
+    /// file all the same.
+    ///
+    /// # Errors
+    /// As [`Engine::delete_disk`].
+    pub fn overwrite_disk(
+        &self,
+        disk: DiskId,
+        submission: Submission,
+    ) -> Result<JobId, RequestError> {
+        self.shared.request(move |core| core.submit_overwrite(disk, submission))
+    }
+}
+
+/// A disk that a job may use beside others that do not change it.
+pub(super) fn shared_disk(state: &State, id: DiskId) -> Result<Disk, Cause> {
+    match (state.disks.get(&id), state.exclusive_claim(id)) {
+        (None, _) => Err(not_found(id)),
+        (Some(disk), Some(job)) => {
+            Err(Cause::DiskInUse { disk: disk.name.clone(), holder: format!("job {job}") })
+        }
+        (Some(disk), None) => Ok(Disk::clone(disk)),
+    }
+}
+
+/// A disk that a job may have for itself.
+pub(super) fn whole_disk(state: &State, id: DiskId) -> Result<Disk, Cause> {
+    match (state.disks.get(&id), state.claim(id)) {
+        (None, _) => Err(not_found(id)),
+        (Some(disk), Some(job)) => {
+            Err(Cause::DiskInUse { disk: disk.name.clone(), holder: format!("job {job}") })
+        }
+        (Some(disk), None) => Ok(Disk::clone(disk)),
+    }
+}
+
+fn not_found(id: DiskId) -> Cause {
+    Cause::NotFound { what: "disk".to_owned(), name: id.to_string() }
+}
+
+/// A disk as a LUN: not for jobs that take it away.
+pub(super) fn unmapped(state: &State, disk: &Disk) -> Result<(), Cause> {
+    match state.mappings.values().find(|mapping| mapping.disk == disk.id) {
+        Some(mapping) => Err(Cause::DiskInUse {
+            disk: disk.name.clone(),
+            holder: format!("LUN {} of target {}", mapping.lun, mapping.target),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The file of a disk as it is at one instant, while it is copied.
+fn instant_of(disk: &Disk, job: JobId) -> Place {
+    let directory = disk.path.parent().map(PathBuf::from).unwrap_or_default();
+    Place::pool(directory.join(format!("{job}.instant.raw")))
+}
+
+pub(super) fn affected(element: Element, effect: ElementEffect) -> AffectedElement {
+    AffectedElement { element, effect }
+}
+
+/// Builds a plan, with undo beside what is to be undone.
+#[derive(Default)]
+pub(super) struct Builder {
+    plan: Plan,
+}
+
+impl Builder {
+    pub(super) fn claim(mut self, disk: DiskId, exclusive: bool) -> Self {
+        self.plan.claims.push(Claim { disk, exclusive });
+        self
+    }
+
+    pub(super) fn then(mut self, action: Action) -> Self {
+        self.plan.actions.push(action);
+        self
+    }
+
+    /// From the next action on, the file that it makes is removed if the job fails.
+    pub(super) fn making(self, place: &Place) -> Self {
+        self.undo(How::Remove { place: place.clone() })
+    }
+
+    pub(super) fn undo(mut self, how: How) -> Self {
+        let from = self.next();
+        self.plan.undo.push(Undo { from, how });
+        self
+    }
+
+    /// From the next action on there is no way back.
+    pub(super) fn no_return(mut self) -> Self {
+        self.plan.no_return = Some(self.next());
+        self
+    }
+
+    fn next(&self) -> u32 {
+        u32::try_from(self.plan.actions.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn finish(self, changes: Vec<Change>) -> Box<Plan> {
+        Box::new(self.then(Action::Complete { changes }).plan)
+    }
+
+    /// A copy of a disk's file; of one that is in use, as it is at one instant.
+    fn copy_of(self, disk: &Disk, mapped: bool, job: JobId, to: &Place, full: bool) -> Self {
+        let from = Place::pool(&disk.path);
+        // What a raw file has behind the disk's end is not the disk's.
+        let bytes = (disk.format == ImageFormat::Raw).then_some(disk.size_bytes);
+        let share = |to: &Place| Share { disk: disk.id, from: from.clone(), to: to.clone() };
+        let publish = |place: &Place| Action::Publish { place: place.clone(), identity: None };
+        if !mapped {
+            return self.making(to).then(Action::Copy { from, to: to.clone(), bytes, full });
+        }
+        if to.root.is_none() && !full {
+            return self.making(to).then(Action::Share { files: vec![share(to)] });
+        }
+        let instant = instant_of(disk, job);
+        self.making(&instant)
+            .then(Action::Share { files: vec![share(&instant)] })
+            .then(publish(&instant))
+            .making(to)
+            .then(Action::Copy { from: instant.clone(), to: to.clone(), bytes, full })
+            .then(Action::Remove { place: instant })
+    }
+}
+
+impl Core {
+    fn submit_clone(
+        &mut self,
+        request: &CloneDisk,
+        submission: Submission,
+    ) -> Result<JobId, RequestError> {
+        let id = JobId::generate();
+        let planned = {
+            let state = self.shared.state.lock();
+            shared_disk(&state, request.source).and_then(|source| {
+                let create = CreateDisk {
+                    name: request.name.clone(),
+                    size_bytes: source.size_bytes,
+                    block_length: source.block_length,
+                    provisioning: request.provisioning.unwrap_or(source.provisioning),
+                    format: source.format,
+                    pool: Some(source.pool.clone()),
+                };
+                let disk = kinds::plan_disk(&create, id, self.now(), &self.shared.config, &state)?;
+                Ok((state.is_mapped(source.id), source, disk))
+            })
+        };
+        let element = Element::Disk(request.source);
+        let (mapped, source, disk) = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
+        let to = Place::pool(&disk.path);
+        let full = disk.provisioning == Provisioning::Full;
+        let plan = Builder::default()
+            .claim(source.id, false)
+            .claim(disk.id, true)
+            .copy_of(&source, mapped, id, &to, full)
+            .then(Action::Publish { place: to, identity: None })
+            .finish(vec![Change::PutDisk(Box::new(disk.clone()))]);
+        let name = format!("Clone disk {} as {}", source.name, disk.name);
+        let affected = vec![
+            affected(Element::Disk(disk.id), ElementEffect::Create),
+            affected(element, ElementEffect::Other),
+            affected(Element::Pool(disk.pool.clone()), ElementEffect::Other),
+        ];
+        let kind = JobKind::Planned {
+            purpose: Purpose::CloneDisk,
+            disk: disk.id,
+            makes: Some(Box::new(disk)),
+        };
+        self.submit_planned(id, (name, kind, affected), Some(plan), submission)
+    }
+
+    fn submit_import(
+        &mut self,
+        request: &ImportDisk,
+        submission: Submission,
+    ) -> Result<JobId, RequestError> {
+        let id = JobId::generate();
+        let planned = self.plan_import(request, id);
+        let (from, disk) = planned.map_err(|cause| self.refuse(cause, None))?;
+        let (to, bytes) = (Place::pool(&disk.path), disk.size_bytes);
+        let full = disk.provisioning == Provisioning::Full;
+        let mut builder = Builder::default().claim(disk.id, true);
+        if request.in_place {
+            if request.verify {
+                builder = builder.then(Action::Verify { from: None, of: from, bytes });
+            }
+        } else {
+            let copy =
+                Action::Copy { from: from.clone(), to: to.clone(), bytes: Some(bytes), full };
+            builder = builder.making(&to).then(copy);
+            if request.verify {
+                let verify = Action::Verify { from: Some(from), of: to.clone(), bytes };
+                builder = builder.then(verify);
+            }
+            builder = builder.then(Action::Publish { place: to, identity: None });
+        }
+        let plan = builder.finish(vec![Change::PutDisk(Box::new(disk.clone()))]);
+        let name = format!("Import {} as disk {}", request.path.display(), disk.name);
+        let affected = vec![
+            affected(Element::Disk(disk.id), ElementEffect::Create),
+            affected(Element::Pool(disk.pool.clone()), ElementEffect::Other),
+        ];
+        let kind = JobKind::Planned {
+            purpose: Purpose::ImportDisk,
+            disk: disk.id,
+            makes: Some(Box::new(disk)),
+        };
+        self.submit_planned(id, (name, kind, affected), Some(plan), submission)
+    }
+
+    fn plan_import(&self, request: &ImportDisk, id: JobId) -> Result<(Place, Disk), Cause> {
+        let config = &self.shared.config;
+        let from = Place::allowed(&request.path, &config.allowed_directories)?;
+        let failed = |error: disk_image::ImageError| Cause::from(&error);
+        let file = from.open(false, Access::Read).map_err(failed)?;
+        let length = file.length().map_err(failed)?;
+        let block = u64::from(request.block_length.bytes());
+        // A copy is filled with zeroes up to the next block; somebody's file is left as it is.
+        let size_bytes = if request.in_place { length } else { length.next_multiple_of(block) };
+        let create = CreateDisk {
+            name: request.name.clone(),
+            size_bytes,
+            block_length: request.block_length,
+            provisioning: request.provisioning,
+            format: ImageFormat::Raw,
+            pool: Some(PoolId::default()),
+        };
+        let state = self.shared.state.lock();
+        let mut disk = kinds::plan_disk(&create, id, self.now(), config, &state)?;
+        if request.in_place {
+            // Where it is without links, now that nobody can have changed them on the way here.
+            disk.path = std::fs::canonicalize(&request.path).map_err(|error| {
+                let operation = disk_image::Operation::Open;
+                failed(disk_image::ImageError::from_io(operation, request.path.as_path(), error))
+            })?;
+            Place::allowed(&disk.path, &config.allowed_directories)?;
+            if let Some(other) = state.disks.values().find(|other| other.path == disk.path) {
+                let holder = "the catalogue, as its file".to_owned();
+                return Err(Cause::DiskInUse { disk: other.name.clone(), holder });
+            }
+        }
+        Ok((from, disk))
+    }
+
+    fn submit_export(
+        &mut self,
+        disk: DiskId,
+        path: &Path,
+        submission: Submission,
+    ) -> Result<JobId, RequestError> {
+        let id = JobId::generate();
+        let element = Element::Disk(disk);
+        let planned = {
+            let state = self.shared.state.lock();
+            shared_disk(&state, disk).and_then(|disk| {
+                raw(&disk)?;
+                let to = Place::allowed(path, &self.shared.config.allowed_directories)?;
+                to.is_free().map_err(|error| Cause::from(&error))?;
+                Ok((state.is_mapped(disk.id), disk, to))
+            })
+        };
+        let (mapped, disk, to) = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
+        let plan = Builder::default()
+            .claim(disk.id, false)
+            .copy_of(&disk, mapped, id, &to, false)
+            .then(Action::Publish { place: to, identity: None })
+            .finish(Vec::new());
+        let name = format!("Export disk {} to {}", disk.name, path.display());
+        let affected = vec![affected(element, ElementEffect::Other)];
+        let kind = JobKind::Planned { purpose: Purpose::ExportDisk, disk: disk.id, makes: None };
+        self.submit_planned(id, (name, kind, affected), Some(plan), submission)
+    }
+
+    fn submit_shrink(
+        &mut self,
+        disk: DiskId,
+        to_bytes: u64,
+        submission: Submission,
+    ) -> Result<JobId, RequestError> {
+        let element = Element::Disk(disk);
+        let planned = {
+            let state = self.shared.state.lock();
+            whole_disk(&state, disk)
+                .and_then(|disk| check_shrinkage(&disk, to_bytes).map(|()| disk))
+        };
+        let disk = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
+        let place = Place::pool(&disk.path);
+        let plan = Builder::default()
+            .claim(disk.id, true)
+            .then(Action::Shrink { disk: Box::new(disk.clone()), to_bytes })
+            .no_return()
+            .then(Action::Truncate { place, bytes: to_bytes })
+            .finish(Vec::new());
+        let name = format!("Shrink disk {}", disk.name);
+        let affected = vec![
+            affected(element, ElementEffect::Other),
+            affected(Element::Pool(disk.pool.clone()), ElementEffect::Other),
+        ];
+        let kind = JobKind::Planned { purpose: Purpose::ShrinkDisk, disk: disk.id, makes: None };
+        self.submit_planned(JobId::generate(), (name, kind, affected), Some(plan), submission)
+    }
+
+    fn submit_overwrite(
+        &mut self,
+        disk: DiskId,
+        submission: Submission,
+    ) -> Result<JobId, RequestError> {
+        let element = Element::Disk(disk);
+        let planned = {
+            let state = self.shared.state.lock();
+            whole_disk(&state, disk).and_then(|disk| unmapped(&state, &disk).map(|()| disk))
+        };
+        let disk = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
+        let place = Place::pool(&disk.path);
+        let plan = Builder::default()
+            .claim(disk.id, true)
+            .then(Action::Await { place: place.clone() })
+            .then(Action::Apply { changes: vec![Change::DeleteDisk(disk.id)] })
+            .undo(How::Delete { place: place.clone() })
+            .then(Action::Overwrite { place: place.clone() })
+            .then(Action::Remove { place })
+            .finish(Vec::new());
+        let name = format!("Overwrite and delete disk {}", disk.name);
+        let affected = vec![affected(element, ElementEffect::ExclusiveUse)];
+        let kind = JobKind::Planned { purpose: Purpose::OverwriteDisk, disk: disk.id, makes: None };
+        self.submit_planned(JobId::generate(), (name, kind, affected), Some(plan), submission)
+    }
+}
+
+/// What is done to the bytes of a raw disk's file is done to the disk; other formats have tables.
+fn raw(disk: &Disk) -> Result<(), Cause> {
+    if disk.format == ImageFormat::Raw {
+        return Ok(());
+    }
+    Err(Cause::BadValue {
+        property: format!("disk {}", disk.name),
+        reason: format!("it is a {} image, and this is for raw ones", disk.format),
+    })
+}
+
+/// Checks a smaller size as far as that can be done at once.
+fn check_shrinkage(disk: &Disk, to_bytes: u64) -> Result<(), Cause> {
+    let block = u64::from(disk.block_length.bytes());
+    let reason = if to_bytes >= disk.size_bytes {
+        format!("the disk has {} bytes, and is to become smaller", disk.size_bytes)
+    } else if to_bytes == 0 || !to_bytes.is_multiple_of(block) {
+        format!("it is no multiple of the block length, {block} bytes, or 0")
+    } else {
+        return Ok(());
+    };
+    let largest = disk.size_bytes.saturating_sub(block);
+    let nearest = to_bytes.next_multiple_of(block).clamp(block, largest.max(block));
+    Err(Cause::BadSize {
+        size: to_bytes,
+        reason,
+        nearest: (nearest < disk.size_bytes).then_some(nearest),
+    })
+}

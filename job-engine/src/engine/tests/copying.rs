@@ -1,0 +1,338 @@
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::sync::atomic::AtomicUsize;
+
+use super::*;
+use crate::catalogue::Provisioning;
+use crate::datapath::DataPath;
+use crate::engine::{CloneDisk, ImportDisk, MapRequest, TargetRequest};
+use crate::kinds::Step;
+
+/// A bench whose files may come from and go to `files` in its directory.
+fn bench() -> (Bench, PathBuf) {
+    bench_with(|_| {})
+}
+
+fn bench_with(change: impl FnOnce(&mut EngineConfig)) -> (Bench, PathBuf) {
+    let bench = Bench::with(|config| {
+        config.allowed_directories = vec![config.directory.join("files")];
+        change(config);
+    });
+    let files = bench.directory.path().join("files");
+    std::fs::create_dir(&files).unwrap();
+    (bench, files)
+}
+
+fn clone(bench: &Bench, source: &Disk, name: &str) -> Result<JobId, RequestError> {
+    let request = CloneDisk { source: source.id, name: name.to_owned(), provisioning: None };
+    bench.clone_disk(request, Submission::default())
+}
+
+fn import(path: &Path, name: &str, in_place: bool) -> ImportDisk {
+    ImportDisk {
+        path: path.to_path_buf(),
+        name: name.to_owned(),
+        in_place,
+        block_length: crate::catalogue::BlockLength::B512,
+        provisioning: Provisioning::Thin,
+        verify: true,
+    }
+}
+
+fn completed(bench: &Bench, id: JobId) -> Job {
+    let job = bench.end(id);
+    assert_eq!(job.state, JobState::Completed, "{job:?}");
+    job
+}
+
+/// A disk of 32 MiB with data in its first and its last MiB.
+fn filled(bench: &Bench, name: &str) -> Disk {
+    let id = bench.create_disk(CreateDisk::new(name, 32 * MIB)).unwrap();
+    let disk = disk_of(&completed(bench, id));
+    let file = std::fs::File::options().write(true).open(&disk.path).unwrap();
+    file.write_all_at(&vec![7; 1 << 20], 0).unwrap();
+    file.write_all_at(&vec![9; 1 << 20], 31 * MIB).unwrap();
+    disk
+}
+
+fn map(bench: &Bench, disk: &Disk) {
+    let target = TargetRequest { name: disk.name.clone(), ..TargetRequest::default() };
+    let target = bench.create_target(target).unwrap().name;
+    bench.map(MapRequest { disk: disk.id, target, lun: None }).unwrap();
+}
+
+#[test]
+fn a_clone_has_the_data_of_its_source_and_an_identity_of_its_own() {
+    let (bench, _) = bench();
+    let source = filled(&bench, "a");
+    for (name, provisioning) in [("thin", None), ("full", Some(Provisioning::Full))] {
+        let request = CloneDisk { source: source.id, name: name.to_owned(), provisioning };
+        let job = bench.clone_disk(request, Submission::default()).unwrap();
+        let job = completed(&bench, job);
+        assert_eq!(job.kind.word(), "clone-disk");
+        let made = bench.engine.disk(&job.kind.disk()).unwrap();
+        assert_eq!((made.name.as_str(), made.size_bytes), (name, source.size_bytes));
+        assert_eq!(made.provisioning, provisioning.unwrap_or(Provisioning::Thin));
+        assert!(made.id != source.id && made.naa != source.naa && made.serial != source.serial);
+        assert!(std::fs::read(&made.path).unwrap() == std::fs::read(&source.path).unwrap());
+        let space = std::fs::metadata(&made.path).unwrap().blocks() * 512;
+        assert_eq!(space >= 32 * MIB, provisioning.is_some(), "{space}");
+    }
+    assert_eq!(bench.files().len(), 3);
+}
+
+#[test]
+fn a_disk_in_use_is_not_copied_where_that_cannot_be_done_at_one_instant() {
+    let (bench, files) = bench();
+    let disk = filled(&bench, "a");
+    map(&bench, &disk);
+    let shares = {
+        let named = |path: &Path| disk_image::NamedFile {
+            file: std::fs::File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .read(true)
+                .open(path)
+                .unwrap()
+                .into(),
+            path: path.into(),
+        };
+        disk_image::reflinks(&named(&disk.path), &named(&files.join("probe"))).unwrap()
+    };
+    let export = files.join("a.raw");
+    let ids = [
+        clone(&bench, &disk, "b").unwrap(),
+        bench.export_disk(disk.id, export.clone(), Submission::default()).unwrap(),
+    ];
+    for id in ids {
+        let job = bench.end(id);
+        if shares {
+            assert_eq!(job.state, JobState::Completed, "{job:?}");
+            continue;
+        }
+        assert_eq!((job.state, super::ids(&job)), (JobState::Exception, vec!["ISCT-STG-014"]));
+        assert_eq!(bench.files().len(), 1);
+        assert!(!export.exists());
+    }
+}
+
+#[test]
+fn an_export_and_an_import_bring_a_disk_back() {
+    let (bench, files) = bench();
+    let disk = filled(&bench, "a");
+    let path = files.join("a.raw");
+    let id = bench.export_disk(disk.id, path.clone(), Submission::default()).unwrap();
+    assert_eq!(completed(&bench, id).kind.word(), "export-disk");
+    assert!(std::fs::read(&path).unwrap() == std::fs::read(&disk.path).unwrap());
+    // A file that is there is nobody's to replace.
+    let again = bench.export_disk(disk.id, path.clone(), Submission::default());
+    assert_eq!(refusal(again), "ISCT-STG-012");
+    // Of an odd length: the last block is filled with zeroes.
+    std::fs::File::options().append(true).open(&path).unwrap().write_at(b"odd", 32 * MIB).unwrap();
+    let id = bench.import_disk(import(&path, "b", false), Submission::default()).unwrap();
+    let made = bench.engine.disk(&completed(&bench, id).kind.disk()).unwrap();
+    assert_eq!((made.size_bytes, made.path.parent()), (32 * MIB + 512, disk.path.parent()));
+    let mut wanted = std::fs::read(&path).unwrap();
+    wanted.resize((32 << 20) + 512, 0);
+    assert!(std::fs::read(&made.path).unwrap() == wanted);
+    // In place it must be whole blocks.
+    let refused = bench.import_disk(import(&path, "c", true), Submission::default());
+    assert_eq!(refusal(refused), "ISCT-CFG-003");
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(32 * MIB).unwrap();
+    let id = bench.import_disk(import(&path, "c", true), Submission::default()).unwrap();
+    let made = bench.engine.disk(&completed(&bench, id).kind.disk()).unwrap();
+    assert_eq!(made.path, std::fs::canonicalize(&path).unwrap());
+    let refused = bench.import_disk(import(&path, "d", true), Submission::default());
+    assert_eq!(refusal(refused), "ISCT-CFG-001");
+    let missing = bench.import_disk(import(&files.join("x"), "e", false), Submission::default());
+    assert_eq!(refusal(missing), "ISCT-STG-004");
+    let outside = bench.import_disk(import(&disk.path, "e", false), Submission::default());
+    assert_eq!(refusal(outside), "ISCT-CFG-007");
+}
+
+#[test]
+fn a_copy_goes_on_after_its_checkpoint_when_the_engine_is_opened_again() {
+    let (mut bench, _) = bench();
+    let source = filled(&bench, "a");
+    let gate = bench
+        .gates
+        .set(|record| matches!(record.step, Step::Planned { index: 0, done } if done > 0));
+    let request = CloneDisk {
+        source: source.id,
+        name: "b".to_owned(),
+        provisioning: Some(Provisioning::Full),
+    };
+    let id = bench.clone_disk(request, Submission::default()).unwrap();
+    gate.reached();
+    bench.shared.stopping.store(true, Ordering::Release);
+    drop(gate);
+    bench.engine.shutdown();
+    let disk = disk_of(&bench.job(&id).unwrap());
+    let partial = disk_image::partial_path(&disk.path);
+    // What was done is not done again.
+    let file = std::fs::File::options().write(true).open(&partial).unwrap();
+    file.write_all_at(&[1], 0).unwrap();
+    bench.restart();
+    completed(&bench, id);
+    let (got, wanted) = (std::fs::read(&disk.path).unwrap(), std::fs::read(&source.path).unwrap());
+    assert_eq!((got[0], wanted[0]), (1, 7));
+    assert!(got[1..] == wanted[1..]);
+}
+
+#[test]
+fn a_copy_that_is_ended_leaves_no_file_and_says_who_ended_it() {
+    for request in [RequestedState::Terminate, RequestedState::Kill] {
+        let (bench, files) = bench();
+        let disk = filled(&bench, "a");
+        let path = files.join("a.raw");
+        // Once in the copy, once when the file has its name.
+        for index in [0, 2] {
+            let gate = bench.gates.set(move |record| {
+                matches!(record.step, Step::Planned { index: at, done }
+                    if at == index && (index > 0 || done > 0))
+                    && !record.job.state.is_terminal()
+            });
+            let id = bench.export_disk(disk.id, path.clone(), Submission::default()).unwrap();
+            gate.reached();
+            let answer = bench.post_request(id, request);
+            drop(gate);
+            let answer = answer.recv_timeout(PATIENCE).unwrap();
+            let job = bench.end(id);
+            if job.state == JobState::Completed {
+                panic!("{answer:?} {job:?}");
+            }
+            assert!(job.error_description().contains("a test"), "{job:?}");
+            assert_eq!(job.percent_complete, 100);
+            bench.until_swept();
+            assert_eq!(files.read_dir().unwrap().count(), 0, "{request:?} {index}");
+            assert!(bench.engine.disk(&disk.id).is_some());
+        }
+    }
+}
+
+#[test]
+fn readers_share_a_disk_and_nobody_else_gets_it() {
+    let (bench, files) = bench();
+    let disk = filled(&bench, "a");
+    let later = Submission {
+        scheduled_start_time: Some(start() + Duration::from_secs(3600)),
+        ..Submission::default()
+    };
+    let one = bench.export_disk(disk.id, files.join("one"), later).unwrap();
+    let two = bench.export_disk(disk.id, files.join("two"), Submission::default()).unwrap();
+    completed(&bench, two);
+    assert_eq!(refusal(bench.delete_disk(disk.id)), "ISCT-CFG-001");
+    assert_eq!(refusal(bench.expand_disk(disk.id, 64 * MIB)), "ISCT-CFG-001");
+    assert_eq!(refusal(bench.shrink_disk(disk.id, MIB, Submission::default())), "ISCT-CFG-001");
+    // The name of a disk that is being made is taken.
+    let request = CloneDisk { source: disk.id, name: "b".to_owned(), provisioning: None };
+    let later = Submission {
+        scheduled_start_time: Some(start() + Duration::from_secs(3600)),
+        ..Submission::default()
+    };
+    let clone = bench.clone_disk(request, later).unwrap();
+    assert_eq!(refusal(bench.create_disk(CreateDisk::new("b", MIB))), "ISCT-CFG-002");
+    for id in [one, clone] {
+        bench.ask(id, RequestedState::Terminate);
+    }
+    completed(&bench, bench.delete_disk(disk.id).unwrap());
+}
+
+#[test]
+fn a_disk_becomes_smaller_down_to_its_last_data_and_not_below() {
+    let (bench, _) = bench();
+    let disk = filled(&bench, "a");
+    let file = std::fs::File::options().write(true).open(&disk.path).unwrap();
+    let shrink = |size| bench.shrink_disk(disk.id, size, Submission::default());
+    let job = bench.end(shrink(31 * MIB).unwrap());
+    assert_eq!((job.state, ids(&job)), (JobState::Exception, vec!["ISCT-CFG-008"]));
+    assert_eq!(job.error().unwrap().message_arguments[2], (31 * MIB).to_string());
+    assert_eq!(file.metadata().unwrap().len(), 32 * MIB);
+    file.set_len(16 * MIB).unwrap();
+    file.set_len(32 * MIB).unwrap();
+    for size in [0, 512 + 1, 32 * MIB, 33 * MIB] {
+        assert_eq!(refusal(shrink(size)), "ISCT-CFG-003", "{size}");
+    }
+    assert_eq!(completed(&bench, shrink(2 * MIB).unwrap()).kind.word(), "shrink-disk");
+    assert_eq!(bench.engine.disk(&disk.id).unwrap().size_bytes, 2 * MIB);
+    assert_eq!(file.metadata().unwrap().len(), 2 * MIB);
+}
+
+/// Counts what it is asked for.
+#[derive(Debug, Default)]
+struct Exposed {
+    pauses: AtomicUsize,
+    sizes: Mutex<Vec<u64>>,
+}
+
+impl DataPath for Exposed {
+    fn pause(&self, _disks: &[DiskId], work: &mut dyn FnMut()) -> Result<(), String> {
+        self.pauses.fetch_add(1, Ordering::Relaxed);
+        work();
+        Ok(())
+    }
+
+    fn resize(&self, _disk: DiskId, size_bytes: u64) -> Result<(), String> {
+        self.sizes.lock().push(size_bytes);
+        Ok(())
+    }
+
+    fn medium_changed(&self, _disk: DiskId) {}
+
+    fn commands(&self) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn a_lun_becomes_smaller_before_the_catalogue_says_so_and_gets_its_size_back_if_that_fails() {
+    let exposed = Arc::new(Exposed::default());
+    let (bench, _) = bench_with(|config| config.data_path = exposed.clone());
+    let disk = bench.disk("a");
+    map(&bench, &disk);
+    let _image = hold(&disk);
+    completed(&bench, bench.shrink_disk(disk.id, MIB / 2, Submission::default()).unwrap());
+    assert_eq!(*exposed.sizes.lock(), [MIB / 2]);
+    let gate = bench.gates.set(|record| record.step == Step::Planned { index: 0, done: 0 });
+    let id = bench.shrink_disk(disk.id, MIB / 4, Submission::default()).unwrap();
+    gate.reached();
+    // It comes to the end of its first action, and is told there that it must turn back.
+    let asked = bench.post_request(id, RequestedState::Terminate);
+    drop(gate);
+    asked.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(bench.end(id).state, JobState::Terminated);
+    let sizes = exposed.sizes.lock().clone();
+    assert!(sizes == [MIB / 2] || sizes[1..] == [MIB / 4, MIB / 2], "{sizes:?}");
+    assert_eq!(bench.engine.disk(&disk.id).unwrap().size_bytes, MIB / 2);
+    assert_eq!(std::fs::metadata(&disk.path).unwrap().len(), MIB / 2);
+}
+
+#[test]
+fn a_deleted_disk_is_overwritten_first_and_gone_whatever_happens() {
+    let (bench, _) = bench();
+    for request in [None, Some(RequestedState::Terminate), Some(RequestedState::Kill)] {
+        let disk = filled(&bench, "a");
+        // Its bytes stay readable through this.
+        let file = std::fs::File::open(&disk.path).unwrap();
+        let gate = bench
+            .gates
+            .set(|record| matches!(record.step, Step::Planned { index: 2, done } if done > 0));
+        let id = bench.overwrite_disk(disk.id, Submission::default()).unwrap();
+        gate.reached();
+        assert!(bench.engine.disk(&disk.id).is_none());
+        let asked = request.map(|request| bench.post_request(id, request));
+        drop(gate);
+        if let Some(asked) = asked {
+            asked.recv_timeout(PATIENCE).unwrap();
+        }
+        let job = bench.end(id);
+        assert_eq!(job.state == JobState::Completed, request.is_none(), "{job:?}");
+        bench.until_swept();
+        assert!(bench.files().is_empty());
+        if request.is_none() {
+            let mut bytes = vec![1; 32 << 20];
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            assert!(bytes.iter().all(|byte| *byte == 0));
+        }
+    }
+}

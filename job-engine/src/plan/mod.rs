@@ -1,0 +1,142 @@
+//! What a job does as data: a list of actions, each of them idempotent, and how they are undone.
+//!
+//! The plan is made when the job is submitted and lies in the store with it, so a newer version can
+//! finish what an older one began: it must know the actions, not the kind of job. Before an action
+//! is begun, the store says so ([`crate::kinds::Step::Planned`]); an action that takes long says now
+//! and then how far it is, after that is durable.
+
+mod copy;
+mod run;
+
+pub(crate) use run::{recover, run, undo};
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalogue::Disk;
+use crate::engine::{Change, Debris};
+use crate::id::{DiskId, JobId};
+use crate::kinds::Step;
+use crate::place::{Identity, Place};
+
+/// What a job does, and undoes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    /// The disks that it works on.
+    pub(crate) claims: Vec<Claim>,
+    /// In this order.
+    pub(crate) actions: Vec<Action>,
+    /// Undone from the last to the first.
+    pub(crate) undo: Vec<Undo>,
+    /// From this action on it goes on to its end, whatever a client wants.
+    pub(crate) no_return: Option<u32>,
+}
+
+/// A disk that a job works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Claim {
+    pub(crate) disk: DiskId,
+    /// Nobody else may; otherwise those may that do not change it either.
+    pub(crate) exclusive: bool,
+}
+
+/// A file that becomes another at one instant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Share {
+    /// The disk that `from` is the file of.
+    pub(crate) disk: DiskId,
+    pub(crate) from: Place,
+    /// Made under its partial name.
+    pub(crate) to: Place,
+}
+
+/// One thing to do. Places are made under their partial names until they are published.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Action {
+    /// Waits until nobody has the file open any more.
+    Await { place: Place },
+    /// Copies a file; `bytes` is how long the copy gets, if not as long as the file, `full` that it
+    /// owns all its space.
+    Copy { from: Place, to: Place, bytes: Option<u64>, full: bool },
+    /// Makes copies of all of them at one instant, while their disks are in use.
+    Share { files: Vec<Share> },
+    /// Compares a copy with its source, or reads all of a file.
+    Verify { from: Option<Place>, of: Place, bytes: u64 },
+    /// Gives a file its name. Which one it is is noted before.
+    Publish { place: Place, identity: Option<Identity> },
+    /// Writes zeroes over a file.
+    Overwrite { place: Place },
+    /// Removes a file.
+    Remove { place: Place },
+    /// Puts changes into the catalogue.
+    Apply { changes: Vec<Change> },
+    /// Makes a disk smaller, if nothing lies in the part that goes.
+    Shrink { disk: Box<Disk>, to_bytes: u64 },
+    /// Cuts a file.
+    Truncate { place: Place, bytes: u64 },
+    /// Gives a disk the data of another file, and keeps those that it had until that is done.
+    RollBack { disk: DiskId, from: Place, to: Place, keep: Place },
+    /// Puts changes into the catalogue and completes the job.
+    Complete { changes: Vec<Change> },
+}
+
+/// One thing to undo, if the job got so far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Undo {
+    /// The first action after whose beginning there is something to undo.
+    pub(crate) from: u32,
+    pub(crate) how: How,
+}
+
+/// How something is undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum How {
+    /// Removes the file that the job made there.
+    Remove { place: Place },
+    /// Removes a disk's file.
+    Delete { place: Place },
+}
+
+impl Plan {
+    /// Which file got the name of a place.
+    fn identity(&self, wanted: &Place) -> Option<Identity> {
+        self.actions.iter().find_map(|action| {
+            let Action::Publish { place, identity } = action else { return None };
+            if place == wanted { *identity } else { None }
+        })
+    }
+
+    /// What is to be undone at the action `index`, the last first.
+    fn undone_at(&self, index: u32) -> impl Iterator<Item = &How> {
+        self.undo.iter().rev().filter(move |undo| undo.from <= index).map(|undo| &undo.how)
+    }
+
+    /// The files that are left if nothing is undone.
+    pub(crate) fn leftovers(&self, index: u32, job: JobId) -> Vec<Change> {
+        self.undone_at(index)
+            .map(|how| {
+                Change::PutDebris(match how {
+                    How::Remove { place } => Debris {
+                        path: place.path.clone(),
+                        job,
+                        file: Some((place.clone(), self.identity(place))),
+                    },
+                    How::Delete { place } => Debris { path: place.path.clone(), job, file: None },
+                })
+            })
+            .collect()
+    }
+
+    /// The job is exchanging a disk's data and cannot be left alone.
+    pub(crate) fn is_critical(&self, step: Step) -> bool {
+        let Step::Planned { index, done: 1 } = step else { return false };
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
+        matches!(self.actions.get(index), Some(Action::RollBack { .. }))
+    }
+
+    /// No client turns it back any more.
+    pub(crate) fn cannot_return(&self, index: u32) -> bool {
+        self.no_return.is_some_and(|from| index >= from)
+    }
+}

@@ -1,0 +1,64 @@
+//! Copies of disks and files, and smaller disks.
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+
+use super::{Client, Shared, answer, parse};
+use crate::api;
+
+pub(super) async fn clone(
+    State(service): Shared,
+    Path(key): Path<String>,
+    Client(client): Client,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    answer(service, StatusCode::ACCEPTED, move |service| {
+        let request: api::CloneDisk = parse(&headers, &body)?;
+        service.clone_disk(&key, request, &client)
+    })
+    .await
+}
+
+pub(super) async fn export(
+    State(service): Shared,
+    Path(key): Path<String>,
+    Client(client): Client,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    answer(service, StatusCode::ACCEPTED, move |service| {
+        let request: api::ExportDisk = parse(&headers, &body)?;
+        service.export_disk(&key, request, &client)
+    })
+    .await
+}
+
+pub(super) async fn shrink(
+    State(service): Shared,
+    Path(key): Path<String>,
+    Client(client): Client,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    answer(service, StatusCode::ACCEPTED, move |service| {
+        let request: api::ExpandDisk = parse(&headers, &body)?;
+        service.shrink_disk(&key, &request, &client)
+    })
+    .await
+}
+
+pub(super) async fn import(
+    State(service): Shared,
+    Client(client): Client,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    answer(service, StatusCode::ACCEPTED, move |service| {
+        let request: api::ImportDisk = parse(&headers, &body)?;
+        service.import_disk(request, &client)
+    })
+    .await
+}

@@ -1,0 +1,83 @@
+//! Copies of disks and files, and smaller disks.
+
+use std::path::PathBuf;
+
+use job_engine::{BlockLength, CloneDisk, ImportDisk};
+
+use super::{Refusal, Result, Service, ServiceError, submission};
+use crate::api;
+
+impl Service {
+    /// Submits a full copy of a disk.
+    ///
+    /// # Errors
+    /// Everything but [`Refusal::Internal`].
+    pub fn clone_disk(&self, key: &str, request: api::CloneDisk, owner: &str) -> Result<api::Job> {
+        let source = self.find_disk(key)?.id;
+        let api::CloneDisk { name, provisioning } = request;
+        let request = CloneDisk { source, name, provisioning };
+        let id = self.engine.clone_disk(request, submission(owner))?;
+        self.job_by_id(&id)
+    }
+
+    /// Submits the import of a raw image.
+    ///
+    /// # Errors
+    /// Everything but [`Refusal::Internal`].
+    pub fn import_disk(&self, request: api::ImportDisk, owner: &str) -> Result<api::Job> {
+        let block_length = request.block_length.map(BlockLength::try_from).transpose();
+        let block_length =
+            block_length.map_err(|reason| ServiceError::new(Refusal::Invalid, reason))?;
+        let request = ImportDisk {
+            path: PathBuf::from(request.path),
+            name: request.name,
+            in_place: request.in_place,
+            block_length: block_length.unwrap_or_default(),
+            provisioning: request.provisioning.unwrap_or_default(),
+            verify: request.verify,
+        };
+        let id = self.engine.import_disk(request, submission(owner))?;
+        self.job_by_id(&id)
+    }
+
+    /// Submits a copy of a disk as a raw image.
+    ///
+    /// # Errors
+    /// Everything but [`Refusal::Internal`].
+    pub fn export_disk(
+        &self,
+        key: &str,
+        request: api::ExportDisk,
+        owner: &str,
+    ) -> Result<api::Job> {
+        let disk = self.find_disk(key)?.id;
+        let path = PathBuf::from(request.path);
+        let id = self.engine.export_disk(disk, path, submission(owner))?;
+        self.job_by_id(&id)
+    }
+
+    /// Submits that a disk becomes smaller.
+    ///
+    /// # Errors
+    /// Everything but [`Refusal::Internal`].
+    pub fn shrink_disk(
+        &self,
+        key: &str,
+        request: &api::ExpandDisk,
+        owner: &str,
+    ) -> Result<api::Job> {
+        let disk = self.find_disk(key)?.id;
+        let id = self.engine.shrink_disk(disk, request.size_bytes, submission(owner))?;
+        self.job_by_id(&id)
+    }
+
+    /// Submits the deletion of a disk whose data are overwritten before.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::Conflict`], [`Refusal::Unavailable`].
+    pub fn overwrite_disk(&self, key: &str, owner: &str) -> Result<api::Job> {
+        let disk = self.find_disk(key)?.id;
+        let id = self.engine.overwrite_disk(disk, submission(owner))?;
+        self.job_by_id(&id)
+    }
+}

@@ -1,0 +1,60 @@
+//! Copies that share their blocks with their source until one of the two is written (FICLONE): at
+//! one instant, in milliseconds, where the file system has them (XFS, Btrfs, bcachefs, NFS 4.2 and
+//! others).
+
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::copy::NamedFile;
+use crate::error::{ImageError, ImageErrorKind, Operation};
+
+/// Makes `target` what `source` is, sharing its blocks. A target that was longer is cut.
+///
+/// # Errors
+/// `Unsupported` if the file system cannot, or the two are on different ones; otherwise as the
+/// system says. Then the target may be anything.
+pub fn reflink(source: &NamedFile, target: &NamedFile) -> Result<(), ImageError> {
+    let length = source.length()?;
+    if target.length()? > length {
+        target.set_length(length)?;
+    }
+    retry_on_intr(|| rustix::fs::ioctl_ficlone(&target.file, &source.file)).map_err(|errno| {
+        let error = source.error(Operation::Reflink, errno, 0, length);
+        let cannot = [Errno::OPNOTSUPP, Errno::XDEV, Errno::INVAL, Errno::NOTTY, Errno::NOSYS];
+        if cannot.contains(&errno) { error.with_kind(ImageErrorKind::Unsupported) } else { error }
+    })
+}
+
+/// Whether two files can share blocks: asked of the kernel with a `probe`, which is empty afterwards.
+///
+/// # Errors
+/// As [`reflink`], but for `Unsupported`.
+pub fn reflinks(source: &NamedFile, probe: &NamedFile) -> Result<bool, ImageError> {
+    match reflink(source, probe) {
+        Ok(()) => probe.set_length(0).map(|()| true),
+        Err(error) if error.kind() == ImageErrorKind::Unsupported => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::copy::tests::named;
+
+    #[test]
+    fn a_file_system_without_shared_blocks_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("a"), vec![7; 8192]).unwrap();
+        let (source, target) =
+            (named(&directory.path().join("a")), named(&directory.path().join("b")));
+        match reflink(&source, &target) {
+            // The tests run on XFS or Btrfs.
+            Ok(()) => assert!(reflinks(&source, &target).unwrap()),
+            Err(error) => {
+                assert_eq!(error.kind(), ImageErrorKind::Unsupported, "{error}");
+                assert!(!reflinks(&source, &target).unwrap());
+            }
+        }
+        assert!(target.length().unwrap() == 0);
+    }
+}
