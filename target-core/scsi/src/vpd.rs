@@ -74,6 +74,7 @@ fn device_identification(device: &Device, context: &Context<'_>, reply: &mut Vec
     let port = context.port;
     use Association::{LogicalUnit, TargetPort};
     designator(reply, BINARY, LogicalUnit, 3, &device.naa);
+    designator(reply, BINARY, LogicalUnit, 2, &eui_64(device.naa));
     let mut vendor = device.vendor.to_vec();
     vendor.extend_from_slice(device.serial.as_bytes());
     designator(reply, ASCII, LogicalUnit, 1, &vendor);
@@ -95,6 +96,16 @@ fn device_identification(device: &Device, context: &Context<'_>, reply: &mut Vec
 /// The name of the target device.
 pub(crate) fn target_device_designator(name: &str, reply: &mut Vec<u8>) {
     designator(reply, UTF8, Association::TargetDevice, 8, &name_string(name));
+}
+
+/// An EUI-64 based 16-byte identifier (SPC-4 §7.8.6.5.4) with everything that makes the NAA
+/// identifier unique: its extension, IEEE company identifier and vendor specific identifier.
+fn eui_64(naa: [u8; 16]) -> [u8; 16] {
+    let naa = u128::from_be_bytes(naa);
+    // IDENTIFIER EXTENSION comes first here; behind the company's 24 bits the other 36 have 40.
+    let (extension, company, vendor) = (naa << 64, naa >> 100 << 104 >> 64, naa >> 64);
+    let vendor = vendor & 0x000f_ffff_ffff;
+    (extension | company | vendor).to_be_bytes()
 }
 
 /// 86h

@@ -68,6 +68,72 @@ fn a_write_that_fails_is_told_by_its_cause() {
     assert_eq!((fault.lba, fault.operation_code, fault.errno), (Some(3), 0x2a, Some(EIO)));
 }
 
+/// Sense key, additional sense code and qualifier.
+type SenseCode = (u8, u8, u8);
+
+/// What an errno means: its kind, and the sense data of READ, WRITE and SYNCHRONIZE CACHE.
+/// `job-engine/src/error/tests.rs` has the message of each.
+#[rustfmt::skip]
+const MEANINGS: &[(i32, ImageErrorKind, [SenseCode; 3])] = &[
+    // EIO, ENXIO's neighbours without a better name
+    (5, ImageErrorKind::Io, [(3, 0x11, 0), (3, 0x0c, 0), (3, 0x0c, 0)]),
+    // ENOSPC, EDQUOT
+    (28, ImageErrorKind::OutOfSpace, [(7, 0x27, 7); 3]),
+    (122, ImageErrorKind::OutOfSpace, [(7, 0x27, 7); 3]),
+    // EROFS, EACCES
+    (30, ImageErrorKind::ReadOnly, [(7, 0x27, 0); 3]),
+    (13, ImageErrorKind::PermissionDenied, [(7, 0x27, 0); 3]),
+    // ENOENT, ENODEV, ESTALE
+    (2, ImageErrorKind::NotFound, [NOT_READY; 3]),
+    (19, ImageErrorKind::NotFound, [NOT_READY; 3]),
+    (116, ImageErrorKind::NotFound, [NOT_READY; 3]),
+    // ENOMEM
+    (12, ImageErrorKind::OutOfMemory, [(0xb, 0x55, 3); 3]),
+];
+
+#[test]
+fn each_errno_has_its_sense_data_and_its_kind() {
+    for (errno, kind, senses) in MEANINGS {
+        let (world, image) = World::with_memory();
+        let mut initiator = world.initiator(&[0]);
+        for (operation, sense) in
+            [Operation::Read, Operation::Write, Operation::Flush].into_iter().zip(senses)
+        {
+            image.inject(Fault::errno(operation, *errno));
+            let data = [1; BLOCK];
+            let outcome = match operation {
+                Operation::Read => initiator.execute(0, &read(3, 1), Data::In(BLOCK)),
+                Operation::Write => initiator.execute(0, &write(3, 1), Data::Out(&data)),
+                _ => initiator.execute(0, &SYNCHRONIZE_CACHE, Data::None),
+            };
+            assert_eq!(outcome.sense(), *sense, "errno {errno} of {operation:?}");
+            image.heal();
+        }
+        let fault = world.events.wait_for_fault();
+        assert_eq!((fault.kind, fault.errno), (*kind, Some(*errno)));
+        assert_eq!(world.events.faults(), 3, "errno {errno}");
+        initiator.execute(0, &write(3, 1), Data::Out(&[1; BLOCK])).good();
+    }
+}
+
+#[test]
+fn a_file_that_was_truncated_is_a_medium_error_where_it_is_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("disk.img");
+    fs::File::create(&path).unwrap().set_len(1 << 20).unwrap();
+    let world = World::new();
+    let image = RawImage::open(path.clone(), OpenOptions::default()).unwrap();
+    world.unit(0, Arc::new(image));
+    let mut initiator = world.initiator(&[0]);
+    fs::File::options().write(true).open(&path).unwrap().set_len(512 << 10).unwrap();
+    initiator.execute(0, &read(0, 8), Data::In(8 * BLOCK)).good();
+    let lost = initiator.execute(0, &read(1500, 8), Data::In(8 * BLOCK));
+    lost.check((3, 0x11, 0));
+    assert_eq!(lost.information(), Some(1500));
+    let fault = world.events.wait_for_fault();
+    assert_eq!(fault.kind, ImageErrorKind::ShortTransfer);
+}
+
 #[test]
 fn a_write_whose_last_piece_fails_fails_as_a_whole() {
     let (world, image) = World::with_memory();
@@ -172,6 +238,80 @@ fn a_unit_whose_image_cannot_be_opened_is_there_and_not_ready() {
     }
     initiator.execute(0, &write(0, 1), Data::Out(&[0; BLOCK])).check(NOT_READY);
     initiator.execute(0, &[0x12, 0, 0, 0, 36, 0], Data::In(36)).good();
+}
+
+#[test]
+fn a_unit_that_gets_its_image_is_ready_and_every_session_is_told() {
+    let world = World::new();
+    let path = std::path::PathBuf::from("/nonexistent/disk.img");
+    let error = RawImage::open(path, OpenOptions::default()).unwrap_err();
+    let mut device = scsi::Device::new("late", [0x60; 16], 512, 2048);
+    // Another one than the image's.
+    device.unmap_granularity_blocks = 1000;
+    let config = target_core::UnitConfig::new("late", device, Err(error));
+    let unit = target_core::LogicalUnit::new(config);
+    world.node.add_unit(TARGET, 0, unit.clone()).unwrap();
+    let mut sessions = [world.initiator(&[0]), world.initiator(&[0])];
+    for session in &mut sessions {
+        assert_eq!(sense(session), NOT_READY);
+    }
+    // It grows while nobody can open it.
+    world.node.grow_unit(&unit, 2 << 20).unwrap();
+    world.node.open_unit(&unit, memory(2 << 20));
+    for session in &mut sessions {
+        session.nop();
+        let told: Vec<_> = (0..4).map(|_| sense(session)).collect();
+        assert_eq!(told, [(6, 0x28, 0), (6, 0x2a, 9), (6, 0x3f, 3), (0, 0, 0)]);
+        let data = [9; BLOCK];
+        session.execute(0, &write(4095, 1), Data::Out(&data)).good();
+        assert_eq!(session.execute(0, &read(4095, 1), Data::In(BLOCK)).good(), data);
+    }
+    // It has one already.
+    world.node.open_unit(&unit, memory(2 << 20));
+    sessions[0].nop();
+    assert_eq!(sense(&mut sessions[0]), (0, 0, 0));
+}
+
+#[test]
+fn without_a_write_cache_a_write_same_is_durable() {
+    let (world, image) = World::with_memory();
+    let mut initiator = world.initiator(&[0]);
+    let write_same = [0x41, 0, 0, 0, 0, 8, 0, 0, 4, 0];
+    for block in [[0; BLOCK], [7; BLOCK]] {
+        initiator.execute(0, &write_same, Data::Out(&block)).good();
+    }
+    assert_eq!(image.calls(Operation::Flush), 0);
+    let list = [&[0, 0, 0, 0, 0x08, 0x12][..], &[0; 18]].concat();
+    let select = [0x15, 0x10, 0, 0, 24, 0];
+    initiator.execute(0, &select, Data::Out(&list)).good();
+    let before = image.calls(Operation::Flush);
+    assert_eq!(before, 1, "what was in the cache");
+    for block in [[0; BLOCK], [7; BLOCK]] {
+        initiator.execute(0, &write_same, Data::Out(&block)).good();
+    }
+    assert_eq!(image.calls(Operation::Flush), before + 2);
+}
+
+#[test]
+fn what_sessions_have_done_is_counted_and_stays_counted() {
+    let (world, _) = World::with_memory();
+    let mut initiator = world.initiator(&[0]);
+    let mut other = world.initiator(&[0]);
+    other.execute(0, &write(0, 4), Data::Out(&[1; 4 * BLOCK])).good();
+    other.execute(0, &read(0, 3), Data::In(3 * BLOCK)).good();
+    other.log_out();
+    initiator.execute(0, &read(0, 2), Data::In(2 * BLOCK)).good();
+    initiator.execute(0, &[0x1b, 0, 0, 0, 0, 0], Data::None).good();
+    initiator.execute(0, &[0x1b, 0, 0, 0, 1, 0], Data::None).good();
+    let page = |initiator: &mut Initiator, code: u8| {
+        let cdb = [0x4d, 0, 0x40 | code, 0, 0, 0, 0, 0, 255, 0];
+        initiator.execute(0, &cdb, Data::In(255)).good()
+    };
+    let data = page(&mut initiator, 0x19);
+    let number = |at: usize| u64::from_be_bytes(data[at..at + 8].try_into().unwrap());
+    // Commands that read and write, blocks received and sent.
+    assert_eq!([8, 16, 24, 32].map(number), [2, 1, 4, 5]);
+    assert_eq!(page(&mut initiator, 0x0e).last(), Some(&1), "stopped once");
 }
 
 #[test]

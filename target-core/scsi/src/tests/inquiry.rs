@@ -112,7 +112,28 @@ fn the_designators_of_page_83_are_well_formed_and_name_unit_port_and_device() {
         rest = behind;
     }
     assert!(rest.is_empty());
-    let expected =
-        [(1, 0, 3), (2, 0, 1), (3, 0, 8), (0x51, 1, 4), (0x51, 1, 5), (0x53, 1, 8), (0x53, 2, 8)];
+    let expected = [
+        (1, 0, 3),
+        (1, 0, 2),
+        (2, 0, 1),
+        (3, 0, 8),
+        (0x51, 1, 4),
+        (0x51, 1, 5),
+        (0x53, 1, 8),
+        (0x53, 2, 8),
+    ];
     assert_eq!(seen, expected);
+}
+
+#[test]
+fn the_eui_64_has_every_bit_of_the_naa_identifier() {
+    let naa = *b"\x6a\xbc\xde\xf1\x23\x45\x67\x89\x01\x02\x03\x04\x05\x06\x07\x08";
+    let reply = World::with(|device| device.naa = naa).reply(&[0x12, 1, 0x83, 1, 0, 0]);
+    // IDENTIFIER EXTENSION, IEEE COMPANY_ID, 36 bits of VENDOR-SPECIFIC IDENTIFIER.
+    let wanted = [
+        &[0x01, 0x02, 0, 16][..],
+        &[1, 2, 3, 4, 5, 6, 7, 8, 0xab, 0xcd, 0xef, 0x01, 0x23, 0x45, 0x67, 0x89],
+    ]
+    .concat();
+    assert!(reply.windows(20).any(|it| it == wanted), "{reply:02x?}");
 }
