@@ -46,6 +46,8 @@ pub enum SessionEnd {
     ProtocolError(&'static str),
     /// The target was removed or reset.
     TargetGone,
+    /// The initiator reset the nexus (I_T NEXUS RESET, RFC 7144 §6.3).
+    NexusReset,
     /// The initiator may not use the target any more.
     AccessRevoked,
     /// The node stops.

@@ -38,7 +38,7 @@ fn plan(times: usize, cdb: &[u8; 16], data_out_length: u32) -> Result<()> {
         state: MediumState::Ready,
         unit_attention: None,
         data_out_length,
-        query_functions: false,
+        protocol_level: 1,
         clock: SystemTime::now,
     };
     let mut reply = Vec::new();

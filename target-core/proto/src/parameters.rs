@@ -34,7 +34,8 @@ pub struct Parameters {
     pub data_sequence_in_order: bool,
     /// ErrorRecoveryLevel (§13.20).
     pub error_recovery_level: u8,
-    /// iSCSIProtocolLevel: 0 is RFC 3720, 1 is RFC 7143, 2 has RFC 7144 too (§13.24).
+    /// iSCSIProtocolLevel: 0 is RFC 3720, 1 is RFC 7143, 2 has RFC 7144 too (§13.24,
+    /// RFC 7144 §7.1.1).
     pub protocol_level: u8,
 }
 

@@ -342,9 +342,9 @@ pub struct Context<'a> {
     /// Bytes of data that the initiator means to send (iSCSI: Expected Data Transfer Length of a
     /// write), 0 for none. Commands that take exactly one block check it.
     pub data_out_length: u32,
-    /// Whether the nexus can ask for QUERY TASK, QUERY TASK SET, QUERY ASYNCHRONOUS EVENT and
-    /// I_T NEXUS RESET (iSCSI: RFC 7144 was negotiated).
-    pub query_functions: bool,
+    /// iSCSIProtocolLevel of the session. With 2 it can ask for QUERY TASK, QUERY TASK SET, QUERY
+    /// ASYNCHRONOUS EVENT and I_T NEXUS RESET (RFC 7144 §6.3); standard INQUIRY data names it.
+    pub protocol_level: u8,
     /// What the unit has done. A function, so that only LOG SENSE counts it together.
     pub statistics: &'a dyn Fn() -> Statistics,
     /// The time of day. A function, so that only commands that tell the time look at the clock.

@@ -12,8 +12,10 @@ const NO_DEVICE: u8 = 0x7f;
 /// A direct access block device that is connected.
 const DIRECT_ACCESS: u8 = 0x00;
 
-/// VERSION DESCRIPTORs: SAM-5, iSCSI, SPC-4, SBC-3, none of them with a version claimed.
-const VERSION_DESCRIPTORS: [u16; 4] = [0x00a0, 0x0960, 0x0460, 0x04c0];
+/// VERSION DESCRIPTORs: SAM-5, iSCSI, SPC-4, SBC-3, none of them with a version claimed but iSCSI's:
+/// that is this one and the protocol level of the session (RFC 7144 §4.2).
+const ISCSI: u16 = 0x0960;
+const VERSION_DESCRIPTORS: [u16; 4] = [0x00a0, ISCSI, 0x0460, 0x04c0];
 
 pub(crate) fn inquiry(cdb: Cdb, context: &Context<'_>, reply: &mut Vec<u8>) -> Result<Plan, Sense> {
     let allocation_length = u32::from(cdb.u16_at(3));
@@ -30,13 +32,13 @@ pub(crate) fn inquiry(cdb: Cdb, context: &Context<'_>, reply: &mut Vec<u8>) -> R
     } else if page != 0 {
         return Err(Sense::invalid_field_in_cdb(2, None));
     } else {
-        standard(context.device, reply);
+        standard(context.device, context.protocol_level, reply);
     }
     truncate(reply, allocation_length);
     Ok(Plan::DataIn)
 }
 
-fn standard(device: Option<&Device>, reply: &mut Vec<u8>) {
+fn standard(device: Option<&Device>, protocol_level: u8, reply: &mut Vec<u8>) {
     reply.u8(device.map_or(NO_DEVICE, |_| DIRECT_ACCESS));
     // Not removable; SPC-4; HISUP with response data format 2; 96 bytes in all.
     reply.extend_from_slice(&[0x00, 0x06, 0x12, 91]);
@@ -53,7 +55,8 @@ fn standard(device: Option<&Device>, reply: &mut Vec<u8>) {
     }
     reply.zeroes(22);
     for descriptor in VERSION_DESCRIPTORS {
-        reply.u16(descriptor);
+        let level = if descriptor == ISCSI { protocol_level.min(31) } else { 0 };
+        reply.u16(descriptor + u16::from(level));
     }
     reply.zeroes(96usize.saturating_sub(reply.len()));
 }

@@ -137,7 +137,7 @@ pub(crate) fn report_supported_task_management_functions(
     }
     // ATS, ATSS, CTSS, LURS, TRS; no ACA.
     let mut functions = [0x80 | 0x40 | 0x10 | 0x08 | 0x02, 0, 0, 0];
-    if unit.context.query_functions {
+    if unit.context.protocol_level >= 2 {
         // QTS; QAES, QTSS, ITNRS.
         functions[0] |= 0x04;
         functions[1] |= 0x04 | 0x02 | 0x01;

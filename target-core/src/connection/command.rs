@@ -47,7 +47,7 @@ impl Core {
                 .and_then(|seen| seen.attentions.first())
                 .map(UnitAttention::sense),
             data_out_length,
-            query_functions: self.has_query_functions(),
+            protocol_level: self.session.parameters().protocol_level,
             clock: SystemTime::now,
         };
         let mut plan = scsi::plan(cdb, &context, &mut self.reply);
@@ -167,7 +167,7 @@ impl Core {
             state: job.unit.state(),
             unit_attention: None,
             data_out_length: u32::try_from(data.len()).unwrap_or(u32::MAX),
-            query_functions: self.has_query_functions(),
+            protocol_level: self.session.parameters().protocol_level,
             clock: SystemTime::now,
         };
         let plan = scsi::plan_with_data(job.cdb, &context, &data, &mut self.ranges);

@@ -262,7 +262,7 @@ impl Core {
         self.pending.clear();
         self.closing = None;
         // The initiator knows that the functions of a connection have ended with it.
-        self.functions.retain(|function| function.cold);
+        self.functions.retain(|function| function.closes.is_some());
         self.incarnation = self.incarnation.wrapping_add(1);
     }
 
@@ -436,11 +436,18 @@ impl Core {
             Ok(Some(Event::WriteData { task, offset, data, complete })) => {
                 self.write_data(task, offset, data, complete);
             }
-            Ok(Some(Event::TaskManagement { initiator_task_tag, function, lun, referenced })) => {
+            Ok(Some(Event::TaskManagement {
+                initiator_task_tag,
+                function,
+                lun,
+                referenced_tag,
+                referenced,
+            })) => {
+                let referenced = (referenced_tag, referenced);
                 self.task_management(initiator_task_tag, function, lun, referenced);
             }
-            Ok(Some(Event::Text { initiator_task_tag, text })) => {
-                self.text(initiator_task_tag, &text);
+            Ok(Some(Event::Text { initiator_task_tag, header, text })) => {
+                self.text(initiator_task_tag, header, &text);
             }
             Ok(Some(Event::Logout { initiator_task_tag, reason, cid })) => {
                 self.logout(initiator_task_tag, reason, cid);

@@ -54,8 +54,8 @@ pub(super) struct Function {
     itt: InitiatorTaskTag,
     /// Then it is answered, whatever is under way.
     deadline: Instant,
-    /// TARGET COLD RESET: the session is closed behind it.
-    pub(super) cold: bool,
+    /// The session is closed behind it.
+    pub(super) closes: Option<SessionEnd>,
 }
 
 impl Guard {
@@ -85,7 +85,7 @@ impl Core {
         itt: InitiatorTaskTag,
         function: TaskManagementFunction,
         lun: Lun,
-        referenced: Option<TaskId>,
+        (referenced_tag, referenced): (InitiatorTaskTag, Option<TaskId>),
     ) {
         use TaskManagementFunction as Function;
         use TaskManagementResponseCode as Response;
@@ -95,6 +95,12 @@ impl Core {
         };
         self.wakes = true;
         match (function, unit) {
+            // A function is no task (RFC 7143 §11.5.1, RFC 7144 §6.3).
+            (Function::AbortTask | Function::QueryTask, _)
+                if self.functions.iter().any(|function| function.itt == referenced_tag) =>
+            {
+                refuse(self, Response::Rejected);
+            }
             (
                 Function::AbortTask
                 | Function::AbortTaskSet
@@ -107,31 +113,31 @@ impl Core {
             ) => refuse(self, Response::LunDoesNotExist),
             (Function::AbortTask, Some(_)) => match referenced {
                 Some(task) => {
-                    let guard = self.begin_function(itt, false);
+                    let guard = self.begin_function(itt, None);
                     self.abort_task(task, &guard);
                 }
                 None => refuse(self, Response::TaskDoesNotExist),
             },
             (Function::AbortTaskSet, Some(unit)) => {
-                let guard = self.begin_function(itt, false);
+                let guard = self.begin_function(itt, None);
                 self.abort_tasks_of(&unit, None, &guard);
             }
             (Function::ClearTaskSet, Some(unit)) => {
-                let guard = self.begin_function(itt, false);
+                let guard = self.begin_function(itt, None);
                 self.abort_tasks_of(&unit, None, &guard);
                 self.abort_elsewhere(&unit, UnitAttention::CommandsCleared, &guard);
             }
             (Function::LogicalUnitReset, Some(unit)) => {
-                let guard = self.begin_function(itt, false);
+                let guard = self.begin_function(itt, None);
                 self.reset(&unit, &guard);
             }
             (Function::TargetWarmReset, _) => {
-                let guard = self.begin_function(itt, false);
+                let guard = self.begin_function(itt, None);
                 self.reset_target(&guard);
             }
             (Function::TargetColdReset, _) => {
                 // §11.5.1: it is answered, then the target's connections are closed.
-                let guard = self.begin_function(itt, true);
+                let guard = self.begin_function(itt, Some(SessionEnd::TargetGone));
                 self.reset_target(&guard);
                 let target = self.nexus.port.target_name.clone();
                 self.node.sessions.send_to_others_of(&target, self.admission.tsih, || {
@@ -148,7 +154,7 @@ impl Core {
             }
             (Function::QueryAsynchronousEvent, Some(_)) => self.query_event(itt, lun),
             (Function::ItNexusReset, _) => {
-                let guard = self.begin_function(itt, false);
+                let guard = self.begin_function(itt, Some(SessionEnd::NexusReset));
                 self.reset_nexus(&guard);
             }
             (Function::TaskReassign, _) => refuse(self, Response::ReassignmentNotSupported),
@@ -159,11 +165,11 @@ impl Core {
     }
 
     /// Begins a function that waits for what it ends.
-    fn begin_function(&mut self, itt: InitiatorTaskTag, cold: bool) -> Arc<Guard> {
+    fn begin_function(&mut self, itt: InitiatorTaskTag, closes: Option<SessionEnd>) -> Arc<Guard> {
         self.function_count += 1;
         let number = self.function_count;
         let deadline = Instant::now() + self.node.config.abort_time;
-        self.functions.push(Function { number, itt, deadline, cold });
+        self.functions.push(Function { number, itt, deadline, closes });
         Arc::new(Guard::new(self.sender.clone(), Then::Function { number, itt }))
     }
 
@@ -195,14 +201,9 @@ impl Core {
 
     fn answer_function(&mut self, function: &Function, response: TaskManagementResponseCode) {
         self.session.task_management_response(function.itt, response, &mut self.tx);
-        if function.cold {
-            self.close_after_sending(SessionEnd::TargetGone);
+        if let Some(end) = function.closes {
+            self.close_after_sending(end);
         }
-    }
-
-    /// Whether sessions of this protocol level have the functions of RFC 7144.
-    pub(super) fn has_query_functions(&self) -> bool {
-        self.session.parameters().protocol_level >= 2
     }
 
     /// FUNCTION SUCCEEDED if what was asked for is there, else FUNCTION COMPLETE (SAM-5 §7.7).
@@ -225,8 +226,8 @@ impl Core {
         self.session.query_response(itt, response, information, &mut self.tx);
     }
 
-    /// I_T NEXUS RESET: for every unit it is as if the nexus were lost (SAM-5 §6.3.4, §7.4). The
-    /// session goes on.
+    /// I_T NEXUS RESET: for every unit it is as if the nexus were lost (SAM-5 §6.3.4, §7.4), and the
+    /// session ends (RFC 7144 §6.3).
     fn reset_nexus(&mut self, guard: &Arc<Guard>) {
         let by = guard.function_of(&self.sender);
         self.stop_copies(Stop::Aborted, |_| true, Some(guard), None);

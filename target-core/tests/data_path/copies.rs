@@ -181,6 +181,12 @@ fn stops(function: u8, lun: u16, immediate: bool, aborts: bool) {
     held.gate.open();
     assert_eq!(held.initiator.finish_function(request), 0);
     held.check_stopped();
+    if function == IT_NEXUS_RESET {
+        // The session ends with it.
+        held.initiator.read_to_end();
+        assert!(!held.initiator.is_answered(held.tag), "an aborted command was answered");
+        return;
+    }
     if !immediate && aborts {
         held.initiator.nop();
         assert!(!held.initiator.is_answered(held.tag), "an aborted command was answered");

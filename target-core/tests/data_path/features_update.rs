@@ -2,16 +2,19 @@
 
 use disk_image::Operation;
 use iscsi_proto::Lun;
+use target_core::SessionEnd;
 
 use crate::initiator::{Data, Initiator};
 use crate::task_management::{
-    IT_NEXUS_RESET, QUERY_ASYNCHRONOUS_EVENT, QUERY_TASK, QUERY_TASK_SET, hanging_write,
+    ABORT_TASK, IT_NEXUS_RESET, LOGICAL_UNIT_RESET, QUERY_ASYNCHRONOUS_EVENT, QUERY_TASK,
+    QUERY_TASK_SET, hanging_write,
 };
 use crate::wire::Login;
 use crate::world::{TEST_UNIT_READY, World, memory};
 
 const COMPLETE: u8 = 0;
 const NO_SUCH_UNIT: u8 = 2;
+const REJECTED: u8 = 255;
 const SUCCEEDED: u8 = 7;
 const RESERVE: [u8; 6] = [0x16, 0, 0, 0, 0, 0];
 const RESERVATION_CONFLICT: u8 = 0x18;
@@ -112,11 +115,10 @@ fn a_nexus_reset_ends_the_tasks_of_its_nexus_and_of_no_other() {
     assert!(!requester.is_answered(function), "answered while its write can still write");
     gate.open();
     assert_eq!(requester.finish_function(function), COMPLETE);
-    for lun in [0, 1] {
-        requester.execute(lun, &TEST_UNIT_READY, Data::None).check((6, 0x29, 0x07));
-        requester.execute(lun, &TEST_UNIT_READY, Data::None).good();
-    }
+    // All connections of the session are dropped.
+    requester.read_to_end();
     assert!(!requester.is_answered(own));
+    assert_eq!(world.events.wait_for_end(requester.tsih), SessionEnd::NexusReset);
     other.finish(kept).good();
     other.execute(0, &TEST_UNIT_READY, Data::None).good();
 }
@@ -130,7 +132,32 @@ fn a_nexus_reset_gives_a_reserved_unit_back() {
     let refused = other.execute(0, &RESERVE, Data::None);
     assert_eq!(refused.status, RESERVATION_CONFLICT);
     assert_eq!(ask(&mut holder, IT_NEXUS_RESET, 0, None), COMPLETE);
+    holder.read_to_end();
     other.execute(0, &RESERVE, Data::None).good();
+}
+
+#[test]
+fn a_function_is_no_task_that_can_be_aborted_or_asked_for() {
+    let (world, image) = World::with_memory();
+    let mut initiator = initiator(&world);
+    let gate = image.gate(Operation::Write);
+    hanging_write(&mut initiator, &gate, 1);
+    let reset = initiator.start_function(LOGICAL_UNIT_RESET, 0, None);
+    for function in [ABORT_TASK, QUERY_TASK] {
+        assert_eq!(ask(&mut initiator, function, 0, Some(reset)), REJECTED, "{function}");
+    }
+    gate.open();
+    assert_eq!(initiator.finish_function(reset), COMPLETE);
+}
+
+#[test]
+fn inquiry_names_the_level_of_the_session() {
+    let (world, _) = World::with_memory();
+    for (level, descriptor) in [("0", 0x60), ("1", 0x61), ("2", 0x62)] {
+        let mut initiator = world.log_in(&at_level(&world, level));
+        let inquiry = initiator.execute(0, &[0x12, 0, 0, 0, 96, 0], Data::In(96)).good();
+        assert_eq!(inquiry[60..62], [0x09, descriptor]);
+    }
 }
 
 #[test]

@@ -326,15 +326,7 @@ impl Initiator {
         let tag = self.tag();
         let (mut transfer, mut sent, mut answer) = (NO_TAG, text, Vec::new());
         loop {
-            let header = TextRequest {
-                flags: FINAL,
-                initiator_task_tag: tag.into(),
-                target_transfer_tag: transfer.into(),
-                cmd_sn: self.take_cmd_sn().into(),
-                exp_stat_sn: self.exp_stat_sn.into(),
-                ..TextRequest::new()
-            };
-            assert!(self.wire.send(header.bytes(), sent));
+            self.send_text(tag, transfer, sent);
             let Answer::Text { data, tag, last } = self.wait(tag) else { panic!("no text") };
             answer.extend(data);
             if last {
@@ -342,6 +334,27 @@ impl Initiator {
             }
             (transfer, sent) = (tag, &[]);
         }
+    }
+
+    /// Sends a Text Request that is not answered but rejected.
+    pub fn rejected_text(&mut self, text: &[u8]) -> RejectReason {
+        let tag = self.tag();
+        self.send_text(tag, NO_TAG, text);
+        self.nop();
+        assert!(!self.is_answered(tag));
+        self.rejects.pop().expect("no Reject")
+    }
+
+    fn send_text(&mut self, tag: u32, transfer: u32, text: &[u8]) {
+        let header = TextRequest {
+            flags: FINAL,
+            initiator_task_tag: tag.into(),
+            target_transfer_tag: transfer.into(),
+            cmd_sn: self.take_cmd_sn().into(),
+            exp_stat_sn: self.exp_stat_sn.into(),
+            ..TextRequest::new()
+        };
+        assert!(self.wire.send(header.bytes(), text));
     }
 
     /// Logs out; the response.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use iscsi_proto::login::{binary_from_text, binary_to_hex};
-use iscsi_proto::pdu::FINAL;
+use iscsi_proto::pdu::{FINAL, RejectReason};
 use iscsi_proto::text;
 use md5::{Digest as _, Md5};
 use target_core::{
@@ -91,7 +91,25 @@ fn a_normal_session_is_told_of_its_own_target_only() {
     let own = format!("TargetName={TARGET}\0TargetAddress={},1\0", world.address);
     assert_eq!(initiator.text(b"SendTargets=\0"), own.as_bytes());
     assert_eq!(initiator.text(format!("SendTargets={OTHER_TARGET}\0").as_bytes()), b"");
-    assert_eq!(initiator.text(b"SendTargets=All\0"), b"SendTargets=Reject\0");
+    assert_eq!(initiator.text(b"SendTargets=All\0"), b"", "not supported here, and no other key");
+}
+
+#[test]
+fn a_text_that_is_none_is_rejected_and_a_key_that_is_unknown_is_not_understood() {
+    let (world, _) = World::with_memory();
+    let mut initiator = world.initiator(&[0]);
+    for text in [
+        "SendTargetsPlease=All\0",
+        "sENDtARGETS=aLL\0",
+        "SendTargets=Alle\0",
+        "SendTargets=A\0",
+        "no pair\0",
+    ] {
+        let reason = initiator.rejected_text(text.as_bytes());
+        assert_eq!(reason, RejectReason::ProtocolError, "{text}");
+    }
+    assert_eq!(initiator.text(b"X-org.example.key=1\0"), b"X-org.example.key=NotUnderstood\0");
+    assert_eq!(initiator.text(b"Later=Yes\0"), b"Later=NotUnderstood\0");
 }
 
 #[test]

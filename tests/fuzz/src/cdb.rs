@@ -56,7 +56,7 @@ fn dispatch(input: &[u8]) {
         },
         unit_attention: None,
         data_out_length: u32::try_from(data.len()).unwrap_or(u32::MAX),
-        query_functions: bit(4),
+        protocol_level: if bit(4) { 2 } else { 1 },
         clock: || UNIX_EPOCH,
     };
     let cdb = Cdb::new(cdb);

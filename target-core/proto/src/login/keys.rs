@@ -136,8 +136,8 @@ pub(super) static KEYS: &[Key] = &[
     leading("ErrorRecoveryLevel", Rule::Minimum((0, 2), |_| 0, |_, _| ())),
     // §13.23: of the semantics for aborted tasks, those of RFC 3720.
     normal("TaskReporting", Rule::List(&["RFC3720"], |_, _| ())),
-    // §13.24: 1 is RFC 7143, 2 has RFC 7144 too.
-    leading(
+    // §13.24 and RFC 7144 §7.1.1: 1 is RFC 7143, 2 has RFC 7144 too.
+    normal(
         "iSCSIProtocolLevel",
         Rule::Minimum((0, 31), |_| 2, |d, n| d.parameters.protocol_level = low8(n)),
     ),

@@ -9,7 +9,7 @@ header! {
         pub opcode: u8,
         /// F, R, W and the task attribute.
         pub flags: u8,
-        /// PRI in the upper half, at iSCSIProtocolLevel 2 (RFC 7144).
+        /// PRI in the upper half, at iSCSIProtocolLevel 2 (RFC 7144 §5.1.1).
         pub priority: u8,
         /// Reserved.
         pub reserved: u8,
@@ -129,7 +129,7 @@ header! {
         pub total_ahs_length: u8,
         /// SenseLength, its two bytes and response data.
         pub data_segment_length: U24,
-        /// Status Qualifier, at iSCSIProtocolLevel 2 (RFC 7144); 0 says nothing.
+        /// Status Qualifier, at iSCSIProtocolLevel 2 (RFC 7144 §5.2.1); 0 says nothing.
         pub status_qualifier: U16,
         /// Reserved.
         pub reserved: [u8; 6],

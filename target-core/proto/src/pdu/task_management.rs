@@ -77,7 +77,8 @@ impl TaskManagementFunction {
         }
     }
 
-    /// Whether the function came with RFC 7144: it needs iSCSIProtocolLevel 2.
+    /// Whether the function came with RFC 7144: it needs iSCSIProtocolLevel 2
+    /// (§6.3).
     #[must_use]
     pub const fn is_of_level_2(self) -> bool {
         matches!(self.code(), 9..=12)
@@ -103,7 +104,7 @@ pub enum TaskManagementFunction {
     TargetColdReset,
     /// 8
     TaskReassign,
-    /// 9 (RFC 7144, as the next three)
+    /// 9 (RFC 7144 §6.3, as the next three)
     QueryTask,
     /// 10
     QueryTaskSet,
@@ -130,7 +131,8 @@ header! {
         pub total_ahs_length: u8,
         /// 0.
         pub data_segment_length: U24,
-        /// Additional Response Information, of QUERY ASYNCHRONOUS EVENT (RFC 7144).
+        /// Additional Response Information, of QUERY ASYNCHRONOUS EVENT (RFC 7144
+        /// §6.4.1).
         pub additional_response_information: [u8; 3],
         /// Reserved.
         pub reserved2: [u8; 5],
@@ -167,7 +169,7 @@ pub enum TaskManagementResponseCode {
     NotSupported = 5,
     /// The initiator may not ask for this.
     AuthorizationFailed = 6,
-    /// The function succeeded: what was asked for is there (RFC 7144).
+    /// The function succeeded: what was asked for is there (RFC 7144 §6.4.2).
     Succeeded = 7,
     /// The function is refused.
     Rejected = 255,

@@ -85,7 +85,7 @@ fn serve(session: &mut Session, event: Option<Event<'_>>, tx: &mut TransmitQueue
             let response = TaskManagementResponseCode::Complete;
             session.task_management_response(initiator_task_tag, response, tx);
         }
-        Some(Event::Text { initiator_task_tag, text }) => {
+        Some(Event::Text { initiator_task_tag, text, .. }) => {
             session.text_response(initiator_task_tag, text, tx);
         }
         Some(Event::Logout { initiator_task_tag, .. }) => {

@@ -30,7 +30,7 @@ use crate::ids::{Cid, InitiatorTaskTag, Lun};
 use crate::login::{LoginOutcome, SessionType};
 use crate::parameters::Parameters;
 use crate::pdu::{
-    Ahs, DataOut, FINAL, LogoutReason, Pdu, RejectReason, Request, ScsiCommand, ScsiResponse,
+    Ahs, Bhs, DataOut, FINAL, LogoutReason, Pdu, RejectReason, Request, ScsiCommand, ScsiResponse,
     TaskAttribute, TaskManagementFunction, U24, opcode,
 };
 use crate::serial::{CmdSn, StatSn};
@@ -124,13 +124,17 @@ pub enum Event<'a> {
         function: TaskManagementFunction,
         /// The logical unit.
         lun: Lun,
+        /// Referenced Task Tag.
+        referenced_tag: InitiatorTaskTag,
         /// The task that is meant, if it is there.
         referenced: Option<TaskId>,
     },
-    /// All of a Text Request; answer with [`Session::text_response`].
+    /// All of a Text Request; answer with [`Session::text_response`], or [`Session::refuse`] it.
     Text {
         /// Names the request.
         initiator_task_tag: InitiatorTaskTag,
+        /// Its header, the last one if there were several.
+        header: &'a Bhs,
         /// The text.
         text: Vec<u8>,
     },
@@ -520,7 +524,7 @@ fn residual(expected: u32, device_length: u64) -> (u8, u32) {
 }
 
 /// Sets DataSegmentLength, which stands at the same place in every header.
-fn set_length(bhs: &mut crate::pdu::Bhs, length: usize) {
+fn set_length(bhs: &mut Bhs, length: usize) {
     let [_, a, b, c] = u32::try_from(length).unwrap_or(U24::MAX).to_be_bytes();
     [bhs[5], bhs[6], bhs[7]] = [a, b, c];
 }

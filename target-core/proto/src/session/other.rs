@@ -109,7 +109,7 @@ impl Session {
             }
             self.text_tag = None;
             let text = self.text.take();
-            return Ok(Some(Event::Text { initiator_task_tag: itt, text }));
+            return Ok(Some(Event::Text { initiator_task_tag: itt, header: pdu.bhs, text }));
         }
         // §7.2: the negotiation is over, and what it had so far is forgotten.
         self.forget_text();
@@ -228,7 +228,8 @@ impl Session {
         let lun = Lun(request.lun.get());
         // Same tag, same unit, same number: else it is a later task. An immediate command has no
         // number of its own, and is named with that of this request (§11.5.5). To ask for a task
-        // its tag will do: nothing is ended by mistake.
+        // its tag will do: nothing is ended by mistake, and one that is not there is answered the
+        // same whatever its number (RFC 7144 §6.4.2).
         let query = function == TaskManagementFunction::QueryTask;
         let referenced = self.tasks.find(tag).filter(|id| {
             self.tasks.get(*id).is_some_and(|task| {
@@ -236,7 +237,13 @@ impl Session {
                 task.lun == lun && (query || number == request.ref_cmd_sn.get())
             })
         });
-        Ok(Some(Event::TaskManagement { initiator_task_tag: itt, function, lun, referenced }))
+        Ok(Some(Event::TaskManagement {
+            initiator_task_tag: itt,
+            function,
+            lun,
+            referenced_tag: tag,
+            referenced,
+        }))
     }
 
     /// Answers a task management function.
@@ -300,6 +307,16 @@ impl Session {
         pdu: &Pdu<'_>,
         tx: &mut TransmitQueue<P>,
     ) {
+        self.refuse(reason, pdu.bhs, tx);
+    }
+
+    /// Refuses a request that was handed out; its header goes back (§11.17).
+    pub fn refuse<P: AsRef<[u8]>>(
+        &mut self,
+        reason: RejectReason,
+        refused: &Bhs,
+        tx: &mut TransmitQueue<P>,
+    ) {
         self.counters.rejects += 1;
         let header = Reject {
             opcode: opcode::REJECT,
@@ -311,7 +328,7 @@ impl Session {
             max_cmd_sn: self.max_cmd_sn().0.into(),
             ..Reject::zeroed()
         };
-        self.send(*header.bytes(), &[pdu.bhs], tx);
+        self.send(*header.bytes(), &[refused], tx);
     }
 
     /// Queues a PDU whose data segment is made of `parts`.

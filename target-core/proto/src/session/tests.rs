@@ -45,7 +45,7 @@ impl From<Event<'_>> for Seen {
             Event::TaskManagement { initiator_task_tag, referenced, .. } => {
                 Self::TaskManagement { itt: initiator_task_tag, referenced }
             }
-            Event::Text { initiator_task_tag, text } => {
+            Event::Text { initiator_task_tag, text, .. } => {
                 Self::Text { itt: initiator_task_tag, text }
             }
             Event::Logout { initiator_task_tag, reason, cid } => {

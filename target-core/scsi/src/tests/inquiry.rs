@@ -11,8 +11,20 @@ fn standard_inquiry_data_says_what_is_there() {
     assert_eq!(reply[8..36], *b"LUND    VIRTUAL DISK    0001");
     let versions: Vec<_> =
         reply[58..74].chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
-    // SAM-5, iSCSI, SPC-4, SBC-3; nothing behind them.
-    assert_eq!(versions, [0x00a0, 0x0960, 0x0460, 0x04c0, 0, 0, 0, 0]);
+    // SAM-5, iSCSI of RFC 7143, SPC-4, SBC-3; nothing behind them.
+    assert_eq!(versions, [0x00a0, 0x0961, 0x0460, 0x04c0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn the_version_descriptor_of_iscsi_is_that_of_the_session() {
+    let world = World::new();
+    for (protocol_level, expected) in [(0, 0x60), (1, 0x61), (2, 0x62)] {
+        let context = Context { protocol_level, ..world.context() };
+        let mut reply = Vec::new();
+        let cdb = Cdb::new(&[0x12, 0, 0, 0, 96, 0]);
+        assert_eq!(plan(cdb, &context, &mut reply), Plan::DataIn);
+        assert_eq!(reply[60..62], [0x09, expected]);
+    }
 }
 
 #[test]

@@ -94,7 +94,7 @@ impl World {
             state: self.state,
             unit_attention: self.attention,
             data_out_length: self.data_out,
-            query_functions: false,
+            protocol_level: 1,
             clock: || UNIX_EPOCH,
         }
     }

@@ -60,8 +60,8 @@ fn commands_that_may_go_over_the_whole_medium_have_an_hour() {
 fn the_queries_are_reported_where_the_transport_has_them() {
     let world = World::new();
     let cdb = Cdb::new(&[0xa3, 0x0d, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0]);
-    for (query_functions, expected) in [(false, [0xda, 0]), (true, [0xde, 0x07])] {
-        let context = Context { query_functions, ..world.context() };
+    for (protocol_level, expected) in [(1, [0xda, 0]), (2, [0xde, 0x07])] {
+        let context = Context { protocol_level, ..world.context() };
         let mut reply = Vec::new();
         assert_eq!(plan(cdb, &context, &mut reply), Plan::DataIn);
         assert_eq!(reply, [expected[0], expected[1], 0, 0]);
