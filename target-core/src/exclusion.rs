@@ -5,12 +5,14 @@
 //! session writes, and looks at one that nobody writes as long as nothing is atomic. A command
 //! that must be alone ([`Exclusion::alone`]) raises that one and waits until every flag is down.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
+use crate::regions::overlap;
 use crate::unit::LogicalUnit;
 
 /// So often the processor is given away before the thread sleeps.
@@ -22,6 +24,27 @@ const PAUSE: Duration = Duration::from_millis(1);
 #[repr(align(64))] // not in one cache line with another session's
 pub(crate) struct Seat {
     inside: AtomicBool,
+    /// What is being written, in bytes; nothing while the end is 0.
+    start: AtomicU64,
+    end: AtomicU64,
+}
+
+impl Seat {
+    /// Says what is being written from here on. One thread uses a seat.
+    pub(crate) fn writes(&self, range: &Range<u64>) {
+        self.start.store(range.start, Ordering::Relaxed);
+        self.end.store(range.end, Ordering::Release);
+    }
+
+    /// It has been written.
+    pub(crate) fn has_written(&self) {
+        self.end.store(0, Ordering::Release);
+    }
+
+    fn is_writing(&self, range: &Range<u64>) -> bool {
+        let end = self.end.load(Ordering::Acquire);
+        end != 0 && overlap(&(self.start.load(Ordering::Relaxed)..end), range)
+    }
 }
 
 /// While it is held, no command is alone.
@@ -60,6 +83,11 @@ impl Exclusion {
         seat.inside.store(true, Ordering::SeqCst);
         let inside = Inside(seat);
         (self.wanted.load(Ordering::SeqCst) == 0).then_some(inside)
+    }
+
+    /// Whether a session writes there on its own thread.
+    pub(crate) fn is_written(&self, range: &Range<u64>) -> bool {
+        self.seats.lock().iter().filter_map(Weak::upgrade).any(|seat| seat.is_writing(range))
     }
 
     /// Enters on a thread that may sleep.
@@ -124,8 +152,6 @@ impl Drop for Wanted<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
-
     use super::*;
 
     #[test]

@@ -24,6 +24,7 @@ mod login;
 mod mode_pages;
 mod nexus;
 mod node;
+mod regions;
 mod reservations;
 mod sessions;
 mod spare;

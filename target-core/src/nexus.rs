@@ -2,6 +2,7 @@
 //! told of each.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use iscsi_proto::{Isid, Lun};
@@ -9,6 +10,8 @@ use scsi::reservation::InitiatorPort;
 use scsi::{AccessState, Port, TargetPortGroup, UnitAttention, UnitAttentions};
 
 use crate::exclusion::{Inside, Seat};
+#[cfg(doc)]
+use crate::regions::Regions;
 use crate::statistics::Counters;
 use crate::unit::LogicalUnit;
 
@@ -67,6 +70,17 @@ impl UnitRef {
     /// What the session has done with it.
     pub(crate) fn counters(&self) -> &Counters {
         &self.0.counters
+    }
+
+    /// Writes on this thread, as [`Regions`] want it.
+    pub(crate) fn write<T>(&self, range: Range<u64>, write: impl FnOnce() -> T) -> T {
+        let Seated { unit, seat, .. } = &*self.0;
+        seat.writes(&range);
+        let writing = unit.regions().enter(range);
+        let result = write();
+        drop(writing);
+        seat.has_written();
+        result
     }
 
     /// Keeps atomic commands out, unless one is at work or waits: then the caller must go where

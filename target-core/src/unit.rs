@@ -1,6 +1,7 @@
 //! A logical unit: a SCSI device over an image.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use crate::exclusion::Exclusion;
 use crate::fault;
 use crate::io::UnitQueue;
 use crate::mode_pages::{ModePageStore, NoModePageStore, UnitModes};
+use crate::regions::Regions;
 use crate::reservations::{NoReservationStore, ReservationStore, UnitReservations};
 use crate::statistics::UnitStatistics;
 use crate::tokens::{End, UnitTokens};
@@ -96,6 +98,7 @@ pub struct LogicalUnit {
     queue: UnitQueue,
     exclusion: Exclusion,
     tokens: UnitTokens,
+    regions: Regions,
     reservations: UnitReservations,
     /// START STOP UNIT.
     stopped: AtomicBool,
@@ -141,6 +144,7 @@ impl LogicalUnit {
             queue: UnitQueue::default(),
             exclusion: Exclusion::default(),
             tokens: UnitTokens::default(),
+            regions: Regions::new(),
             reservations: UnitReservations::new(reservations.as_deref(), store),
             stopped: AtomicBool::new(false),
             not_ready: Mutex::new(sense),
@@ -241,6 +245,16 @@ impl LogicalUnit {
     /// Ends tokens for what changes.
     pub(crate) fn tokens(&self) -> &UnitTokens {
         &self.tokens
+    }
+
+    /// Keeps reads from what is half written.
+    pub(crate) fn regions(&self) -> &Regions {
+        &self.regions
+    }
+
+    /// Whether a write is under way that has a byte in common with `range`.
+    pub(crate) fn is_written(&self, range: &Range<u64>) -> bool {
+        self.exclusion.is_written(range) || self.regions.is_written_elsewhere(range)
     }
 
     /// Whether media commands can run now.

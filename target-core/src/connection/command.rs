@@ -316,8 +316,16 @@ impl Core {
         let Some(layout) = self.session.begin_data_in(job.task, length, &mut self.tx) else {
             return self.good(job.task, length);
         };
-        let result = fill(image, &mut self.tx.payload_slices(&layout), offset);
+        let place = offset..offset + length;
+        let mut read = || fill(image, &mut self.tx.payload_slices(&layout), offset);
+        let regions = job.unit.regions();
+        // Once more if another session has just written there.
+        let result = regions.read(&place, &mut read).or_else(|| regions.read(&place, read));
         drop(inside);
+        let Some(result) = result else {
+            self.session.cancel_data_in(layout, &mut self.tx);
+            return self.read_elsewhere(job.clone(), offset, length, false);
+        };
         match result {
             Ok(()) => {
                 let status = Some(Status::Good.code());

@@ -13,6 +13,7 @@ use super::Connection;
 use super::core::{Core, Job, Pending, Stage};
 use crate::io::Work;
 use crate::nexus::UnitRef;
+use crate::regions::range_of;
 use crate::watch::{Orphan, at_desk};
 
 /// What is to be written on this thread.
@@ -54,7 +55,9 @@ pub(super) fn write(connection: Box<Connection>) -> Option<Box<Connection>> {
         unit.tokens().changing(&(offset..offset.saturating_add(length)));
         desk.leave(waiting.take()?);
         let start = Instant::now();
-        let result = image.write(&[IoSlice::new(data)], offset, Durability::Cached);
+        let place = range_of(offset, data.len());
+        let result =
+            unit.write(place, || image.write(&[IoSlice::new(data)], offset, Durability::Cached));
         // In the page cache it costs microseconds; if not, the unit is known as slow for a while.
         unit.write_took(start, start.elapsed());
         drop((inside, hanging));

@@ -10,6 +10,7 @@ use disk_image::{BlockState, Durability, Image, ImageError, Wait};
 use scsi::reservation::Nexus;
 use scsi::{Cdb, MediumState, Provisioning, Sense};
 
+use crate::regions::range_of;
 use crate::tokens::{End, InUse, Request, Token, Tokens};
 use crate::unit::LogicalUnit;
 
@@ -274,7 +275,9 @@ fn write(unit: &Arc<LogicalUnit>, offset: u64, data: &[u8]) -> Result<(), Failur
     let _inside = unit.exclusion().enter_sleeping();
     let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
     unit.tokens().changing(&(offset..offset.saturating_add(length)));
-    let written = image.write(&[IoSlice::new(data)], offset, durability);
+    let written = unit.regions().write(range_of(offset, data.len()), || {
+        image.write(&[IoSlice::new(data)], offset, durability)
+    });
     written.map_err(|error| Failure::Destination(unit.clone(), error))
 }
 

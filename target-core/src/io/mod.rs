@@ -3,6 +3,7 @@
 
 mod copy;
 mod queue;
+mod read;
 mod work;
 
 pub(crate) use copy::{Control, Copied, Copy, Failure, MakeToken, Run, Source, Stop};

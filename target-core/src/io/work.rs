@@ -14,6 +14,7 @@ use scsi::{
 use super::copy::Slice;
 use super::{Copied, Copy, MakeToken};
 use crate::node::Node;
+use crate::regions::range_of;
 use crate::reservations::KnownPorts;
 use crate::unit::LogicalUnit;
 
@@ -201,6 +202,12 @@ impl Work {
             let sense = crate::fault::not_ready();
             return Err(WorkError::Check(sense));
         };
+        if let Self::Read { offset, length, flush } = self {
+            if flush {
+                image.flush()?;
+            }
+            return Ok(Output::Data(super::read::read(unit, image, offset, length)?.into()));
+        }
         if self.must_be_alone() {
             return unit.exclusion().alone(|| {
                 self.announce(unit);
@@ -320,20 +327,17 @@ impl Work {
 
     fn run_on(self, unit: &LogicalUnit, image: &Arc<dyn Image>) -> Result<Output, WorkError> {
         match self {
-            Self::Read { offset, length, flush } => {
-                if flush {
-                    image.flush()?;
-                }
-                let mut data = vec![0; length];
-                image.read(&mut [IoSliceMut::new(&mut data)], offset, Wait::Block)?;
-                return Ok(Output::Data(data.into()));
+            Self::Write { offset, data, durable } => {
+                let write = || image.write(&[IoSlice::new(&data)], offset, durability(durable));
+                unit.regions().write(range_of(offset, data.len()), write)?;
             }
-            // The one write of an atomic one lies in one page, which a crash finds whole.
-            Self::Write { offset, data, durable } | Self::WriteAtomic { offset, data, durable } => {
+            // It lies in one page, which a crash finds whole.
+            Self::WriteAtomic { offset, data, durable } => {
                 image.write(&[IoSlice::new(&data)], offset, durability(durable))?;
             }
             Self::WriteAndVerify { offset, data, compare } => {
-                image.write(&[IoSlice::new(&data)], offset, Durability::Durable)?;
+                let write = || image.write(&[IoSlice::new(&data)], offset, Durability::Durable);
+                unit.regions().write(range_of(offset, data.len()), write)?;
                 if compare {
                     compare_data(image, offset, &data, 1)?;
                 } else {
@@ -366,7 +370,7 @@ impl Work {
                 }
             }
             Self::WriteSame { offset, length, block, durable } => {
-                write_same(image, offset, length, &block)?;
+                write_same(unit, image, offset, length, &block)?;
                 if durable {
                     image.flush()?;
                 }
@@ -397,7 +401,8 @@ impl Work {
             | Self::SaveMode { .. }
             | Self::SetTargetPortGroups { .. }
             | Self::Copy(_)
-            | Self::MakeToken(_) => {}
+            | Self::MakeToken(_)
+            | Self::Read { .. } => {}
         }
         Ok(Output::Done)
     }
@@ -482,6 +487,7 @@ fn compare_data(
 }
 
 fn write_same(
+    unit: &LogicalUnit,
     image: &Arc<dyn Image>,
     offset: u64,
     length: u64,
@@ -493,7 +499,8 @@ fn write_same(
     while done < length {
         let left = usize::try_from(length - done).unwrap_or(usize::MAX);
         let now = piece.get(..left.min(piece.len())).unwrap_or(&piece);
-        image.write(&[IoSlice::new(now)], offset + done, Durability::Cached)?;
+        let write = || image.write(&[IoSlice::new(now)], offset + done, Durability::Cached);
+        unit.regions().write(range_of(offset + done, now.len()), write)?;
         done += length_of(now);
     }
     Ok(())

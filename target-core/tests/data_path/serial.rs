@@ -1,4 +1,4 @@
-//! Many sessions with COMPARE AND WRITE, WRITE ATOMIC, WRITE SAME, READ and resets on the
+//! Many sessions with COMPARE AND WRITE, WRITE ATOMIC, WRITE SAME, WRITE, READ and resets on the
 //! same blocks: some serial order explains every result, and what a reset ended writes nothing
 //! after the reset was answered.
 
@@ -175,7 +175,7 @@ impl Session<'_> {
     fn any_command(&mut self) {
         let place = self.random.below(PLACES);
         let new = self.shared.next.fetch_add(1, Ordering::SeqCst) + 1;
-        match self.random.below(4) {
+        match self.random.below(5) {
             swap @ (0 | 1) => {
                 if swap == 0 {
                     self.reads(place, 1);
@@ -184,6 +184,12 @@ impl Session<'_> {
                 let data = [filled(before, blocks(place)), filled(new, blocks(place))].concat();
                 let cdb = sixteen(0x89, place, 13, blocks(place));
                 self.writes(&[place], &cdb, &data, Effect::Swap(before, new));
+            }
+            // WRITE(16) of one logical block: of a longer one a READ may see a part.
+            4 => {
+                let place = WHOLE + self.random.below(SINGLE);
+                let cdb = sixteen(0x8a, place, 13, 1);
+                self.writes(&[place], &cdb, &filled(new, 1), Effect::Write(new));
             }
             2 if place < WHOLE => {
                 let cdb = sixteen(0x9c, place, 13, PHYSICAL);
