@@ -300,12 +300,17 @@ fn a_unit_that_is_taken_away_or_protected_is_written_no_more() {
             let entry = AccessEntry { initiator: None, address: None, luns, read_only: false };
             node.set_access(TARGET, Some(vec![entry])).await.unwrap();
         });
-        held.initiator.nop();
+        // The session has heard of it.
+        let mut ready = || held.initiator.execute(0, &TEST_UNIT_READY, Data::None);
+        let mut heard = ready();
+        while heard.status == 0 {
+            heard = ready();
+        }
+        heard.check((6, 0x3f, 0x0e));
         assert!(!task.is_finished(), "done while the copy can still write");
         held.gate.open();
         held.world.wait(task);
         held.check_stopped();
-        held.initiator.execute(0, &TEST_UNIT_READY, Data::None).check((6, 0x3f, 0x0e));
         let data = held.initiator.execute(0, &copy_in(0x05, 3, true), Data::In(1024)).good();
         assert_eq!(data[5], 0x60);
     }
