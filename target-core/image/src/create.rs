@@ -110,7 +110,10 @@ pub fn create_image(
             let plan = crate::vhdx::Plan::of(&path, &options)?;
             Ok(Box::new(FormatCreator::begin(path, &options, plan)?))
         }
-        ImageFormat::Vhd => Err(crate::format::unsupported(path, format, Operation::Create)),
+        ImageFormat::Vhd => {
+            let plan = crate::vhd::Plan::of(&path, &options)?;
+            Ok(Box::new(FormatCreator::begin(path, &options, plan)?))
+        }
     }
 }
 
@@ -124,7 +127,7 @@ pub fn check_create(format: ImageFormat, options: &CreateOptions) -> Result<(), 
         ImageFormat::Raw => Ok(()),
         ImageFormat::Qcow2 => crate::qcow2::check_create(options),
         ImageFormat::Vhdx => crate::vhdx::check_create(options),
-        ImageFormat::Vhd => Err(format!("there is no {format} yet")),
+        ImageFormat::Vhd => crate::vhd::check_create(options),
     }
 }
 

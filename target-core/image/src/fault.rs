@@ -271,6 +271,10 @@ impl Image for FaultImage {
         self.inner.grow(size_bytes)
     }
 
+    fn close(&self) -> Result<(), ImageError> {
+        self.inner.close()
+    }
+
     fn health(&self) -> Result<(), ImageError> {
         self.arrive(Operation::Health, 0, 0, Wait::Block)?;
         self.inner.health()

@@ -15,6 +15,7 @@ use crate::file::ImageFile;
 use crate::image::Image;
 use crate::qcow2::Qcow2Image;
 use crate::raw::RawImage;
+use crate::vhd::VhdImage;
 use crate::vhdx::VhdxImage;
 
 /// The format of a disk image.
@@ -126,17 +127,8 @@ pub(crate) fn open_in_chain(
         ImageFormat::Raw => Ok(Arc::new(RawImage::from_file(file, options.size_bytes)?)),
         ImageFormat::Qcow2 => Ok(Arc::new(Qcow2Image::open(Arc::new(file), options, chain)?)),
         ImageFormat::Vhdx => Ok(Arc::new(VhdxImage::open_file(file, options)?)),
-        ImageFormat::Vhd => Err(unsupported(file.path().clone(), format, Operation::Open)),
+        ImageFormat::Vhd => Ok(Arc::new(VhdImage::open_file(file, options)?)),
     }
-}
-
-pub(crate) fn unsupported(
-    path: Arc<Path>,
-    format: ImageFormat,
-    operation: Operation,
-) -> ImageError {
-    ImageError::new(ImageErrorKind::Unsupported, operation, path)
-        .because(format!("there is no {format} yet"))
 }
 
 /// What the content of a file says of its format, for imports alone. `None`: it has the mark of no

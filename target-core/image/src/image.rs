@@ -158,6 +158,15 @@ pub trait Image: Send + Sync + fmt::Debug {
         Err(ImageError::new(kind, Operation::Resize, self.path()).at(size_bytes, 0))
     }
 
+    /// Brings what the format has put off to its place, for the end: any program may open the file
+    /// after this. The image can still be used.
+    ///
+    /// # Errors
+    /// As [`Self::flush`]. Nothing that was flushed is lost: the next opener does it.
+    fn close(&self) -> Result<(), ImageError> {
+        Ok(())
+    }
+
     /// Checks without touching data that the image is still there and whole.
     ///
     /// # Errors

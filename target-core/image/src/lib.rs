@@ -22,11 +22,16 @@ mod image;
 mod mem;
 mod mem_file;
 mod overwrite;
+mod parents;
 mod pool;
 mod qcow2;
 mod raw;
 mod reflink;
+mod slices;
+#[cfg(test)]
+mod testing;
 mod verify;
+mod vhd;
 mod vhdx;
 
 pub use block_file::BlockFile;
@@ -50,4 +55,5 @@ pub use qcow2::{CheckReport, Qcow2Image, check as check_qcow2, check_file as che
 pub use raw::RawImage;
 pub use reflink::{reflink, reflinks};
 pub use verify::Verifier;
+pub use vhd::VhdImage;
 pub use vhdx::VhdxImage;

@@ -246,6 +246,17 @@ impl Image for Qcow2Image {
         self.grow_to(size_bytes).map_err(|error| error.during(Operation::Resize))
     }
 
+    fn close(&self) -> Result<(), ImageError> {
+        // The second time writes what the first has freed.
+        for _ in 0..2 {
+            if self.read_only || self.is_settled() || self.broken.load(Ordering::Acquire) {
+                break;
+            }
+            self.commit()?;
+        }
+        Ok(())
+    }
+
     fn health(&self) -> Result<(), ImageError> {
         self.file.health()?;
         let length = self.file.length()?;
@@ -260,17 +271,10 @@ impl Image for Qcow2Image {
 }
 
 impl Drop for Qcow2Image {
-    /// What was never flushed may be lost, but need not be; and the second time writes what the
-    /// first has freed.
+    /// What was never flushed may be lost, but need not be.
     fn drop(&mut self) {
-        for _ in 0..2 {
-            if self.read_only || self.is_settled() || self.broken.load(Ordering::Acquire) {
-                return;
-            }
-            if let Err(error) = self.commit() {
-                tracing::warn!(path = %self.file.path().display(), %error, "not written at the end");
-                return;
-            }
+        if let Err(error) = self.close() {
+            tracing::warn!(path = %self.file.path().display(), %error, "not written at the end");
         }
     }
 }

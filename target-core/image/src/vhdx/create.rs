@@ -9,7 +9,6 @@ use super::bat::{BatEntry, LARGEST_DISK, PayloadBlockState};
 use super::header::{HEADER_OFFSETS, Header, file_identifier};
 use super::locator::ParentLocator;
 use super::metadata::{self, Metadata};
-use super::parent::Files;
 use super::region::{Region, RegionTable, TABLE_OFFSETS};
 use super::{MIB, VhdxImage, index};
 use crate::block_file::BlockFile;
@@ -18,6 +17,7 @@ use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::ImageFile;
 use crate::format::OpenOptions;
 use crate::image::Image as _;
+use crate::parents::Ancestors;
 
 /// Bytes of a block, unless the options say otherwise: as Hyper-V has it.
 const BLOCK: u32 = 32 << 20;
@@ -67,14 +67,14 @@ impl Plan {
         let Some(parent) = &options.parent else { return Ok(Self::new(options, None)) };
         let directory = crate::pool::directory_of(path);
         let file = ImageFile::open(directory.join(&parent.path), true)?;
-        let mut parents = Files::of(&file);
+        let mut ancestors = Ancestors::of(&file);
         // Whoever asks for it knows where it is.
         let allowed = parent.path.parent().map(|parent| directory.join(parent));
         let open = OpenOptions {
             parent_directories: allowed.into_iter().collect(),
             ..OpenOptions::read_only()
         };
-        let image = VhdxImage::open(Arc::new(file), &open, &mut parents)?;
+        let image = VhdxImage::open(Arc::new(file), &open, &mut ancestors)?;
         if image.size_bytes() > options.size_bytes {
             let reason = format!("the parent has {} bytes", image.size_bytes());
             return Err(refuse(ImageErrorKind::ParentMismatch, reason));

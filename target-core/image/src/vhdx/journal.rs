@@ -184,7 +184,7 @@ impl VhdxImage {
     }
 
     /// Leaves the file without a log.
-    pub(super) fn close(&self) -> Result<(), ImageError> {
+    pub(super) fn settle(&self) -> Result<(), ImageError> {
         if !self.started.load(Ordering::Acquire) {
             return Ok(());
         }

@@ -26,7 +26,7 @@ mod log;
 mod map;
 mod metadata;
 mod open;
-mod parent;
+mod parents;
 mod region;
 mod unmap;
 mod write;
@@ -42,6 +42,7 @@ use crate::block_file::BlockFile;
 use crate::cache::TableCache;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::image::{BlockState, Durability, Extent, Features, Image, Wait, check_range};
+use crate::slices::{part, part_mut};
 
 use bat::{BatEntry, Geometry, PayloadBlockState};
 use journal::Journal;
@@ -323,12 +324,12 @@ impl Image for VhdxImage {
         self.check_write(operation, offset, length)?;
         let mut flush = false;
         for piece in self.pieces(offset, length) {
-            let part;
+            let some;
             let data = if piece.length == length {
                 bufs
             } else {
-                part = crate::vhdx::part(bufs, index(piece.done), index(piece.length));
-                part.as_slice()
+                some = part(bufs, index(piece.done), index(piece.length));
+                some.as_slice()
             };
             let result = self.write_piece(piece, Source::Data(data), durability);
             flush |= !result.map_err(|error| error.during(operation).at(offset, length))?;
@@ -394,6 +395,10 @@ impl Image for VhdxImage {
         self.resize(size_bytes).map_err(|error| error.during(Operation::Resize))
     }
 
+    fn close(&self) -> Result<(), ImageError> {
+        self.settle()
+    }
+
     fn health(&self) -> Result<(), ImageError> {
         self.file.health()?;
         let (length, end) = (self.file.length()?, self.end.load(Ordering::Acquire));
@@ -408,7 +413,7 @@ impl Image for VhdxImage {
 impl Drop for VhdxImage {
     /// Leaves a file without a log.
     fn drop(&mut self) {
-        if let Err(error) = self.close() {
+        if let Err(error) = self.settle() {
             tracing::warn!(
                 path = %self.file.path().display(),
                 error = &error as &dyn std::error::Error,
@@ -424,44 +429,6 @@ fn bytes(length: usize) -> u64 {
 
 fn index(length: u64) -> usize {
     usize::try_from(length).unwrap_or(usize::MAX)
-}
-
-/// `length` bytes of the buffers, without the first `skip`.
-fn part_mut<'a>(
-    bufs: &'a mut [IoSliceMut<'_>],
-    mut skip: usize,
-    mut length: usize,
-) -> Vec<IoSliceMut<'a>> {
-    let mut parts = Vec::new();
-    for buf in bufs {
-        let skipped = skip.min(buf.len());
-        skip -= skipped;
-        let count = length.min(buf.len() - skipped);
-        length -= count;
-        if let Some(part) = buf.get_mut(skipped..skipped + count)
-            && !part.is_empty()
-        {
-            parts.push(IoSliceMut::new(part));
-        }
-    }
-    parts
-}
-
-/// As [`part_mut`].
-fn part<'a>(bufs: &'a [IoSlice<'_>], mut skip: usize, mut length: usize) -> Vec<IoSlice<'a>> {
-    let mut parts = Vec::new();
-    for buf in bufs {
-        let skipped = skip.min(buf.len());
-        skip -= skipped;
-        let count = length.min(buf.len() - skipped);
-        length -= count;
-        if let Some(part) = buf.get(skipped..skipped + count)
-            && !part.is_empty()
-        {
-            parts.push(IoSlice::new(part));
-        }
-    }
-    parts
 }
 
 #[cfg(test)]

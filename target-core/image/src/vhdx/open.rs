@@ -11,7 +11,7 @@ use super::header::{self, FILE_SIGNATURE, HEADER_LENGTH, HEADER_OFFSETS, Header}
 use super::journal::Journal;
 use super::log::{Change, Entry, Log};
 use super::metadata::{self, Parsed};
-use super::parent::{Files, NoParents, Parents};
+use super::parents::{NoParents, Parents};
 use super::region::{self, RegionTable, TABLE_OFFSETS, check_disjoint};
 use super::{MIB, VhdxImage, bytes, index};
 use crate::block_file::BlockFile;
@@ -20,6 +20,7 @@ use crate::defect::Defect;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::ImageFile;
 use crate::format::OpenOptions;
+use crate::parents::Ancestors;
 
 /// The longest log that is read. Hyper-V and QEMU make logs of 1 MiB.
 const LONGEST_LOG: u32 = 64 << 20;
@@ -32,8 +33,8 @@ impl VhdxImage {
     /// # Errors
     /// As [`crate::open_image`].
     pub(crate) fn open_file(file: ImageFile, options: &OpenOptions) -> Result<Self, ImageError> {
-        let mut parents = Files::of(&file);
-        Self::open(Arc::new(file), options, &mut parents)
+        let mut ancestors = Ancestors::of(&file);
+        Self::open(Arc::new(file), options, &mut ancestors)
     }
 
     /// Opens the image in a file that is not on a disk: it has no parent.

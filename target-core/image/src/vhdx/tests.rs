@@ -1,25 +1,22 @@
 //! Images in a file in memory, against the model that every image is held to.
 
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a test knows its numbers"
-)]
+#![allow(clippy::cast_possible_truncation, reason = "a test knows its numbers")]
 
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::locator::ParentLocator;
-use super::parent::{NoParents, Parents};
+use super::parents::{NoParents, Parents};
 use super::*;
 use crate::create::{CreateOptions, NewImage as _, Preallocation};
 use crate::format::OpenOptions;
 use crate::mem::MemImage;
 use crate::mem_file::MemFile;
+use crate::testing::{compare, lose_power, parent_data, read_at, run, steps, write_at};
 
-mod crash;
 mod damage;
+mod faults;
 
 /// The longest file that a test makes.
 const LIMIT: usize = 128 << 20;
@@ -82,26 +79,6 @@ fn open(file: Arc<MemFile>, parents: &mut dyn Parents) -> Result<VhdxImage, Imag
     VhdxImage::open(file, &OpenOptions::default(), parents)
 }
 
-fn read_at(image: &dyn Image, offset: u64, length: usize) -> Result<Vec<u8>, ImageErrorKind> {
-    let mut bytes = vec![0xee; length];
-    image
-        .read(&mut [IoSliceMut::new(&mut bytes)], offset, Wait::Block)
-        .map_err(|error| error.kind())?;
-    Ok(bytes)
-}
-
-fn write_at(image: &dyn Image, offset: u64, bytes: &[u8]) {
-    image.write(&[IoSlice::new(bytes)], offset, Durability::Cached).unwrap();
-}
-
-/// What a parent holds: something everywhere, and a hole.
-fn parent_data(size: u64) -> Vec<u8> {
-    let mut data: Vec<u8> = (0..size).map(|at| (at / 512 % 251) as u8 | 1).collect();
-    let hole = data.len() / 2;
-    data[hole..hole + 100_000].fill(0);
-    data
-}
-
 impl Disk {
     fn new(variant: Variant, size: u64) -> Self {
         let own = options(variant, size);
@@ -138,128 +115,6 @@ impl Disk {
     }
 }
 
-#[derive(Debug, Clone)]
-enum Step {
-    Write { durability: Durability, fill: u8, pieces: usize },
-    Unmap,
-    WriteZeroes { may_unmap: bool },
-    Read { wait: Wait },
-    Status,
-    Flush,
-    Grow,
-    Reopen,
-}
-
-fn steps(length: usize) -> impl Strategy<Value = Vec<(Step, u64, u64)>> {
-    let durability = prop_oneof![9 => Just(Durability::Cached), 1 => Just(Durability::Durable)];
-    let wait = prop_oneof![Just(Wait::Nowait), Just(Wait::Block)];
-    let step = prop_oneof![
-        10 => (durability, any::<u8>(), 1usize..4)
-            .prop_map(|(durability, fill, pieces)| Step::Write { durability, fill, pieces }),
-        5 => Just(Step::Unmap),
-        3 => any::<bool>().prop_map(|may_unmap| Step::WriteZeroes { may_unmap }),
-        5 => wait.prop_map(|wait| Step::Read { wait }),
-        2 => Just(Step::Status),
-        1 => Just(Step::Flush),
-        1 => Just(Step::Grow),
-        1 => Just(Step::Reopen),
-    ];
-    // Whole blocks, sectors, and neither.
-    let place = prop_oneof![
-        0u64..6 << 20,
-        (0u64..1536).prop_map(|place| place * 4096),
-        (0u64..6).prop_map(|place| place << 20),
-    ];
-    let size = prop_oneof![
-        0u64..9000,
-        (0u64..40).prop_map(|blocks| blocks * 4096),
-        (0u64..4).prop_map(|blocks| blocks << 20),
-    ];
-    prop::collection::vec((step, place, size), 1..length)
-}
-
-fn pattern(fill: u8, at: usize, length: u64) -> Vec<u8> {
-    (0..length).map(|n| fill ^ ((n / 64 + at as u64) % 255) as u8).collect()
-}
-
-/// The same step on the image and on the model; both must say the same.
-fn run(
-    disk: &Disk,
-    image: &mut Option<VhdxImage>,
-    model: &MemImage,
-    at: usize,
-    step: &(Step, u64, u64),
-) {
-    let (step, offset, length) = step;
-    let (offset, length) = (*offset, *length);
-    let file = image.as_ref().unwrap();
-    let both = |f: &dyn Fn(&dyn Image) -> Result<(), ImageError>| {
-        let answer = |result: Result<(), ImageError>| result.map_err(|error| error.kind());
-        assert_eq!(answer(f(file)), answer(f(model)), "{step:?} {offset} {length}");
-    };
-    match step {
-        Step::Write { durability, fill, pieces } => {
-            let data = pattern(*fill, at, length);
-            let size = (data.len() / pieces).max(1);
-            let slices: Vec<_> = data.chunks(size).map(IoSlice::new).collect();
-            both(&|image| image.write(&slices, offset, *durability));
-        }
-        Step::Unmap => both(&|image| image.unmap(offset, length)),
-        Step::WriteZeroes { may_unmap } => {
-            both(&|image| image.write_zeroes(offset, length, *may_unmap));
-        }
-        Step::Read { wait } => {
-            let mut bytes = vec![0xee; length as usize];
-            let (head, tail) = bytes.split_at_mut(length as usize / 3);
-            let mut slices = [IoSliceMut::new(head), IoSliceMut::new(tail)];
-            match file.read(&mut slices, offset, *wait).map_err(|error| error.kind()) {
-                Err(ImageErrorKind::WouldBlock) => assert_eq!(*wait, Wait::Nowait),
-                result => assert_eq!(
-                    result.map(|()| bytes),
-                    read_at(model, offset, length as usize),
-                    "{step:?} {offset} {length}"
-                ),
-            }
-        }
-        Step::Status => status(file, model, offset, length),
-        Step::Flush => both(&|image| image.flush()),
-        Step::Grow => {
-            let size = (model.size_bytes() + length).next_multiple_of(4096).min(8 << 20);
-            both(&|image| image.grow(size));
-            assert_eq!(file.size_bytes(), model.size_bytes());
-        }
-        Step::Reopen => {
-            drop(image.take());
-            *image = Some(disk.open());
-        }
-    }
-}
-
-/// What counts as deallocated reads zeroes, and what the model has not written is either.
-fn status(image: &VhdxImage, model: &MemImage, offset: u64, length: u64) {
-    match image.block_status(offset, length) {
-        Err(error) => {
-            assert_eq!(error.kind(), ImageErrorKind::OutOfRange);
-            assert!(length == 0 || offset + length > model.size_bytes());
-        }
-        Ok(extent) => {
-            assert!(extent.offset == offset && (1..=length).contains(&extent.length));
-            if extent.state == BlockState::Deallocated {
-                let bytes = read_at(model, offset, extent.length as usize).unwrap();
-                assert!(bytes.iter().all(|byte| *byte == 0), "{offset} {extent:?}");
-            }
-        }
-    }
-}
-
-fn compare(image: &VhdxImage, model: &MemImage) {
-    let bytes = read_at(image, 0, model.size_bytes() as usize).unwrap();
-    let expected = model.contents();
-    if let Some(at) = (0..bytes.len()).find(|at| bytes[*at] != expected[*at]) {
-        panic!("byte {at} is {:#x}, not {:#x}", bytes[at], expected[at]);
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -274,11 +129,27 @@ proptest! {
         let model = disk.model(size);
         let mut image = Some(disk.open());
         for (at, step) in steps.iter().enumerate() {
-            run(&disk, &mut image, &model, at, step);
+            run(&|| disk.open(), &mut image, &model, at, step);
         }
         compare(image.as_ref().unwrap(), &model);
         drop(image);
         compare(&disk.open(), &model);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_was_flushed_survives_a_loss_of_power_at_any_moment(
+        variant in prop::sample::select(&VARIANTS[..]),
+        steps in steps(15),
+        crashes in prop::collection::vec(any::<(u16, u64)>(), 12),
+    ) {
+        let size = 3 * MIB + MIB / 2;
+        let disk = Disk::new(variant, size);
+        let reopen = |file| disk.try_open(Arc::new(file));
+        lose_power(&disk.file, &disk.model(size), &|| disk.open(), &reopen, &steps, &crashes);
     }
 }
 

@@ -1,0 +1,81 @@
+//! Chains of images: each shows its parent's data where it has none of its own.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{ImageError, ImageErrorKind, Operation};
+use crate::file::{FileIdentity, ImageFile};
+use crate::format::OpenOptions;
+use crate::pool::directory_of;
+
+/// The longest chain of images.
+const DEEPEST: usize = 64;
+
+/// The files that have been opened on the way down.
+#[derive(Debug)]
+pub(crate) struct Ancestors {
+    files: Vec<FileIdentity>,
+}
+
+impl Ancestors {
+    /// The chain that begins with the image in `file`.
+    pub(crate) fn of(file: &ImageFile) -> Self {
+        Self { files: vec![file.identity()] }
+    }
+
+    /// Opens and locks the parent of the image in `child`, for reading: the first of `paths` that is
+    /// there and lies in the child's directory or in one that the options allow. Also the options
+    /// with which it is to be opened.
+    ///
+    /// # Errors
+    /// `ParentMismatch` with a reason if there is none, or if the chain comes back to itself or is
+    /// too long; as [`ImageFile::open`].
+    pub(crate) fn open_parent(
+        &mut self,
+        child: &Path,
+        paths: impl Iterator<Item = String>,
+        options: &OpenOptions,
+    ) -> Result<(ImageFile, OpenOptions), ImageError> {
+        let mut reasons = Vec::new();
+        for path in paths {
+            let path = match allowed(child, &path, options) {
+                Ok(path) => path,
+                Err(reason) => {
+                    reasons.push(reason);
+                    continue;
+                }
+            };
+            let file = ImageFile::open(path.as_path(), true)?;
+            if self.files.contains(&file.identity()) {
+                return Err(mismatch(&path, "the chain of parents comes back to this file"));
+            }
+            if self.files.len() >= DEEPEST {
+                return Err(mismatch(&path, format!("the chain has more than {DEEPEST} images")));
+            }
+            self.files.push(file.identity());
+            let options = OpenOptions { read_only: true, size_bytes: None, ..options.clone() };
+            return Ok((file, options));
+        }
+        Err(mismatch(child, format!("its parent is not there: {}", reasons.join("; "))))
+    }
+}
+
+fn mismatch(path: &Path, reason: impl Into<String>) -> ImageError {
+    ImageError::new(ImageErrorKind::ParentMismatch, Operation::Open, path).because(reason)
+}
+
+/// The file that an image means by the path of its parent, if it lies where parents may lie.
+fn allowed(child: &Path, path: &str, options: &OpenOptions) -> Result<PathBuf, String> {
+    let directory = directory_of(child);
+    // Joining keeps an absolute path as it is.
+    let wanted = directory.join(path);
+    let found = wanted.canonicalize().map_err(|error| format!("{}: {error}", wanted.display()))?;
+    let directories = std::iter::once(directory)
+        .chain(options.parent_directories.iter().map(PathBuf::as_path))
+        .filter_map(|directory| directory.canonicalize().ok());
+    for directory in directories {
+        if found.starts_with(&directory) {
+            return Ok(found);
+        }
+    }
+    Err(format!("{} is in no directory where parents may be", found.display()))
+}
