@@ -19,7 +19,7 @@ use toml::Spanned;
 
 pub(crate) use self::chap::Access;
 pub(crate) use self::isns::Isns;
-pub(crate) use self::management::Management;
+pub(crate) use self::management::{Management, TlsConfig};
 pub(crate) use self::portal_group::PortalGroup;
 pub(crate) use self::redirect::Redirects;
 pub(crate) use self::threshold::Threshold;

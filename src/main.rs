@@ -11,6 +11,7 @@ mod local;
 mod logging;
 mod portals;
 mod run;
+mod secure;
 mod sessions;
 mod systemd;
 mod watch;

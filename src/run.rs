@@ -24,6 +24,7 @@ use crate::isns;
 use crate::limits;
 use crate::local;
 use crate::portals;
+use crate::secure;
 use crate::systemd::{self, Sockets};
 use crate::wiring::{DRAIN_LIMIT, Exposed, Exposure, NodeHost, Recorder, Rules};
 
@@ -110,6 +111,7 @@ async fn serve(
     sockets.finish()?;
     let management_address = management.local_addr()?;
     let local = local::listen(&config.management).await?;
+    let secure = config.management.tls.as_ref().map(secure::prepare).transpose()?;
 
     let cimom = Cimom::new(engine.clone(), system_name).map_err(anyhow::Error::msg)?;
     let host = NodeHost {
@@ -121,30 +123,27 @@ async fn serve(
     };
     let service = Arc::new(Service::new(engine.clone(), Arc::new(host)));
     let access = Arc::new(Access::new(engine.clone()).map_err(anyhow::Error::msg)?);
-    let (router, _) = server::router(service, Arc::new(cimom), access);
+    let (router, _) = server::router(service, Arc::new(cimom), access.clone());
     let stop = CancellationToken::new();
     let stopped = || stop.clone().cancelled_owned();
     let mut http = JoinSet::new();
     http.spawn(server::serve(Plain::new(management)?, router.clone(), stopped()));
+    let secure = secure.map(|secure| secure.serve(&access, &router, &stop, &mut http));
+    let (secure_addresses, renewing) = secure.transpose()?.unzip();
     let _socket = local.map(|(socket, listener)| {
         http.spawn(server::serve(listener, router, stopped()));
         socket
     });
 
-    let demo_target = match config.demo {
-        Some(size) => {
-            let engine = engine.clone();
-            Some(tokio::task::spawn_blocking(move || demo::prepare(&engine, size)).await??)
-        }
-        None => None,
-    };
+    let demo_target = demo_target(config, engine).await?;
     node.set_state(NodeState::Serving);
     let accepting: Vec<_> = portals
         .listeners
         .into_iter()
         .map(|(tag, portal)| tokio::spawn(target_core::serve(node.clone(), tag, portal)))
         .collect();
-    print_addresses(&addresses, management_address, demo_target.as_deref())?;
+    let secure_addresses = secure_addresses.unwrap_or_default();
+    print_addresses(&addresses, &secure_addresses, management_address, demo_target.as_deref())?;
     tracing::info!(?addresses, management = %management_address, "lund serves");
     systemd::ready(&addresses);
     let watchdog = tokio::spawn(systemd::watchdog());
@@ -173,19 +172,33 @@ async fn serve(
         tracing::warn!("management requests are cut off");
     }
     watchdog.abort();
+    if let Some(renewing) = renewing {
+        renewing.abort();
+    }
     tracing::info!("lund has stopped");
     Ok(())
+}
+
+/// The target of the demo disk, if there shall be one.
+async fn demo_target(config: &Config, engine: &Arc<Engine>) -> anyhow::Result<Option<String>> {
+    let Some(size) = config.demo else { return Ok(None) };
+    let engine = engine.clone();
+    Ok(Some(tokio::task::spawn_blocking(move || demo::prepare(&engine, size)).await??))
 }
 
 /// What scripts read.
 fn print_addresses(
     portals: &[SocketAddr],
+    secure: &[SocketAddr],
     management: SocketAddr,
     demo_target: Option<&str>,
 ) -> anyhow::Result<()> {
     let mut text = String::new();
     for portal in portals {
         text.push_str(&format!("iscsi://{portal}\n"));
+    }
+    for address in secure {
+        text.push_str(&format!("https://{address}/cimom\n"));
     }
     text.push_str(&format!("http://{management}/cimom\n"));
     if let (Some(target), Some(portal)) = (demo_target, portals.first()) {

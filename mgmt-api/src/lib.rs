@@ -11,4 +11,5 @@ pub mod routes;
 pub mod server;
 pub mod service;
 pub mod size;
+pub mod tls;
 mod web;

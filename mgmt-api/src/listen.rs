@@ -2,16 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use job_engine::Role;
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::access::Peer;
-use crate::server::{Handshake, Listener, Stream};
-
-type Accepting<'a> = Pin<Box<dyn Future<Output = io::Result<Handshake>> + Send + 'a>>;
+use crate::server::{Accepting, Handshake, Listener, Stream};
 
 /// Plain HTTP over TCP.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+pub use axum::Router;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use hyper::server::conn::http1;
@@ -98,10 +98,13 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// What becomes a connection once the client has done its part.
 pub type Handshake = Pin<Box<dyn Future<Output = io::Result<(Box<dyn Stream>, Peer)>> + Send>>;
 
+/// A listener that waits for the next connection.
+pub type Accepting<'a> = Pin<Box<dyn Future<Output = io::Result<Handshake>> + Send + 'a>>;
+
 /// Where connections come from.
 pub trait Listener: Send {
     /// The next one. What waits for the client is left to the handshake.
-    fn accept(&mut self) -> Pin<Box<dyn Future<Output = io::Result<Handshake>> + Send + '_>>;
+    fn accept(&mut self) -> Accepting<'_>;
 }
 
 /// Serves until `stopped`; requests that are there are answered first.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use job_engine::Role;
+use mgmt_api::tls::TlsFiles;
 use nix::unistd::Group;
 use serde::Deserialize;
 use toml::Spanned;
@@ -30,6 +31,14 @@ pub(crate) struct Management {
     pub(crate) socket_group: Option<u32>,
     /// Groups of this machine, and what their members may do.
     pub(crate) groups: Vec<(u32, Role)>,
+    pub(crate) tls: Option<TlsConfig>,
+}
+
+/// HTTP over TLS.
+#[derive(Debug, Clone)]
+pub(crate) struct TlsConfig {
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) files: TlsFiles,
 }
 
 /// The table in the file.
@@ -41,6 +50,16 @@ pub(super) struct Table {
     socket_group: Option<Spanned<String>>,
     #[serde(default)]
     groups: Groups,
+    tls: Option<TlsTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsTable {
+    listen: Spanned<Vec<SocketAddr>>,
+    certificate: Option<Spanned<PathBuf>>,
+    key: Option<Spanned<PathBuf>>,
+    client_ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -78,7 +97,32 @@ pub(super) fn management(
         socket: socket(source, table.socket.as_ref(), data_dir)?,
         socket_group: socket_group.transpose()?,
         groups,
+        tls: table.tls.as_ref().map(|table| tls(source, table, data_dir)).transpose()?,
     })
+}
+
+fn tls(source: &Source<'_>, table: &TlsTable, data_dir: &Path) -> anyhow::Result<TlsConfig> {
+    if table.listen.get_ref().is_empty() {
+        let reason = "is empty: name an address, as in [\"0.0.0.0:5989\"]";
+        return Err(source.error("management.tls.listen", &table.listen, reason));
+    }
+    let client_ca = table.client_ca.clone();
+    let files = match (&table.certificate, &table.key) {
+        (Some(certificate), Some(key)) => TlsFiles {
+            certificate: certificate.get_ref().clone(),
+            key: key.get_ref().clone(),
+            client_ca,
+            own: false,
+        },
+        (None, None) => TlsFiles::in_directory(data_dir, client_ca),
+        (Some(given), None) => {
+            return Err(source.error("management.tls.certificate", given, "needs `key` beside it"));
+        }
+        (None, Some(given)) => {
+            return Err(source.error("management.tls.key", given, "needs `certificate` beside it"));
+        }
+    };
+    Ok(TlsConfig { listen: table.listen.get_ref().clone(), files })
 }
 
 /// The number of a group of this machine.
@@ -116,7 +160,8 @@ fn listen(
     serve: &Serve,
     file: Option<&Spanned<SocketAddr>>,
 ) -> anyhow::Result<SocketAddr> {
-    const REASON: &str = "is no loopback address: over a network, passwords would go as they are";
+    const REASON: &str = "is no loopback address: over a network, passwords would go as they \
+                          are (management.tls.listen is for that)";
     if let Some(value) = file.filter(|value| !value.get_ref().ip().is_loopback()) {
         return Err(source.error("management.listen", value, REASON));
     }
@@ -146,6 +191,23 @@ mod tests {
         let text = format!("[management]\nsocket = '{long}'");
         let error = format!("{:#}", load(&text, &[]).unwrap_err());
         assert!(error.starts_with("lund.toml:2: `management.socket` is too long"), "{error}");
+    }
+
+    #[test]
+    fn a_certificate_is_configured_with_its_key_or_made() {
+        let tls = |text: &str| load(text, &[]).map(|config| config.management.tls.unwrap().files);
+        let made = tls("data_dir = '/a'\n[management.tls]\nlisten = ['0.0.0.0:5989']").unwrap();
+        assert!(made.own && made.key.starts_with("/a"));
+        let given = "[management.tls]\nlisten = ['[::1]:1']\ncertificate = '/c'\nkey = '/k'";
+        assert!(!tls(given).unwrap().own);
+        for (text, key) in [
+            ("[management.tls]\nlisten = []", "management.tls.listen"),
+            ("[management.tls]\nlisten = ['[::1]:1']\nkey = '/k'", "management.tls.key"),
+            ("[management.tls]\nlisten = ['[::1]:1']\ncertificate = '/c'", "tls.certificate"),
+        ] {
+            let error = format!("{:#}", tls(text).unwrap_err());
+            assert!(error.contains(key), "{error}");
+        }
     }
 
     #[test]

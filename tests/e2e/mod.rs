@@ -28,3 +28,4 @@ mod signals;
 mod start;
 mod storm;
 mod support;
+mod tls;

@@ -50,11 +50,19 @@ pub(crate) struct Guard {
 }
 
 /// Lets those in that the table lets in.
-pub(crate) async fn guard(
-    State(Guard { access, table }): State<Guard>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn guard(State(state): State<Guard>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>();
+    // `localhost` is a name of other servers on this machine, too.
+    let lasting = peer.is_some_and(|peer| peer.is_tls() && !peer.is_loopback());
+    let mut response = judge(state, request, next).await;
+    if lasting {
+        let year = HeaderValue::from_static("max-age=31536000");
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, year);
+    }
+    response
+}
+
+async fn judge(Guard { access, table }: Guard, mut request: Request, next: Next) -> Response {
     // Without one nobody has accepted the connection: a mistake that must not open anything.
     let Some(peer) = request.extensions().get::<Peer>().cloned() else {
         return problem(StatusCode::FORBIDDEN, "it is not known who asks");

@@ -1,6 +1,7 @@
 //! Nouns and verbs.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -19,12 +20,14 @@ use mgmt_api::api::LunView;
                   8 not allowed"
 )]
 pub(crate) struct Arguments {
-    /// The daemon's management address: http://HOST:PORT on this machine, or unix:PATH [default:
-    /// the socket of a daemon that runs here, or http://127.0.0.1:5988]
+    /// The daemon's management address: https://HOST:PORT, http://HOST:PORT on this machine, or
+    /// unix:PATH [default: the socket of a daemon that runs here, or http://127.0.0.1:5988]
     #[arg(long, global = true, env = "LUND_SERVER")]
     pub(crate) server: Option<String>,
     #[command(flatten)]
     pub(crate) credentials: Credentials,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
     /// Print JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -149,6 +152,47 @@ pub(crate) struct Credentials {
     /// A file that holds the password of --login
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) login_password_file: Option<PathBuf>,
+}
+
+/// How the daemon shows who it is, over https.
+#[derive(Debug, Args)]
+pub(crate) struct Trust {
+    /// A file with the certificates that are trusted: the daemon's own, or its authority's
+    /// [default: those of the system]
+    #[arg(long, global = true, env = "LUND_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// The SHA-256 fingerprint of the daemon's certificate; nothing else is looked at
+    #[arg(long, global = true, env = "LUND_PIN", value_name = "SHA256", conflicts_with = "ca")]
+    pub(crate) pin: Option<Fingerprint>,
+    /// A certificate to sign in with
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) client_certificate: Option<PathBuf>,
+    /// Its key
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) client_key: Option<PathBuf>,
+}
+
+/// 32 bytes, as 64 hexadecimal digits with or without colons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fingerprint(pub(crate) [u8; 32]);
+
+impl FromStr for Fingerprint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wanted =
+            || "64 hexadecimal digits are wanted, colons may stand between them".to_owned();
+        let digits: String = text.chars().filter(|it| *it != ':').collect();
+        if digits.len() != 64 || !digits.bytes().all(|it| it.is_ascii_hexdigit()) {
+            return Err(wanted());
+        }
+        let mut bytes = [0; 32];
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            let pair = digits.get(2 * at..2 * at + 2).ok_or_else(wanted)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| wanted())?;
+        }
+        Ok(Self(bytes))
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -9,11 +9,14 @@ use mgmt_api::api::{Problem, Secret};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::Response;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector as _, TcpConnector};
 use ureq::{Agent, Body, RequestBuilder};
 
-use crate::args::Credentials;
+use crate::args::{Credentials, Trust};
 use crate::exit::{Failure, Result};
 use crate::password;
+use crate::tls::{self, TlsConnector};
 use crate::transport::{NoAddresses, Socket};
 
 /// Longer than the daemon lets any request wait.
@@ -54,7 +57,11 @@ fn authorization(credentials: &Credentials) -> Result<Option<Secret>> {
 }
 
 impl Client {
-    pub(crate) fn new(server: Option<&str>, credentials: &Credentials) -> Result<Self> {
+    pub(crate) fn new(
+        server: Option<&str>,
+        credentials: &Credentials,
+        trust: &Trust,
+    ) -> Result<Self> {
         let server = match server {
             Some(server) => server.trim_end_matches('/').to_owned(),
             None => {
@@ -72,10 +79,14 @@ impl Client {
         let (agent, base) = if let Some(path) = server.strip_prefix("unix:") {
             let socket = Socket(path.trim_start_matches("//").into());
             (Agent::with_parts(config, socket, NoAddresses), "http://localhost".to_owned())
+        } else if server.starts_with("https://") {
+            let connector =
+                ().chain(TcpConnector::default()).chain(TlsConnector(tls::config(trust)?));
+            (Agent::with_parts(config, connector, DefaultResolver::default()), server.clone())
         } else if server.starts_with("http://") {
             (config.new_agent(), server.clone())
         } else {
-            let message = format!("--server {server}: it begins with http:// or unix:");
+            let message = format!("--server {server}: it begins with https://, http:// or unix:");
             return Err(Failure::Usage(message));
         };
         let authorization = authorization(credentials)?;

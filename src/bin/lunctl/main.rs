@@ -16,6 +16,7 @@ mod progress;
 mod session;
 mod system;
 mod target;
+mod tls;
 mod transport;
 
 use std::process::ExitCode;
@@ -29,25 +30,23 @@ use output::Output;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let output = Output { json: arguments.json };
-    let done =
-        Client::new(arguments.server.as_deref(), &arguments.credentials).and_then(|client| {
-            match arguments.noun {
-                Noun::Disk(verb) => disk::run(&client, output, verb),
-                Noun::Target(verb) => target::run(&client, output, verb),
-                Noun::Job(verb) => job::run(&client, output, verb),
-                Noun::Pool(verb) => system::pool(&client, output, &verb),
-                Noun::PortalGroup(verb) => portal_group::run(&client, output, verb),
-                Noun::Session(verb) => session::run(&client, output, verb),
-                Noun::User(verb) => account::user(&client, output, verb),
-                Noun::Token(verb) => account::token(&client, output, verb),
-                Noun::Audit { limit } => account::audit(&client, output, limit),
-                Noun::Whoami => account::whoami(&client, output),
-                Noun::Status => system::status(&client, output),
-                Noun::Drain => system::drain(&client, output),
-                Noun::Resume => system::resume(&client, output),
-                Noun::Completion { shell } => manual::completion(shell),
-                Noun::Man { directory } => manual::pages(&directory),
-            }
+    let done = Client::new(arguments.server.as_deref(), &arguments.credentials, &arguments.trust)
+        .and_then(|client| match arguments.noun {
+            Noun::Disk(verb) => disk::run(&client, output, verb),
+            Noun::Target(verb) => target::run(&client, output, verb),
+            Noun::Job(verb) => job::run(&client, output, verb),
+            Noun::Pool(verb) => system::pool(&client, output, &verb),
+            Noun::PortalGroup(verb) => portal_group::run(&client, output, verb),
+            Noun::Session(verb) => session::run(&client, output, verb),
+            Noun::User(verb) => account::user(&client, output, verb),
+            Noun::Token(verb) => account::token(&client, output, verb),
+            Noun::Audit { limit } => account::audit(&client, output, limit),
+            Noun::Whoami => account::whoami(&client, output),
+            Noun::Status => system::status(&client, output),
+            Noun::Drain => system::drain(&client, output),
+            Noun::Resume => system::resume(&client, output),
+            Noun::Completion { shell } => manual::completion(shell),
+            Noun::Man { directory } => manual::pages(&directory),
         });
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -104,6 +104,9 @@ impl Daemon {
         while daemon.management == nowhere {
             daemon.read_lines(1);
             let line = daemon.lines.last().unwrap();
+            if line.starts_with("https://") {
+                continue;
+            }
             if let Some(rest) = line.strip_prefix("http://") {
                 daemon.management = rest.strip_suffix("/cimom").unwrap().parse().unwrap();
             } else if daemon.portal == nowhere {
