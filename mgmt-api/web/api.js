@@ -1,9 +1,10 @@
 // The daemon's REST interface.
 
 export class Problem extends Error {
-  constructor(message, error) {
+  constructor(message, error, status) {
     super(message);
     this.error = error;
+    this.status = status;
   }
 }
 
@@ -28,7 +29,7 @@ export async function call(method, path, body) {
   } catch {
     throw new Problem(`The daemon answered ${response.status}: ${text.trim()}`);
   }
-  if (!response.ok) throw new Problem(value?.message ?? `The daemon answered ${response.status}.`, value?.error);
+  if (!response.ok) throw new Problem(value?.message ?? `The daemon answered ${response.status}.`, value?.error, response.status);
   return value;
 }
 
@@ -36,7 +37,9 @@ export const get = (...path) => call("GET", path);
 
 /** Everything that the views show. */
 export async function everything() {
+  // Whether one may look at all, before the rest is asked for.
+  const session = await get("session");
   const names = ["status", "pools", "disks", "targets", "sessions", "jobs"];
   const values = await Promise.all(names.map((name) => get(name)));
-  return Object.fromEntries(names.map((name, index) => [name, values[index]]));
+  return { session, ...Object.fromEntries(names.map((name, index) => [name, values[index]])) };
 }

@@ -2,6 +2,7 @@
 
 import { everything } from "./api.js";
 import { h } from "./dom.js";
+import * as signIn from "./sign-in.js";
 import * as views from "./views.js";
 
 const PAUSE = 2000;
@@ -13,6 +14,7 @@ const rates = [];
 let state;
 let drawn = "";
 let before;
+let asked = false;
 
 const name = () => {
   const wanted = location.hash.slice(1);
@@ -54,12 +56,30 @@ function measure(sessions, now) {
   before = { sums, now };
 }
 
+/** Nobody is signed in: the form, until somebody is. */
+function ask(note) {
+  state = before = undefined;
+  drawn = "";
+  rates.length = 0;
+  lost.hidden = true;
+  signIn.show(null);
+  if (asked) return;
+  asked = true;
+  document.getElementById("dialog").close();
+  main.replaceChildren(signIn.form(note, () => { asked = false; look(); main.focus(); }));
+  document.title = "Sign in – lund";
+  document.getElementById("user").focus();
+}
+
 async function look() {
+  if (asked) return;
   try {
     state = await everything();
     measure(state.sessions, performance.now());
     lost.hidden = true;
-  } catch {
+    signIn.show(state.session, () => ask());
+  } catch (error) {
+    if (error.status === 401) return ask(state && "Your session has ended.");
     lost.hidden = false;
     if (!state) main.replaceChildren(h("p", null, "Waiting for the daemon …"));
   }
@@ -73,7 +93,7 @@ async function run() {
   }
 }
 
-window.addEventListener("hashchange", () => { draw(true); main.focus(); });
+window.addEventListener("hashchange", () => { draw(true); if (!asked) main.focus(); });
 document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
 // What was changed is seen at once.
 document.getElementById("dialog").addEventListener("close", () => { look(); });

@@ -86,7 +86,7 @@ class Lund:
             lines.put(None)
 
         threading.Thread(target=pump, args=(self.process.stdout,), daemon=True).start()
-        self.portal = self.cimom = self.url = None
+        self.portal = self.cimom = self.url = self.secure = None
         self.portals = []
         while not (self.portal and self.cimom and (self.url or "--demo" not in self.arguments)):
             try:
@@ -103,6 +103,8 @@ class Lund:
                 else:
                     self.portals.append(line.removeprefix("iscsi://"))
                     self.portal = self.portals[0]
+            elif line.startswith("https://"):
+                self.secure = line.removesuffix("/cimom")
             elif line.startswith("http://"):
                 self.cimom = line
         self.server = self.cimom.removesuffix("/cimom")

@@ -12,7 +12,7 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from lund import ROOT, Lund  # noqa: E402
+from lund import ROOT, Lund, binary  # noqa: E402
 
 
 def modules():
@@ -39,7 +39,7 @@ def main():
     with Lund("--demo", "--demo-size", "64MiB") as lund:
         client = subprocess.Popen(["qemu-io", "-f", "raw", lund.url], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         try:
-            environment = dict(os.environ, LUND_PAGE=lund.server, CHROMIUM=chromium, PICTURES=str(options.pictures or ""))
+            environment = dict(os.environ, LUND_PAGE=lund.server, LUNCTL=str(binary("lunctl")), CHROMIUM=chromium, PICTURES=str(options.pictures or ""))
             status = subprocess.run(["node", test], env=environment, stdin=subprocess.DEVNULL, timeout=300).returncode
         finally:
             client.kill()

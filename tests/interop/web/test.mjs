@@ -2,13 +2,15 @@
 // it, sees a session, provokes a failure and reads why. Every view is accessible and small.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const { LUND_PAGE: page_url, CHROMIUM: executablePath, PICTURES: pictures } = process.env;
+const { LUND_PAGE: page_url, LUNCTL: lunctl, CHROMIUM: executablePath, PICTURES: pictures } = process.env;
+const password = "correct horse battery";
 const VIEWS = ["overview", "disks", "targets", "sessions", "jobs"];
 const say = (text) => console.log(`web: ${text}`);
 
@@ -140,6 +142,40 @@ for (const colorScheme of ["light", "dark"]) {
 }
 say("every view is accessible, in light and dark, on a wide screen and on a phone");
 
-const refused = complaints.filter((text) => !/status of (400|409)/.test(text));
+await page.emulateMedia({ colorScheme: "light" });
+await page.setViewportSize({ width: 1200, height: 800 });
+await page.getByText("Nobody is asked for a password yet").waitFor();
+execFileSync(lunctl, ["--server", page_url, "user", "add", "anna", "--role", "operator", "--password-file", "-"], { input: password });
+execFileSync(lunctl, ["--server", page_url, "user", "add", "root", "--role", "administrator", "--password-file", "-"], { input: password });
+const user = page.getByLabel("User"), secret = page.getByLabel("Password");
+await user.waitFor();
+for (const colorScheme of ["light", "dark"]) {
+  await page.emulateMedia({ colorScheme });
+  await accessible(`the form to sign in, ${colorScheme}`);
+  await picture(`sign-in-${colorScheme}`);
+}
+// With the keyboard alone: the form has the focus.
+await page.keyboard.type("anna");
+await page.keyboard.press("Tab");
+await page.keyboard.type("not the password");
+await page.keyboard.press("Enter");
+await page.getByText("is wrong").waitFor();
+await page.keyboard.type(password);
+await page.keyboard.press("Enter");
+await page.getByText("anna, operator").waitFor();
+await view("disks");
+await page.getByRole("button", { name: "New disk" }).click();
+await dialog.getByLabel("Name").fill("signed-in");
+await dialog.getByLabel("Size").fill("1MiB");
+await dialog.getByRole("button", { name: "Create" }).click();
+await row("signed-in").getByText("1 MiB").first().waitFor();
+await accessible("signed in");
+await page.reload();
+await page.getByText("anna, operator").waitFor();
+await page.getByRole("button", { name: "Sign out" }).click();
+await user.waitFor();
+say("the first administrator closes the page; one signs in, changes something and signs out");
+
+const refused = complaints.filter((text) => !/status of (400|401|409)/.test(text));
 assert.deepEqual(refused, []);
 await browser.close();
