@@ -291,7 +291,10 @@ impl Indications {
             ChangeKind::DiskDeleted(disk) => plain(DELETION, view.volume(disk)),
             ChangeKind::TargetCreated(target) => plain(CREATION, view.controller(target)),
             ChangeKind::TargetDeleted(target) => plain(DELETION, view.controller(target)),
-            _ => Vec::new(),
+            ChangeKind::DiskChanged(_)
+            | ChangeKind::TargetChanged(_)
+            | ChangeKind::MappingCreated(_)
+            | ChangeKind::MappingDeleted(_) => Vec::new(),
         }
     }
 

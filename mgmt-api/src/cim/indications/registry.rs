@@ -219,7 +219,7 @@ impl Registry {
         self.room(SUBSCRIPTION, MAX_SUBSCRIPTIONS)?;
         for (property, class) in [("Filter", FILTER), ("Handler", DESTINATION)] {
             let found = reference(instance, property, schema).and_then(|key| self.get(&key));
-            if !found.is_some_and(|found| found.class == class) {
+            if found.is_none_or(|found| found.class != class) {
                 let text = format!("{property} must name an instance of {class}");
                 return Err(Fault::invalid_parameter(text));
             }
