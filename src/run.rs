@@ -80,13 +80,14 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let handle = runtime.handle().clone();
     let exposure = Exposure::start(node.clone(), &engine, handle, rules, recorder.clone())
         .inspect_err(|_| exposed.stop())?;
-    exposed.connect(exposure);
+    exposed.connect(exposure.clone());
     let served = runtime.block_on(serve(config, &engine, &node, system_name, sockets));
     exposed.stop();
     engine.shutdown();
     exposed.disconnect();
     recorder.disconnect();
     runtime.shutdown_timeout(Duration::from_secs(1));
+    exposure.close_images();
     served
 }
 

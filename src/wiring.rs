@@ -358,6 +358,17 @@ impl Exposure {
         Ok(exposure)
     }
 
+    /// For the end, when nobody uses them any more: any program may open the files after this.
+    pub(crate) fn close_images(&self) {
+        let units: Vec<_> = self.units.lock().iter().filter_map(|(_, it)| it.upgrade()).collect();
+        for image in units.iter().filter_map(|unit| unit.image()) {
+            if let Err(error) = image.close() {
+                let image = image.path().display();
+                tracing::warn!(%image, %error, "the next opener has to replay what was put off");
+            }
+        }
+    }
+
     fn catch_up(&self, snapshot: Snapshot) {
         self.disks.lock().extend(snapshot.disks.into_iter().map(Arc::new));
         for target in &snapshot.targets {

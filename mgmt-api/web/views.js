@@ -93,7 +93,7 @@ function newDisk() {
   ask("New disk", [
     { name: "name", label: "Name" },
     sizeField("10GiB"),
-    { name: "format", label: "Format", options: [["raw", "raw"], ["qcow2", "qcow2"], ["vhdx", "VHDX"]] },
+    { name: "format", label: "Format", options: [["raw", "raw"], ["qcow2", "qcow2"], ["vhdx", "VHDX"], ["vhd", "VHD"]] },
     { name: "provisioning", label: "Space", options: [["thin", "Thin: taken when it is written"], ["full", "Full: taken now"]] },
     { name: "block_length", label: "Block length", options: [["512", "512 bytes"], ["4096", "4096 bytes"]], parse: Number },
   ], "Create", async ({ name, size, format, provisioning, block_length }) => {
