@@ -123,7 +123,8 @@ fn check(plan: Plan, ranges: &[BlockRange], size: u64) {
         | Plan::DataIn
         | Plan::NeedData { .. }
         | Plan::StartStop { .. }
-        | Plan::ModeSelect(_)
+        | Plan::ModeSelect { .. }
+        | Plan::SetTargetPortGroups
         | Plan::ThirdPartyCopy
         | Plan::CopyAbort { .. }
         | Plan::CopyReport { .. }
