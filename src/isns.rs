@@ -94,6 +94,8 @@ pub(crate) fn keep(
         }
         ChangeKind::DiskCreated(_)
         | ChangeKind::DiskChanged(_)
+        | ChangeKind::ConditionChanged(_)
+        | ChangeKind::ConditionOver(_)
         | ChangeKind::DiskDeleted(_)
         | ChangeKind::MappingCreated(_)
         | ChangeKind::MappingDeleted(_)

@@ -15,8 +15,9 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use scsi::{AccessMethods, Device};
 use target_core::{
     AccessEntry, AccessStateChange, AccessStateStore, Events, Fault, InitiatorPattern, IscsiName,
-    LogicalUnit, LunMapping, ModePageStore, Node, NodeState, ReservationStore, SessionEnd,
-    SessionSummary, TargetConfig, UnitConfig,
+    LogicalUnit, LunMapping, ModePageStore, Node, NodeState, OperationControl, OperationError,
+    OperationRefused, OperationRequest, Operations, ReservationStore, SessionEnd, SessionSummary,
+    TargetConfig, UnitConfig,
 };
 use tokio::runtime::Handle;
 
@@ -33,7 +34,7 @@ pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(20);
 /// cannot be forgotten: the image stays locked until they end.
 const UNMAP_LIMIT: Duration = Duration::from_secs(30);
 
-/// What the data path leaves with the engine: faults and reservations.
+/// What the data path leaves with the engine: faults, reservations and long operations.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     engine: RwLock<Option<Arc<Engine>>>,
@@ -54,6 +55,15 @@ impl Recorder {
 
     fn reservations(&self, disk: &DiskId) -> Option<Vec<u8>> {
         self.engine.read().as_ref()?.reservations(disk)
+    }
+
+    fn condition(&self, disk: &DiskId) -> Option<Vec<u8>> {
+        self.engine.read().as_ref()?.condition(disk)
+    }
+
+    fn running(&self) -> Result<Arc<Engine>, OperationRefused> {
+        let stopping = || OperationRefused::Unavailable("the daemon is stopping".to_owned());
+        self.engine.read().clone().ok_or_else(stopping)
     }
 
     pub(crate) fn disconnect(&self) {
@@ -82,6 +92,39 @@ impl AccessStateStore for Recorder {
         let engine = self.engine.read().clone().ok_or("the daemon is stopping")?;
         let changes = changes.iter().map(access_states::change).collect();
         engine.save_access_states(changes).map_err(|error| error.to_string())
+    }
+}
+
+impl Operations for Recorder {
+    fn begin(&self, request: OperationRequest) -> Result<String, OperationRefused> {
+        let OperationRequest { unit, word, verb, initiator, operation, condition } = request;
+        let engine = self.running()?;
+        let request = job_engine::OperationRequest {
+            word: word.to_owned(),
+            verb: verb.to_owned(),
+            owner: initiator,
+            operation,
+            condition,
+        };
+        let begun = engine.begin_operation(disk_of(&unit)?, request);
+        begun.map(|job| job.to_string()).map_err(|error| refused(&error))
+    }
+
+    fn clear_condition(&self, unit: &str) -> Result<(), OperationRefused> {
+        let cleared = self.running()?.clear_condition(disk_of(unit)?);
+        cleared.map_err(|error| refused(&error))
+    }
+}
+
+fn disk_of(unit: &str) -> Result<DiskId, OperationRefused> {
+    unit.parse().map_err(|error| OperationRefused::Unavailable(format!("{unit}: {error}")))
+}
+
+fn refused(error: &job_engine::RequestError) -> OperationRefused {
+    if matches!(error.cause(), job_engine::Cause::DiskInUse { .. }) {
+        OperationRefused::Busy(error.to_string())
+    } else {
+        OperationRefused::Unavailable(error.to_string())
     }
 }
 
@@ -355,6 +398,7 @@ impl Exposure {
         engine.set_live_images(exposure.clone());
         exposure.catch_up(snapshot);
         watch::start(&exposure)?;
+        engine.set_operation_runner(exposure.clone());
         Ok(exposure)
     }
 
@@ -383,6 +427,10 @@ impl Exposure {
         match &event.change {
             ChangeKind::DiskCreated(disk) => self.disks.lock().push(disk.clone()),
             ChangeKind::DiskChanged(disk) => self.change_disk(disk),
+            ChangeKind::ConditionChanged(stored) => {
+                self.set_condition(&stored.disk, Some(&stored.condition));
+            }
+            ChangeKind::ConditionOver(disk) => self.set_condition(disk, None),
             ChangeKind::DiskDeleted(disk) => self.disks.lock().retain(|it| it.id != disk.id),
             ChangeKind::TargetCreated(target) => self.add_target(target),
             ChangeKind::TargetChanged(target) => {
@@ -452,6 +500,13 @@ impl Exposure {
             && let Err(error) = self.node.grow_unit(&unit, disk.size_bytes)
         {
             tracing::error!(disk = disk.name, %error, "the disk's new size is not there");
+        }
+    }
+
+    /// A unit that is made later looks by itself.
+    fn set_condition(&self, disk: &DiskId, condition: Option<&[u8]>) {
+        if let Some(unit) = self.live_unit(&disk.to_string()) {
+            unit.set_condition(condition);
         }
     }
 
@@ -529,6 +584,8 @@ impl Exposure {
             store: self.recorder.clone(),
             mode_pages: self.recorder.mode_pages(&disk.id),
             mode_page_store: self.recorder.clone(),
+            condition: self.recorder.condition(&disk.id),
+            operations: self.recorder.clone(),
         });
         units.push((name, Arc::downgrade(&unit)));
         unit
@@ -538,6 +595,39 @@ impl Exposure {
 impl LiveImages for Exposure {
     fn image(&self, disk: &DiskId) -> Option<Arc<dyn Image>> {
         self.live_unit(&disk.to_string())?.image().cloned()
+    }
+}
+
+impl job_engine::OperationRunner for Exposure {
+    /// On the unit that serves the disk, which is made if nobody uses it now.
+    fn run(
+        &self,
+        disk: &Disk,
+        operation: &[u8],
+        from: u64,
+        control: &dyn job_engine::OperationControl,
+    ) -> Result<(), job_engine::OperationError> {
+        let unit = self.unit(disk);
+        let done = target_core::run_operation(&unit, operation, from, &Control(control));
+        done.map_err(|error| match error {
+            OperationError::Stopped => job_engine::OperationError::Stopped,
+            OperationError::Image(error) => job_engine::OperationError::Image(error),
+            OperationError::Refused(reason) => {
+                job_engine::OperationError::Refused(reason.to_owned())
+            }
+        })
+    }
+}
+
+struct Control<'a>(&'a dyn job_engine::OperationControl);
+
+impl OperationControl for Control<'_> {
+    fn progress(&self, done: u64, total: u64) -> Result<(), OperationError> {
+        self.0.progress(done, total).map_err(|_| OperationError::Stopped)
+    }
+
+    fn reached(&self, position: u64) -> Result<(), OperationError> {
+        self.0.reached(position).map_err(|_| OperationError::Stopped)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::catalogue::{Disk, Mapping, Target};
+use crate::catalogue::{Disk, Mapping, StoredCondition, Target};
+use crate::id::DiskId;
 use crate::job::Job;
 
 /// One change. Numbers rise by one and start anew with every start of the engine.
@@ -32,6 +33,10 @@ pub enum ChangeKind {
     DiskCreated(Arc<Disk>),
     /// A disk has become larger.
     DiskChanged(Arc<Disk>),
+    /// Something stands between a disk and its initiators from now on, or something else.
+    ConditionChanged(Arc<StoredCondition>),
+    /// Nothing stands between a disk and its initiators any more.
+    ConditionOver(DiskId),
     /// A disk is gone.
     DiskDeleted(Arc<Disk>),
     /// A target was made.

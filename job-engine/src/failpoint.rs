@@ -43,6 +43,13 @@ pub const STEPS: &[&str] = &[
     "plan.done",
     "plan.complete.before",
     "plan.complete.after",
+    "operation.begun.before",
+    "operation.begun.after",
+    "operation.reached.before",
+    "operation.reached.after",
+    "operation.done",
+    "operation.complete.before",
+    "operation.complete.after",
     "ending.before",
     "ending.after",
     "undo.files",
@@ -98,6 +105,9 @@ commits! {
     PLAN_STEP = "plan.step";
     CHECKPOINT = "checkpoint";
     PLAN_COMPLETE = "plan.complete";
+    OPERATION_BEGUN = "operation.begun";
+    OPERATION_REACHED = "operation.reached";
+    OPERATION_COMPLETE = "operation.complete";
     ENDING = "ending";
     ENDED = "ended";
     SUSPENDED = "suspended";

@@ -9,7 +9,7 @@ use crate::catalogue::Disk;
 use crate::error::CimError;
 use crate::faults::FaultDetail;
 use crate::id::{DiskId, JobId, PoolId};
-use crate::kinds::CreateDisk;
+use crate::kinds::{CreateDisk, DiskOperation};
 
 /// How long a job stays after its end unless somebody says otherwise
 /// (`CIM_ConcreteJob.TimeBeforeRemoval`: 5 minutes).
@@ -173,6 +173,8 @@ pub enum JobKind {
         #[serde(default)]
         makes: Option<Box<Disk>>,
     },
+    /// Does something to a disk that only who serves it can do.
+    Operation(Box<DiskOperation>),
     /// No work: the record of errors on the data path, in the form of a failed job.
     DataPathFault(Box<FaultDetail>),
 }
@@ -186,18 +188,20 @@ impl JobKind {
             | Self::DeleteDisk { disk }
             | Self::ExpandDisk { disk, .. } => disk.id,
             Self::Planned { disk, .. } => *disk,
+            Self::Operation(operation) => operation.disk.id,
             Self::DataPathFault(fault) => fault.disk,
         }
     }
 
     /// A short word for it, as scripts like it.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub fn word(&self) -> &str {
         match self {
             Self::CreateDisk { .. } => "create-disk",
             Self::DeleteDisk { .. } => "delete-disk",
             Self::ExpandDisk { .. } => "expand-disk",
             Self::Planned { purpose, .. } => purpose.word(),
+            Self::Operation(operation) => &operation.word,
             Self::DataPathFault(_) => "data-path-fault",
         }
     }
@@ -211,7 +215,7 @@ impl JobKind {
             }
             Self::DeleteDisk { .. } => Some("ReturnToStoragePool"),
             Self::Planned { purpose, .. } => purpose.method_name(),
-            Self::DataPathFault(_) => None,
+            Self::Operation(_) | Self::DataPathFault(_) => None,
         }
     }
 
@@ -220,7 +224,10 @@ impl JobKind {
         match self {
             Self::CreateDisk { disk, .. } => Some(disk),
             Self::Planned { makes, .. } => makes.as_deref(),
-            Self::DeleteDisk { .. } | Self::ExpandDisk { .. } | Self::DataPathFault(_) => None,
+            Self::DeleteDisk { .. }
+            | Self::ExpandDisk { .. }
+            | Self::Operation(_)
+            | Self::DataPathFault(_) => None,
         }
     }
 
@@ -231,6 +238,7 @@ impl JobKind {
             Self::CreateDisk { .. }
             | Self::DeleteDisk { .. }
             | Self::Planned { .. }
+            | Self::Operation(_)
             | Self::DataPathFault(_) => self.makes().map(|disk| disk.pool.clone()),
         }
     }

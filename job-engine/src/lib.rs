@@ -21,8 +21,8 @@ pub mod store;
 
 pub use catalogue::{
     AccessEntry, AccessState, AccessStateChange, BlockLength, Disk, LunView, Mapping, Pool,
-    PoolState, Provisioning, Role, SecretHash, StoredAccessState, StoredRecord, Target, Token,
-    User,
+    PoolState, Provisioning, Role, SecretHash, StoredAccessState, StoredCondition, StoredRecord,
+    Target, Token, User,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use datapath::{DataPath, NoDataPath};
@@ -40,4 +40,7 @@ pub use job::{
     JobKind, JobSettings, JobState, KillJobResult, Purpose, RequestStateChangeResult,
     RequestedState, Submission,
 };
-pub use kinds::CreateDisk;
+pub use kinds::{
+    CreateDisk, DiskOperation, OperationControl, OperationError, OperationRequest, OperationRunner,
+    Stopped,
+};

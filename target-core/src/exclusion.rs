@@ -60,8 +60,8 @@ impl Drop for Inside<'_> {
 /// The lock of a unit.
 #[derive(Debug, Default)]
 pub(crate) struct Exclusion {
-    /// Commands that are alone, or wait to be.
-    wanted: AtomicU32,
+    /// Commands that are alone, or wait to be; and whoever keeps all of them out.
+    wanted: Arc<AtomicU32>,
     seats: Mutex<Vec<Weak<Seat>>>,
     /// For commands on threads that may sleep.
     sleepers: RwLock<()>,
@@ -135,6 +135,25 @@ fn alone_in(units: &[&Arc<LogicalUnit>], work: &mut dyn FnMut()) {
     }
 }
 
+impl Exclusion {
+    /// Lets nobody enter without waiting until this is dropped. Who may sleep enters all the same,
+    /// and must look for himself whether he may.
+    pub(crate) fn shut(&self) -> Shut {
+        self.wanted.fetch_add(1, Ordering::SeqCst);
+        Shut(self.wanted.clone())
+    }
+}
+
+/// While it is held, nobody enters without waiting.
+#[derive(Debug)]
+pub(crate) struct Shut(Arc<AtomicU32>);
+
+impl Drop for Shut {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 struct Wanted<'a>(&'a AtomicU32);
 
 impl<'a> Wanted<'a> {
@@ -188,6 +207,19 @@ mod tests {
             }
         });
         assert_eq!(high.into_inner(), 4_000);
+    }
+
+    #[test]
+    fn while_it_is_shut_only_those_enter_that_may_sleep() {
+        let exclusion = Exclusion::default();
+        let seat = exclusion.seat();
+        let shut = exclusion.shut();
+        assert!(exclusion.enter(&seat).is_none());
+        drop(exclusion.enter_sleeping());
+        assert_eq!(exclusion.alone(|| 7), 7);
+        assert!(exclusion.enter(&seat).is_none());
+        drop(shut);
+        assert!(exclusion.enter(&seat).is_some());
     }
 
     #[test]

@@ -60,6 +60,11 @@ pub(crate) const fn no_resources() -> Sense {
     Sense::illegal(AdditionalSense::INSUFFICIENT_REGISTRATION_RESOURCES)
 }
 
+/// Something else is being done to the disk, by somebody else than an initiator.
+pub(crate) const fn busy() -> Sense {
+    Sense::new(SenseKey::NotReady, AdditionalSense::LOGICAL_UNIT_NOT_READY_OPERATION_IN_PROGRESS)
+}
+
 /// The LUN is there no more.
 pub(crate) const fn no_unit() -> Sense {
     Sense::illegal(AdditionalSense::LOGICAL_UNIT_NOT_SUPPORTED)

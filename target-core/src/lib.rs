@@ -24,6 +24,7 @@ mod login;
 mod mode_pages;
 mod nexus;
 mod node;
+mod operation;
 mod regions;
 mod reservations;
 mod sessions;
@@ -52,6 +53,10 @@ pub use iscsi_proto::session::Counters;
 pub use listener::serve;
 pub use mode_pages::{ModePageStore, NoModePageStore};
 pub use node::{Node, NodeError, NodeState, PortalGroup, TargetConfig};
+pub use operation::{
+    NoOperations, OperationControl, OperationError, OperationRefused, OperationRequest, Operations,
+    run_operation,
+};
 pub use reservations::{NoReservationStore, ReservationStore};
 pub use sessions::{SessionDetail, SessionSummary};
 pub use trace::{Trace, TraceError};

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use disk_image::{Image, ImageError};
 use parking_lot::Mutex;
+use scsi::operation::Condition;
 use scsi::{AdditionalSense, Device, MediumState, ModeParameters, Sense, SenseKey};
 
 use crate::exclusion::Exclusion;
 use crate::fault;
 use crate::io::UnitQueue;
 use crate::mode_pages::{ModePageStore, NoModePageStore, UnitModes};
+use crate::operation::{Claim, NoOperations, Operations};
 use crate::regions::Regions;
 use crate::reservations::{NoReservationStore, ReservationStore, UnitReservations};
 use crate::statistics::UnitStatistics;
@@ -43,10 +45,15 @@ pub struct UnitConfig {
     pub mode_pages: Option<Vec<u8>>,
     /// Where they are kept.
     pub mode_page_store: Arc<dyn ModePageStore>,
+    /// What [`Operations`] was told to store: what stands between the medium and commands.
+    pub condition: Option<Vec<u8>>,
+    /// Where long operations are recorded.
+    pub operations: Arc<dyn Operations>,
 }
 
 impl UnitConfig {
-    /// A unit whose reservations and mode pages end with the process.
+    /// A unit whose reservations and mode pages end with the process, and that has no long
+    /// operations.
     #[must_use]
     pub fn new(
         name: impl Into<String>,
@@ -61,6 +68,8 @@ impl UnitConfig {
             store: Arc::new(NoReservationStore),
             mode_pages: None,
             mode_page_store: Arc::new(NoModePageStore),
+            condition: None,
+            operations: Arc::new(NoOperations),
         }
     }
 }
@@ -78,11 +87,11 @@ impl Opened {
         device.lbprz &= features.reads_zero_after_unmap;
         let granularity = features.unmap_granularity / device.logical_block_length.max(1);
         device.unmap_granularity_blocks = granularity.max(1);
-        // A block of the file system that is smaller than ours could be written without its
-        // neighbour.
-        if granularity < device.limits.max_atomic_blocks {
-            device.limits.max_atomic_blocks = 0;
-        }
+        let atomic = image.atomic_writes();
+        let blocks = |bytes: u32| bytes / device.logical_block_length.max(1);
+        let (longest, alignment) = (blocks(atomic.max_length), blocks(atomic.alignment));
+        device.limits.max_atomic_blocks = longest;
+        device.limits.atomic_alignment_blocks = alignment;
         Self { image, device }
     }
 }
@@ -100,6 +109,8 @@ pub struct LogicalUnit {
     tokens: UnitTokens,
     regions: Regions,
     reservations: UnitReservations,
+    claim: Claim,
+    operations: Arc<dyn Operations>,
     /// START STOP UNIT.
     stopped: AtomicBool,
     /// The last check found the image.
@@ -133,6 +144,9 @@ impl LogicalUnit {
             Err(error) => fault::not_opened(&error),
         };
         let stored = config.mode_pages.as_deref();
+        let exclusion = Exclusion::default();
+        let condition = config.condition.as_deref().map(Condition::from_bytes);
+        let claim = Claim::new(condition, &exclusion);
         Arc::new(Self {
             modes: UnitModes::new(&name, device.mode, stored, config.mode_page_store),
             name,
@@ -142,9 +156,11 @@ impl LogicalUnit {
             changing: Mutex::new(()),
             statistics: UnitStatistics::default(),
             queue: UnitQueue::default(),
-            exclusion: Exclusion::default(),
+            exclusion,
             tokens: UnitTokens::default(),
             regions: Regions::new(),
+            claim,
+            operations: config.operations,
             reservations: UnitReservations::new(reservations.as_deref(), store),
             stopped: AtomicBool::new(false),
             not_ready: Mutex::new(sense),
@@ -257,8 +273,26 @@ impl LogicalUnit {
         self.exclusion.is_written(range) || self.regions.is_written_elsewhere(range)
     }
 
+    /// What stands between the medium and commands.
+    pub(crate) fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
+    pub(crate) fn operations(&self) -> &dyn Operations {
+        &*self.operations
+    }
+
+    /// Takes over what was recorded of an operation: its condition, or that it is over and has
+    /// succeeded. Commands that wait for that are answered.
+    pub fn set_condition(&self, condition: Option<&[u8]>) {
+        self.claim.set(&self.exclusion, condition.map(Condition::from_bytes));
+    }
+
     /// Whether media commands can run now.
     pub(crate) fn state(&self) -> MediumState {
+        if let Some(claimed) = self.claim.medium_state() {
+            return claimed;
+        }
         if self.stopped.load(Ordering::Relaxed) {
             return MediumState::NotReady(Sense::new(
                 SenseKey::NotReady,

@@ -41,6 +41,8 @@ mod logins;
 mod model;
 #[path = "data_path/observe.rs"]
 mod observe;
+#[path = "data_path/operation.rs"]
+mod operation;
 #[path = "data_path/outcome.rs"]
 mod outcome;
 #[path = "data_path/reinstatement.rs"]

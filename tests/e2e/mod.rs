@@ -23,6 +23,7 @@ mod reservations;
 mod rest;
 #[cfg(feature = "failpoints")]
 mod restart;
+mod sanitize;
 mod sessions;
 mod signals;
 mod start;

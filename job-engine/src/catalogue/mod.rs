@@ -3,6 +3,7 @@
 mod access;
 mod access_state;
 mod account;
+mod condition;
 mod disk;
 mod mapping;
 mod mode_pages;
@@ -15,6 +16,7 @@ mod target;
 pub use access::{AccessEntry, InvalidEntry, LunView, parse_network};
 pub use access_state::{AccessState, AccessStateChange, StoredAccessState};
 pub use account::{Role, SecretHash, Token, User, check_account_name};
+pub use condition::StoredCondition;
 pub use disk::{BlockLength, Disk, PHYSICAL_BLOCK_LENGTH, Provisioning};
 pub use mapping::{MAX_LUN, Mapping, lowest_free_lun};
 pub use mode_pages::StoredModePages;

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::core::Core;
 use super::state::{Change, Ending, JobRecord};
-use crate::catalogue::Disk;
+use crate::catalogue::{Disk, StoredCondition};
 use crate::error::{Cause, CimError, RequestError};
 use crate::failpoint;
 use crate::id::{DiskId, JobId};
@@ -12,7 +12,7 @@ use crate::job::{
     AffectedElement, Element, ElementEffect, Job, JobKind, JobSettings, JobState, KillJobResult,
     RequestStateChangeResult as Answer, RequestedState, Submission,
 };
-use crate::kinds::{self, CreateDisk, Step};
+use crate::kinds::{self, CreateDisk, DiskOperation, OperationRequest, Step};
 use crate::plan::Plan;
 
 impl Core {
@@ -107,6 +107,55 @@ impl Core {
         self.submit(JobId::generate(), name, kind, affected, submission)
     }
 
+    /// Submits what only who serves the disk can do, and puts its condition in force with it.
+    pub(crate) fn submit_operation(
+        &mut self,
+        disk: DiskId,
+        request: OperationRequest,
+    ) -> Result<JobId, RequestError> {
+        let element = Element::Disk(disk);
+        let found = {
+            let state = self.shared.state.lock();
+            match (state.disks.get(&disk), state.claim(disk)) {
+                (None, _) => {
+                    Err(Cause::NotFound { what: "disk".to_owned(), name: disk.to_string() })
+                }
+                (Some(disk), Some(job)) => {
+                    Err(Cause::DiskInUse { disk: disk.name.clone(), holder: format!("job {job}") })
+                }
+                (Some(disk), None) => Ok(Disk::clone(disk)),
+            }
+        };
+        let disk = found.map_err(|cause| self.refuse(cause, Some(&element)))?;
+        let effect = match &request.condition {
+            Some(_) => ElementEffect::ExclusiveUse,
+            None => ElementEffect::Other,
+        };
+        let affected = vec![AffectedElement { element, effect }];
+        let condition = request.condition.as_ref().map(|(during, _)| {
+            Change::PutCondition(StoredCondition { disk: disk.id, condition: during.clone() })
+        });
+        let submission = Submission { owner: request.owner.clone(), ..Submission::default() };
+        let name = kinds::operation_name(&request, &disk);
+        let kind = JobKind::Operation(Box::new(DiskOperation::new(request, disk)));
+        let with = condition.into_iter().collect();
+        self.submit_with(JobId::generate(), (name, kind, affected), None, submission, with)
+    }
+
+    /// Takes away what stands between a disk and its initiators, if no job is at it.
+    pub(crate) fn clear_condition(&mut self, disk: DiskId) -> Result<(), RequestError> {
+        let (known, claimed) = {
+            let state = self.shared.state.lock();
+            (state.conditions.contains_key(&disk), state.claim(disk))
+        };
+        if let Some(job) = claimed {
+            let cause = Cause::DiskInUse { disk: disk.to_string(), holder: format!("job {job}") };
+            return Err(self.refuse(cause, Some(&Element::Disk(disk))));
+        }
+        let changes = if known { vec![Change::DeleteCondition(disk)] } else { return Ok(()) };
+        self.commit_request(failpoint::CATALOGUE, changes)
+    }
+
     fn submit(
         &mut self,
         id: JobId,
@@ -122,9 +171,21 @@ impl Core {
     pub(super) fn submit_planned(
         &mut self,
         id: JobId,
+        what: (String, JobKind, Vec<AffectedElement>),
+        plan: Option<Box<Plan>>,
+        submission: Submission,
+    ) -> Result<JobId, RequestError> {
+        self.submit_with(id, what, plan, submission, Vec::new())
+    }
+
+    /// With changes that go into the same transaction.
+    fn submit_with(
+        &mut self,
+        id: JobId,
         (name, kind, affected): (String, JobKind, Vec<AffectedElement>),
         plan: Option<Box<Plan>>,
         submission: Submission,
+        mut with: Vec<Change>,
     ) -> Result<JobId, RequestError> {
         self.check_room()?;
         let now = self.now();
@@ -149,7 +210,8 @@ impl Core {
             affected,
         };
         let record = JobRecord { job, step: Step::Pending, ending: None, plan };
-        self.commit_request(failpoint::SUBMIT, vec![Change::PutJob(Box::new(record))])?;
+        with.push(Change::PutJob(Box::new(record)));
+        self.commit_request(failpoint::SUBMIT, with)?;
         Ok(id)
     }
 
@@ -218,8 +280,10 @@ impl Core {
             }
             (JobState::New, RequestedState::Terminate) => {
                 record.job.errors = vec![self.error(id, &Cause::Cancelled { by: by.to_owned() })];
+                let mut changes = record.step.leftovers(&record.job.kind, id);
                 record.enter(JobState::Terminated, self.now());
-                self.answer(failpoint::ENDED, record, Answer::Completed)
+                changes.push(Change::PutJob(Box::new(record)));
+                self.answer_with(failpoint::ENDED, changes, Answer::Completed)
             }
             (
                 JobState::Starting | JobState::Running | JobState::Suspended,
@@ -262,7 +326,16 @@ impl Core {
     }
 
     fn answer(&mut self, point: failpoint::Commit, record: JobRecord, answer: Answer) -> Answer {
-        match self.commit(point, vec![Change::PutJob(Box::new(record))]) {
+        self.answer_with(point, vec![Change::PutJob(Box::new(record))], answer)
+    }
+
+    fn answer_with(
+        &mut self,
+        point: failpoint::Commit,
+        changes: Vec<Change>,
+        answer: Answer,
+    ) -> Answer {
+        match self.commit(point, changes) {
             Ok(()) => answer,
             Err(_) => Answer::Failed,
         }

@@ -18,7 +18,7 @@ use crate::error::{Cause, RequestError};
 use crate::event::ChangeEvent;
 use crate::failpoint::{self, Commit};
 use crate::id::JobId;
-use crate::job::{Element, JobState};
+use crate::job::{Element, JobKind, JobState};
 use crate::plan::Claim;
 use crate::store::{
     Batch, DirectoryLock, Journal, JournalEntry, Store, StoreError, Tree, put_mark,
@@ -231,7 +231,9 @@ impl Core {
                 | Change::DeleteAccessState { .. }
                 | Change::PutModePages(_)
                 | Change::PutRecord(_)
-                | Change::DeleteRecord(_) => true,
+                | Change::DeleteRecord(_)
+                | Change::PutCondition(_)
+                | Change::DeleteCondition(_) => true,
             })
             .cloned()
             .collect();
@@ -331,11 +333,13 @@ impl Core {
         let now = self.now();
         let mut next: Option<Timestamp> = None;
         let mut ready = Vec::new();
+        let has_runner = self.shared.runner.lock().is_some();
         {
             let state = self.shared.state.lock();
             for entry in state.unfinished.iter().filter_map(|id| state.jobs.get(id)) {
                 let job = &entry.record.job;
-                if self.is_busy(&entry.record) || job.state == JobState::Suspended {
+                let waits = matches!(job.kind, JobKind::Operation(_)) && !has_runner;
+                if waits || self.is_busy(&entry.record) || job.state == JobState::Suspended {
                     continue;
                 }
                 match job.scheduled_start_time {

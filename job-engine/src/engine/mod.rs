@@ -42,7 +42,7 @@ use crate::id::{DiskId, JobId, PoolId};
 use crate::job::{
     Element, Job, JobSettings, KillJobResult, RequestStateChangeResult, RequestedState, Submission,
 };
-use crate::kinds::CreateDisk;
+use crate::kinds::{CreateDisk, OperationRequest, OperationRunner};
 use crate::store::Store;
 
 /// Where and how an engine works.
@@ -247,6 +247,8 @@ impl Engine {
         {
             tracing::error!("the job engine's thread panicked");
         }
+        // He holds what holds the engine.
+        *self.shared.runner.lock() = None;
     }
 
     /// Submits the creation of a disk. Everything that can be checked at once is checked now;
@@ -595,6 +597,48 @@ impl Engine {
     pub fn mode_pages(&self, disk: &DiskId) -> Option<Vec<u8>> {
         let state = self.shared.state.lock();
         state.mode_pages.get(disk).map(|stored| stored.pages.clone())
+    }
+
+    /// Who carries out operations on disks that are in use. Those that were begun before wait for
+    /// him.
+    pub fn set_operation_runner(&self, runner: Arc<dyn OperationRunner>) {
+        *self.shared.runner.lock() = Some(runner);
+        let _ = self.shared.sender.send(Message::Wake);
+    }
+
+    /// Begins an operation on a disk: durable when it returns, and its condition with it. Does not
+    /// wait for subscribers, as [`Engine::save_reservations`] does not.
+    ///
+    /// # Errors
+    /// `NotFound`, `DiskInUse` while a job works on the disk, `CouldNotStart`, `StoreNearlyFull`,
+    /// `StoreUnavailable`, `ShuttingDown`.
+    pub fn begin_operation(
+        &self,
+        disk: DiskId,
+        request: OperationRequest,
+    ) -> Result<JobId, RequestError> {
+        if self.shared.is_stopping() {
+            return Err(self.shared.refuse(Cause::ShuttingDown, None));
+        }
+        let done = self.shared.call(move |core| core.submit_operation(disk, request));
+        done.unwrap_or_else(|| Err(self.shared.refuse(Cause::ShuttingDown, None)))
+    }
+
+    /// What stands between a disk and its initiators, if anything does.
+    #[must_use]
+    pub fn condition(&self, disk: &DiskId) -> Option<Vec<u8>> {
+        let state = self.shared.state.lock();
+        state.conditions.get(disk).map(|stored| stored.condition.clone())
+    }
+
+    /// Takes away what a failed operation left between a disk and its initiators. Does not wait
+    /// for subscribers.
+    ///
+    /// # Errors
+    /// `DiskInUse` while a job works on the disk, `StoreUnavailable`, `ShuttingDown`.
+    pub fn clear_condition(&self, disk: DiskId) -> Result<(), RequestError> {
+        let done = self.shared.call(move |core| core.clear_condition(disk));
+        done.unwrap_or_else(|| Err(self.shared.refuse(Cause::ShuttingDown, None)))
     }
 
     /// Takes in an error of the data path. Never waits for the medium: may be called anywhere.

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use super::state::{Change, JobRecord, State, batch};
 use super::{EngineConfig, OpenError};
 use crate::catalogue::{
-    Disk, Mapping, StoredAccessState, StoredModePages, StoredRecord, StoredReservations, Target,
-    Token, User,
+    Disk, Mapping, StoredAccessState, StoredCondition, StoredModePages, StoredRecord,
+    StoredReservations, Target, Token, User,
 };
 use crate::error::{Cause, ObjectPaths};
 use crate::store::{
@@ -150,6 +150,9 @@ fn read(
     let (records, damaged) = load::<StoredRecord>(store, Tree::Records)?;
     changes.extend(records.into_iter().map(Change::PutRecord));
     bad.extend(damaged);
+    let (conditions, damaged) = load::<StoredCondition>(store, Tree::Conditions)?;
+    changes.extend(conditions.into_iter().map(Change::PutCondition));
+    bad.extend(damaged);
     let (jobs, damaged) = load::<JobRecord>(store, Tree::Jobs)?;
     changes.extend(jobs.into_iter().map(|job| Change::PutJob(Box::new(job))));
     bad.extend(damaged);
@@ -177,6 +180,7 @@ fn replay(entries: Vec<JournalEntry>, now: jiff::Timestamp) -> State {
             state.access_states.clear();
             state.mode_pages.clear();
             state.records.clear();
+            state.conditions.clear();
         }
         for change in entry.changes {
             state.apply(change, now);

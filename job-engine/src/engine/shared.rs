@@ -17,6 +17,7 @@ use crate::error::{Cause, ObjectPaths, RequestError};
 use crate::faults::Pending;
 use crate::id::DiskId;
 use crate::job::Element;
+use crate::kinds::OperationRunner;
 
 /// A request to the engine's thread.
 pub(crate) enum Message {
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) delivery: Mutex<Delivery>,
     pub(crate) delivered: Condvar,
     pub(crate) live: RwLock<Option<Arc<dyn LiveImages>>>,
+    /// Who carries out operations on disks in use, once he is there.
+    pub(crate) runner: Mutex<Option<Arc<dyn OperationRunner>>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -73,6 +76,7 @@ impl Shared {
             delivery: Mutex::new(Delivery::default()),
             delivered: Condvar::new(),
             live: RwLock::default(),
+            runner: Mutex::new(None),
         })
     }
 

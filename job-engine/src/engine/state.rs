@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Snapshot;
 use crate::catalogue::{
-    Disk, Mapping, StoredAccessState, StoredModePages, StoredRecord, StoredReservations, Target,
-    Token, User,
+    Disk, Mapping, StoredAccessState, StoredCondition, StoredModePages, StoredRecord,
+    StoredReservations, Target, Token, User,
 };
 use crate::clock::{between, later};
 use crate::error::CimError;
@@ -139,6 +139,8 @@ pub(crate) enum Change {
     PutModePages(StoredModePages),
     PutRecord(StoredRecord),
     DeleteRecord(String),
+    PutCondition(StoredCondition),
+    DeleteCondition(DiskId),
     PutDebris(Debris),
     DeleteDebris(PathBuf),
 }
@@ -182,6 +184,7 @@ pub(crate) struct State {
     pub(crate) access_states: BTreeMap<(u16, Option<String>), StoredAccessState>,
     pub(crate) mode_pages: BTreeMap<DiskId, StoredModePages>,
     pub(crate) records: BTreeMap<String, String>,
+    pub(crate) conditions: BTreeMap<DiskId, Arc<StoredCondition>>,
     pub(crate) debris: BTreeMap<PathBuf, Debris>,
     /// Why the database cannot be written, while it cannot.
     pub(crate) store_down: Option<String>,
@@ -214,6 +217,7 @@ impl State {
             Change::DeleteDisk(id) => {
                 self.reservations.remove(&id);
                 self.mode_pages.remove(&id);
+                self.conditions.remove(&id);
                 self.disks.remove(&id).map(ChangeKind::DiskDeleted)
             }
             Change::PutTarget(target) => {
@@ -232,6 +236,14 @@ impl State {
             }
             Change::DeleteMapping { target, lun } => {
                 self.mappings.remove(&(target, lun)).map(ChangeKind::MappingDeleted)
+            }
+            Change::PutCondition(stored) => {
+                let stored = Arc::new(stored);
+                self.conditions.insert(stored.disk, stored.clone());
+                Some(ChangeKind::ConditionChanged(stored))
+            }
+            Change::DeleteCondition(disk) => {
+                self.conditions.remove(&disk).map(|_| ChangeKind::ConditionOver(disk))
             }
             change @ (Change::PutReservations(_)
             | Change::DeleteReservations(_)
@@ -301,7 +313,9 @@ impl State {
             | Change::PutTarget(_)
             | Change::DeleteTarget(_)
             | Change::PutMapping(_)
-            | Change::DeleteMapping { .. } => {}
+            | Change::DeleteMapping { .. }
+            | Change::PutCondition(_)
+            | Change::DeleteCondition(_) => {}
         }
     }
 
@@ -362,7 +376,9 @@ impl State {
         });
         let of_disks = reservations.chain(pages);
         let exposure = disks.chain(targets).chain(mappings).chain(of_disks).chain(states);
-        exposure.chain(users).chain(tokens).chain(records).collect()
+        let conditions = self.conditions.values();
+        let conditions = conditions.map(|it| Change::PutCondition(StoredCondition::clone(it)));
+        exposure.chain(users).chain(tokens).chain(records).chain(conditions).collect()
     }
 
     /// Everything as changes that make it from nothing.
@@ -416,7 +432,9 @@ impl State {
                     makes.as_ref().is_some_and(|disk| disk.name == name)
                 }
                 // Its disk is in the catalogue.
-                JobKind::ExpandDisk { .. } | JobKind::DataPathFault(_) => false,
+                JobKind::ExpandDisk { .. } | JobKind::Operation(_) | JobKind::DataPathFault(_) => {
+                    false
+                }
             })
     }
 
@@ -446,6 +464,7 @@ pub(crate) fn batch(changes: &[Change]) -> Result<Batch, StoreError> {
                 batch.delete(Tree::Disks, id.uuid().as_bytes());
                 batch.delete(Tree::Reservations, id.uuid().as_bytes());
                 batch.delete(Tree::ModePages, id.uuid().as_bytes());
+                batch.delete(Tree::Conditions, id.uuid().as_bytes());
             }
             Change::PutTarget(target) => {
                 batch.put(Tree::Targets, target.name.as_bytes(), target)?;
@@ -482,6 +501,12 @@ pub(crate) fn batch(changes: &[Change]) -> Result<Batch, StoreError> {
                 batch.put(Tree::Records, record.name.as_bytes(), record)?;
             }
             Change::DeleteRecord(name) => batch.delete(Tree::Records, name.as_bytes()),
+            Change::PutCondition(stored) => {
+                batch.put(Tree::Conditions, stored.disk.uuid().as_bytes(), stored)?;
+            }
+            Change::DeleteCondition(disk) => {
+                batch.delete(Tree::Conditions, disk.uuid().as_bytes());
+            }
             Change::PutDebris(debris) => {
                 batch.put(Tree::Debris, path_key(&debris.path), debris)?;
             }

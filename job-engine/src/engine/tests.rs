@@ -10,6 +10,7 @@ mod delete;
 mod events;
 mod expand;
 mod faults;
+mod operation;
 mod outage;
 mod restart;
 mod retention;
@@ -187,6 +188,7 @@ fn disk_of(job: &Job) -> Disk {
         | JobKind::DeleteDisk { disk }
         | JobKind::ExpandDisk { disk, .. } => Disk::clone(disk),
         JobKind::Planned { makes, .. } => Disk::clone(makes.as_ref().unwrap()),
+        JobKind::Operation(operation) => operation.disk.clone(),
         JobKind::DataPathFault(_) => panic!("{job:?}"),
     }
 }

@@ -368,6 +368,7 @@ impl Step {
             | (Self::DeleteUnlinking, JobKind::DeleteDisk { disk }) => {
                 vec![Change::PutDebris(Debris::of_disk(&disk.path, job))]
             }
+            (_, JobKind::Operation(operation)) => kinds::end_operation(operation),
             _ => Vec::new(),
         }
     }

@@ -61,7 +61,8 @@ impl Core {
                 JobKind::CreateDisk { .. }
                 | JobKind::DeleteDisk { .. }
                 | JobKind::ExpandDisk { .. }
-                | JobKind::Planned { .. } => false,
+                | JobKind::Planned { .. }
+                | JobKind::Operation(_) => false,
             });
             let name = state.disks.get(&disk).map_or_else(|| disk.to_string(), |d| d.name.clone());
             (existing.map(|entry| JobRecord::clone(&entry.record)), name)
@@ -71,7 +72,8 @@ impl Core {
             JobKind::CreateDisk { .. }
             | JobKind::DeleteDisk { .. }
             | JobKind::ExpandDisk { .. }
-            | JobKind::Planned { .. } => None,
+            | JobKind::Planned { .. }
+            | JobKind::Operation(_) => None,
         });
         let (count, first) = before.unwrap_or((0, fault.first));
         let report = &fault.latest;

@@ -6,11 +6,16 @@
 mod create_disk;
 mod delete_disk;
 mod expand_disk;
+mod operation;
 mod space;
 
 pub use create_disk::CreateDisk;
 pub(crate) use create_disk::plan_disk;
 pub(crate) use expand_disk::check_growth;
+pub use operation::{
+    DiskOperation, OperationControl, OperationError, OperationRequest, OperationRunner, Stopped,
+};
+pub(crate) use operation::{end as end_operation, name as operation_name};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +42,11 @@ pub(crate) enum Step {
         /// How far it is, durably.
         done: u64,
     },
+    /// Who serves the disk is at it.
+    Operating {
+        /// It is durable up to here.
+        position: u64,
+    },
 }
 
 /// Runs a job from its last recorded step to its end.
@@ -51,6 +61,7 @@ pub(crate) fn run(context: &JobContext, record: &JobRecord) -> Result<(), Failur
             Some(plan) => crate::plan::run(context, plan, record.step),
             None => Err(Cause::Panic { message: "the job has no plan".to_owned() }.into()),
         },
+        JobKind::Operation(operation) => operation::run(context, operation, record.step),
         JobKind::DataPathFault(_) => Ok(()),
     }
 }
@@ -67,6 +78,7 @@ pub(crate) fn undo(record: &JobRecord) -> (Vec<Change>, Option<Cause>) {
         }
         (JobKind::DeleteDisk { disk }, Step::DeleteUnlinking) => delete_disk::undo(disk),
         (JobKind::ExpandDisk { disk, .. }, Step::ExpandAllocating) => expand_disk::undo(disk),
+        (JobKind::Operation(operation), _) => (operation::end(operation), None),
         _ => (Vec::new(), None),
     }
 }

@@ -35,9 +35,11 @@ pub(super) struct Work<'a> {
 pub(crate) fn run(context: &JobContext, plan: &Plan, step: Step) -> Result<(), Failure> {
     let (first, mut done) = match step {
         Step::Planned { index, done } => (index, done),
-        Step::Pending | Step::CreateAllocating | Step::DeleteUnlinking | Step::ExpandAllocating => {
-            (0, 0)
-        }
+        Step::Pending
+        | Step::CreateAllocating
+        | Step::DeleteUnlinking
+        | Step::ExpandAllocating
+        | Step::Operating { .. } => (0, 0),
     };
     for (index, action) in (0_u32..).zip(&plan.actions).skip(usize::try_from(first).unwrap_or(0)) {
         let work = Work { context, plan, index, done };

@@ -37,6 +37,8 @@ pub enum Tree {
     ModePages,
     /// What management protocols keep, by name.
     Records,
+    /// What stands between disks and their initiators, by disk.
+    Conditions,
     /// Files that have no owner any more and are to be removed, by path.
     Debris,
     /// What the database says about itself.
@@ -45,7 +47,7 @@ pub enum Tree {
 
 impl Tree {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Jobs,
         Self::Disks,
         Self::Targets,
@@ -56,6 +58,7 @@ impl Tree {
         Self::AccessStates,
         Self::ModePages,
         Self::Records,
+        Self::Conditions,
         Self::Debris,
         Self::Meta,
     ];
@@ -74,6 +77,7 @@ impl Tree {
             Self::AccessStates => "access-states",
             Self::ModePages => "mode-pages",
             Self::Records => "records",
+            Self::Conditions => "conditions",
             Self::Debris => "debris",
             Self::Meta => "meta",
         }

@@ -21,7 +21,7 @@ pub(crate) fn open(directory: &Path) -> Arc<Engine> {
             std::fs::remove_dir(path).unwrap();
         }
     }
-    let engine = Engine::open(scenario::config(directory)).unwrap();
+    let engine = scenario::open(directory);
     assert!(engine.alerts().is_empty(), "{:?}", engine.alerts());
     engine
 }
@@ -107,9 +107,10 @@ fn has_a_possible_outcome(job: &Job) {
             other => panic!("{other}"),
         },
         JobKind::DeleteDisk { disk } if disk.name == "suspended" => &[Completed, Killed],
-        JobKind::DeleteDisk { .. } | JobKind::ExpandDisk { .. } | JobKind::Planned { .. } => {
-            &[Completed]
-        }
+        JobKind::DeleteDisk { .. }
+        | JobKind::ExpandDisk { .. }
+        | JobKind::Planned { .. }
+        | JobKind::Operation(_) => &[Completed],
         JobKind::DataPathFault(_) => &[Exception],
     };
     assert!(possible.contains(&job.state), "{job:?}");
@@ -133,6 +134,12 @@ fn catalogue_agrees_with_jobs(engine: &Engine, jobs: &[Job]) {
             }
             JobKind::Planned { purpose: Purpose::ShrinkDisk, disk, .. } if completed => {
                 sizes.insert(*disk, 2 << 20);
+            }
+            JobKind::Operation(operation) => {
+                assert!(completed, "{job:?}");
+                let bytes = std::fs::read(&operation.disk.path).unwrap();
+                assert!(bytes.iter().all(|byte| *byte == scenario::FILL));
+                assert_eq!(engine.condition(&operation.disk.id), None);
             }
             JobKind::DeleteDisk { .. }
             | JobKind::ExpandDisk { .. }

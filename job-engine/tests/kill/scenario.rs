@@ -1,18 +1,21 @@
 //! What the child does: it passes every step, and writes down what it was promised.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{IoSlice, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use disk_image::{ImageErrorKind, OpenOptions, Operation, RawImage, partial_path};
+use disk_image::{
+    Durability, Image as _, ImageErrorKind, OpenOptions, Operation, RawImage, partial_path,
+};
 use jiff::Timestamp;
 use job_engine::{
     ChangeKind, CloneDisk, CreateDisk, Disk, Engine, EngineConfig, FaultReport, ImportDisk, Job,
-    JobId, JobKind, JobSettings, JobState, KillJobResult, MapRequest, Provisioning, RequestError,
+    JobId, JobKind, JobSettings, JobState, KillJobResult, MapRequest, OperationControl,
+    OperationError, OperationRequest, OperationRunner, Provisioning, RequestError,
     RequestStateChangeResult, RequestedState, Submission, TargetRequest,
 };
 
@@ -62,13 +65,47 @@ pub(crate) fn config(directory: &Path) -> EngineConfig {
     config
 }
 
+/// What the operation of the scenario writes.
+pub(crate) const FILL: u8 = 0x5a;
+
+/// Fills a disk, 1 MiB at a time.
+struct Filler;
+
+impl OperationRunner for Filler {
+    fn run(
+        &self,
+        disk: &Disk,
+        operation: &[u8],
+        from: u64,
+        control: &dyn OperationControl,
+    ) -> Result<(), OperationError> {
+        let image = RawImage::open(disk.path.as_path(), OpenOptions::default())?;
+        let piece = vec![operation[0]; 1 << 20];
+        let mut at = from;
+        while at < disk.size_bytes {
+            control.progress(at, disk.size_bytes)?;
+            image.write(&[IoSlice::new(&piece)], at, Durability::Durable)?;
+            at += MIB;
+            control.reached(at)?;
+        }
+        Ok(())
+    }
+}
+
+/// An engine that can carry out operations.
+pub(crate) fn open(directory: &Path) -> Arc<Engine> {
+    let engine = Engine::open(config(directory)).unwrap();
+    engine.set_operation_runner(Arc::new(Filler));
+    engine
+}
+
 struct Child {
     engine: Arc<Engine>,
     promises: Promises,
 }
 
 pub(crate) fn run(directory: &Path) {
-    let engine = Engine::open(config(directory)).unwrap();
+    let engine = open(directory);
     let mut child = Child { engine, promises: Promises::open(directory) };
     std::fs::create_dir_all(directory.join("files")).unwrap();
     let disk = child.disks();
@@ -82,7 +119,7 @@ pub(crate) fn run(directory: &Path) {
     drop(child);
     std::fs::remove_dir(rest).unwrap();
     // At the next start it can be swept up; the end waits for that.
-    Engine::open(config(directory)).unwrap().shutdown();
+    open(directory).shutdown();
 }
 
 impl Child {
@@ -140,6 +177,17 @@ impl Child {
         let (kept, disk) = self.submit(CreateDisk::new("kept", MIB), false);
         self.end(kept, JobState::Completed);
         let id = self.expand(&disk, 3 * MIB);
+        self.end(id, JobState::Completed);
+        let disk = self.engine.disk(&disk.id).unwrap();
+        let request = OperationRequest {
+            word: "fill-disk".to_owned(),
+            verb: "Fill".to_owned(),
+            owner: String::new(),
+            operation: vec![FILL],
+            condition: Some((b"being filled".to_vec(), b"half filled".to_vec())),
+        };
+        let id = self.engine.begin_operation(disk.id, request).unwrap();
+        self.promises.there(&format!("job {id}"));
         self.end(id, JobState::Completed);
         disk
     }

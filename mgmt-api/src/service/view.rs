@@ -88,7 +88,8 @@ pub(super) fn job(job: &job_engine::Job) -> api::Job {
         JobKind::CreateDisk { .. }
         | JobKind::DeleteDisk { .. }
         | JobKind::ExpandDisk { .. }
-        | JobKind::Planned { .. } => None,
+        | JobKind::Planned { .. }
+        | JobKind::Operation(_) => None,
     };
     api::Job {
         id: job.id.to_string(),

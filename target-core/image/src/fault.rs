@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::{ImageError, ImageErrorKind, Operation};
-use crate::image::{Durability, Extent, Features, Image, Wait};
+use crate::image::{AtomicWrites, Durability, Extent, Features, Image, Wait};
 
 /// One scripted failure: which calls it hits, and with what.
 #[derive(Debug, Clone)]
@@ -244,6 +244,21 @@ impl Image for FaultImage {
         let length = bytes(bufs.iter().map(|buf| buf.len()));
         self.arrive(Operation::Write, offset, length, Wait::Block)?;
         self.inner.write(bufs, offset, durability)
+    }
+
+    fn atomic_writes(&self) -> AtomicWrites {
+        self.inner.atomic_writes()
+    }
+
+    fn write_atomic(
+        &self,
+        data: &[u8],
+        offset: u64,
+        durability: Durability,
+    ) -> Result<(), ImageError> {
+        let length = bytes(std::iter::once(data.len()));
+        self.arrive(Operation::Write, offset, length, Wait::Block)?;
+        self.inner.write_atomic(data, offset, durability)
     }
 
     fn flush(&self) -> Result<(), ImageError> {

@@ -15,6 +15,7 @@ use crate::file::ImageFile;
 use crate::image::Image;
 use crate::qcow2::Qcow2Image;
 use crate::raw::RawImage;
+use crate::redo;
 use crate::vhd::VhdImage;
 use crate::vhdx::VhdxImage;
 
@@ -111,6 +112,10 @@ pub fn open_image(
     format: ImageFormat,
     options: &OpenOptions,
 ) -> Result<Arc<dyn Image>, ImageError> {
+    let path = path.into();
+    if options.read_only && format == ImageFormat::Raw {
+        redo::finish(&path)?;
+    }
     let file = ImageFile::open(path, options.read_only)?;
     let chain = Chain::of(file.identity());
     open_in_chain(file, format, options, &chain)

@@ -61,6 +61,19 @@ pub struct Features {
     pub nowait_reads: bool,
 }
 
+/// What [`Image::write_atomic`] can do, in bytes; both are 0 where it can do nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AtomicWrites {
+    /// The longest one.
+    pub max_length: u32,
+    /// Where they may begin; 0 for everywhere.
+    pub alignment: u32,
+}
+
+/// Bytes of a page: written as a whole in the page cache, and at once to a file system whose blocks
+/// are not smaller.
+pub(crate) const PAGE: u32 = 4096;
+
 /// A virtual disk's bytes. All methods take `&self`, are positional and may be called from any
 /// number of threads; two calls on overlapping ranges have no order between them.
 ///
@@ -165,6 +178,30 @@ pub trait Image: Send + Sync + fmt::Debug {
     /// As [`Self::flush`]. Nothing that was flushed is lost: the next opener does it.
     fn close(&self) -> Result<(), ImageError> {
         Ok(())
+    }
+
+    /// What atomic writes there are. By itself a write within a page is one, where the file system
+    /// writes pages as a whole.
+    fn atomic_writes(&self) -> AtomicWrites {
+        let features = self.features();
+        let pages = !features.read_only && features.unmap_granularity >= PAGE;
+        let page = if pages { PAGE } else { 0 };
+        AtomicWrites { max_length: page, alignment: page }
+    }
+
+    /// Writes all of `data` or nothing, whatever ends the process; the power too, as far as the
+    /// host's device writes a page as a whole. It lies within what [`Self::atomic_writes`] says,
+    /// and nobody reads or writes there meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::write`]. After an error of the medium a part may have been written.
+    fn write_atomic(
+        &self,
+        data: &[u8],
+        offset: u64,
+        durability: Durability,
+    ) -> Result<(), ImageError> {
+        self.write(&[IoSlice::new(data)], offset, durability)
     }
 
     /// Checks without touching data that the image is still there and whole.

@@ -26,6 +26,7 @@ mod parents;
 mod pool;
 mod qcow2;
 mod raw;
+mod redo;
 mod reflink;
 mod slices;
 #[cfg(test)]
@@ -46,7 +47,7 @@ pub use extend::{ExtendOptions, Extender, RawExtender, extend_image, undo_extens
 pub use fault::{Fault, FaultImage, Gate};
 pub use file::{FileIdentity, ImageFile};
 pub use format::{ImageFormat, OpenOptions, open_image, probe};
-pub use image::{BlockState, Durability, Extent, Features, Image, Wait};
+pub use image::{AtomicWrites, BlockState, Durability, Extent, Features, Image, Wait};
 pub use mem::MemImage;
 pub use mem_file::{FileEvent, MemFile};
 pub use overwrite::Overwriter;

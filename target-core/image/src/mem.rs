@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{ImageError, ImageErrorKind, Operation};
-use crate::image::{BlockState, Durability, Extent, Features, Image, Wait, check_range};
+use crate::image::{
+    AtomicWrites, BlockState, Durability, Extent, Features, Image, Wait, check_range,
+};
 
 const GRANULARITY: usize = 4096;
 
@@ -147,6 +149,11 @@ impl Image for MemImage {
             mapped.fill(true);
         }
         Ok(())
+    }
+
+    /// Whatever fits: there is no crash that leaves anything.
+    fn atomic_writes(&self) -> AtomicWrites {
+        AtomicWrites { max_length: 1 << 20, alignment: 0 }
     }
 
     fn flush(&self) -> Result<(), ImageError> {

@@ -5,6 +5,7 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::error::{ImageError, Operation};
+use crate::redo::journal_path;
 
 /// The space of the file system that holds a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,13 +38,18 @@ pub enum MissingFile {
     Refuse,
 }
 
-/// Removes an image's file, and makes the removal durable.
+/// Removes an image's file and the journal beside it, and makes the removal durable.
 ///
 /// # Errors
 /// As the system says; `NotFound` depends on `missing`.
 pub fn delete(path: &Path, missing: MissingFile) -> Result<(), ImageError> {
     let fail =
         |errno: rustix::io::Errno| ImageError::from_io(Operation::Delete, path, errno.into());
+    // First: a journal must not be found by an image that gets this name later.
+    match rustix::fs::unlink(journal_path(path)) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+        Err(errno) => return Err(fail(errno)),
+    }
     match rustix::fs::unlink(path) {
         Ok(()) => {}
         // Even then the directory is synced: the unlink of a run that crashed may not be durable.

@@ -12,7 +12,10 @@ use crate::block_file::BlockFile as _;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::{ImageFile, bytes};
 use crate::format::OpenOptions;
-use crate::image::{BlockState, Durability, Extent, Features, Image, Wait, check_range};
+use crate::image::{
+    AtomicWrites, BlockState, Durability, Extent, Features, Image, PAGE, Wait, check_range,
+};
+use crate::redo::{self, RedoJournal};
 
 /// An open raw image. The file is locked until this is dropped, against other processes and
 /// against a second opener in this one.
@@ -20,6 +23,7 @@ use crate::image::{BlockState, Durability, Extent, Features, Image, Wait, check_
 pub struct RawImage {
     file: ImageFile,
     size: AtomicU64,
+    redo: RedoJournal,
 }
 
 impl RawImage {
@@ -31,13 +35,19 @@ impl RawImage {
     /// as the system says.
     #[allow(clippy::needless_pass_by_value, reason = "as every opener")]
     pub fn open(path: impl Into<Arc<Path>>, options: OpenOptions) -> Result<Self, ImageError> {
+        let path = path.into();
+        if options.read_only {
+            redo::finish(&path)?;
+        }
         Self::from_file(ImageFile::open(path, options.read_only)?, options.size_bytes)
     }
 
     /// The image in a file that is open.
     pub(crate) fn from_file(file: ImageFile, size: Option<u64>) -> Result<Self, ImageError> {
         let length = file.length().map_err(|error| error.during(Operation::Open))?;
-        Ok(Self { size: AtomicU64::new(length.min(size.unwrap_or(length))), file })
+        // Before anything is read.
+        let redo = RedoJournal::open(&file)?;
+        Ok(Self { size: AtomicU64::new(length.min(size.unwrap_or(length))), file, redo })
     }
 
     fn size(&self) -> u64 {
@@ -101,6 +111,27 @@ impl Image for RawImage {
         let length = bytes(bufs.iter().map(|buf| buf.len()).sum());
         self.check_write(Operation::Write, offset, length)?;
         self.file.write(bufs, offset, durability)
+    }
+
+    fn atomic_writes(&self) -> AtomicWrites {
+        let max_length = if self.file.is_read_only() { 0 } else { redo::LIMIT };
+        AtomicWrites { max_length, alignment: 0 }
+    }
+
+    fn write_atomic(
+        &self,
+        data: &[u8],
+        offset: u64,
+        durability: Durability,
+    ) -> Result<(), ImageError> {
+        let length = bytes(data.len());
+        self.check_write(Operation::Write, offset, length)?;
+        let page = u64::from(PAGE);
+        let in_one_page = offset / page == (offset + length.max(1) - 1) / page;
+        if in_one_page && self.file.granularity() >= PAGE {
+            return self.file.write(&[IoSlice::new(data)], offset, durability);
+        }
+        self.redo.write(&self.file, offset, data)
     }
 
     fn flush(&self) -> Result<(), ImageError> {

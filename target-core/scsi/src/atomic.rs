@@ -1,10 +1,7 @@
 //! WRITE ATOMIC(16) (SBC-4): all of its blocks or none, for every reader and across a crash.
 //!
-//! The limit is one physical block, and an address at the start of one: this is what the image can
-//! keep. Such a write changes one page of the page cache and one block of the file system, so it is
-//! never found half done after a crash of the process or of the kernel; across a loss of power it
-//! is as whole as the host's own device writes 4096 aligned bytes. A longer write would need a
-//! journal.
+//! How long it may be and where it may begin, the image says: one that has a journal takes a
+//! mebibyte anywhere, one that has none a page.
 
 use crate::cdb::Cdb;
 use crate::commands::Unit;
@@ -23,11 +20,11 @@ fn run(cdb: Cdb) -> Run {
 /// Refuses what is not on the medium, or could be torn.
 fn checked(cdb: Cdb, device: &Device) -> Result<Run, Sense> {
     let run = run(cdb).within(device)?;
-    let block = u64::from(device.limits.max_atomic_blocks.max(1));
-    if u64::from(run.blocks) > block {
+    let limits = device.limits;
+    if run.blocks > limits.max_atomic_blocks {
         return Err(Sense::invalid_field_in_cdb(run.length_at, None));
     }
-    if run.lba % block != 0 {
+    if run.lba % u64::from(limits.atomic_alignment_blocks.max(1)) != 0 {
         return Err(Sense::invalid_field_in_cdb(2, None));
     }
     Ok(run)
@@ -57,6 +54,7 @@ pub(crate) fn write_atomic_with_data(
 /// BOUNDARY and MAXIMUM ATOMIC BOUNDARY SIZE (there are no boundaries).
 pub(crate) fn limits(device: &Device, reply: &mut Vec<u8>) {
     reply.u32(device.limits.max_atomic_blocks);
-    reply.u32(device.limits.max_atomic_blocks);
+    let exists = device.limits.max_atomic_blocks != 0;
+    reply.u32(if exists { device.limits.atomic_alignment_blocks } else { 0 });
     reply.zeroes(12);
 }

@@ -31,6 +31,7 @@ pub(crate) fn request_sense(
         (None, _, _) => dispatch::NO_UNIT,
         (Some(_), Some(sense), _) => sense,
         (Some(_), None, MediumState::NotReady(sense)) => sense,
+        (Some(_), None, MediumState::Claimed(condition, progress)) => condition.sense(progress),
         (Some(_), None, MediumState::Ready) => Sense::NONE,
     };
     let mut bytes = [0; Sense::MAX_LENGTH];

@@ -43,7 +43,7 @@ impl Cdb {
         use crate::commands::Needs;
         let command = crate::commands::lookup(self)?;
         let names_blocks = matches!(command.needs, Needs::Medium | Needs::WritableMedium)
-            && !matches!(command.operation_code, 0x00 | 0x25 | 0x42 | 0x83);
+            && !matches!(command.operation_code, 0x00 | 0x04 | 0x25 | 0x42 | 0x48 | 0x83);
         names_blocks.then(|| crate::read_write::Run::of(self).lba)
     }
 

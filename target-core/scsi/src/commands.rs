@@ -7,14 +7,16 @@ use crate::device::Context;
 use crate::plan::Plan;
 use crate::sense::Sense;
 use crate::{
-    atomic, basic, capacity, copy, diagnostic, inquiry, log, mode, mode_select, provisioning,
-    read_write, report, target_port_groups, timestamp, verify,
+    atomic, basic, capacity, copy, diagnostic, inquiry, log, mode, mode_select, operation,
+    provisioning, read_write, report, target_port_groups, timestamp, verify,
 };
 
 /// Seconds that an initiator should wait, if nothing else is said.
 const ORDINARY: u32 = 30;
 /// Seconds for a command that may have to go over the whole medium.
 const WHOLE_MEDIUM: u32 = 3600;
+/// Seconds for a command that writes the whole medium, more than once perhaps.
+const WRITES_ALL: u32 = 24 * 3600;
 
 /// The row for a CDB.
 #[must_use]
@@ -88,6 +90,11 @@ const fn gathers(row: Command, with_data: WithData) -> Command {
 
 const fn long(row: Command) -> Command {
     Command { timeout_seconds: WHOLE_MEDIUM, ..row }
+}
+
+/// Goes over the whole medium, and writes all of it.
+const fn whole_medium(row: Command) -> Command {
+    Command { timeout_seconds: WRITES_ALL, ..row }
 }
 
 const fn unmap_only(row: Command) -> Command {
@@ -175,6 +182,17 @@ static WRITE_16: Command =
 pub static COMMANDS: &[Command] = &[
     unit("TEST UNIT READY", 0x00, &[0x00, 0, 0, 0, 0, 0], Medium, basic::test_unit_ready),
     any("REQUEST SENSE", 0x03, &[0x03, 0x01, 0, 0, 0xff, 0], basic::request_sense),
+    whole_medium(gathers(
+        unit(
+            "FORMAT UNIT",
+            0x04,
+            // FMTPINFO, LONGLIST, FMTDATA, CMPLST, DEFECT LIST FORMAT; the interleave is obsolete.
+            &[0x04, 0xff, 0, 0, 0x03, 0],
+            WritableMedium,
+            operation::format_unit,
+        ),
+        operation::with_data,
+    )),
     unit("READ(6)", 0x08, blocks!(0x08, 0x00, 6), Medium, read_write::read),
     unit("WRITE(6)", 0x0a, blocks!(0x0a, 0x00, 6), WritableMedium, read_write::write),
     any("INQUIRY", 0x12, &[0x12, 0x01, 0xff, 0xff, 0xff, 0], inquiry::inquiry),
@@ -280,6 +298,39 @@ pub static COMMANDS: &[Command] = &[
         ),
         provisioning::unmap_with_data,
     ))),
+    action(
+        whole_medium(gathers(
+            unit(
+                "SANITIZE, OVERWRITE",
+                0x48,
+                &[0x48, 0xbf, 0, 0, 0, 0, 0, 0xff, 0xff, 0],
+                WritableMedium,
+                operation::overwrite,
+            ),
+            operation::with_data,
+        )),
+        0x01,
+    ),
+    action(
+        whole_medium(unmap_only(unit(
+            "SANITIZE, BLOCK ERASE",
+            0x48,
+            &[0x48, 0xbf, 0, 0, 0, 0, 0, 0, 0, 0],
+            WritableMedium,
+            operation::block_erase,
+        ))),
+        0x02,
+    ),
+    action(
+        unit(
+            "SANITIZE, EXIT FAILURE MODE",
+            0x48,
+            &[0x48, 0xbf, 0, 0, 0, 0, 0, 0, 0, 0],
+            WritableMedium,
+            operation::exit_failure_mode,
+        ),
+        0x1f,
+    ),
     unit(
         "LOG SENSE",
         0x4d,

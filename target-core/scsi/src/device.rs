@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use crate::log::Statistics;
+use crate::operation::{Condition, Progress};
 use crate::sense::Sense;
 use crate::target_port_groups::{AccessMethods, AccessState, TargetPortGroup};
 
@@ -45,9 +46,10 @@ pub struct Limits {
     pub max_unmap_descriptors: u32,
     /// MAXIMUM WRITE SAME LENGTH.
     pub max_write_same_blocks: u64,
-    /// MAXIMUM ATOMIC TRANSFER LENGTH and ATOMIC ALIGNMENT: at most one physical block. 0 = there
-    /// is no WRITE ATOMIC.
+    /// MAXIMUM ATOMIC TRANSFER LENGTH. 0 = there is no WRITE ATOMIC.
     pub max_atomic_blocks: u32,
+    /// ATOMIC ALIGNMENT; 0 or 1 = none.
+    pub atomic_alignment_blocks: u32,
 }
 
 /// What MODE SELECT can change (SPC-4 §7.5.8, SBC-3 §6.5.5).
@@ -267,6 +269,7 @@ impl Device {
                 // What WRITE SAME(10) can say; an abort waits for a command that has begun.
                 max_write_same_blocks: 0xffff,
                 max_atomic_blocks: 1 << physical_block_exponent,
+                atomic_alignment_blocks: 1 << physical_block_exponent,
             },
         }
     }
@@ -309,6 +312,8 @@ pub enum MediumState {
     Ready,
     /// They are answered with this sense data.
     NotReady(Sense),
+    /// An operation on the whole medium is not over, or has failed.
+    Claimed(Condition, Progress),
 }
 
 /// Everything outside of the CDB that an answer depends on.

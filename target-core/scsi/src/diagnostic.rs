@@ -39,7 +39,7 @@ pub(crate) fn send_diagnostic(
     }
     match unit.context.state {
         MediumState::NotReady(sense) if cdb.bit(1, SELF_TEST) => Err(sense),
-        MediumState::NotReady(_) | MediumState::Ready => Ok(Plan::Good),
+        MediumState::NotReady(_) | MediumState::Claimed(..) | MediumState::Ready => Ok(Plan::Good),
     }
 }
 

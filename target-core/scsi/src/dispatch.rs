@@ -39,7 +39,9 @@ pub fn plan_with_data(
             let unit = Unit { device, context };
             // It may have become read-only while the data came.
             let protected = command.map_or(Ok(()), |command| check_protection(command, &unit));
-            protected.and_then(|()| handler(cdb, &unit, data, ranges)).into()
+            // Or an operation on the whole medium may have begun.
+            let claimed = command.map_or(Ok(()), |it| check_condition(it, cdb, context));
+            protected.and(claimed).and_then(|()| handler(cdb, &unit, data, ranges)).into()
         }
         // The unit went away while its data came.
         (_, None) => Plan::Check(NO_UNIT),
@@ -91,6 +93,7 @@ fn check(cdb: Cdb, context: &Context<'_>) -> Result<&'static Command, Sense> {
     if let Some(sense) = context.access.refusal(command.access) {
         return Err(sense);
     }
+    check_condition(command, cdb, context)?;
     if matches!(command.needs, Needs::Medium | Needs::WritableMedium)
         && let MediumState::NotReady(sense) = context.state
     {
@@ -98,6 +101,17 @@ fn check(cdb: Cdb, context: &Context<'_>) -> Result<&'static Command, Sense> {
     }
     check_protection(command, &Unit { device, context })?;
     Ok(command)
+}
+
+/// While an operation on the whole medium is not over, and after one that failed, only some
+/// commands run.
+fn check_condition(command: &Command, cdb: Cdb, context: &Context<'_>) -> Result<(), Sense> {
+    match context.state {
+        MediumState::Claimed(condition, progress) if !condition.permits(command, cdb) => {
+            Err(condition.sense(progress))
+        }
+        MediumState::Claimed(..) | MediumState::NotReady(_) | MediumState::Ready => Ok(()),
+    }
 }
 
 fn check_protection(command: &Command, unit: &Unit<'_>) -> Result<(), Sense> {

@@ -20,6 +20,7 @@ mod inquiry;
 mod log;
 mod mode;
 mod mode_select;
+pub mod operation;
 mod plan;
 mod provisioning;
 mod read_write;

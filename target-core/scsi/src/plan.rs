@@ -102,7 +102,7 @@ pub enum Plan {
         fua: bool,
     },
     /// Write all of the gathered data or nothing of it, with nothing in between: no reader and no
-    /// crash may find a part (WRITE ATOMIC). It lies within one physical block.
+    /// crash may find a part (WRITE ATOMIC).
     WriteAtomic {
         /// First block.
         lba: u64,
@@ -186,6 +186,12 @@ pub enum Plan {
     /// [`crate::set_target_port_groups_list`] reads, into their new states, and establish
     /// ASYMMETRIC ACCESS STATE CHANGED for all other I_T nexuses where something changes.
     SetTargetPortGroups,
+    /// SANITIZE or FORMAT UNIT, with the parameter list that was gathered or without one:
+    /// [`crate::operation::MediumOperation::of`].
+    MediumOperation,
+    /// SANITIZE, EXIT FAILURE MODE: the condition that a failed sanitize operation left is over, if
+    /// there is one.
+    ExitFailureMode,
     /// A command that copies, with the gathered parameter list: [`crate::copy::CopyRequest::parse`].
     ThirdPartyCopy,
     /// COPY OPERATION ABORT.

@@ -93,13 +93,13 @@ fn no_data_out_buffer(cdb: Cdb) -> bool {
     cdb.operation_code() == 0x93 && cdb.bit(1, 0x01)
 }
 
-/// The blocks of a WRITE SAME; 0 of them are all to the end (WSNZ = 0).
+/// The blocks of a WRITE SAME; 0 of them are none that is meant (WSNZ = 1).
 fn write_same_run(cdb: Cdb, device: &Device) -> Result<(u64, u64), Sense> {
     let run = Run::of(cdb).within(device)?;
-    let blocks = match run.blocks {
-        0 => device.block_count() - run.lba,
-        blocks => u64::from(blocks),
-    };
+    let blocks = u64::from(run.blocks);
+    if blocks == 0 {
+        return Err(Sense::invalid_field_in_cdb(run.length_at, None));
+    }
     if device.limits.max_write_same_blocks != 0 && blocks > device.limits.max_write_same_blocks {
         return Err(Sense::invalid_field_in_cdb(run.length_at, None));
     }

@@ -144,8 +144,8 @@ fn scsi_ports(_device: &Device, context: &Context<'_>, reply: &mut Vec<u8>) {
 /// B0h
 fn block_limits(device: &Device, _context: &Context<'_>, reply: &mut Vec<u8>) {
     let limits = device.limits;
-    // WSNZ = 0: a WRITE SAME of 0 blocks goes to the end.
-    reply.u8(0);
+    // WSNZ: a WRITE SAME of 0 blocks is refused, and does not go to the end.
+    reply.u8(1);
     reply.u8(MAX_COMPARE_AND_WRITE);
     reply.u16(limits.optimal_granularity_blocks);
     reply.u32(limits.max_transfer_blocks);
@@ -168,7 +168,11 @@ fn block_device_characteristics(device: &Device, _context: &Context<'_>, reply: 
         MediumRotation::NonRotating => 1,
         MediumRotation::Rpm(rate) => rate,
     });
-    reply.zeroes(58);
+    reply.zeroes(1);
+    // WABEREQ 01b: after a block erase, blocks read as the provisioning has it. WACEREQ 00b: there
+    // is no cryptographic erase.
+    reply.u8(0x40);
+    reply.zeroes(56);
 }
 
 /// B2h

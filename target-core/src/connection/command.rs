@@ -132,6 +132,8 @@ impl Core {
                 self.copy_report(&job, report, list_identifier, allocation_length);
             }
             Plan::CopyAbort { list_identifier } => self.copy_abort(&job, list_identifier),
+            Plan::MediumOperation => self.medium_operation(job, &[]),
+            Plan::ExitFailureMode => self.hand_off(job, Work::ExitFailureMode, 0),
             Plan::ReserveIn => self.reserve_in(&job),
             Plan::ReserveUnit { release } => self.reserve_unit(job, release),
             // These come only when data has been gathered.
@@ -207,6 +209,7 @@ impl Core {
                 let ranges = std::mem::take(&mut self.ranges);
                 self.hand_off(job, Work::Unmap { ranges, block_length }, length);
             }
+            Plan::MediumOperation => self.medium_operation(job, &data),
             Plan::ThirdPartyCopy => self.third_party_copy(job, &data),
             Plan::ReserveOut => self.reserve_out(job, data),
             Plan::SetTargetPortGroups => self.set_target_port_groups(job, &data, length),
@@ -223,6 +226,7 @@ impl Core {
             | Plan::PreFetch { .. }
             | Plan::CopyReport { .. }
             | Plan::CopyAbort { .. }
+            | Plan::ExitFailureMode
             | Plan::ReserveIn
             | Plan::ReserveUnit { .. }
             | Plan::StartStop { .. } => {

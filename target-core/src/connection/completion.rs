@@ -62,7 +62,7 @@ impl Core {
                 }
                 self.answer(&job, completion.result, device_length);
             }
-            Stage::Gather(_) => {}
+            Stage::Gather(_) | Stage::Operation { .. } => {}
         }
     }
 
@@ -73,6 +73,8 @@ impl Core {
                 self.good(job.task, device_length);
             }
             Ok(Output::Reserved(outcome)) => self.reserved(job, outcome, device_length),
+            Ok(Output::Begun { immediate: true }) => self.good(job.task, device_length),
+            Ok(Output::Begun { immediate: false }) => self.wait_for_operation(job, device_length),
             Ok(Output::ConditionMet) => self.condition_met(job.task),
             Ok(Output::Data(data)) => {
                 let status = Some(Status::Good.code());

@@ -95,7 +95,7 @@ impl Pending {
     pub(super) fn gathers(&self) -> usize {
         match &self.stage {
             Stage::Gather(data) => data.capacity(),
-            Stage::Write(_) | Stage::Work { .. } => 0,
+            Stage::Write(_) | Stage::Work { .. } | Stage::Operation { .. } => 0,
         }
     }
 
@@ -107,7 +107,9 @@ impl Pending {
                 streaming.failure.get_or_insert(WorkError::Check(sense));
                 true
             }
-            Stage::Write(_) | Stage::Gather(_) | Stage::Work { .. } => false,
+            Stage::Write(_) | Stage::Gather(_) | Stage::Work { .. } | Stage::Operation { .. } => {
+                false
+            }
         }
     }
 }
@@ -124,6 +126,11 @@ pub(super) enum Stage {
         /// Bytes that the device has or wants.
         device_length: u64,
     },
+    /// The end of an operation on the whole medium, which goes on without the command.
+    Operation {
+        /// Bytes that the device wants.
+        device_length: u64,
+    },
 }
 
 impl Stage {
@@ -132,7 +139,7 @@ impl Stage {
         match self {
             Self::Write(streaming) => !streaming.is_complete(),
             Self::Gather(_) => true,
-            Self::Work { .. } => false,
+            Self::Work { .. } | Self::Operation { .. } => false,
         }
     }
 }
@@ -389,6 +396,7 @@ impl Core {
             Message::Ended(Then::Command { task, device_length }) => {
                 self.good(task, device_length);
             }
+            Message::OperationEnded { task, result } => self.operation_ended(task, result),
             Message::Ask(event) if self.takes_more() => {
                 self.session.async_message(event, &mut self.tx);
             }

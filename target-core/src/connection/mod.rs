@@ -8,6 +8,7 @@ mod core;
 mod handover;
 mod inline;
 mod liveness;
+mod operation;
 mod receive;
 mod reservation;
 mod task_management;
@@ -24,8 +25,9 @@ use std::time::{Duration, Instant};
 use iscsi_proto::codec::Decoded;
 use iscsi_proto::login::LoginOutcome;
 use iscsi_proto::pdu::AsyncEvent;
+use iscsi_proto::session::TaskId;
 use scsi::reservation::Nexus;
-use scsi::{TargetPortGroup, UnitAttention};
+use scsi::{Sense, TargetPortGroup, UnitAttention};
 use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -72,6 +74,8 @@ pub(crate) enum Message {
     AttentionOf { unit: Arc<LogicalUnit>, nexus: Arc<Nexus>, condition: UnitAttention },
     /// Everything that a function or a command waited for has ended.
     Ended(Then),
+    /// An operation that a command waits for has come to its end.
+    OperationEnded { task: TaskId, result: Result<(), Sense> },
     /// The initiator shall do something (RFC 7143 §11.9).
     Ask(AsyncEvent),
     /// A new connection takes the session over.

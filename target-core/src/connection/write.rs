@@ -99,7 +99,7 @@ impl Core {
                 self.proceed(at);
             }
             // Nothing is accepted for it.
-            Stage::Work { .. } => {}
+            Stage::Work { .. } | Stage::Operation { .. } => {}
         }
     }
 

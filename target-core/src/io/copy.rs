@@ -221,6 +221,7 @@ impl Copy {
         {
             // One unit after the other: who holds two could wait for who waits for him.
             let _inside = unit.exclusion().enter_sleeping();
+            reachable(unit)?;
             source.read(&mut [IoSliceMut::new(buffer)], from, Wait::Block).map_err(failed)?;
         }
         // What was read is what the token stands for, if that has not changed until now.
@@ -251,6 +252,8 @@ impl Copy {
         let (first, second) = if source_at < unit_at { (source, unit) } else { (unit, source) };
         let _first = first.exclusion().enter_sleeping();
         let _second = (source_at != unit_at).then(|| second.exclusion().enter_sleeping());
+        reachable(source)?;
+        reachable(unit)?;
         unit.tokens().changing(&(to..to + length));
         // What fails here fails again, or succeeds, when it is read and written.
         let Ok(copied) = image.copy_from(&**source_image, from, to, length) else {
@@ -264,6 +267,11 @@ impl Copy {
     }
 }
 
+/// Inside of the unit: refuses one whose medium an operation has for itself.
+fn reachable(unit: &LogicalUnit) -> Result<(), Failure> {
+    unit.claim().refusal().map_or(Ok(()), |_| Err(Failure::NotReachable))
+}
+
 fn image(unit: &LogicalUnit) -> Result<&Arc<dyn Image>, Failure> {
     unit.image().ok_or(Failure::NotReachable)
 }
@@ -273,6 +281,7 @@ fn write(unit: &Arc<LogicalUnit>, offset: u64, data: &[u8]) -> Result<(), Failur
     let durability =
         if unit.mode().write_cache_enabled { Durability::Cached } else { Durability::Durable };
     let _inside = unit.exclusion().enter_sleeping();
+    reachable(unit)?;
     let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
     unit.tokens().changing(&(offset..offset.saturating_add(length)));
     let written = unit.regions().write(range_of(offset, data.len()), || {
@@ -287,6 +296,7 @@ fn write_zeroes(unit: &Arc<LogicalUnit>, range: &Range<u64>) -> Result<u64, Fail
     let may_unmap = unit.device().unmap && unit.device().provisioning == Provisioning::Thin;
     let length = range.end - range.start;
     let _inside = unit.exclusion().enter_sleeping();
+    reachable(unit)?;
     unit.tokens().changing(range);
     let mut written = image.write_zeroes(range.start, length, may_unmap);
     if written.is_ok() && !unit.mode().write_cache_enabled {

@@ -2,6 +2,7 @@
 //! device hangs holds nobody else up.
 
 mod copy;
+pub(crate) mod medium;
 mod queue;
 mod read;
 mod work;

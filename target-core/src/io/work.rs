@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use disk_image::{BlockState, Durability, Image, ImageError, ImageErrorKind, Operation, Wait};
 use iscsi_proto::Tsih;
+use scsi::operation::MediumOperation;
 use scsi::reservation::{Nexus, Outcome};
 use scsi::{
     AccessState, BlockRange, Cdb, LbaStatusReply, ModeParameters, ProvisioningStatus, Sense,
@@ -59,7 +60,7 @@ pub(crate) enum Work {
         data: Vec<u8>,
         durable: bool,
     },
-    /// Within one physical block of the disk.
+    /// Within what the image can write as a whole.
     WriteAtomic {
         offset: u64,
         data: Vec<u8>,
@@ -93,6 +94,13 @@ pub(crate) enum Work {
     Copy(Box<Copy>),
     /// POPULATE TOKEN.
     MakeToken(Box<MakeToken>),
+    /// SANITIZE or FORMAT UNIT: records it.
+    BeginOperation {
+        operation: Box<MediumOperation>,
+        initiator: String,
+    },
+    /// SANITIZE, EXIT FAILURE MODE.
+    ExitFailureMode,
     /// RESERVE or RELEASE.
     ReserveUnit {
         cdb: Cdb,
@@ -152,6 +160,11 @@ pub(crate) enum Output {
     Copied(Copied),
     /// It is not done: the rest of it, to be done behind what waits.
     More(Work),
+    /// An operation is recorded.
+    Begun {
+        /// It is answered now, not at its end.
+        immediate: bool,
+    },
 }
 
 /// Why it failed.
@@ -183,6 +196,14 @@ impl Work {
         if let Self::MakeToken(make) = self {
             return Ok(Output::Copied(make.run()));
         }
+        if let Self::BeginOperation { operation, initiator } = self {
+            crate::operation::begin(unit, &operation, initiator).map_err(WorkError::Check)?;
+            return Ok(Output::Begun { immediate: operation.immediate });
+        }
+        if let Self::ExitFailureMode = self {
+            crate::operation::exit_failure_mode(unit).map_err(WorkError::Check)?;
+            return Ok(Output::Done);
+        }
         if let Self::ReserveUnit { cdb, nexus, release } = self {
             return reserve_unit(unit, cdb, &nexus, release);
         }
@@ -203,6 +224,7 @@ impl Work {
             return Err(WorkError::Check(sense));
         };
         if let Self::Read { offset, length, flush } = self {
+            unit.claim().refusal().map_or(Ok(()), |sense| Err(WorkError::Check(sense)))?;
             if flush {
                 image.flush()?;
             }
@@ -210,11 +232,16 @@ impl Work {
         }
         if self.must_be_alone() {
             return unit.exclusion().alone(|| {
+                unit.claim().refusal().map_or(Ok(()), |sense| Err(WorkError::Check(sense)))?;
                 self.announce(unit);
                 self.run_on(unit, image)
             });
         }
-        let _inside = self.touches_blocks().then(|| unit.exclusion().enter_sleeping());
+        let touches_blocks = self.touches_blocks();
+        let _inside = touches_blocks.then(|| unit.exclusion().enter_sleeping());
+        if touches_blocks && let Some(sense) = unit.claim().refusal() {
+            return Err(WorkError::Check(sense));
+        }
         self.announce(unit);
         self.run_on(unit, image)
     }
@@ -248,6 +275,8 @@ impl Work {
             Self::ReserveUnit { .. }
             | Self::SaveMode { .. }
             | Self::SetTargetPortGroups { .. }
+            | Self::BeginOperation { .. }
+            | Self::ExitFailureMode
             | Self::Zeroes { .. }
             | Self::Unmap { .. }
             // One buffer a thread, and a bound on copies a session.
@@ -279,6 +308,8 @@ impl Work {
             | Self::ReserveUnit { .. }
             | Self::SaveMode { .. }
             | Self::SetTargetPortGroups { .. }
+            | Self::BeginOperation { .. }
+            | Self::ExitFailureMode
             | Self::Copy(_)
             | Self::MakeToken(_)
             | Self::Flush
@@ -316,6 +347,8 @@ impl Work {
             | Self::SetTargetPortGroups { .. }
             | Self::ReserveUnit { .. }
             // These tell it themselves.
+            | Self::BeginOperation { .. }
+            | Self::ExitFailureMode
             | Self::Copy(_)
             | Self::MakeToken(_)
             | Self::Flush
@@ -325,15 +358,15 @@ impl Work {
         }
     }
 
+    #[allow(clippy::too_many_lines, reason = "one arm for each operation")]
     fn run_on(self, unit: &LogicalUnit, image: &Arc<dyn Image>) -> Result<Output, WorkError> {
         match self {
             Self::Write { offset, data, durable } => {
                 let write = || image.write(&[IoSlice::new(&data)], offset, durability(durable));
                 unit.regions().write(range_of(offset, data.len()), write)?;
             }
-            // It lies in one page, which a crash finds whole.
             Self::WriteAtomic { offset, data, durable } => {
-                image.write(&[IoSlice::new(&data)], offset, durability(durable))?;
+                image.write_atomic(&data, offset, durability(durable))?;
             }
             Self::WriteAndVerify { offset, data, compare } => {
                 let write = || image.write(&[IoSlice::new(&data)], offset, Durability::Durable);
@@ -400,6 +433,8 @@ impl Work {
             | Self::ReserveUnit { .. }
             | Self::SaveMode { .. }
             | Self::SetTargetPortGroups { .. }
+            | Self::BeginOperation { .. }
+            | Self::ExitFailureMode
             | Self::Copy(_)
             | Self::MakeToken(_)
             | Self::Read { .. } => {}

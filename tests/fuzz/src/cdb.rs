@@ -5,6 +5,7 @@
 use std::time::UNIX_EPOCH;
 
 use scsi::copy::CopyRequest;
+use scsi::operation::Condition;
 use scsi::{
     AccessMethods, AccessState, AccessStatus, BlockRange, Cdb, Context, Device, MediumState, Plan,
     Port, Sense, Statistics, TargetPortGroup,
@@ -49,10 +50,10 @@ fn dispatch(input: &[u8]) {
         saved_mode: device.mode,
         statistics: &Statistics::default,
         read_only: bit(4),
-        state: if bit(6) {
-            MediumState::NotReady(Sense::miscompare(0))
-        } else {
-            MediumState::Ready
+        state: match (bit(6), bit(3)) {
+            (true, true) => MediumState::Claimed(Condition::from_bytes(data), 7),
+            (true, false) => MediumState::NotReady(Sense::miscompare(0)),
+            (false, _) => MediumState::Ready,
         },
         unit_attention: None,
         data_out_length: u32::try_from(data.len()).unwrap_or(u32::MAX),
@@ -125,6 +126,8 @@ fn check(plan: Plan, ranges: &[BlockRange], size: u64) {
         | Plan::StartStop { .. }
         | Plan::ModeSelect { .. }
         | Plan::SetTargetPortGroups
+        | Plan::MediumOperation
+        | Plan::ExitFailureMode
         | Plan::ThirdPartyCopy
         | Plan::CopyAbort { .. }
         | Plan::CopyReport { .. }

@@ -44,6 +44,7 @@ fn replay(mut snapshot: Snapshot, events: Vec<ChangeEvent>) -> Snapshot {
             ChangeKind::TargetDeleted(gone) => snapshot.targets.retain(|t| t.name != gone.name),
             ChangeKind::MappingCreated(new) => snapshot.mappings.push(Mapping::clone(&new)),
             ChangeKind::MappingDeleted(gone) => snapshot.mappings.retain(|m| *m != *gone),
+            ChangeKind::ConditionChanged(_) | ChangeKind::ConditionOver(_) => {}
         }
     }
     comparable(snapshot)

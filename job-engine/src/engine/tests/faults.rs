@@ -27,7 +27,8 @@ fn faults(engine: &Engine) -> Vec<(Job, FaultDetail)> {
         JobKind::CreateDisk { .. }
         | JobKind::DeleteDisk { .. }
         | JobKind::ExpandDisk { .. }
-        | JobKind::Planned { .. } => None,
+        | JobKind::Planned { .. }
+        | JobKind::Operation(_) => None,
     });
     details.collect()
 }
@@ -39,7 +40,8 @@ fn counted(state: &State) -> u64 {
         JobKind::CreateDisk { .. }
         | JobKind::DeleteDisk { .. }
         | JobKind::ExpandDisk { .. }
-        | JobKind::Planned { .. } => 0,
+        | JobKind::Planned { .. }
+        | JobKind::Operation(_) => 0,
     });
     counts.sum()
 }

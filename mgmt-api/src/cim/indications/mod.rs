@@ -292,6 +292,8 @@ impl Indications {
             ChangeKind::TargetCreated(target) => plain(CREATION, view.controller(target)),
             ChangeKind::TargetDeleted(target) => plain(DELETION, view.controller(target)),
             ChangeKind::DiskChanged(_)
+            | ChangeKind::ConditionChanged(_)
+            | ChangeKind::ConditionOver(_)
             | ChangeKind::TargetChanged(_)
             | ChangeKind::MappingCreated(_)
             | ChangeKind::MappingDeleted(_) => Vec::new(),

@@ -90,6 +90,21 @@ fn write_same_gives_space_back_only_for_zeroes() {
 }
 
 #[test]
+fn write_same_of_no_blocks_is_refused_as_the_block_limits_page_says() {
+    let mut world = World::new();
+    world.data_out = 512;
+    assert_eq!(world.reply(&[0x12, 1, 0xb0, 0, 255, 0])[4], 1, "WSNZ");
+    for unmap in [0, 0x08] {
+        let short = [0x41, unmap, 0, 0, 0, 1, 0, 0, 0, 0];
+        assert_eq!(world.sense(&short).field, field(7, None));
+        let long = [0x93, unmap, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        assert_eq!(world.sense(&long).field, field(10, None));
+    }
+    let beyond = [0x41, 0, 0, 0, 8, 1, 0, 0, 0, 0];
+    assert_eq!(world.plan(&beyond).0, Plan::Check(Sense::lba_out_of_range(2049)));
+}
+
+#[test]
 fn lba_status_merges_equal_neighbours() {
     let mut reply = Vec::new();
     let mut status = LbaStatusReply::new(&mut reply, 8 + 32);
@@ -114,7 +129,7 @@ fn write_atomic(lba: u64, blocks: u16) -> [u8; 16] {
 }
 
 #[test]
-fn an_atomic_write_keeps_within_one_physical_block() {
+fn an_atomic_write_keeps_within_what_the_image_can_do() {
     let mut world = World::new();
     world.data_out = 8 * 512;
     assert_eq!(world.plan(&write_atomic(16, 8)).0, Plan::NeedData { length: 4096 });
@@ -134,6 +149,17 @@ fn an_atomic_write_keeps_within_one_physical_block() {
     let beyond = Plan::Check(Sense::lba_out_of_range(2056));
     assert_eq!(world.plan(&write_atomic(2056, 0)).0, beyond);
     assert_eq!(world.plan(&write_atomic(0, 0)).0, Plan::Good);
+}
+
+#[test]
+fn an_image_with_a_journal_takes_a_mebibyte_anywhere() {
+    let mut world = World::with(|device| {
+        device.limits.max_atomic_blocks = 2047;
+        device.limits.atomic_alignment_blocks = 0;
+    });
+    world.data_out = 2047 * 512;
+    assert_eq!(world.plan(&write_atomic(1, 2047)).0, Plan::NeedData { length: 2047 * 512 });
+    assert_eq!(world.sense(&write_atomic(0, 2048)).field, field(12, None));
 }
 
 #[test]

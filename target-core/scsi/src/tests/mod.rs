@@ -6,6 +6,7 @@ mod docs;
 mod inquiry;
 mod log;
 mod mode;
+mod operation;
 mod report;
 mod sense;
 mod table;
