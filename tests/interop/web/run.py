@@ -32,7 +32,7 @@ def modules():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=pathlib.Path, default="")
+    parser.add_argument("--pictures", type=pathlib.Path)
     options = parser.parse_args()
     test = modules()
     chromium = shutil.which("chromium") or sys.exit("chromium is not installed")
