@@ -9,7 +9,7 @@
 //! The watch also has one of the runtime's threads look at sockets. One of them waits for those,
 //! and runs what they bring; if that hangs, the others sleep on until something wakes one of them.
 //!
-//! A thread locks its own desk alone, so that all of this costs a write a few nanoseconds.
+//! A thread locks its own desk alone; nobody waits for another one there.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
