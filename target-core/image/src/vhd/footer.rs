@@ -459,7 +459,7 @@ mod tests {
         let bytes = header.emit();
         assert_eq!(DynamicHeader::parse(&bytes).unwrap(), header);
         let mut torn = bytes;
-        torn[600] ^= 1;
+        torn[570] ^= 1;
         assert!(DynamicHeader::parse(&torn).is_err());
         // Bytes behind the name's end, which say nothing.
         let sum = checksum(&torn, 36).to_be_bytes();
