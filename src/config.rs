@@ -54,6 +54,10 @@ pub(crate) struct Config {
     pub(crate) redirects: Redirects,
     pub(crate) isns: Option<Isns>,
     pub(crate) max_running_jobs: usize,
+    pub(crate) max_running_jobs_per_pool: usize,
+    /// Bytes a second.
+    pub(crate) job_bandwidth: Option<u64>,
+    pub(crate) job_back_off: bool,
     pub(crate) overcommit: bool,
     /// Absolute, without links.
     pub(crate) allowed_directories: Vec<PathBuf>,
@@ -114,6 +118,9 @@ struct Disks {
 #[serde(deny_unknown_fields)]
 struct Jobs {
     max_running: Option<Spanned<u32>>,
+    max_running_per_pool: Option<Spanned<u32>>,
+    bandwidth: Option<Spanned<String>>,
+    back_off: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -218,6 +225,12 @@ impl Config {
             source.within("iscsi.abort_seconds", file.iscsi.abort_seconds.as_ref(), 10, (1, 14))?;
         let running =
             source.within("jobs.max_running", file.jobs.max_running.as_ref(), 4, (1, 64))?;
+        let per_pool = source.within(
+            "jobs.max_running_per_pool",
+            file.jobs.max_running_per_pool.as_ref(),
+            running,
+            (1, 64),
+        )?;
         let management = management::management(source, serve, &file.management, &data_dir)?;
         Ok(Self {
             disks_dir: file.disks.directory.unwrap_or_else(|| data_dir.join("disks")),
@@ -238,6 +251,9 @@ impl Config {
             isns: isns::isns(source, file.isns.as_ref())?,
             redirects: redirect::redirects(source, &file.iscsi.redirects)?,
             max_running_jobs: usize::try_from(running)?,
+            max_running_jobs_per_pool: usize::try_from(per_pool)?,
+            job_bandwidth: bandwidth(source, file.jobs.bandwidth.as_ref())?,
+            job_back_off: file.jobs.back_off.unwrap_or(true),
             overcommit: file.disks.overcommit.unwrap_or(false),
             allowed_directories: allowed(source, file.disks.allowed_directories.as_ref())?,
             log_format: serve.log_format.or(file.log.format).unwrap_or_default(),
@@ -287,6 +303,14 @@ fn allowed(
         }
     }
     Ok(given.get_ref().clone())
+}
+
+fn bandwidth(source: &Source<'_>, given: Option<&Spanned<String>>) -> anyhow::Result<Option<u64>> {
+    const KEY: &str = "jobs.bandwidth";
+    let Some(given) = given else { return Ok(None) };
+    let rate = mgmt_api::size::parse(given.get_ref())
+        .map_err(|error| source.error(KEY, given, &format!("is no size: {error}")))?;
+    Ok(Some(rate))
 }
 
 fn max_backlog(source: &Source<'_>, given: Option<&Spanned<String>>) -> anyhow::Result<usize> {

@@ -97,6 +97,8 @@ pub(crate) fn keep(
         | ChangeKind::ConditionChanged(_)
         | ChangeKind::ConditionOver(_)
         | ChangeKind::DiskDeleted(_)
+        | ChangeKind::SnapshotCreated(_)
+        | ChangeKind::SnapshotDeleted(_)
         | ChangeKind::MappingCreated(_)
         | ChangeKind::MappingDeleted(_)
         | ChangeKind::JobCreated(_)

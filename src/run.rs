@@ -48,6 +48,9 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let mut engine_config = EngineConfig::new(&config.data_dir);
     engine_config.default_pool.clone_from(&config.disks_dir);
     engine_config.max_workers = config.max_running_jobs;
+    engine_config.max_workers_per_pool = config.max_running_jobs_per_pool;
+    engine_config.bandwidth = config.job_bandwidth;
+    engine_config.back_off = config.job_back_off;
     engine_config.overcommit = config.overcommit;
     engine_config.allowed_directories.clone_from(&config.allowed_directories);
     let exposed = Arc::new(Exposed::default());

@@ -446,7 +446,9 @@ impl Exposure {
                 let removal = self.node.remove_unit(&mapping.target, mapping.lun);
                 self.finish(&mapping.target, removal);
             }
-            ChangeKind::JobCreated(_)
+            ChangeKind::SnapshotCreated(_)
+            | ChangeKind::SnapshotDeleted(_)
+            | ChangeKind::JobCreated(_)
             | ChangeKind::JobChanged { .. }
             | ChangeKind::JobDeleted(_) => {}
         }
@@ -659,5 +661,6 @@ fn device(disk: &Disk) -> Device {
         Provisioning::Thin => scsi::Provisioning::Thin,
         Provisioning::Full => scsi::Provisioning::Full,
     };
+    device.read_only = disk.read_only;
     device
 }

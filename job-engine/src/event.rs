@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::catalogue::{Disk, Mapping, StoredCondition, Target};
+use crate::catalogue::{Disk, DiskSnapshot, Mapping, StoredCondition, Target};
 use crate::id::DiskId;
 use crate::job::Job;
 
@@ -31,7 +31,7 @@ pub enum ChangeKind {
     JobDeleted(Arc<Job>),
     /// A disk can be used.
     DiskCreated(Arc<Disk>),
-    /// A disk has become larger.
+    /// A disk has become larger or smaller.
     DiskChanged(Arc<Disk>),
     /// Something stands between a disk and its initiators from now on, or something else.
     ConditionChanged(Arc<StoredCondition>),
@@ -39,6 +39,10 @@ pub enum ChangeKind {
     ConditionOver(DiskId),
     /// A disk is gone.
     DiskDeleted(Arc<Disk>),
+    /// A snapshot was taken.
+    SnapshotCreated(Arc<DiskSnapshot>),
+    /// A snapshot is gone.
+    SnapshotDeleted(Arc<DiskSnapshot>),
     /// A target was made.
     TargetCreated(Arc<Target>),
     /// Who may use a target changed.

@@ -75,6 +75,11 @@ uuid_id! {
     DiskId
 }
 
+uuid_id! {
+    /// A snapshot of a disk.
+    SnapshotId
+}
+
 impl JobId {
     /// `CIM_ConcreteJob.InstanceID`: the same before and after a restart.
     #[must_use]

@@ -258,6 +258,14 @@ pub enum Purpose {
     ShrinkDisk,
     /// Deletes a disk once its data are overwritten.
     OverwriteDisk,
+    /// Takes snapshots of disks.
+    CreateSnapshot,
+    /// Deletes a snapshot.
+    DeleteSnapshot,
+    /// Gives a disk the data of a snapshot.
+    RollBack,
+    /// Makes a disk of a snapshot.
+    ExposeSnapshot,
 }
 
 impl Purpose {
@@ -270,6 +278,10 @@ impl Purpose {
             Self::ExportDisk => "export-disk",
             Self::ShrinkDisk => "shrink-disk",
             Self::OverwriteDisk => "overwrite-disk",
+            Self::CreateSnapshot => "create-snapshot",
+            Self::DeleteSnapshot => "delete-snapshot",
+            Self::RollBack => "roll-back",
+            Self::ExposeSnapshot => "expose-snapshot",
         }
     }
 
@@ -277,10 +289,11 @@ impl Purpose {
     #[must_use]
     pub fn method_name(self) -> Option<&'static str> {
         match self {
-            Self::CloneDisk => Some("CreateElementReplica"),
+            Self::CloneDisk | Self::CreateSnapshot => Some("CreateElementReplica"),
+            Self::DeleteSnapshot | Self::RollBack => Some("ModifyReplicaSynchronization"),
             Self::ShrinkDisk => Some("CreateOrModifyElementFromStoragePool"),
             Self::OverwriteDisk => Some("ReturnToStoragePool"),
-            Self::ImportDisk | Self::ExportDisk => None,
+            Self::ImportDisk | Self::ExportDisk | Self::ExposeSnapshot => None,
         }
     }
 }
@@ -362,6 +375,18 @@ pub struct Job {
     pub notify: String,
     /// What it concerns.
     pub affected: Vec<AffectedElement>,
+    /// Not started before these have ended well.
+    #[serde(default)]
+    pub after: Vec<JobId>,
+    /// It fails if it takes longer, from its start on.
+    #[serde(default)]
+    pub time_limit: Option<Duration>,
+    /// Bytes a second that it copies at most.
+    #[serde(default)]
+    pub bandwidth: Option<u64>,
+    /// How long it will still take, while that can be said.
+    #[serde(default)]
+    pub remaining: Option<Duration>,
 }
 
 impl Job {
@@ -514,6 +539,10 @@ pub struct JobSettings {
     pub notify: Option<String>,
     /// `ScheduledStartTime`; only before the job has started.
     pub scheduled_start_time: Option<Timestamp>,
+    /// [`Job::bandwidth`]; in force at once.
+    pub bandwidth: Option<Option<u64>>,
+    /// [`Job::time_limit`].
+    pub time_limit: Option<Option<Duration>>,
 }
 
 /// Who submits a job, and how it shall run.
@@ -529,6 +558,12 @@ pub struct Submission {
     pub delete_on_completion: bool,
     /// How long it stays after its end.
     pub time_before_removal: Duration,
+    /// Jobs that must have ended well before; they may still work on the same disks.
+    pub after: Vec<JobId>,
+    /// It fails if it takes longer, from its start on.
+    pub time_limit: Option<Duration>,
+    /// Bytes a second that it copies at most.
+    pub bandwidth: Option<u64>,
 }
 
 impl Default for Submission {
@@ -539,6 +574,9 @@ impl Default for Submission {
             scheduled_start_time: None,
             delete_on_completion: true,
             time_before_removal: DEFAULT_TIME_BEFORE_REMOVAL,
+            after: Vec::new(),
+            time_limit: None,
+            bandwidth: None,
         }
     }
 }

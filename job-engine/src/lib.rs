@@ -20,21 +20,21 @@ mod plan;
 pub mod store;
 
 pub use catalogue::{
-    AccessEntry, AccessState, AccessStateChange, BlockLength, Disk, LunView, Mapping, Pool,
-    PoolState, Provisioning, Role, SecretHash, StoredAccessState, StoredCondition, StoredRecord,
-    Target, Token, User,
+    AccessEntry, AccessState, AccessStateChange, BlockLength, Disk, DiskSnapshot, LunView, Mapping,
+    Pool, PoolState, Provisioning, Role, SecretHash, StoredAccessState, StoredCondition,
+    StoredRecord, Target, Token, User,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use datapath::{DataPath, NoDataPath};
 pub use disk_image::ImageFormat;
 pub use engine::{
-    AccessChange, AccountChange, CloneDisk, Engine, EngineConfig, ImportDisk, LiveImages,
-    MapRequest, OpenError, Snapshot, TargetRequest,
+    AccessChange, AccountChange, CloneDisk, CreateSnapshots, Engine, EngineConfig, ImportDisk,
+    LiveImages, MapRequest, OpenError, Snapshot, TargetRequest,
 };
 pub use error::{Cause, CimError, ObjectPaths, RequestError};
 pub use event::{ChangeEvent, ChangeKind};
 pub use faults::{FaultDetail, FaultReport};
-pub use id::{DiskId, INSTANCE_ID_PREFIX, InvalidId, JobId, Naa, PoolId};
+pub use id::{DiskId, INSTANCE_ID_PREFIX, InvalidId, JobId, Naa, PoolId, SnapshotId};
 pub use job::{
     AffectedElement, DEFAULT_PRIORITY, DEFAULT_TIME_BEFORE_REMOVAL, Element, ElementEffect, Job,
     JobKind, JobSettings, JobState, KillJobResult, Purpose, RequestStateChangeResult,

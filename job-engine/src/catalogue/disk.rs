@@ -82,6 +82,9 @@ pub struct Disk {
     pub serial: String,
     /// NAA identifier (VPD page 83h).
     pub naa: Naa,
+    /// Writes are refused.
+    #[serde(default)]
+    pub read_only: bool,
     /// The pool that it lives in.
     pub pool: PoolId,
     /// Its file.

@@ -11,6 +11,7 @@ mod name;
 mod pool;
 mod record;
 mod reservations;
+mod snapshot;
 mod target;
 
 pub use access::{AccessEntry, InvalidEntry, LunView, parse_network};
@@ -24,4 +25,5 @@ pub use name::{InvalidName, check_disk_name, check_initiator_pattern, check_iscs
 pub use pool::{Pool, PoolState};
 pub use record::StoredRecord;
 pub use reservations::StoredReservations;
+pub use snapshot::{DiskSnapshot, MAX_SNAPSHOTS};
 pub use target::{IQN_PREFIX, Target, default_target_name};

@@ -62,7 +62,9 @@ impl Core {
                 (Some(disk), None, Some(job)) => {
                     Err(Cause::DiskInUse { disk: disk.name.clone(), holder: format!("job {job}") })
                 }
-                (Some(disk), None, None) => Ok(Disk::clone(disk)),
+                (Some(disk), None, None) => {
+                    super::snapshots::without_snapshots(&state, disk).map(|()| Disk::clone(disk))
+                }
             }
         };
         let disk = found.map_err(|cause| self.refuse(cause, Some(&element)))?;
@@ -188,6 +190,7 @@ impl Core {
         mut with: Vec<Change>,
     ) -> Result<JobId, RequestError> {
         self.check_room()?;
+        self.check_after(&submission.after)?;
         let now = self.now();
         let job = Job {
             id,
@@ -208,11 +211,29 @@ impl Core {
             owner: submission.owner,
             notify: String::new(),
             affected,
+            after: submission.after,
+            time_limit: submission.time_limit,
+            bandwidth: submission.bandwidth.map(|rate| rate.max(1)),
+            remaining: None,
         };
         let record = JobRecord { job, step: Step::Pending, ending: None, plan };
         with.push(Change::PutJob(Box::new(record)));
         self.commit_request(failpoint::SUBMIT, with)?;
         Ok(id)
+    }
+
+    /// Refuses to wait for a job that is not there, or has failed already.
+    fn check_after(&self, after: &[JobId]) -> Result<(), RequestError> {
+        for id in after {
+            let Some(entry) = self.job(*id) else { return Err(self.no_such_job(*id)) };
+            let state = entry.record.job.state;
+            if state.is_failure() {
+                let state = state.name().to_owned();
+                let cause = Cause::DependencyFailed { job: id.to_string(), state };
+                return Err(self.refuse(cause, Some(&Element::Job(*id))));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses a job that could not be recorded to its end.
@@ -390,6 +411,10 @@ impl Core {
             settings.delete_on_completion.unwrap_or(job.delete_on_completion);
         job.time_before_removal = settings.time_before_removal.unwrap_or(job.time_before_removal);
         job.priority = settings.priority.unwrap_or(job.priority);
+        if let Some(bandwidth) = settings.bandwidth {
+            job.bandwidth = bandwidth.map(|rate| rate.max(1));
+        }
+        job.time_limit = settings.time_limit.unwrap_or(job.time_limit);
         job.notify = settings.notify.unwrap_or_else(|| std::mem::take(&mut job.notify));
         self.commit_request(failpoint::CATALOGUE, vec![Change::PutJob(Box::new(record))])
     }

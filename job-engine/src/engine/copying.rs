@@ -414,7 +414,11 @@ impl Core {
         let element = Element::Disk(disk);
         let planned = {
             let state = self.shared.state.lock();
-            whole_disk(&state, disk).and_then(|disk| unmapped(&state, &disk).map(|()| disk))
+            whole_disk(&state, disk).and_then(|disk| {
+                unmapped(&state, &disk)?;
+                super::snapshots::without_snapshots(&state, &disk)?;
+                Ok(disk)
+            })
         };
         let disk = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
         let place = Place::pool(&disk.path);

@@ -17,7 +17,7 @@ use crate::clock::between;
 use crate::error::{Cause, RequestError};
 use crate::event::ChangeEvent;
 use crate::failpoint::{self, Commit};
-use crate::id::JobId;
+use crate::id::{JobId, PoolId};
 use crate::job::{Element, JobKind, JobState};
 use crate::plan::Claim;
 use crate::store::{
@@ -34,7 +34,7 @@ pub(crate) struct Core {
     journal: Option<Journal>,
     notifier: Option<Notifier>,
     /// Jobs that have a worker, and the disks that they work on.
-    running: BTreeMap<JobId, Vec<Claim>>,
+    running: BTreeMap<JobId, (Vec<Claim>, PoolId)>,
     sweeping: BTreeSet<PathBuf>,
     /// Debris that could not be removed; the next start tries again.
     stuck: BTreeSet<PathBuf>,
@@ -113,6 +113,7 @@ impl Core {
         }
         if self.is_up() && !self.stopping {
             waits.extend(self.write_faults());
+            self.end_those_that_wait_in_vain();
             waits.extend(self.remove_due());
             waits.extend(self.dispatch());
             self.sweep();
@@ -221,6 +222,8 @@ impl Core {
                 | Change::DeleteTarget(_)
                 | Change::PutMapping(_)
                 | Change::DeleteMapping { .. }
+                | Change::PutSnapshot(_)
+                | Change::DeleteSnapshot(_)
                 | Change::PutReservations(_)
                 | Change::DeleteReservations(_)
                 | Change::PutUser(_)
@@ -328,6 +331,33 @@ impl Core {
         next.map(|due| between(now, due))
     }
 
+    /// Ends jobs that wait for one that has not ended well.
+    fn end_those_that_wait_in_vain(&mut self) {
+        loop {
+            let found = {
+                let state = self.shared.state.lock();
+                let failed = |id: &JobId| {
+                    let job = &state.jobs.get(id)?.record.job;
+                    job.state.is_failure().then(|| (*id, job.state))
+                };
+                state.unfinished_jobs().filter(|job| job.state == JobState::New).find_map(|job| {
+                    job.after.iter().find_map(failed).map(|(other, how)| (job.id, other, how))
+                })
+            };
+            let Some((id, other, how)) = found else { return };
+            let Some(entry) = self.job(id) else { return };
+            let (job, state) = (other.to_string(), how.name().to_owned());
+            let cause = Cause::DependencyFailed { job, state };
+            let mut record = JobRecord::clone(&entry.record);
+            record.job.errors =
+                vec![cause.to_cim_error(Some(&Element::Job(id)), &self.shared.paths)];
+            record.enter(JobState::Exception, self.now());
+            if self.commit(failpoint::ENDED, vec![Change::PutJob(Box::new(record))]).is_err() {
+                return;
+            }
+        }
+    }
+
     /// Gives waiting jobs to workers. Says how long until the next scheduled one.
     fn dispatch(&mut self) -> Option<Duration> {
         let now = self.now();
@@ -340,6 +370,11 @@ impl Core {
                 let job = &entry.record.job;
                 let waits = matches!(job.kind, JobKind::Operation(_)) && !has_runner;
                 if waits || self.is_busy(&entry.record) || job.state == JobState::Suspended {
+                    continue;
+                }
+                // One that is not there any more has ended well: else this one would have ended.
+                let unfinished = |id: &JobId| state.unfinished.contains(id);
+                if job.state == JobState::New && job.after.iter().any(unfinished) {
                     continue;
                 }
                 match job.scheduled_start_time {
@@ -356,7 +391,10 @@ impl Core {
                 break;
             }
             // Those that were started before it may want the same disk.
-            if self.job(id).is_some_and(|entry| !self.is_busy(&entry.record)) {
+            let may = |entry: &JobEntry| {
+                !self.is_busy(&entry.record) && self.has_room(&self.pool_of(&entry.record))
+            };
+            if self.job(id).is_some_and(|entry| may(&entry)) {
                 self.start(id);
             }
         }
@@ -367,10 +405,25 @@ impl Core {
     /// that of a job that was killed may still be at it.
     fn is_busy(&self, record: &JobRecord) -> bool {
         let claims = record.claims();
-        let running = self.running.values().flatten();
+        let running = self.running.values().flat_map(|(claims, _)| claims);
         running.into_iter().any(|one| {
             claims.iter().any(|other| one.disk == other.disk && (one.exclusive || other.exclusive))
         }) || self.running.contains_key(&record.job.id)
+    }
+
+    /// The pool that a job works in.
+    fn pool_of(&self, record: &JobRecord) -> PoolId {
+        let kind = &record.job.kind;
+        let of_disk = || {
+            let state = self.shared.state.lock();
+            state.disks.get(&kind.disk()).map(|disk| disk.pool.clone())
+        };
+        kind.pool().or_else(of_disk).unwrap_or_default()
+    }
+
+    fn has_room(&self, pool: &PoolId) -> bool {
+        let limit = self.shared.config.max_workers_per_pool.max(1);
+        self.running.values().filter(|(_, other)| other == pool).count() < limit
     }
 
     fn start(&mut self, id: JobId) {
@@ -387,7 +440,8 @@ impl Core {
         }
         match worker::spawn(&self.shared, id, entry.live) {
             Ok(()) => {
-                self.running.insert(id, entry.record.claims());
+                let pool = self.pool_of(&entry.record);
+                self.running.insert(id, (entry.record.claims(), pool));
             }
             Err(error) => {
                 let cause = Cause::CouldNotStart { reason: error.to_string() };

@@ -7,7 +7,9 @@ mod core;
 mod exposure;
 mod notify;
 mod open;
+mod pace;
 mod shared;
+mod snapshots;
 mod state;
 mod worker;
 
@@ -26,12 +28,13 @@ pub use accounts::AccountChange;
 pub use copying::{CloneDisk, ImportDisk};
 pub(crate) use core::Core;
 pub(crate) use shared::{Message, Shared};
+pub use snapshots::CreateSnapshots;
 pub(crate) use state::{Change, Debris, JobRecord, State};
 pub(crate) use worker::{Failure, IfEnding, Interrupt, JobContext, remove_files};
 
 use crate::catalogue::{
-    AccessEntry, AccessStateChange, Disk, Mapping, Pool, PoolState, Role, StoredAccessState,
-    StoredRecord, Target, Token, User,
+    AccessEntry, AccessStateChange, Disk, DiskSnapshot, Mapping, Pool, PoolState, Role,
+    StoredAccessState, StoredRecord, Target, Token, User,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::datapath::{DataPath, NoDataPath};
@@ -56,6 +59,12 @@ pub struct EngineConfig {
     pub system_name: String,
     /// Jobs that run at the same time.
     pub max_workers: usize,
+    /// Of these, those that work in one pool.
+    pub max_workers_per_pool: usize,
+    /// Bytes a second that all jobs together copy at most; may change later.
+    pub bandwidth: Option<u64>,
+    /// Jobs that copy give way while initiators are busy.
+    pub back_off: bool,
     /// Jobs that have not ended, in all.
     pub max_unfinished_jobs: usize,
     /// Jobs that are kept after their end; beyond it the oldest go.
@@ -82,6 +91,9 @@ impl EngineConfig {
             directory,
             system_name: "lund".to_owned(),
             max_workers: 4,
+            max_workers_per_pool: 4,
+            bandwidth: None,
+            back_off: true,
             max_unfinished_jobs: 1024,
             max_ended_jobs: 4096,
             overcommit: false,
@@ -182,6 +194,8 @@ pub struct Snapshot {
     pub targets: Vec<Target>,
     /// Mappings by target and LUN.
     pub mappings: Vec<Mapping>,
+    /// Snapshots in the order of their creation.
+    pub snapshots: Vec<DiskSnapshot>,
 }
 
 /// The engine. Methods that change something return when the change is on the medium **and** every
@@ -388,6 +402,22 @@ impl Engine {
     pub fn modify_job(&self, id: &JobId, settings: JobSettings) -> Result<(), RequestError> {
         let id = *id;
         self.shared.request(move |core| core.modify(id, settings))
+    }
+
+    /// Bytes a second that all jobs together copy at most.
+    #[must_use]
+    pub fn bandwidth(&self) -> Option<u64> {
+        let bandwidth = self.shared.bandwidth.load(Ordering::Relaxed);
+        (bandwidth > 0).then_some(bandwidth)
+    }
+
+    /// Changes [`Engine::bandwidth`], for jobs that run too, until the engine is closed.
+    pub fn set_bandwidth(&self, bytes_per_second: Option<u64>) {
+        let bandwidth = bytes_per_second.map_or(0, |rate| rate.max(1));
+        self.shared.bandwidth.store(bandwidth, Ordering::Relaxed);
+        *self.shared.turns.lock() = pace::Turns::default();
+        let _state = self.shared.state.lock();
+        self.shared.changed.notify_all();
     }
 
     /// Removes a job that has ended, or clears a fault.

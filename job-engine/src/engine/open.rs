@@ -156,6 +156,9 @@ fn read(
     let (jobs, damaged) = load::<JobRecord>(store, Tree::Jobs)?;
     changes.extend(jobs.into_iter().map(|job| Change::PutJob(Box::new(job))));
     bad.extend(damaged);
+    let (snapshots, damaged) = load(store, Tree::Snapshots)?;
+    changes.extend(snapshots.into_iter().map(Change::PutSnapshot));
+    bad.extend(damaged);
     let (debris, damaged) = load(store, Tree::Debris)?;
     changes.extend(debris.into_iter().map(Change::PutDebris));
     bad.extend(damaged);
@@ -175,6 +178,7 @@ fn replay(entries: Vec<JournalEntry>, now: jiff::Timestamp) -> State {
             state.targets.clear();
             state.mappings.clear();
             state.reservations.clear();
+            state.snapshots.clear();
             state.users.clear();
             state.tokens.clear();
             state.access_states.clear();

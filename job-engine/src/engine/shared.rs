@@ -11,6 +11,7 @@ use disk_image::Image;
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::core::Core;
+use super::pace::Turns;
 use super::state::State;
 use super::{EngineConfig, LiveImages};
 use crate::error::{Cause, ObjectPaths, RequestError};
@@ -51,6 +52,9 @@ pub(crate) struct Shared {
     pub(crate) sender: Sender<Message>,
     pub(crate) delivery: Mutex<Delivery>,
     pub(crate) delivered: Condvar,
+    /// Bytes a second that all jobs together copy at most; 0 for no limit.
+    pub(crate) bandwidth: AtomicU64,
+    pub(crate) turns: Mutex<Turns>,
     pub(crate) live: RwLock<Option<Arc<dyn LiveImages>>>,
     /// Who carries out operations on disks in use, once he is there.
     pub(crate) runner: Mutex<Option<Arc<dyn OperationRunner>>>,
@@ -64,6 +68,7 @@ impl std::fmt::Debug for Shared {
 
 impl Shared {
     pub(crate) fn new(config: EngineConfig, state: State, sender: Sender<Message>) -> Arc<Self> {
+        let bandwidth = config.bandwidth.unwrap_or(0);
         Arc::new(Self {
             paths: ObjectPaths::new(config.system_name.clone()),
             config,
@@ -75,6 +80,8 @@ impl Shared {
             sender,
             delivery: Mutex::new(Delivery::default()),
             delivered: Condvar::new(),
+            bandwidth: AtomicU64::new(bandwidth),
+            turns: Mutex::default(),
             live: RwLock::default(),
             runner: Mutex::new(None),
         })

@@ -4,19 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Snapshot;
 use crate::catalogue::{
-    Disk, Mapping, StoredAccessState, StoredCondition, StoredModePages, StoredRecord,
+    Disk, DiskSnapshot, Mapping, StoredAccessState, StoredCondition, StoredModePages, StoredRecord,
     StoredReservations, Target, Token, User,
 };
 use crate::clock::{between, later};
 use crate::error::CimError;
 use crate::event::ChangeKind;
-use crate::id::{DiskId, JobId, PoolId};
+use crate::id::{DiskId, JobId, PoolId, SnapshotId};
 use crate::job::{Job, JobKind, JobState};
 use crate::kinds::Step;
 use crate::place::{Identity, Place};
@@ -93,6 +94,8 @@ pub(crate) struct Live {
     pub(crate) percent: AtomicU16,
     /// Bytes of its pool that it will still take.
     pub(crate) reserved: AtomicU64,
+    /// Milliseconds that it will still take; 0 while that is not known.
+    pub(crate) remaining: AtomicU64,
     /// A client wants it suspended.
     pub(crate) suspend: AtomicBool,
 }
@@ -141,6 +144,8 @@ pub(crate) enum Change {
     DeleteRecord(String),
     PutCondition(StoredCondition),
     DeleteCondition(DiskId),
+    PutSnapshot(DiskSnapshot),
+    DeleteSnapshot(SnapshotId),
     PutDebris(Debris),
     DeleteDebris(PathBuf),
 }
@@ -162,6 +167,9 @@ impl JobEntry {
             if let Some(start) = job.start_time {
                 job.elapsed = between(start, now);
             }
+            let remaining = self.live.remaining.load(Ordering::Relaxed);
+            let moves = job.state == JobState::Running && remaining > 0;
+            job.remaining = moves.then(|| Duration::from_millis(remaining));
         }
         job
     }
@@ -185,6 +193,7 @@ pub(crate) struct State {
     pub(crate) mode_pages: BTreeMap<DiskId, StoredModePages>,
     pub(crate) records: BTreeMap<String, String>,
     pub(crate) conditions: BTreeMap<DiskId, Arc<StoredCondition>>,
+    pub(crate) snapshots: BTreeMap<SnapshotId, Arc<DiskSnapshot>>,
     pub(crate) debris: BTreeMap<PathBuf, Debris>,
     /// Why the database cannot be written, while it cannot.
     pub(crate) store_down: Option<String>,
@@ -244,6 +253,14 @@ impl State {
             }
             Change::DeleteCondition(disk) => {
                 self.conditions.remove(&disk).map(|_| ChangeKind::ConditionOver(disk))
+            }
+            Change::PutSnapshot(snapshot) => {
+                let snapshot = Arc::new(snapshot);
+                self.snapshots.insert(snapshot.id, snapshot.clone());
+                Some(ChangeKind::SnapshotCreated(snapshot))
+            }
+            Change::DeleteSnapshot(id) => {
+                self.snapshots.remove(&id).map(ChangeKind::SnapshotDeleted)
             }
             change @ (Change::PutReservations(_)
             | Change::DeleteReservations(_)
@@ -310,6 +327,8 @@ impl State {
             | Change::DeleteJob(_)
             | Change::PutDisk(_)
             | Change::DeleteDisk(_)
+            | Change::PutSnapshot(_)
+            | Change::DeleteSnapshot(_)
             | Change::PutTarget(_)
             | Change::DeleteTarget(_)
             | Change::PutMapping(_)
@@ -357,6 +376,7 @@ impl State {
             disks: self.disks.values().map(|disk| Disk::clone(disk)).collect(),
             targets: self.targets.values().map(|target| Target::clone(target)).collect(),
             mappings: self.mappings.values().map(|mapping| Mapping::clone(mapping)).collect(),
+            snapshots: self.snapshots.values().map(|it| DiskSnapshot::clone(it)).collect(),
         }
     }
 
@@ -378,7 +398,15 @@ impl State {
         let exposure = disks.chain(targets).chain(mappings).chain(of_disks).chain(states);
         let conditions = self.conditions.values();
         let conditions = conditions.map(|it| Change::PutCondition(StoredCondition::clone(it)));
-        exposure.chain(users).chain(tokens).chain(records).chain(conditions).collect()
+        let snapshots = self.snapshots.values();
+        let snapshots = snapshots.map(|it| Change::PutSnapshot(DiskSnapshot::clone(it)));
+        exposure
+            .chain(users)
+            .chain(tokens)
+            .chain(records)
+            .chain(conditions)
+            .chain(snapshots)
+            .collect()
     }
 
     /// Everything as changes that make it from nothing.
@@ -408,6 +436,19 @@ impl State {
             let id = entry.record.job.id;
             entry.record.claims().into_iter().map(move |claim| (id, claim))
         })
+    }
+
+    /// Snapshots of a disk.
+    pub(crate) fn snapshots_of(&self, disk: DiskId) -> impl Iterator<Item = &Arc<DiskSnapshot>> {
+        self.snapshots.values().filter(move |snapshot| snapshot.disk == disk)
+    }
+
+    /// The job that reads a file to make another of it.
+    pub(crate) fn reader(&self, path: &Path) -> Option<JobId> {
+        let records = self.unfinished.iter().filter_map(|id| self.jobs.get(id));
+        let mut reading =
+            records.filter(|entry| entry.record.plan.as_ref().is_some_and(|plan| plan.reads(path)));
+        reading.next().map(|entry| entry.record.job.id)
     }
 
     /// Whether a disk is a LUN.
@@ -507,6 +548,10 @@ pub(crate) fn batch(changes: &[Change]) -> Result<Batch, StoreError> {
             Change::DeleteCondition(disk) => {
                 batch.delete(Tree::Conditions, disk.uuid().as_bytes());
             }
+            Change::PutSnapshot(snapshot) => {
+                batch.put(Tree::Snapshots, snapshot.id.uuid().as_bytes(), snapshot)?;
+            }
+            Change::DeleteSnapshot(id) => batch.delete(Tree::Snapshots, id.uuid().as_bytes()),
             Change::PutDebris(debris) => {
                 batch.put(Tree::Debris, path_key(&debris.path), debris)?;
             }

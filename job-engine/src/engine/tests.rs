@@ -10,6 +10,7 @@ mod delete;
 mod events;
 mod expand;
 mod faults;
+mod limits;
 mod operation;
 mod outage;
 mod restart;

@@ -3,6 +3,7 @@
 //! A thread is made when there is work and ends with it: nothing waits while nothing is to do.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,8 +12,10 @@ use std::time::{Duration, Instant};
 use disk_image::{MissingFile, partial_path};
 
 use super::core::Core;
+use super::pace;
 use super::shared::Shared;
 use super::state::{Change, Debris, Ending, JobRecord, Live};
+use crate::clock::between;
 use crate::error::Cause;
 use crate::failpoint::{self, Commit};
 use crate::id::{DiskId, JobId};
@@ -21,6 +24,9 @@ use crate::kinds::{self, Step};
 
 /// Progress goes to the database at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// So often a job that waits looks at the limits.
+const PACE_SLICE: Duration = Duration::from_millis(200);
 
 /// A long copy records how far it is so often: more is never done twice.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(2);
@@ -36,6 +42,8 @@ pub(crate) enum Interrupt {
     Gone,
     /// The engine stops; it goes on at the next start.
     Stop,
+    /// It has taken longer than it may.
+    Late(Duration),
 }
 
 /// Why a job did not come to its end.
@@ -73,7 +81,11 @@ pub(crate) struct JobContext {
     pub(crate) shared: Arc<Shared>,
     pub(crate) id: JobId,
     pub(crate) live: Arc<Live>,
-    written: std::cell::Cell<Option<Instant>>,
+    written: Cell<Option<Instant>>,
+    /// When this run began, and how far the job was then.
+    began: Cell<Option<(Instant, u64)>>,
+    /// Commands of initiators at the last look.
+    commands: Cell<Option<u64>>,
 }
 
 impl JobContext {
@@ -96,6 +108,10 @@ impl JobContext {
             Err(Interrupt::Stop)
         } else if self.live.suspend.load(Ordering::Acquire) {
             Err(Interrupt::Suspend)
+        } else if let (Some(limit), Some(start)) = (record.job.time_limit, record.job.start_time)
+            && between(start, self.shared.now()) > limit
+        {
+            Err(Interrupt::Late(limit))
         } else {
             Ok(())
         }
@@ -159,6 +175,10 @@ impl JobContext {
 
     /// How far the job is, for readers.
     pub(crate) fn went(&self, done: u64, total: u64) {
+        let (begin, first) = self.began.get().unwrap_or_else(|| (Instant::now(), done));
+        self.began.set(Some((begin, first)));
+        let remaining = pace::remaining(done.saturating_sub(first), total, done, begin.elapsed());
+        self.live.remaining.store(remaining, Ordering::Relaxed);
         let percent = u128::from(done.min(total)) * 99 / u128::from(total.max(1));
         self.live.percent.fetch_max(u16::try_from(percent).unwrap_or(99), Ordering::Relaxed);
     }
@@ -175,10 +195,44 @@ impl JobContext {
         self.commit(failpoint::CHECKPOINT, IfEnding::TurnBack, change, Vec::new())
     }
 
-    /// Waits as long as it must to let others go first, after `bytes` since `begin`.
-    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "nothing holds jobs back yet")]
-    pub(crate) fn pace(&self, _bytes: u64, _begin: Instant) -> Result<(), Interrupt> {
-        Ok(())
+    /// The most that is done between two looks at what clients want.
+    pub(crate) fn piece(&self) -> Result<u64, Interrupt> {
+        Ok(pace::piece(self.rates()?))
+    }
+
+    /// Bytes a second that the job, and all jobs together, may do.
+    fn rates(&self) -> Result<(Option<u64>, Option<u64>), Interrupt> {
+        let all = self.shared.bandwidth.load(Ordering::Relaxed);
+        Ok((self.record()?.job.bandwidth, (all > 0).then_some(all)))
+    }
+
+    /// Lets others go first, after `bytes` that took from `begin` to now: initiators that are busy,
+    /// and whoever shares the bandwidth. A limit that changes meanwhile is in force at once.
+    pub(crate) fn pace(&self, bytes: u64, begin: Instant) -> Result<(), Interrupt> {
+        let took = begin.elapsed();
+        let commands = self.shared.config.data_path.commands();
+        let before = self.commands.replace(Some(commands)).unwrap_or(commands);
+        let back_off = self.shared.config.back_off;
+        let busy = back_off && pace::is_busy(commands.saturating_sub(before), took);
+        let mut rates = self.rates()?;
+        let limit = rates.1;
+        let turn = self.shared.turns.lock().take(bytes, limit, begin);
+        loop {
+            let until = begin + pace::wait(bytes, took, rates.0, busy);
+            // The turn was taken under the limit that there was then.
+            let until = if rates.1 == limit { until.max(turn) } else { until };
+            if until <= Instant::now() {
+                return Ok(());
+            }
+            {
+                let mut state = self.shared.state.lock();
+                // A change of anything wakes; a slice bounds the wait for what does not.
+                let slice = until.min(Instant::now() + PACE_SLICE);
+                self.shared.changed.wait_until(&mut state, slice);
+            }
+            self.boundary()?;
+            rates = self.rates()?;
+        }
     }
 
     /// How far the job is. Readers see it at once, the database at most once a second.
@@ -237,7 +291,14 @@ impl Core {
 
 /// Starts a worker for a job.
 pub(crate) fn spawn(shared: &Arc<Shared>, id: JobId, live: Arc<Live>) -> std::io::Result<()> {
-    let context = JobContext { shared: shared.clone(), id, live, written: None.into() };
+    let context = JobContext {
+        shared: shared.clone(),
+        id,
+        live,
+        written: Cell::default(),
+        began: Cell::default(),
+        commands: Cell::default(),
+    };
     std::thread::Builder::new().name("lund-job".to_owned()).spawn(move || {
         // Its own panics are caught inside; this one keeps the slot from being lost.
         let _ = catch_unwind(AssertUnwindSafe(|| run(&context)));
@@ -258,6 +319,10 @@ fn run(context: &JobContext) {
         Failure::Interrupted(Interrupt::Gone | Interrupt::Stop) => Ok(()),
         Failure::Interrupted(Interrupt::Suspend) => suspend(context),
         Failure::Interrupted(Interrupt::End) => undo(context),
+        Failure::Interrupted(Interrupt::Late(limit)) => {
+            let cause = Cause::TimeLimit { seconds: limit.as_secs() };
+            fail(context, &cause).and_then(|()| undo(context))
+        }
         Failure::Cause(cause) => fail(context, &cause).and_then(|()| undo(context)),
     };
     if let Err(interrupt) = result {

@@ -52,6 +52,8 @@ pub enum Cause {
     InvalidTransition { job: String, state: String, request: String },
     /// The job took longer than it was given.
     TimeLimit { seconds: u64 },
+    /// A job that this one was to wait for did not end well.
+    DependencyFailed { job: String, state: String },
     /// A bug: the worker panicked.
     Panic { message: String },
     /// What a failed job did could not be undone at once.
@@ -224,6 +226,7 @@ impl Cause {
             Self::CouldNotStart { .. } => &table::COULD_NOT_START,
             Self::InvalidTransition { .. } => &table::INVALID_TRANSITION,
             Self::TimeLimit { .. } => &table::TIME_LIMIT,
+            Self::DependencyFailed { .. } => &table::DEPENDENCY_FAILED,
             Self::Panic { .. } => &table::PANIC,
             Self::CleanupFailed { .. } => &table::CLEANUP_FAILED,
             Self::JobNotEnded { .. } => &table::JOB_NOT_ENDED,
@@ -284,6 +287,7 @@ impl Cause {
                 vec![request.clone(), job.clone(), state.clone()]
             }
             Self::TimeLimit { seconds } => vec![seconds.to_string()],
+            Self::DependencyFailed { job, state } => vec![job.clone(), state.clone()],
             Self::Panic { message } => vec![message.clone()],
             Self::CleanupFailed { path, reason } => vec![show(path), reason.clone()],
             Self::JobNotEnded { job, state } => vec![job.clone(), state.clone()],

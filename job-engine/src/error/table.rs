@@ -355,6 +355,20 @@ pub(crate) const JOB_NOT_ENDED: MessageRow = MessageRow {
     actions: &["Wait until it has ended, or terminate it first."],
 };
 
+pub(crate) const DEPENDENCY_FAILED: MessageRow = MessageRow {
+    id: "ISCT-JOB-010",
+    error_code: 210,
+    error_type: 4,
+    other_error_type: None,
+    severity: 4,
+    probable_cause: 48,
+    description: "A job that was to end well before this one did not; this one has done nothing. Kin: SNIA DRM22.",
+    status: 1,
+    message: "The job was not started because job %1, which it waits for, is %2",
+    arguments: &["the other job", "its state"],
+    actions: &["Read why the other job failed, and submit both again."],
+};
+
 pub(crate) const DISK_IN_USE: MessageRow = MessageRow {
     id: "ISCT-CFG-001",
     error_code: 301,
@@ -655,6 +669,7 @@ pub const ROWS: &[MessageRow] = &[
     PANIC,
     CLEANUP_FAILED,
     JOB_NOT_ENDED,
+    DEPENDENCY_FAILED,
     DISK_IN_USE,
     NAME_IN_USE,
     BAD_SIZE,

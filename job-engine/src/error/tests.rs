@@ -118,6 +118,7 @@ fn causes() -> Vec<Cause> {
         Cause::NotFound { what: text("disk"), name: text("d") },
         Cause::TargetInUse { target: target.clone(), mappings: 3 },
         Cause::BadValue { property: text("p"), reason: text("r") },
+        Cause::DependencyFailed { job: text("1"), state: text("Killed") },
         Cause::TailInUse { disk: text("a"), first: 8, size: 4 },
         Cause::NoReflinks { path: place.clone() },
         Cause::StoreUnavailable { reason: text("full") },

@@ -132,6 +132,10 @@ fn new_job(source: Element, disk_name: &str, detail: &FaultDetail) -> Job {
             element: source,
             effect: ElementEffect::ElementIntegrity,
         }],
+        after: Vec::new(),
+        time_limit: None,
+        bandwidth: None,
+        remaining: None,
     }
 }
 

@@ -110,6 +110,7 @@ pub(crate) fn plan_disk(
         format,
         serial: format!("{:016X}", seed & u128::from(u64::MAX)),
         naa: Naa::from_seed(seed),
+        read_only: false,
         pool,
         created: now,
         created_by: job,

@@ -16,9 +16,6 @@ use crate::failpoint;
 use crate::kinds::Step;
 use crate::place::{Access, Place};
 
-/// Bytes between two looks at what clients want, as long as nothing holds a job back.
-const PIECE_BYTES: u64 = 8 << 20;
-
 /// Something that goes through a file in pieces.
 trait Pass {
     fn progress(&self) -> Progress;
@@ -79,6 +76,7 @@ impl Plan {
             | Action::Publish { .. }
             | Action::Overwrite { .. }
             | Action::Remove { .. }
+            | Action::Discard { .. }
             | Action::Apply { .. }
             | Action::Shrink { .. }
             | Action::Truncate { .. }
@@ -199,7 +197,7 @@ impl Work<'_> {
             }
             self.boundary()?;
             let begin = Instant::now();
-            let progress = pass.step(PIECE_BYTES).map_err(|error| fail(&error))?;
+            let progress = pass.step(self.context.piece()?).map_err(|error| fail(&error))?;
             failpoint::hit(piece);
             if self.context.checkpoint_due() && !progress.is_complete() {
                 pass.sync().map_err(|error| fail(&error))?;

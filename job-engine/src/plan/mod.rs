@@ -10,6 +10,9 @@ mod run;
 
 pub(crate) use run::{recover, run, undo};
 
+use std::path::Path;
+
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Disk;
@@ -68,6 +71,8 @@ pub(crate) enum Action {
     Overwrite { place: Place },
     /// Removes a file.
     Remove { place: Place },
+    /// Removes a file that was never published.
+    Discard { place: Place },
     /// Puts changes into the catalogue.
     Apply { changes: Vec<Change> },
     /// Makes a disk smaller, if nothing lies in the part that goes.
@@ -105,6 +110,30 @@ impl Plan {
             let Action::Publish { place, identity } = action else { return None };
             if place == wanted { *identity } else { None }
         })
+    }
+
+    /// It makes another file of this one.
+    pub(crate) fn reads(&self, path: &Path) -> bool {
+        self.actions.iter().any(|action| {
+            let (Action::Copy { from, .. } | Action::RollBack { from, .. }) = action else {
+                return false;
+            };
+            from.path == path
+        })
+    }
+
+    /// The instant at which files were shared: that of the snapshots that it makes.
+    fn taken_at(&mut self, instant: Timestamp) {
+        for action in &mut self.actions {
+            let (Action::Apply { changes } | Action::Complete { changes }) = action else {
+                continue;
+            };
+            for change in changes {
+                if let Change::PutSnapshot(snapshot) = change {
+                    snapshot.created = instant;
+                }
+            }
+        }
     }
 
     /// What is to be undone at the action `index`, the last first.

@@ -46,7 +46,17 @@ pub(crate) fn run(context: &JobContext, plan: &Plan, step: Step) -> Result<(), F
         if step != (Step::Planned { index, done }) {
             work.begin()?;
         }
-        work.carry_out(action)?;
+        let carried = match action {
+            // What earlier actions found out stands in the store.
+            Action::Apply { .. } | Action::Complete { .. } => {
+                let record = context.record()?;
+                let at = usize::try_from(index).unwrap_or(usize::MAX);
+                let action = record.plan.as_ref().and_then(|plan| plan.actions.get(at));
+                action.map_or(Ok(()), |action| work.carry_out(action))
+            }
+            action => work.carry_out(action),
+        };
+        carried?;
         failpoint::hit("plan.done");
         done = 0;
     }
@@ -87,6 +97,9 @@ impl Work<'_> {
             Action::Remove { place } => {
                 let removed = disk_image::delete(&place.path, MissingFile::Tolerate);
                 Ok(removed.map_err(|error| Cause::from(&error))?)
+            }
+            Action::Discard { place } => {
+                Ok(place.remove(None).map_err(|error| Cause::from(&error))?)
             }
             Action::Apply { changes } => self.apply(changes.clone()),
             Action::Shrink { disk, to_bytes } => self.shrink(disk, *to_bytes),
@@ -172,7 +185,9 @@ impl Work<'_> {
         }
         let disks: Vec<DiskId> = files.iter().map(|file| file.disk).collect();
         let mut shared = Ok(());
+        let mut instant = None;
         self.pause(&disks, || {
+            instant = Some(self.context.shared.now());
             shared = pairs.iter().try_for_each(|(source, target)| reflink(source, target));
         })?;
         shared.map_err(fail)?;
@@ -182,7 +197,12 @@ impl Work<'_> {
             target.sync().map_err(fail)?;
         }
         let next = Step::Planned { index: self.index + 1, done: 0 };
-        let change = move |record: &mut JobRecord| record.step = next;
+        let change = move |record: &mut JobRecord| {
+            record.step = next;
+            if let (Some(plan), Some(instant)) = (&mut record.plan, instant) {
+                plan.taken_at(instant);
+            }
+        };
         Ok(self.context.commit(failpoint::PLAN_STEP, IfEnding::TurnBack, change, Vec::new())?)
     }
 

@@ -39,6 +39,8 @@ pub enum Tree {
     Records,
     /// What stands between disks and their initiators, by disk.
     Conditions,
+    /// Snapshots of disks, by identifier.
+    Snapshots,
     /// Files that have no owner any more and are to be removed, by path.
     Debris,
     /// What the database says about itself.
@@ -47,7 +49,7 @@ pub enum Tree {
 
 impl Tree {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Jobs,
         Self::Disks,
         Self::Targets,
@@ -59,6 +61,7 @@ impl Tree {
         Self::ModePages,
         Self::Records,
         Self::Conditions,
+        Self::Snapshots,
         Self::Debris,
         Self::Meta,
     ];
@@ -78,6 +81,7 @@ impl Tree {
             Self::ModePages => "mode-pages",
             Self::Records => "records",
             Self::Conditions => "conditions",
+            Self::Snapshots => "snapshots",
             Self::Debris => "debris",
             Self::Meta => "meta",
         }

@@ -1,8 +1,10 @@
 //! What REST and its clients say to each other, as JSON.
 
 mod account;
+mod job;
 mod portal_group;
 mod session;
+mod snapshot;
 
 use jiff::Timestamp;
 pub use job_engine::LunView;
@@ -13,6 +15,7 @@ pub use self::account::{
     AuditRecord, ChangePassword, ChangeUser, CreateToken, CreateUser, NewToken, Secret, SignIn,
     SignedIn, Token, User,
 };
+pub use self::job::{ChangeJob, JobLimits, JobOptions};
 pub use self::portal_group::{
     AccessState, PortalGroup, ResetAccessState, SetAccessState, TargetState,
 };
@@ -20,6 +23,7 @@ pub use self::session::{
     AskInitiator, Authentication, Connection, Session, SessionCounters, SessionDetail,
     SessionParameters,
 };
+pub use self::snapshot::{CreateSnapshots, ExposeSnapshot, Snapshot};
 
 /// A request for a new disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,15 +93,6 @@ pub struct ExportDisk {
     pub path: String,
 }
 
-/// How a disk is deleted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DeleteDisk {
-    /// Its data are overwritten with zeroes before its file is removed.
-    #[serde(default)]
-    pub overwrite: bool,
-}
-
 /// A request to make a disk larger, or smaller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -133,6 +128,8 @@ pub struct Disk {
     pub created: Timestamp,
     /// Bytes that its file takes; none if it cannot be asked.
     pub allocated_bytes: Option<u64>,
+    /// Writes are refused.
+    pub read_only: bool,
     /// Where it is exposed.
     pub mappings: Vec<Mapping>,
 }
@@ -244,7 +241,8 @@ pub struct Job {
     /// `InstanceID` of `MSISCSITARGET_ConcreteJob`.
     pub instance_id: String,
     /// `create-disk`, `delete-disk`, `expand-disk`, `clone-disk`, `import-disk`, `export-disk`,
-    /// `shrink-disk`, `overwrite-disk`, `data-path-fault`.
+    /// `shrink-disk`, `overwrite-disk`, `create-snapshot`, `delete-snapshot`, `roll-back`,
+    /// `expose-snapshot`, `data-path-fault`.
     pub kind: String,
     /// One line for people.
     pub name: String,
@@ -270,6 +268,18 @@ pub struct Job {
     pub end_time: Option<Timestamp>,
     /// `ElapsedTime` in milliseconds.
     pub elapsed_ms: u64,
+    /// How long it will still take, in milliseconds, while that can be said.
+    pub remaining_ms: Option<u64>,
+    /// `ScheduledStartTime`: not started by itself before that.
+    pub scheduled_start_time: Option<Timestamp>,
+    /// `Priority`: lower numbers go first.
+    pub priority: u32,
+    /// Jobs that must have ended well before.
+    pub after: Vec<String>,
+    /// It fails if it takes longer.
+    pub time_limit_seconds: Option<u64>,
+    /// Bytes a second that it copies at most.
+    pub bandwidth: Option<u64>,
     /// How often a fault has happened; none for other jobs.
     pub occurrences: Option<u64>,
     /// What it concerns.

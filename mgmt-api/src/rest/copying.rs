@@ -5,19 +5,20 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
-use super::{Client, Shared, answer, parse};
+use super::jobs::By;
+use super::{Shared, answer, parse};
 use crate::api;
 
 pub(super) async fn clone(
     State(service): Shared,
     Path(key): Path<String>,
-    Client(client): Client,
+    by: By,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     answer(service, StatusCode::ACCEPTED, move |service| {
         let request: api::CloneDisk = parse(&headers, &body)?;
-        service.clone_disk(&key, request, &client)
+        service.clone_disk(&key, request, by.submission()?)
     })
     .await
 }
@@ -25,13 +26,13 @@ pub(super) async fn clone(
 pub(super) async fn export(
     State(service): Shared,
     Path(key): Path<String>,
-    Client(client): Client,
+    by: By,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     answer(service, StatusCode::ACCEPTED, move |service| {
         let request: api::ExportDisk = parse(&headers, &body)?;
-        service.export_disk(&key, request, &client)
+        service.export_disk(&key, request, by.submission()?)
     })
     .await
 }
@@ -39,26 +40,26 @@ pub(super) async fn export(
 pub(super) async fn shrink(
     State(service): Shared,
     Path(key): Path<String>,
-    Client(client): Client,
+    by: By,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     answer(service, StatusCode::ACCEPTED, move |service| {
         let request: api::ExpandDisk = parse(&headers, &body)?;
-        service.shrink_disk(&key, &request, &client)
+        service.shrink_disk(&key, &request, by.submission()?)
     })
     .await
 }
 
 pub(super) async fn import(
     State(service): Shared,
-    Client(client): Client,
+    by: By,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     answer(service, StatusCode::ACCEPTED, move |service| {
         let request: api::ImportDisk = parse(&headers, &body)?;
-        service.import_disk(request, &client)
+        service.import_disk(request, by.submission()?)
     })
     .await
 }

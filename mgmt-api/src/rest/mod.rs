@@ -2,8 +2,10 @@
 
 mod copying;
 mod error;
+mod jobs;
 mod portal_group;
 mod session;
+mod snapshots;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use job_engine::Role;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use self::jobs::By;
 use crate::access::{Acts, Identity};
 use crate::api;
 use crate::routes::Routes;
@@ -58,6 +61,12 @@ pub fn routes(service: Arc<Service>) -> Routes {
         .post(Operator, "/disks/{disk}/clone", copying::clone)
         .post(Operator, "/disks/{disk}/export", copying::export)
         .post(Operator, "/import", copying::import)
+        .get(Viewer, "/snapshots", snapshots::list)
+        .post(Operator, "/snapshots", snapshots::create)
+        .get(Viewer, "/snapshots/{snapshot}", snapshots::show)
+        .delete(Operator, "/snapshots/{snapshot}", snapshots::delete)
+        .post(Operator, "/snapshots/{snapshot}/rollback", snapshots::roll_back)
+        .post(Operator, "/snapshots/{snapshot}/expose", snapshots::expose)
         .get(Viewer, "/targets", targets)
         .post(Operator, "/targets", create_target)
         .get(Viewer, "/targets/{target}", target)
@@ -67,10 +76,16 @@ pub fn routes(service: Arc<Service>) -> Routes {
         .delete(Operator, "/targets/{target}/access", disallow)
         .post(Operator, "/targets/{target}/luns", map)
         .delete(Operator, "/targets/{target}/luns/{lun}", unmap)
-        .get(Viewer, "/jobs", jobs)
+        .get(Viewer, "/jobs", all_jobs)
         .get(Viewer, "/jobs/{job}", job)
         .delete(Operator, "/jobs/{job}", delete_job)
-        .post(Operator, "/jobs/{job}/cancel", cancel)
+        .post(Operator, "/jobs/{job}/cancel", jobs::cancel)
+        .post(Operator, "/jobs/{job}/suspend", jobs::suspend)
+        .post(Operator, "/jobs/{job}/resume", jobs::resume)
+        .post(Operator, "/jobs/{job}/kill", jobs::kill)
+        .put(Operator, "/jobs/{job}/settings", jobs::change)
+        .get(Viewer, "/job-limits", jobs::limits)
+        .put(Operator, "/job-limits", jobs::set_limits)
         .get(Viewer, "/jobs/{job}/errors", errors)
         .other_methods(no_such_method)
         .with_state(service)
@@ -186,32 +201,21 @@ async fn disk(State(service): Shared, Path(key): Path<String>) -> Response {
     answer(service, StatusCode::OK, move |service| service.disk(&key)).await
 }
 
-async fn create_disk(
-    State(service): Shared,
-    Client(client): Client,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+async fn create_disk(State(service): Shared, by: By, headers: HeaderMap, body: Bytes) -> Response {
     answer(service, StatusCode::ACCEPTED, move |service| {
         let request: api::CreateDisk = parse(&headers, &body)?;
-        service.create_disk(request, &client)
+        service.create_disk(request, by.submission()?)
     })
     .await
 }
 
-async fn delete_disk(
-    State(service): Shared,
-    Path(key): Path<String>,
-    query: std::result::Result<Query<api::DeleteDisk>, QueryRejection>,
-    Client(client): Client,
-) -> Response {
+async fn delete_disk(State(service): Shared, Path(key): Path<String>, by: By) -> Response {
     answer(service, StatusCode::ACCEPTED, move |service| {
-        let Query(api::DeleteDisk { overwrite }) =
-            query.map_err(|error| ServiceError::new(Refusal::Invalid, error.body_text()))?;
+        let (submission, overwrite) = by.deletion()?;
         if overwrite {
-            service.overwrite_disk(&key, &client)
+            service.overwrite_disk(&key, submission)
         } else {
-            service.delete_disk(&key, &client)
+            service.delete_disk(&key, submission)
         }
     })
     .await
@@ -220,13 +224,13 @@ async fn delete_disk(
 async fn expand_disk(
     State(service): Shared,
     Path(key): Path<String>,
-    Client(client): Client,
+    by: By,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     answer(service, StatusCode::ACCEPTED, move |service| {
         let request: api::ExpandDisk = parse(&headers, &body)?;
-        service.expand_disk(&key, &request, &client)
+        service.expand_disk(&key, &request, by.submission()?)
     })
     .await
 }
@@ -310,7 +314,7 @@ async fn unmap(State(service): Shared, Path((target, lun)): Path<(String, String
     .await
 }
 
-async fn jobs(State(service): Shared) -> Response {
+async fn all_jobs(State(service): Shared) -> Response {
     answer(service, StatusCode::OK, |service| Ok(service.jobs())).await
 }
 
@@ -338,14 +342,6 @@ async fn job(
 
 async fn delete_job(State(service): Shared, Path(key): Path<String>) -> Response {
     nothing(service, move |service| service.delete_job(&key)).await
-}
-
-async fn cancel(
-    State(service): Shared,
-    Path(key): Path<String>,
-    Client(client): Client,
-) -> Response {
-    answer(service, StatusCode::ACCEPTED, move |service| service.cancel(&key, &client)).await
 }
 
 async fn errors(State(service): Shared, Path(key): Path<String>) -> Response {

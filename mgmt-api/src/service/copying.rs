@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use job_engine::{BlockLength, CloneDisk, ImportDisk};
+use job_engine::{BlockLength, CloneDisk, ImportDisk, Submission};
 
-use super::{Refusal, Result, Service, ServiceError, submission};
+use super::{Refusal, Result, Service, ServiceError};
 use crate::api;
 
 impl Service {
@@ -12,11 +12,16 @@ impl Service {
     ///
     /// # Errors
     /// Everything but [`Refusal::Internal`].
-    pub fn clone_disk(&self, key: &str, request: api::CloneDisk, owner: &str) -> Result<api::Job> {
+    pub fn clone_disk(
+        &self,
+        key: &str,
+        request: api::CloneDisk,
+        by: Submission,
+    ) -> Result<api::Job> {
         let source = self.find_disk(key)?.id;
         let api::CloneDisk { name, provisioning } = request;
         let request = CloneDisk { source, name, provisioning };
-        let id = self.engine.clone_disk(request, submission(owner))?;
+        let id = self.engine.clone_disk(request, by)?;
         self.job_by_id(&id)
     }
 
@@ -24,7 +29,7 @@ impl Service {
     ///
     /// # Errors
     /// Everything but [`Refusal::Internal`].
-    pub fn import_disk(&self, request: api::ImportDisk, owner: &str) -> Result<api::Job> {
+    pub fn import_disk(&self, request: api::ImportDisk, by: Submission) -> Result<api::Job> {
         let block_length = request.block_length.map(BlockLength::try_from).transpose();
         let block_length =
             block_length.map_err(|reason| ServiceError::new(Refusal::Invalid, reason))?;
@@ -36,7 +41,7 @@ impl Service {
             provisioning: request.provisioning.unwrap_or_default(),
             verify: request.verify,
         };
-        let id = self.engine.import_disk(request, submission(owner))?;
+        let id = self.engine.import_disk(request, by)?;
         self.job_by_id(&id)
     }
 
@@ -48,11 +53,11 @@ impl Service {
         &self,
         key: &str,
         request: api::ExportDisk,
-        owner: &str,
+        by: Submission,
     ) -> Result<api::Job> {
         let disk = self.find_disk(key)?.id;
         let path = PathBuf::from(request.path);
-        let id = self.engine.export_disk(disk, path, submission(owner))?;
+        let id = self.engine.export_disk(disk, path, by)?;
         self.job_by_id(&id)
     }
 
@@ -64,10 +69,10 @@ impl Service {
         &self,
         key: &str,
         request: &api::ExpandDisk,
-        owner: &str,
+        by: Submission,
     ) -> Result<api::Job> {
         let disk = self.find_disk(key)?.id;
-        let id = self.engine.shrink_disk(disk, request.size_bytes, submission(owner))?;
+        let id = self.engine.shrink_disk(disk, request.size_bytes, by)?;
         self.job_by_id(&id)
     }
 
@@ -75,9 +80,9 @@ impl Service {
     ///
     /// # Errors
     /// [`Refusal::NotFound`], [`Refusal::Conflict`], [`Refusal::Unavailable`].
-    pub fn overwrite_disk(&self, key: &str, owner: &str) -> Result<api::Job> {
+    pub fn overwrite_disk(&self, key: &str, by: Submission) -> Result<api::Job> {
         let disk = self.find_disk(key)?.id;
-        let id = self.engine.overwrite_disk(disk, submission(owner))?;
+        let id = self.engine.overwrite_disk(disk, by)?;
         self.job_by_id(&id)
     }
 }

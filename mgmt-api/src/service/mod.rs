@@ -2,20 +2,22 @@
 
 mod access;
 mod copying;
+mod jobs;
 mod portal_group;
 mod session;
+mod snapshots;
 mod view;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use job_engine::{
-    BlockLength, Cause, CreateDisk, Engine, JobId, JobState, MapRequest, PoolId,
-    RequestStateChangeResult, RequestedState, Submission, TargetRequest,
+    BlockLength, Cause, CreateDisk, Engine, JobId, MapRequest, PoolId, Submission, TargetRequest,
 };
 
 use crate::api;
 
+pub use self::jobs::submission;
 pub use self::portal_group::AccessStateRefusal;
 pub use self::session::{SessionRequest, TotalCounters, Totals, Trace, TraceRefusal};
 
@@ -218,7 +220,7 @@ impl Service {
     ///
     /// # Errors
     /// Everything but [`Refusal::Internal`].
-    pub fn create_disk(&self, request: api::CreateDisk, owner: &str) -> Result<api::Job> {
+    pub fn create_disk(&self, request: api::CreateDisk, by: Submission) -> Result<api::Job> {
         let block_length = match request.block_length {
             None => BlockLength::default(),
             Some(bytes) => BlockLength::try_from(bytes)
@@ -232,7 +234,7 @@ impl Service {
             format: request.format.unwrap_or_default(),
             pool: request.pool.as_deref().map(PoolId::parse),
         };
-        let id = self.engine.create_disk_with(create, submission(owner))?;
+        let id = self.engine.create_disk_with(create, by)?;
         self.job_by_id(&id)
     }
 
@@ -240,9 +242,9 @@ impl Service {
     ///
     /// # Errors
     /// [`Refusal::NotFound`], [`Refusal::Conflict`], [`Refusal::Unavailable`].
-    pub fn delete_disk(&self, key: &str, owner: &str) -> Result<api::Job> {
+    pub fn delete_disk(&self, key: &str, by: Submission) -> Result<api::Job> {
         let disk = self.find_disk(key)?;
-        let id = self.engine.delete_disk_with(disk.id, submission(owner))?;
+        let id = self.engine.delete_disk_with(disk.id, by)?;
         self.job_by_id(&id)
     }
 
@@ -254,10 +256,10 @@ impl Service {
         &self,
         key: &str,
         request: &api::ExpandDisk,
-        owner: &str,
+        by: Submission,
     ) -> Result<api::Job> {
         let disk = self.find_disk(key)?;
-        let id = self.engine.expand_disk_with(disk.id, request.size_bytes, submission(owner))?;
+        let id = self.engine.expand_disk_with(disk.id, request.size_bytes, by)?;
         self.job_by_id(&id)
     }
 
@@ -346,32 +348,6 @@ impl Service {
         job.map(|job| view::job(&job)).ok_or_else(|| no_such_job(key))
     }
 
-    /// Ends a job in order: what it did is undone.
-    ///
-    /// # Errors
-    /// [`Refusal::NotFound`], [`Refusal::Conflict`] if it has ended, [`Refusal::Unavailable`].
-    pub fn cancel(&self, key: &str, by: &str) -> Result<api::Job> {
-        let id = parse_job(key)?;
-        let before = self.engine.job(&id).ok_or_else(|| no_such_job(key))?;
-        let answer = self.engine.request_state_change(&id, RequestedState::Terminate, None, by);
-        #[allow(clippy::wildcard_enum_match_arm, reason = "the others are all failures")]
-        match answer {
-            RequestStateChangeResult::Completed | RequestStateChangeResult::Started => {
-                self.job_by_id(&id)
-            }
-            // Asked for twice is as good as once.
-            _ if before.state == JobState::ShuttingDown => self.job_by_id(&id),
-            RequestStateChangeResult::InvalidStateTransition => Err(ServiceError::new(
-                Refusal::Conflict,
-                format!("job {id} cannot be cancelled: it is {}", before.state.name()),
-            )),
-            other => Err(ServiceError::new(
-                Refusal::Unavailable,
-                format!("job {id} cannot be cancelled now ({other:?})"),
-            )),
-        }
-    }
-
     /// Removes a job that has ended, or clears a fault.
     ///
     /// # Errors
@@ -379,10 +355,6 @@ impl Service {
     pub fn delete_job(&self, key: &str) -> Result<()> {
         Ok(self.engine.delete_job(&parse_job(key)?)?)
     }
-}
-
-fn submission(owner: &str) -> Submission {
-    Submission { owner: owner.to_owned(), ..Submission::default() }
 }
 
 fn no_such_job(key: &str) -> ServiceError {

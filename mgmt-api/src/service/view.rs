@@ -23,6 +23,7 @@ pub(super) fn disk(disk: &job_engine::Disk, mappings: &[job_engine::Mapping]) ->
         created: disk.created,
         // st_blocks counts in 512 bytes, whatever the file system.
         allocated_bytes: metadata.map(|metadata| metadata.blocks() * 512),
+        read_only: disk.read_only,
         mappings: of_disk
             .map(|mapping| api::Mapping { target: mapping.target.clone(), lun: mapping.lun })
             .collect(),
@@ -107,6 +108,12 @@ pub(super) fn job(job: &job_engine::Job) -> api::Job {
         start_time: job.start_time,
         end_time: job.end_time,
         elapsed_ms: u64::try_from(job.elapsed.as_millis()).unwrap_or(u64::MAX),
+        remaining_ms: job.remaining.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
+        scheduled_start_time: job.scheduled_start_time,
+        priority: job.priority,
+        after: job.after.iter().map(ToString::to_string).collect(),
+        time_limit_seconds: job.time_limit.map(|limit| limit.as_secs()),
+        bandwidth: job.bandwidth,
         occurrences,
         affected: job.affected.clone(),
         errors: job.errors.clone(),

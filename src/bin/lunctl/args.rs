@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use jiff::Timestamp;
 use job_engine::{ImageFormat, Provisioning, Role};
 use mgmt_api::api::LunView;
 
@@ -38,8 +39,9 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Noun {
     /// Virtual disks
-    #[command(subcommand)]
-    Disk(Disk),
+    Disk(DiskCommand),
+    /// Snapshots of virtual disks
+    Snapshot(SnapshotCommand),
     /// iSCSI targets and their LUNs
     #[command(subcommand)]
     Target(Target),
@@ -345,6 +347,48 @@ pub(crate) struct Waiting {
     pub(crate) no_wait: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct DiskCommand {
+    #[command(subcommand)]
+    pub(crate) verb: Disk,
+    #[command(flatten)]
+    pub(crate) how: How,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotCommand {
+    #[command(subcommand)]
+    pub(crate) verb: Snapshot,
+    #[command(flatten)]
+    pub(crate) how: How,
+}
+
+/// A size a second; 0 is one.
+fn rate(text: &str) -> Result<u64, String> {
+    if text == "0" { Ok(0) } else { mgmt_api::size::parse(text).map_err(|it| it.to_string()) }
+}
+
+/// How the job runs that a command submits.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "How the job runs")]
+pub(crate) struct How {
+    /// Start the job when this one has ended well
+    #[arg(long, global = true, value_name = "JOB")]
+    pub(crate) after: Vec<String>,
+    /// Lower numbers go first [default: 100]
+    #[arg(long, global = true)]
+    pub(crate) job_priority: Option<u32>,
+    /// Do not start the job before, as in 2026-01-31T22:00:00Z
+    #[arg(long, global = true, value_name = "TIME")]
+    pub(crate) job_start_at: Option<Timestamp>,
+    /// The job fails if it takes longer
+    #[arg(long, global = true, value_name = "SECONDS")]
+    pub(crate) job_time_limit: Option<u64>,
+    /// What the job copies at most a second, as in 100MiB
+    #[arg(long, global = true, value_name = "SIZE", value_parser = mgmt_api::size::parse)]
+    pub(crate) job_bandwidth: Option<u64>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Disk {
     /// Create a disk
@@ -440,6 +484,52 @@ pub(crate) enum Disk {
         /// Overwrite its data with zeroes before
         #[arg(long)]
         overwrite: bool,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Snapshot {
+    /// Take a snapshot of a disk, or of several at the same instant, while they are in use
+    Create {
+        /// Name of the snapshot
+        name: String,
+        /// The disks, by name or identifier
+        #[arg(required = true)]
+        disks: Vec<String>,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// List all snapshots
+    List {
+        /// Of this disk only
+        #[arg(long)]
+        disk: Option<String>,
+    },
+    /// Delete a snapshot
+    Delete {
+        /// DISK@NAME, or its identifier
+        snapshot: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Give a disk the data of a snapshot, while it is in use or not; what it has is lost
+    Rollback {
+        /// DISK@NAME, or its identifier
+        snapshot: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Make a disk of a snapshot, to map it as a LUN
+    Expose {
+        /// DISK@NAME, or its identifier
+        snapshot: String,
+        /// Name of the disk
+        name: String,
+        /// Refuse writes to it
+        #[arg(long)]
+        read_only: bool,
         #[command(flatten)]
         waiting: Waiting,
     },
@@ -578,6 +668,44 @@ pub(crate) enum Job {
         job: String,
         #[command(flatten)]
         waiting: Waiting,
+    },
+    /// Stop a job where that does no harm, until it is resumed
+    Suspend {
+        /// Its identifier
+        job: String,
+    },
+    /// Go on with a job that is suspended, or start one that waits for its time
+    Resume {
+        /// Its identifier
+        job: String,
+    },
+    /// End a job at once; what it leaves is removed in the background
+    Kill {
+        /// Its identifier
+        job: String,
+    },
+    /// Change how a job runs, while it does
+    Set {
+        /// Its identifier
+        job: String,
+        /// Lower numbers go first
+        #[arg(long)]
+        priority: Option<u32>,
+        /// Do not start it before, as in 2026-01-31T22:00:00Z
+        #[arg(long, value_name = "TIME")]
+        start_at: Option<Timestamp>,
+        /// It fails if it takes longer from its start on; 0 for no limit
+        #[arg(long, value_name = "SECONDS")]
+        time_limit: Option<u64>,
+        /// What it copies at most a second, as in 100MiB; 0 for no limit
+        #[arg(long, value_name = "SIZE", value_parser = rate)]
+        bandwidth: Option<u64>,
+    },
+    /// Show or change what all jobs together may do, until the daemon stops
+    Limits {
+        /// What they copy at most a second, as in 100MiB; 0 for no limit
+        #[arg(long, value_name = "SIZE", value_parser = rate)]
+        bandwidth: Option<u64>,
     },
     /// Show why a job failed (GetErrors)
     Error {

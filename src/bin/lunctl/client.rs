@@ -13,7 +13,7 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector as _, TcpConnector};
 use ureq::{Agent, Body, RequestBuilder};
 
-use crate::args::{Credentials, Trust};
+use crate::args::{Credentials, How, Trust};
 use crate::exit::{Failure, Result};
 use crate::password;
 use crate::tls::{self, TlsConnector};
@@ -40,6 +40,8 @@ pub(crate) struct Client {
     base: String,
     /// The header `Authorization`.
     authorization: Option<Secret>,
+    /// How jobs run that are submitted: parameters of every request that may submit one.
+    options: Vec<(&'static str, String)>,
 }
 
 /// The header `Authorization` for what was given.
@@ -90,7 +92,7 @@ impl Client {
             return Err(Failure::Usage(message));
         };
         let authorization = authorization(credentials)?;
-        Ok(Self { agent, server, base, authorization })
+        Ok(Self { agent, server, base, authorization, options: Vec::new() })
     }
 
     fn with<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
@@ -113,6 +115,24 @@ impl Client {
             }
         }
         url
+    }
+
+    /// The same, for jobs that run as the command line says.
+    pub(crate) fn submitting(mut self, how: &How) -> Self {
+        let after = (!how.after.is_empty()).then(|| how.after.join(","));
+        let given = [
+            ("after", after),
+            ("priority", how.job_priority.map(|it| it.to_string())),
+            ("start_at", how.job_start_at.map(|it| it.to_string())),
+            ("time_limit_seconds", how.job_time_limit.map(|it| it.to_string())),
+            ("bandwidth", how.job_bandwidth.map(|it| it.to_string())),
+        ];
+        self.options = given.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        self
+    }
+
+    fn options(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.options.iter().map(|(name, value)| (*name, value.as_str()))
     }
 
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T> {
@@ -157,7 +177,9 @@ impl Client {
         path: &[&str],
         body: &impl Serialize,
     ) -> Result<T> {
-        self.read(self.with(self.agent.post(self.url(path))).send_json(body))
+        self.read(
+            self.with(self.agent.post(self.url(path)).query_pairs(self.options())).send_json(body),
+        )
     }
 
     pub(crate) fn put<T: DeserializeOwned>(
@@ -183,11 +205,15 @@ impl Client {
         query: &[(&str, Option<&str>)],
     ) -> Result<T> {
         let given = query.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
-        self.read(self.with(self.agent.delete(self.url(path))).query_pairs(given).call())
+        self.read(
+            self.with(self.agent.delete(self.url(path)).query_pairs(self.options()))
+                .query_pairs(given)
+                .call(),
+        )
     }
 
     pub(crate) fn delete<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T> {
-        self.read(self.with(self.agent.delete(self.url(path))).call())
+        self.read(self.with(self.agent.delete(self.url(path)).query_pairs(self.options())).call())
     }
 
     fn unreachable(&self, error: &ureq::Error) -> Failure {

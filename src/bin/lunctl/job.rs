@@ -1,7 +1,8 @@
 //! `lunctl job`
 
 use job_engine::CimError;
-use mgmt_api::api::Job;
+use mgmt_api::api::{ChangeJob, Job, JobLimits};
+use mgmt_api::size;
 
 use crate::args;
 use crate::client::Client;
@@ -36,6 +37,29 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Job) -> Result<()
             }
             output.value(&job, || format!("job {} is {}", job.id, job.state));
         }
+        args::Job::Suspend { job } => ask(client, output, &job, "suspend")?,
+        args::Job::Resume { job } => ask(client, output, &job, "resume")?,
+        args::Job::Kill { job } => ask(client, output, &job, "kill")?,
+        args::Job::Set { job, priority, start_at, time_limit, bandwidth } => {
+            let change =
+                ChangeJob { priority, start_at, time_limit_seconds: time_limit, bandwidth };
+            let job: Job = client.put(&["jobs", &job, "settings"], &change)?;
+            output.value(&job, || show(&job));
+        }
+        args::Job::Limits { bandwidth } => {
+            let limits: JobLimits = match bandwidth {
+                None => client.get(&["job-limits"])?,
+                Some(rate) => {
+                    let bandwidth = (rate > 0).then_some(rate);
+                    client.put(&["job-limits"], &JobLimits { bandwidth })?
+                }
+            };
+            output.value(&limits, || {
+                let none = || "none".to_owned();
+                let rate = |rate| format!("{} a second", size::format(rate));
+                format!("bandwidth  {}", limits.bandwidth.map_or_else(none, rate))
+            });
+        }
         args::Job::Error { job } => {
             let errors: Vec<CimError> = client.get(&["jobs", &job, "errors"])?;
             output.value(&errors, || {
@@ -50,6 +74,12 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Job) -> Result<()
             output.value(&serde_json::json!({ "job": job }), || format!("job {job} removed"));
         }
     }
+    Ok(())
+}
+
+fn ask(client: &Client, output: Output, job: &str, verb: &str) -> Result<()> {
+    let job: Job = client.post(&["jobs", job, verb], &())?;
+    output.value(&job, || format!("job {} is {}", job.id, job.state));
     Ok(())
 }
 
@@ -84,6 +114,21 @@ fn show(job: &Job) -> String {
         time(job.start_time),
         time(job.end_time),
     );
+    if let Some(left) = job.remaining_ms {
+        text.push_str(&format!("remaining  {} s\n", left.div_ceil(1000)));
+    }
+    if let Some(at) = job.scheduled_start_time {
+        text.push_str(&format!("starts at  {at:.0}\n"));
+    }
+    if !job.after.is_empty() {
+        text.push_str(&format!("after      {}\n", job.after.join(" ")));
+    }
+    if let Some(seconds) = job.time_limit_seconds {
+        text.push_str(&format!("time limit {seconds} s\n"));
+    }
+    if let Some(rate) = job.bandwidth {
+        text.push_str(&format!("bandwidth  {} a second\n", size::format(rate)));
+    }
     if let Some(count) = job.occurrences {
         text.push_str(&format!("happened   {count} times\n"));
     }

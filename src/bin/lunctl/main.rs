@@ -14,6 +14,7 @@ mod password;
 mod portal_group;
 mod progress;
 mod session;
+mod snapshot;
 mod system;
 mod target;
 mod tls;
@@ -32,7 +33,12 @@ fn main() -> ExitCode {
     let output = Output { json: arguments.json };
     let done = Client::new(arguments.server.as_deref(), &arguments.credentials, &arguments.trust)
         .and_then(|client| match arguments.noun {
-            Noun::Disk(verb) => disk::run(&client, output, verb),
+            Noun::Disk(args::DiskCommand { verb, how }) => {
+                disk::run(&client.submitting(&how), output, verb)
+            }
+            Noun::Snapshot(args::SnapshotCommand { verb, how }) => {
+                snapshot::run(&client.submitting(&how), output, verb)
+            }
             Noun::Target(verb) => target::run(&client, output, verb),
             Noun::Job(verb) => job::run(&client, output, verb),
             Noun::Pool(verb) => system::pool(&client, output, &verb),

@@ -24,6 +24,10 @@ pub(crate) fn wait(client: &Client, output: Output, id: &str, timeout: Option<u6
         let job: Job = client.get_waiting(&["jobs", id], STEP)?;
         bar.set_message(job.name.clone());
         bar.set_position(u64::from(job.percent_complete));
+        bar.set_prefix(
+            job.remaining_ms
+                .map_or_else(String::new, |left| format!(", {} s left", left.div_ceil(1000))),
+        );
         if job.ended {
             bar.finish_and_clear();
             return outcome(job);
@@ -42,7 +46,7 @@ fn bar(output: Output) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {pos} % {elapsed}") {
+    if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {pos} % {elapsed}{prefix}") {
         bar.set_style(style.progress_chars("=> "));
     }
     bar

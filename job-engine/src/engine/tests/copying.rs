@@ -12,7 +12,7 @@ fn bench() -> (Bench, PathBuf) {
     bench_with(|_| {})
 }
 
-fn bench_with(change: impl FnOnce(&mut EngineConfig)) -> (Bench, PathBuf) {
+pub(super) fn bench_with(change: impl FnOnce(&mut EngineConfig)) -> (Bench, PathBuf) {
     let bench = Bench::with(|config| {
         config.allowed_directories = vec![config.directory.join("files")];
         change(config);
@@ -45,7 +45,7 @@ fn completed(bench: &Bench, id: JobId) -> Job {
 }
 
 /// A disk of 32 MiB with data in its first and its last MiB.
-fn filled(bench: &Bench, name: &str) -> Disk {
+pub(super) fn filled(bench: &Bench, name: &str) -> Disk {
     let id = bench.create_disk(CreateDisk::new(name, 32 * MIB)).unwrap();
     let disk = disk_of(&completed(bench, id));
     let file = std::fs::File::options().write(true).open(&disk.path).unwrap();

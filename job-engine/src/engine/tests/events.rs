@@ -36,6 +36,8 @@ fn replay(mut snapshot: Snapshot, events: Vec<ChangeEvent>) -> Snapshot {
                 *there.unwrap() = Disk::clone(&changed);
             }
             ChangeKind::DiskDeleted(gone) => snapshot.disks.retain(|disk| disk.id != gone.id),
+            ChangeKind::SnapshotCreated(new) => snapshot.snapshots.push(DiskSnapshot::clone(&new)),
+            ChangeKind::SnapshotDeleted(gone) => snapshot.snapshots.retain(|it| it.id != gone.id),
             ChangeKind::TargetCreated(target) => snapshot.targets.push(Target::clone(&target)),
             ChangeKind::TargetChanged(target) => {
                 let before = snapshot.targets.iter_mut().find(|t| t.name == target.name).unwrap();

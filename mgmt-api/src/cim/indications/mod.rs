@@ -291,7 +291,9 @@ impl Indications {
             ChangeKind::DiskDeleted(disk) => plain(DELETION, view.volume(disk)),
             ChangeKind::TargetCreated(target) => plain(CREATION, view.controller(target)),
             ChangeKind::TargetDeleted(target) => plain(DELETION, view.controller(target)),
-            ChangeKind::DiskChanged(_)
+            ChangeKind::SnapshotCreated(_)
+            | ChangeKind::SnapshotDeleted(_)
+            | ChangeKind::DiskChanged(_)
             | ChangeKind::ConditionChanged(_)
             | ChangeKind::ConditionOver(_)
             | ChangeKind::TargetChanged(_)

@@ -1,0 +1,215 @@
+//! Snapshots on a file system that shares blocks between files.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "all of this file is a test"
+)]
+
+#[path = "support/xfs.rs"]
+mod xfs;
+
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use job_engine::{
+    CloneDisk, CreateDisk, CreateSnapshots, DataPath, Disk, DiskId, Engine, EngineConfig, Job,
+    JobId, JobState, MapRequest, RequestError, Submission, TargetRequest,
+};
+
+const MIB: u64 = 1 << 20;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Commands are readers of `inside`.
+#[derive(Debug, Default)]
+struct Host {
+    inside: RwLock<()>,
+    sizes: Mutex<Vec<u64>>,
+    changed: AtomicUsize,
+}
+
+impl DataPath for Host {
+    fn pause(&self, _disks: &[DiskId], work: &mut dyn FnMut()) -> Result<(), String> {
+        let _alone = self.inside.write().unwrap();
+        work();
+        Ok(())
+    }
+
+    fn resize(&self, _disk: DiskId, size_bytes: u64) -> Result<(), String> {
+        self.sizes.lock().unwrap().push(size_bytes);
+        Ok(())
+    }
+
+    fn medium_changed(&self, _disk: DiskId) {
+        self.changed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn commands(&self) -> u64 {
+        0
+    }
+}
+
+struct Bench {
+    engine: Arc<Engine>,
+    host: Arc<Host>,
+}
+
+impl Bench {
+    fn new(directory: &Path) -> Self {
+        let host = Arc::new(Host::default());
+        let mut config = EngineConfig::new(directory.join("data"));
+        config.data_path = host.clone();
+        config.allowed_directories = vec![directory.to_path_buf()];
+        Self { engine: Engine::open(config).unwrap(), host }
+    }
+
+    fn end(&self, id: Result<JobId, RequestError>) -> Job {
+        self.engine.wait(&id.unwrap(), PATIENCE).unwrap()
+    }
+
+    fn done(&self, id: Result<JobId, RequestError>) -> Job {
+        let job = self.end(id);
+        assert_eq!(job.state, JobState::Completed, "{job:?}");
+        job
+    }
+
+    /// A disk that is a LUN.
+    fn lun(&self, name: &str) -> Disk {
+        let job = self.done(self.engine.create_disk(CreateDisk::new(name, 4 * MIB)));
+        let disk = self.engine.disk(&job.kind.disk()).unwrap();
+        let target = TargetRequest { name: name.to_owned(), ..TargetRequest::default() };
+        let target = self.engine.create_target(target).unwrap().name;
+        self.engine.map(MapRequest { disk: disk.id, target, lun: None }).unwrap();
+        disk
+    }
+
+    fn snapshot(&self, name: &str, disks: &[&Disk]) -> Result<JobId, RequestError> {
+        let disks = disks.iter().map(|disk| disk.id).collect();
+        let request = CreateSnapshots { disks, name: name.to_owned() };
+        self.engine.create_snapshots(request, Submission::default())
+    }
+}
+
+fn refusal(result: Result<JobId, RequestError>) -> String {
+    result.unwrap_err().cim_error().message_id.clone()
+}
+
+fn number(path: &Path) -> u64 {
+    let mut bytes = [0; 8];
+    std::fs::File::open(path).unwrap().read_exact_at(&mut bytes, 0).unwrap();
+    u64::from_le_bytes(bytes)
+}
+
+fn write(disk: &Disk, at: u64, byte: u8) {
+    let file = std::fs::File::options().write(true).open(&disk.path).unwrap();
+    file.write_all_at(&vec![byte; 1 << 20], at).unwrap();
+}
+
+#[test]
+fn snapshots_of_a_group_are_of_one_instant_while_their_disks_are_written() {
+    let Some(xfs) = xfs::Xfs::mount() else { return };
+    let bench = Bench::new(xfs.path());
+    let (one, other) = (bench.lun("one"), bench.lun("other"));
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let open = |disk: &Disk| std::fs::File::options().write(true).open(&disk.path).unwrap();
+            let files = [open(&one), open(&other)];
+            let mut count = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                count += 1;
+                for file in &files {
+                    let _inside = bench.host.inside.read().unwrap();
+                    file.write_all_at(&count.to_le_bytes(), 0).unwrap();
+                }
+            }
+        });
+        for round in 0..20 {
+            bench.done(bench.snapshot(&round.to_string(), &[&one, &other]));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let snapshots = bench.engine.snapshots();
+    assert_eq!(snapshots.len(), 40);
+    for pair in snapshots.chunks(2) {
+        assert_eq!((pair[0].created_by, pair[0].created), (pair[1].created_by, pair[1].created));
+        let (first, second) = (number(&pair[0].path), number(&pair[1].path));
+        // The one is written before the other.
+        assert!(first == second || first == second + 1, "{first} {second}");
+    }
+    assert_eq!(refusal(bench.snapshot("0", &[&one])), "ISCT-CFG-002");
+    assert_eq!(refusal(bench.snapshot("x", &[])), "ISCT-CFG-007");
+    assert_eq!(refusal(bench.snapshot("x", &[&one, &one])), "ISCT-CFG-007");
+}
+
+#[test]
+fn a_disk_is_rolled_back_while_it_is_a_lun_and_its_snapshots_stay_what_they_are() {
+    let Some(xfs) = xfs::Xfs::mount() else { return };
+    let bench = Bench::new(xfs.path());
+    let disk = bench.lun("a");
+    write(&disk, 0, 1);
+    bench.done(bench.snapshot("s", &[&disk]));
+    let snapshot = bench.engine.snapshots()[0].clone();
+    let before = std::fs::read(&snapshot.path).unwrap();
+    bench.done(bench.engine.expand_disk(disk.id, 8 * MIB));
+    write(&disk, 0, 2);
+    write(&disk, 7 * MIB, 3);
+    bench.done(bench.engine.roll_back(snapshot.id, Submission::default()));
+    assert!(std::fs::read(&disk.path).unwrap() == before);
+    assert_eq!(bench.engine.disk(&disk.id).unwrap().size_bytes, 4 * MIB);
+    assert_eq!(*bench.host.sizes.lock().unwrap(), [4 * MIB]);
+    assert_eq!(bench.host.changed.load(Ordering::Relaxed), 1);
+    // What is written to the disk, or to a disk of the snapshot, is not the snapshot's.
+    write(&disk, 0, 4);
+    let expose = |name: &str, read_only| {
+        let id = snapshot.id;
+        bench.engine.expose_snapshot(id, name.to_owned(), read_only, Submission::default())
+    };
+    let exposed = bench.done(expose("b", false)).kind.disk();
+    let exposed = bench.engine.disk(&exposed).unwrap();
+    write(&exposed, 0, 5);
+    let read_only = bench.done(expose("c", true)).kind.disk();
+    let read_only = bench.engine.disk(&read_only).unwrap();
+    assert!(read_only.read_only && !exposed.read_only);
+    assert!(std::fs::read(&read_only.path).unwrap() == before);
+    assert!(std::fs::read(&snapshot.path).unwrap() == before);
+    // A disk stays as long as its snapshots do.
+    let mapping = bench.engine.mappings()[0].clone();
+    bench.engine.unmap(&mapping.target, mapping.lun).unwrap();
+    assert_eq!(refusal(bench.engine.delete_disk(disk.id)), "ISCT-CFG-001");
+    let overwrite = bench.engine.overwrite_disk(disk.id, Submission::default());
+    assert_eq!(refusal(overwrite), "ISCT-CFG-001");
+    // Offline.
+    bench.done(bench.engine.roll_back(snapshot.id, Submission::default()));
+    assert!(std::fs::read(&disk.path).unwrap() == before);
+    bench.done(bench.engine.delete_snapshot(snapshot.id, Submission::default()));
+    assert!(!snapshot.path.exists() && bench.engine.snapshots().is_empty());
+    let again = bench.engine.delete_snapshot(snapshot.id, Submission::default());
+    assert_eq!(refusal(again), "ISCT-CFG-005");
+    bench.done(bench.engine.delete_disk(disk.id));
+    let left = std::fs::read_dir(&bench.engine.config().default_pool).unwrap().count();
+    assert_eq!(left, 2, "the two disks that were made of the snapshot");
+}
+
+#[test]
+fn disks_in_use_are_cloned_and_exported_as_they_are_at_one_instant() {
+    let Some(xfs) = xfs::Xfs::mount() else { return };
+    let bench = Bench::new(xfs.path());
+    let disk = bench.lun("a");
+    write(&disk, MIB, 1);
+    for (name, provisioning) in [("thin", None), ("full", Some(job_engine::Provisioning::Full))] {
+        let request = CloneDisk { source: disk.id, name: name.to_owned(), provisioning };
+        let job = bench.done(bench.engine.clone_disk(request, Submission::default()));
+        let made = bench.engine.disk(&job.kind.disk()).unwrap();
+        assert!(std::fs::read(&made.path).unwrap() == std::fs::read(&disk.path).unwrap());
+    }
+    let path = xfs.path().join("a.raw");
+    bench.done(bench.engine.export_disk(disk.id, path.clone(), Submission::default()));
+    assert!(std::fs::read(&path).unwrap() == std::fs::read(&disk.path).unwrap());
+    let left = std::fs::read_dir(&bench.engine.config().default_pool).unwrap().count();
+    assert_eq!(left, 3, "nothing is left of the instant");
+}

@@ -1,0 +1,54 @@
+//! Snapshots.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A request for snapshots of disks, all at the same instant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateSnapshots {
+    /// The disks, by name or identifier.
+    pub disks: Vec<String>,
+    /// Name of each snapshot, unique among those of its disk.
+    pub name: String,
+}
+
+/// A request for a disk with the data of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExposeSnapshot {
+    /// Name of the disk.
+    pub name: String,
+    /// Writes to it are refused.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// A snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Its identifier.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The disk's identifier.
+    pub disk: String,
+    /// The disk's name.
+    pub disk_name: String,
+    /// Size in bytes that the disk had.
+    pub size_bytes: u64,
+    /// Its file.
+    pub path: String,
+    /// The instant.
+    pub created: Timestamp,
+    /// Those that have this in common are of the same instant: the job that made them.
+    pub group: String,
+}
+
+impl Snapshot {
+    /// `DISK@NAME`
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{}@{}", self.disk_name, self.name)
+    }
+}

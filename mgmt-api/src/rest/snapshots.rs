@@ -1,0 +1,75 @@
+//! Snapshots of disks.
+
+use axum::body::Bytes;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::jobs::By;
+use super::{Shared, answer, parse};
+use crate::api;
+use crate::service::{Refusal, ServiceError};
+
+/// Which snapshots are listed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    disk: Option<String>,
+}
+
+pub(super) async fn list(
+    State(service): Shared,
+    query: Result<Query<Which>, QueryRejection>,
+) -> Response {
+    answer(service, StatusCode::OK, move |service| {
+        let Query(Which { disk }) =
+            query.map_err(|error| ServiceError::new(Refusal::Invalid, error.body_text()))?;
+        service.snapshots(disk.as_deref())
+    })
+    .await
+}
+
+pub(super) async fn show(State(service): Shared, Path(key): Path<String>) -> Response {
+    answer(service, StatusCode::OK, move |service| service.snapshot(&key)).await
+}
+
+pub(super) async fn create(
+    State(service): Shared,
+    by: By,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    answer(service, StatusCode::ACCEPTED, move |service| {
+        let request: api::CreateSnapshots = parse(&headers, &body)?;
+        service.create_snapshots(request, by.submission()?)
+    })
+    .await
+}
+
+pub(super) async fn delete(State(service): Shared, Path(key): Path<String>, by: By) -> Response {
+    answer(service, StatusCode::ACCEPTED, move |service| {
+        service.delete_snapshot(&key, by.submission()?)
+    })
+    .await
+}
+
+pub(super) async fn roll_back(State(service): Shared, Path(key): Path<String>, by: By) -> Response {
+    answer(service, StatusCode::ACCEPTED, move |service| service.roll_back(&key, by.submission()?))
+        .await
+}
+
+pub(super) async fn expose(
+    State(service): Shared,
+    Path(key): Path<String>,
+    by: By,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    answer(service, StatusCode::ACCEPTED, move |service| {
+        let request: api::ExposeSnapshot = parse(&headers, &body)?;
+        service.expose_snapshot(&key, request, by.submission()?)
+    })
+    .await
+}

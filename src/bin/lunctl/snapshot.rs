@@ -1,0 +1,66 @@
+//! `lunctl snapshot`
+
+use mgmt_api::api::{CreateSnapshots, Disk, ExposeSnapshot, Job, Snapshot};
+use mgmt_api::size;
+
+use crate::args;
+use crate::client::Client;
+use crate::exit::Result;
+use crate::output::{Output, table};
+use crate::progress::wait;
+
+pub(crate) fn run(client: &Client, output: Output, verb: args::Snapshot) -> Result<()> {
+    let (job, waiting, text): (Job, _, _) = match verb {
+        args::Snapshot::List { disk } => {
+            let query = disk.as_deref().map(|disk| ("disk", disk));
+            let snapshots: Vec<Snapshot> = client.get_of(&["snapshots"], query.as_slice())?;
+            output.value(&snapshots, || list(&snapshots));
+            return Ok(());
+        }
+        args::Snapshot::Expose { snapshot, name, read_only, waiting } => {
+            let request = ExposeSnapshot { name, read_only };
+            let job: Job = client.post(&["snapshots", &snapshot, "expose"], &request)?;
+            if !waiting.no_wait {
+                wait(client, output, &job.id, None)?;
+                let disk: Disk = client.get(&["disks", &job.disk])?;
+                output.value(&disk, || format!("snapshot {snapshot} is disk {}", disk.name));
+                return Ok(());
+            }
+            (job, waiting, String::new())
+        }
+        args::Snapshot::Create { name, disks, waiting } => {
+            let text = format!("snapshot {name} of {} taken", disks.join(", "));
+            let request = CreateSnapshots { disks, name };
+            (client.post(&["snapshots"], &request)?, waiting, text)
+        }
+        args::Snapshot::Delete { snapshot, waiting } => {
+            let text = format!("snapshot {snapshot} deleted");
+            (client.delete(&["snapshots", &snapshot])?, waiting, text)
+        }
+        args::Snapshot::Rollback { snapshot, waiting } => {
+            let text = format!("rolled back to {snapshot}");
+            (client.post(&["snapshots", &snapshot, "rollback"], &())?, waiting, text)
+        }
+    };
+    if waiting.no_wait {
+        output.value(&job, || job.id.clone());
+        return Ok(());
+    }
+    let job = wait(client, output, &job.id, None)?;
+    output.value(&job, || text);
+    Ok(())
+}
+
+fn list(snapshots: &[Snapshot]) -> String {
+    table(
+        ["SNAPSHOT", "SIZE", "TAKEN", "GROUP"],
+        snapshots.iter().map(|snapshot| {
+            [
+                snapshot.key(),
+                size::format(snapshot.size_bytes),
+                snapshot.created.to_string(),
+                snapshot.group.clone(),
+            ]
+        }),
+    )
+}
