@@ -1,12 +1,12 @@
 //! Copies between units: in pieces, so that they can be stopped and leave room for others.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::time::Instant;
 
-use disk_image::{BlockState, Durability, Image, ImageError, Wait};
+use disk_image::{BlockState, Durability, Image, ImageError};
 use scsi::reservation::Nexus;
 use scsi::{Cdb, MediumState, Provisioning, Sense};
 
@@ -147,7 +147,6 @@ impl Copy {
     /// Copies a slice.
     pub(super) fn slice(mut self: Box<Self>) -> Slice {
         let mut left = SLICE;
-        let mut buffer = Vec::new();
         while let Some(run) = self.runs.get(self.next) {
             if self.done == run.length {
                 (self.next, self.done) = (self.next + 1, 0);
@@ -157,7 +156,7 @@ impl Copy {
             if left == 0 {
                 return Slice::More(self);
             }
-            match self.check(run).and_then(|()| self.piece(run, &mut buffer)) {
+            match self.check(run).and_then(|()| self.piece(run)) {
                 Ok(copied) => {
                     self.done += copied;
                     self.control.bytes.fetch_add(copied, Ordering::Relaxed);
@@ -199,7 +198,7 @@ impl Copy {
     }
 
     /// Copies some of what is left of a run; how much.
-    fn piece(&self, run: &Run, buffer: &mut Vec<u8>) -> Result<u64, Failure> {
+    fn piece(&self, run: &Run) -> Result<u64, Failure> {
         let left = run.length - self.done;
         let to = run.destination_offset + self.done;
         let Source::Unit { unit, offset } = &run.source else {
@@ -217,16 +216,14 @@ impl Copy {
             return Ok(copied);
         }
         let length = extent.length.min(PIECE);
-        buffer.resize(usize::try_from(length).unwrap_or(0), 0);
-        {
-            // One unit after the other: who holds two could wait for who waits for him.
-            let _inside = unit.exclusion().enter_sleeping();
-            reachable(unit)?;
-            source.read(&mut [IoSliceMut::new(buffer)], from, Wait::Block).map_err(failed)?;
-        }
+        let whole = usize::try_from(length).unwrap_or(0);
+        reachable(unit)?;
+        // One unit after the other: who holds two could wait for who waits for him.
+        let data = super::read::read(unit, source, from, whole).map_err(failed)?;
+        reachable(unit)?;
         // What was read is what the token stands for, if that has not changed until now.
         self.check_token()?;
-        write(&run.destination, to, buffer)?;
+        write(&run.destination, to, &data)?;
         Ok(length)
     }
 }
@@ -255,8 +252,11 @@ impl Copy {
         reachable(source)?;
         reachable(unit)?;
         unit.tokens().changing(&(to..to + length));
-        // What fails here fails again, or succeeds, when it is read and written.
-        let Ok(copied) = image.copy_from(&**source_image, from, to, length) else {
+        let copy = || image.copy_from(&**source_image, from, to, length);
+        let write = || unit.regions().write(to..to + length, copy);
+        // What fails here fails again, or succeeds, when it is read and written; so does what others
+        // wrote to meanwhile, whose blocks may not have been seen whole.
+        let Some(Ok(copied)) = source.regions().read(&(from..from + length), write) else {
             return Ok(None);
         };
         self.check_token()?;

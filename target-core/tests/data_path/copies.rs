@@ -259,9 +259,11 @@ fn preempt_and_abort_fences_copies_of_the_preempted() {
     let mut preempt = [0; 24];
     (preempt[7], preempt[15]) = (8, 7);
     let tag = fencer.start(1, &[0x5f, 5, 6, 0, 0, 0, 0, 0, 24, 0], Data::Out(&preempt));
-    for _ in 0..3 {
-        fencer.nop();
-    }
+    // It has taken effect when one key is left.
+    eventually(|| {
+        let keys = fencer.execute(1, &[0x5e, 0, 0, 0, 0, 0, 0, 0, 64, 0], Data::In(64)).good();
+        keys[7] == 8
+    });
     assert!(!fencer.is_answered(tag), "answered while the copy can still write");
     held.gate.open();
     fencer.finish(tag).good();
