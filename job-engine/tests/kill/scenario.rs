@@ -178,7 +178,8 @@ impl Child {
         self.end(kept, JobState::Completed);
         let id = self.expand(&disk, 3 * MIB);
         self.end(id, JobState::Completed);
-        let disk = self.engine.disk(&disk.id).unwrap();
+        let (filled, filled_disk) = self.submit(CreateDisk::new("filled", 3 * MIB), false);
+        self.end(filled, JobState::Completed);
         let request = OperationRequest {
             word: "fill-disk".to_owned(),
             verb: "Fill".to_owned(),
@@ -186,7 +187,7 @@ impl Child {
             operation: vec![FILL],
             condition: Some((b"being filled".to_vec(), b"half filled".to_vec())),
         };
-        let id = self.engine.begin_operation(disk.id, request).unwrap();
+        let id = self.engine.begin_operation(filled_disk.id, request).unwrap();
         self.promises.there(&format!("job {id}"));
         self.end(id, JobState::Completed);
         disk
