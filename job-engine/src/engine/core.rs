@@ -338,7 +338,7 @@ impl Core {
                 let state = self.shared.state.lock();
                 let failed = |id: &JobId| {
                     let job = &state.jobs.get(id)?.record.job;
-                    job.state.is_failure().then(|| (*id, job.state))
+                    job.state.is_failure().then_some((*id, job.state))
                 };
                 state.unfinished_jobs().filter(|job| job.state == JobState::New).find_map(|job| {
                     job.after.iter().find_map(failed).map(|(other, how)| (job.id, other, how))

@@ -46,17 +46,16 @@ pub(crate) fn run(context: &JobContext, plan: &Plan, step: Step) -> Result<(), F
         if step != (Step::Planned { index, done }) {
             work.begin()?;
         }
-        let carried = match action {
+        if matches!(action, Action::Apply { .. } | Action::Complete { .. }) {
             // What earlier actions found out stands in the store.
-            Action::Apply { .. } | Action::Complete { .. } => {
-                let record = context.record()?;
-                let at = usize::try_from(index).unwrap_or(usize::MAX);
-                let action = record.plan.as_ref().and_then(|plan| plan.actions.get(at));
-                action.map_or(Ok(()), |action| work.carry_out(action))
+            let record = context.record()?;
+            let at = usize::try_from(index).unwrap_or(usize::MAX);
+            if let Some(action) = record.plan.as_ref().and_then(|plan| plan.actions.get(at)) {
+                work.carry_out(action)?;
             }
-            action => work.carry_out(action),
-        };
-        carried?;
+        } else {
+            work.carry_out(action)?;
+        }
         failpoint::hit("plan.done");
         done = 0;
     }
