@@ -152,6 +152,20 @@ def test_subscriptions_survive_a_kill(own_lund):
         assert ear.nothing()
 
 
+def test_a_disabled_subscription_is_silent_until_it_is_enabled(client, manager):
+    with Ear() as ear:
+        manager.subscribe(ear.port, CREATED)
+        path = manager.connection.EnumerateInstanceNames("CIM_IndicationSubscription", "interop")[0]
+        for state, name in ((4, "silent"), (2, "loud")):
+            subscription = manager.connection.GetInstance(path)
+            subscription["SubscriptionState"] = pywbem.Uint16(state)
+            manager.connection.ModifyInstance(subscription)
+            job = client.create(name)
+            client.wait(job)
+        assert ear.next()["SourceInstance"]["InstanceID"] == job["InstanceID"]
+        assert ear.nothing()
+
+
 def test_an_error_of_the_data_path_is_an_alert(own_lund):
     client = Client(own_lund.server)
     client.wait(client.create("lost", 8 * MIB))
@@ -207,13 +221,20 @@ def test_what_cannot_be_is_refused_and_says_why(manager):
     assert "no class CIM_Tape" in refused(15, create, filter_(Query=tapes), interop)
     assert "DMTF:CQL" in refused(14, create, filter_(QueryLanguage="SQL"), interop)
     refused(12, create, filter_(Colour="red"), interop)
+    assert "root/other" in refused(4, create, filter_(SourceNamespaces=["root/other"]), interop)
     path = create(filter_(), interop)
     refused(11, create, filter_(), interop)
     assert "http://" in refused(4, create, listener("ftp://127.0.0.1/"), interop)
+    secret = listener(f"http://127.0.0.1:{free_port()}")
+    secret["password"] = "not to be kept"
+    assert "password" in refused(7, create, secret, interop)
     destination = create(listener(f"http://127.0.0.1:{free_port()}"), interop)
     subscription = made("CIM_IndicationSubscription", Filter=path, Handler=path)
     assert "Handler" in refused(4, create, subscription, interop)
     subscription["Handler"] = destination
+    subscription["OnFatalErrorPolicy"] = pywbem.Uint16(4)
+    assert "OnFatalErrorPolicy" in refused(7, create, subscription, interop)
+    del subscription["OnFatalErrorPolicy"]
     subscribed = create(subscription, interop)
     assert "subscription" in refused(1, wbem.DeleteInstance, path)
     changed = wbem.GetInstance(path)

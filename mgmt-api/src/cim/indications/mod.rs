@@ -254,7 +254,7 @@ fn missing(path: &ObjectPath) -> Fault {
     Fault::not_found(format!("there is no instance {}", path.to_uri()))
 }
 
-/// On the engine's thread: never waits.
+/// On the engine's thread: waits for no listener, only for a subscription that is being stored.
 fn hear(indications: &Weak<Indications>, engine: &Weak<Engine>, event: &ChangeEvent) {
     let (Some(indications), Some(engine)) = (indications.upgrade(), engine.upgrade()) else {
         return;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use job_engine::StoredRecord;
+use job_engine::error::NAMESPACE;
 use serde::{Deserialize, Serialize};
 
 use super::query::Query;
@@ -23,6 +24,9 @@ pub(super) const PREFIX: &str = "cim:";
 const MAX_FILTERS: usize = 1024;
 const MAX_DESTINATIONS: usize = 64;
 const MAX_SUBSCRIPTIONS: usize = 1024;
+/// `SubscriptionState`
+const ENABLED: u16 = 2;
+const DISABLED: u16 = 4;
 /// Languages whose common part is understood.
 const LANGUAGES: [&str; 3] = ["WQL", "DMTF:CQL", "CQL"];
 
@@ -118,9 +122,12 @@ impl Registry {
         self.objects.remove(key);
     }
 
-    /// Subscriptions whose filter and destination are there.
+    /// Enabled subscriptions whose filter and destination are there.
     pub(super) fn subscriptions(&self, schema: &Schema) -> Vec<Subscription> {
         let join = |instance: &Instance| {
+            if instance.get("SubscriptionState")?.as_uint() != Some(ENABLED.into()) {
+                return None;
+            }
             let filter = self.get(&reference(instance, "Filter", schema)?)?;
             let destination = reference(instance, "Handler", schema)?;
             self.get(&destination)?;
@@ -187,11 +194,16 @@ impl Registry {
         // CIM_ERR_INVALID_QUERY
         let invalid = |reason| Fault::new(Status::Other(15), format!("Query: {reason}"));
         Query::parse(query, schema).map_err(invalid)?;
-        let missing = instance.get("IndividualSubscriptionSupported").is_none();
-        if missing {
-            set(instance, "IndividualSubscriptionSupported", Some(Value::Bool(true)));
+        check_namespaces(instance)?;
+        let supported = "IndividualSubscriptionSupported";
+        match instance.get(supported) {
+            Some(Value::Bool(true)) => Ok(()),
+            Some(_) => Err(Fault::not_supported(format!("{supported} must be TRUE"))),
+            None => {
+                set(instance, supported, Some(Value::Bool(true)));
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     fn check_destination(
@@ -206,13 +218,15 @@ impl Registry {
             let text = "Destination must be a URL that begins with http://";
             return Err(Fault::invalid_parameter(text));
         }
-        // Permanent, CIM-XML.
-        for (property, value) in [("PersistenceType", 2_u16), ("Protocol", 2)] {
-            if instance.get(property).is_none() {
-                set(instance, property, Some(value.into()));
+        // They would be kept where every viewer reads them.
+        for property in ["username", "password"] {
+            if instance.get(property).is_some() {
+                return Err(Fault::not_supported(format!("{property}: listeners get no password")));
             }
         }
-        Ok(())
+        // Permanent or, what pywbem's manager asks for and removes by itself, transient; CIM-XML.
+        one_of(instance, "PersistenceType", &[2, 3])?;
+        one_of(instance, "Protocol", &[2])
     }
 
     fn check_subscription(&self, instance: &mut Instance, schema: &Schema) -> Result<(), Fault> {
@@ -224,13 +238,16 @@ impl Registry {
                 return Err(Fault::invalid_parameter(text));
             }
         }
-        // Enabled; errors of the listener do not end it.
-        for (property, value) in [("SubscriptionState", 2_u16), ("OnFatalErrorPolicy", 2)] {
-            if instance.get(property).is_none() {
-                set(instance, property, Some(value.into()));
+        // It has no end of its own, and each indication is told once.
+        for property in ["SubscriptionDuration", "RepeatNotificationInterval"] {
+            if instance.get(property).is_some() {
+                return Err(Fault::not_supported(format!("{property} cannot be given")));
             }
         }
-        Ok(())
+        one_of(instance, "SubscriptionState", &[ENABLED, DISABLED])?;
+        // Ignore: errors of the listener do not end it. None.
+        one_of(instance, "OnFatalErrorPolicy", &[2])?;
+        one_of(instance, "RepeatNotificationPolicy", &[2])
     }
 
     fn room(&self, class: &str, limit: usize) -> Result<(), Fault> {
@@ -274,6 +291,35 @@ fn name(instance: &mut Instance, (system_class, system): (&str, &str)) {
 fn set(instance: &mut Instance, name: &str, value: Option<Value>) {
     instance.properties.retain(|(own, _)| !own.eq_ignore_ascii_case(name));
     instance.properties.extend(value.map(|value| (name.to_owned(), value)));
+}
+
+/// A property that can have these values alone; the first one if it is not given.
+fn one_of(instance: &mut Instance, property: &str, allowed: &[u16]) -> Result<(), Fault> {
+    let given = instance.get(property).map(Value::as_uint);
+    match given {
+        None => {
+            set(instance, property, allowed.first().map(|value| Value::from(*value)));
+            Ok(())
+        }
+        Some(Some(number)) if allowed.iter().any(|value| u64::from(*value) == number) => Ok(()),
+        Some(_) => Err(Fault::not_supported(format!("{property} must be one of {allowed:?}"))),
+    }
+}
+
+/// A filter is about the storage namespace, if it says any.
+fn check_namespaces(instance: &Instance) -> Result<(), Fault> {
+    for property in ["SourceNamespace", "SourceNamespaces"] {
+        let named: Vec<&str> = match instance.get(property) {
+            Some(Value::Array(items)) => items.iter().filter_map(Value::as_text).collect(),
+            other => other.and_then(Value::as_text).into_iter().collect(),
+        };
+        let ours = |name: &&str| name.trim_matches('/').eq_ignore_ascii_case(NAMESPACE);
+        if let Some(other) = named.iter().find(|name| !ours(name)) {
+            let text = format!("{property}: indications come from {NAMESPACE} alone, not {other}");
+            return Err(Fault::invalid_parameter(text));
+        }
+    }
+    Ok(())
 }
 
 fn text<'a>(instance: &'a Instance, name: &str) -> Option<&'a str> {
