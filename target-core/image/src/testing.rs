@@ -180,6 +180,13 @@ pub(crate) fn lose_power<I: Image>(
     steps: &[(Step, u64, u64)],
     crashes: &[(u16, u64)],
 ) {
+    // An initiator writes whole sectors. A sector of which one step wrote a part would be a mixture
+    // of three, were the step before it lost.
+    let whole = |at: u64| at / 512 * 512;
+    let steps: Vec<(Step, u64, u64)> = steps
+        .iter()
+        .map(|(step, offset, length)| (step.clone(), whole(*offset), whole(*length)))
+        .collect();
     let mut image = Some(open());
     let (prelude, steps) = steps.split_at(steps.len() / 3);
     for (at, step) in prelude.iter().enumerate() {
