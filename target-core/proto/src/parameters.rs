@@ -34,6 +34,9 @@ pub struct Parameters {
     pub data_sequence_in_order: bool,
     /// ErrorRecoveryLevel (§13.20).
     pub error_recovery_level: u8,
+    /// TaskReporting=FastAbort (§13.23). ResponseFence asks for nothing in a session that has one
+    /// connection (§4.2.2.3.3).
+    pub fast_abort: bool,
     /// iSCSIProtocolLevel: 0 is RFC 3720, 1 is RFC 7143, 2 has RFC 7144 too (§13.24,
     /// RFC 7144 §7.1.1).
     pub protocol_level: u8,
@@ -73,6 +76,7 @@ impl Default for Parameters {
             data_pdu_in_order: true,
             data_sequence_in_order: true,
             error_recovery_level: 0,
+            fast_abort: false,
             protocol_level: 1,
         }
     }

@@ -376,6 +376,9 @@ impl Core {
             Message::AccessStates { groups, told } => self.nexus.groups_changed(&groups, told),
             Message::Abort { unit, attention, guard } => {
                 let affected = self.abort_tasks_of(&unit, None, &guard);
+                if affected {
+                    self.tasks_terminated(&unit);
+                }
                 if attention != UnitAttention::CommandsCleared || affected {
                     self.nexus.attention(&unit, attention);
                 }
@@ -428,6 +431,9 @@ impl Core {
         }
         let event = self.session.handle(pdu, &mut self.tx);
         self.event(event);
+        if !self.functions.is_empty() {
+            self.answer_functions();
+        }
     }
 
     /// Handles a PDU whose data was damaged on the way.

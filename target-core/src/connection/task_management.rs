@@ -2,9 +2,10 @@
 //! they end can write any more.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use iscsi_proto::pdu::{TaskManagementFunction, TaskManagementResponseCode};
-use iscsi_proto::session::TaskId;
+use iscsi_proto::session::{Session, TaskId};
 use iscsi_proto::{InitiatorTaskTag, Lun};
 use scsi::{AdditionalSense, UnitAttention};
 use tokio::sync::mpsc::UnboundedSender;
@@ -18,6 +19,10 @@ use crate::fault;
 use crate::io::Stop;
 use crate::nexus::View;
 use crate::unit::LogicalUnit;
+
+/// An initiator that does not send data which was asked for, though it should (RFC 7143 §4.2.3.3),
+/// is not waited for any longer: Linux sends none after it has sent a function.
+const DATA_TIME: Duration = Duration::from_secs(2);
 
 /// Held by everything that a function waits for; when the last one lets go, the function is
 /// answered.
@@ -54,8 +59,24 @@ pub(super) struct Function {
     itt: InitiatorTaskTag,
     /// Then it is answered, whatever is under way.
     deadline: Instant,
+    /// Until then the initiator may send the data that was asked for.
+    data_until: Option<Instant>,
+    /// Nothing that it ends can write any more.
+    ended: bool,
     /// The session is closed behind it.
     pub(super) closes: Option<SessionEnd>,
+}
+
+impl Function {
+    fn new(number: u64, itt: InitiatorTaskTag, abort_time: Duration) -> Self {
+        let deadline = Instant::now() + abort_time;
+        Self { number, itt, deadline, data_until: None, ended: false, closes: None }
+    }
+
+    /// What it waits for has a bound.
+    fn bound(&self) -> Instant {
+        self.data_until.filter(|_| self.ended).unwrap_or(self.deadline)
+    }
 }
 
 impl Guard {
@@ -119,25 +140,26 @@ impl Core {
                 None => refuse(self, Response::TaskDoesNotExist),
             },
             (Function::AbortTaskSet, Some(unit)) => {
-                let guard = self.begin_function(itt, None);
+                let guard = self.begin_multi_task_function(itt, None);
                 self.abort_tasks_of(&unit, None, &guard);
             }
             (Function::ClearTaskSet, Some(unit)) => {
-                let guard = self.begin_function(itt, None);
+                let guard = self.begin_multi_task_function(itt, None);
                 self.abort_tasks_of(&unit, None, &guard);
                 self.abort_elsewhere(&unit, UnitAttention::CommandsCleared, &guard);
             }
             (Function::LogicalUnitReset, Some(unit)) => {
-                let guard = self.begin_function(itt, None);
+                let guard = self.begin_multi_task_function(itt, None);
                 self.reset(&unit, &guard);
             }
             (Function::TargetWarmReset, _) => {
-                let guard = self.begin_function(itt, None);
+                let guard = self.begin_multi_task_function(itt, None);
                 self.reset_target(&guard);
             }
             (Function::TargetColdReset, _) => {
                 // §11.5.1: it is answered, then the target's connections are closed.
-                let guard = self.begin_function(itt, Some(SessionEnd::TargetGone));
+                let end = SessionEnd::TargetGone;
+                let guard = self.begin_multi_task_function(itt, Some(end));
                 self.reset_target(&guard);
                 let target = self.nexus.port.target_name.clone();
                 self.node.sessions.send_to_others_of(&target, self.admission.tsih, || {
@@ -168,14 +190,43 @@ impl Core {
     fn begin_function(&mut self, itt: InitiatorTaskTag, closes: Option<SessionEnd>) -> Arc<Guard> {
         self.function_count += 1;
         let number = self.function_count;
-        let deadline = Instant::now() + self.node.config.abort_time;
-        self.functions.push(Function { number, itt, deadline, closes });
+        let function = Function::new(number, itt, self.node.config.abort_time);
+        self.functions.push(Function { closes, ..function });
         Arc::new(Guard::new(self.sender.clone(), Then::Function { number, itt }))
+    }
+
+    /// The same for one that also lets the initiator send what it was asked for (RFC 7143
+    /// §4.2.3.3), unless it has agreed not to (§4.2.3.4).
+    fn begin_multi_task_function(
+        &mut self,
+        itt: InitiatorTaskTag,
+        closes: Option<SessionEnd>,
+    ) -> Arc<Guard> {
+        let guard = self.begin_function(itt, closes);
+        if !self.session.parameters().fast_abort {
+            let time = DATA_TIME.min(self.node.config.abort_time);
+            let until = Instant::now() + time;
+            self.functions.iter_mut().rev().take(1).for_each(|it| it.data_until = Some(until));
+        }
+        guard
     }
 
     /// Everything that a function waited for has ended.
     pub(super) fn function_ended(&mut self, number: u64) {
-        if let Some(at) = self.functions.iter().position(|function| function.number == number) {
+        let mut functions = self.functions.iter_mut();
+        if let Some(function) = functions.find(|function| function.number == number) {
+            function.ended = true;
+            self.answer_functions();
+        }
+    }
+
+    /// Answers the functions that wait for nothing any more.
+    pub(super) fn answer_functions(&mut self) {
+        let over = |session: &Session, function: &Function| {
+            let data = function.data_until.is_some() && session.awaits_data_of(function.itt);
+            function.ended && !data
+        };
+        while let Some(at) = self.functions.iter().position(|it| over(&self.session, it)) {
             let function = self.functions.remove(at);
             self.answer_function(&function, TaskManagementResponseCode::Complete);
         }
@@ -183,19 +234,35 @@ impl Core {
 
     /// When the next function must be answered.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let first = self.functions.first().filter(|_| self.takes_more())?;
-        Some(first.deadline)
+        let functions = self.functions.iter().filter(|_| self.takes_more());
+        functions.map(Function::bound).min()
     }
 
-    /// Answers the functions that have waited for so long: what they were to end may still write.
+    /// Answers the functions that have waited for so long. Data that has not come is dropped when it
+    /// does; but what a device holds on to may still write.
     pub(super) fn give_up_functions(&mut self, now: Instant) {
-        while self.functions.first().is_some_and(|first| first.deadline <= now) {
-            let function = self.functions.remove(0);
-            tracing::warn!(
-                initiator = self.nexus.initiator,
-                "a task management function is rejected: a device holds on to what it was to end"
-            );
-            self.answer_function(&function, TaskManagementResponseCode::Rejected);
+        while let Some(at) = self.functions.iter().position(|function| function.bound() <= now) {
+            let function = self.functions.remove(at);
+            let response = if function.ended {
+                TaskManagementResponseCode::Complete
+            } else {
+                tracing::warn!(
+                    initiator = self.nexus.initiator,
+                    "a task management function is rejected: a device holds on to what it was to end"
+                );
+                TaskManagementResponseCode::Rejected
+            };
+            self.answer_function(&function, response);
+        }
+    }
+
+    /// Another session has aborted the tasks of a unit here: an initiator that has agreed to
+    /// TaskReporting=FastAbort is told to send no more data for them (RFC 7143 §4.2.3.4).
+    pub(super) fn tasks_terminated(&mut self, unit: &Arc<LogicalUnit>) {
+        if self.session.parameters().fast_abort {
+            for lun in self.nexus.luns_of(unit) {
+                self.session.task_termination(lun, &mut self.tx);
+            }
         }
     }
 

@@ -51,6 +51,8 @@ pub struct Initiator {
     pub held_r2t: VecDeque<Bhs>,
     pub rejects: Vec<RejectReason>,
     pub async_events: Vec<AsyncEvent>,
+    /// LUNs whose tasks others have ended.
+    pub terminated: Vec<u64>,
     /// Pings of the target that were answered.
     pub pings: usize,
     /// Of the next command.
@@ -98,6 +100,7 @@ impl Initiator {
             held_r2t: VecDeque::new(),
             rejects: Vec::new(),
             async_events: Vec::new(),
+            terminated: Vec::new(),
             pings: 0,
             cmd_sn,
             exp_stat_sn,
@@ -425,7 +428,11 @@ impl Initiator {
                 let header = AsyncMessage::view(&received.bhs);
                 self.numbered(header.stat_sn.get());
                 self.window(header.max_cmd_sn.get());
-                self.async_events.push(header.event().unwrap());
+                let event = header.event().unwrap();
+                if event == AsyncEvent::TaskTermination {
+                    self.terminated.push(header.lun.get());
+                }
+                self.async_events.push(event);
             }
             other => panic!("opcode {other:02x}"),
         }

@@ -1,9 +1,11 @@
 //! Task management functions end commands, and are answered when nothing can write any more.
 
+use std::time::Duration;
+
 use disk_image::{Gate, Operation};
 use iscsi_proto::Lun;
 use iscsi_proto::pdu::TaskManagementRequest;
-use target_core::{AuthPolicy, SessionEnd};
+use target_core::{AuthPolicy, NodeConfig, SessionEnd};
 
 use crate::initiator::{Data, Initiator};
 use crate::wire::{Login, PATIENCE};
@@ -327,6 +329,109 @@ fn functions_for_what_is_not_there_answer_their_codes() {
     initiator.finish(tag).check((6, 0x29, 3));
     let function = initiator.start_function(ABORT_TASK, 0, Some(tag));
     assert_eq!(initiator.finish_function(function), 1);
+}
+
+/// A write of 1 MiB whose data was asked for and not sent; its tag.
+fn unanswered_write(initiator: &mut Initiator) -> u32 {
+    initiator.hold_r2t = true;
+    let tag = initiator.start(0, &write(0, 2048), Data::Out(&[0xee; 1 << 20]));
+    while initiator.held_r2t.is_empty() {
+        assert!(initiator.pump());
+    }
+    tag
+}
+
+#[test]
+fn functions_over_many_tasks_wait_for_data_that_was_asked_for() {
+    let (world, _) = World::with_memory();
+    let mut initiator = world.initiator(&[0]);
+    for function in [ABORT_TASK_SET, CLEAR_TASK_SET, LOGICAL_UNIT_RESET, TARGET_WARM_RESET] {
+        let tag = unanswered_write(&mut initiator);
+        let function = initiator.start_function(function, 0, None);
+        for _ in 0..3 {
+            initiator.nop();
+        }
+        assert!(!initiator.is_answered(function), "answered while data is still to come");
+        while let Some(r2t) = initiator.held_r2t.pop_front() {
+            initiator.answer_r2t(&r2t);
+        }
+        assert_eq!(initiator.finish_function(function), COMPLETE);
+        assert!(!initiator.is_answered(tag));
+        assert_eq!(initiator.rejects, []);
+        // Resets leave a unit attention.
+        initiator.execute(0, &TEST_UNIT_READY, Data::None);
+        // What was asked for came too late to be written.
+        let data = initiator.execute(0, &read(2047, 1), Data::In(BLOCK)).good();
+        assert_eq!(data, [0; BLOCK]);
+    }
+}
+
+#[test]
+fn data_that_does_not_come_is_not_waited_for_longer_than_allowed() {
+    let abort_time = Duration::from_millis(50);
+    let world = World::with(NodeConfig { abort_time, ..NodeConfig::default() });
+    world.unit(0, memory(8 << 20));
+    let mut initiator = world.initiator(&[0]);
+    let tag = unanswered_write(&mut initiator);
+    let function = initiator.start_function(ABORT_TASK_SET, 0, None);
+    assert_eq!(initiator.finish_function(function), COMPLETE);
+    initiator.nop();
+    assert!(!initiator.is_answered(tag));
+}
+
+#[test]
+fn with_fast_abort_no_data_is_waited_for() {
+    let (world, _) = World::with_memory();
+    let mut login = world.login();
+    login.keys.extend(keys(&[("TaskReporting", "FastAbort,ResponseFence,RFC3720")]));
+    let mut initiator = world.log_in(&login);
+    assert_eq!(initiator.answers.get("TaskReporting").map(String::as_str), Some("FastAbort"));
+    initiator.execute(0, &TEST_UNIT_READY, Data::None).check((6, 0x29, 0));
+    let tag = unanswered_write(&mut initiator);
+    let function = initiator.start_function(ABORT_TASK_SET, 0, None);
+    // Some round trips at most, and nothing that takes time.
+    for _ in 0..20 {
+        initiator.nop();
+    }
+    assert!(initiator.is_answered(function));
+    assert_eq!(initiator.finish_function(function), COMPLETE);
+    assert!(!initiator.is_answered(tag));
+    assert_eq!(initiator.async_events, [], "it knows");
+}
+
+#[test]
+fn with_fast_abort_others_are_told_whose_tasks_have_ended() {
+    let (world, _) = World::with_memory();
+    world.unit(1, memory(8 << 20));
+    let fast = || {
+        let mut login = world.login();
+        login.keys.extend(keys(&[("TaskReporting", "FastAbort,ResponseFence,RFC3720")]));
+        let mut initiator = world.log_in(&login);
+        for lun in [0, 1] {
+            initiator.execute(lun, &TEST_UNIT_READY, Data::None).check((6, 0x29, 0));
+        }
+        initiator
+    };
+    let (mut concerned, mut idle) = (fast(), fast());
+    let mut slow = world.initiator(&[0, 1]);
+    let mut requester = world.initiator(&[0, 1]);
+    unanswered_write(&mut concerned);
+    unanswered_write(&mut slow);
+    let function = requester.start_function(CLEAR_TASK_SET, 0, None);
+    assert_eq!(requester.finish_function(function), COMPLETE);
+    for (initiator, told) in [(&mut concerned, &[0][..]), (&mut idle, &[]), (&mut slow, &[])] {
+        initiator.nop();
+        assert_eq!(initiator.terminated, told);
+    }
+    // The message is acknowledged: data that comes now has no excuse. Elsewhere nobody knows.
+    for initiator in [&mut concerned, &mut slow] {
+        initiator.nop();
+        let r2t = initiator.held_r2t.pop_front().unwrap();
+        initiator.answer_r2t(&r2t);
+        initiator.nop();
+    }
+    assert!(!concerned.rejects.is_empty());
+    assert_eq!(slow.rejects, []);
 }
 
 #[test]

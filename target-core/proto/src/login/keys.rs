@@ -134,8 +134,8 @@ pub(super) static KEYS: &[Key] = &[
     ),
     // §13.20
     leading("ErrorRecoveryLevel", Rule::Minimum((0, 2), |_| 0, |_, _| ())),
-    // §13.23: of the semantics for aborted tasks, those of RFC 3720.
-    normal("TaskReporting", Rule::List(&["RFC3720"], |_, _| ())),
+    // §13.23
+    normal("TaskReporting", Rule::List(TASK_REPORTING, |d, fast| d.parameters.fast_abort = fast)),
     // §13.24 and RFC 7144 §7.1.1: 1 is RFC 7143, 2 has RFC 7144 too.
     normal(
         "iSCSIProtocolLevel",
@@ -150,6 +150,9 @@ pub(super) static KEYS: &[Key] = &[
 
 /// The first of them is the one that turns the digest on.
 const DIGESTS: &[&str] = &["CRC32C", "None"];
+
+/// The first of them is the one that changes what is done.
+const TASK_REPORTING: &[&str] = &["FastAbort", "ResponseFence", "RFC3720"];
 
 /// The rows' ranges end at 65535.
 fn low16(value: u32) -> u16 {

@@ -153,7 +153,7 @@ mod tests {
             ("ErrorRecoveryLevel=2", "ErrorRecoveryLevel=0;"),
             ("IFMarker=Yes", "IFMarker=No;"),
             ("OFMarkInt=2048~8192", "OFMarkInt=Reject;"),
-            ("TaskReporting=FastAbort,RFC3720", "TaskReporting=RFC3720;"),
+            ("TaskReporting=FastAbort,RFC3720", "TaskReporting=FastAbort;"),
             ("iSCSIProtocolLevel=1", "iSCSIProtocolLevel=1;"),
             ("iSCSIProtocolLevel=2", "iSCSIProtocolLevel=2;"),
             ("iSCSIProtocolLevel=32", "iSCSIProtocolLevel=Reject;"),
@@ -169,6 +169,8 @@ mod tests {
         assert!(ask("HeaderDigest", "CRC32C").1.header_digest);
         assert!(!ask("HeaderDigest", "None,CRC32C").1.header_digest);
         assert!(!ask("InitialR2T", "No").1.initial_r2t);
+        assert!(ask("TaskReporting", "FastAbort,ResponseFence,RFC3720").1.fast_abort);
+        assert!(!ask("TaskReporting", "ResponseFence,FastAbort,RFC3720").1.fast_abort);
         assert!(!ask("ImmediateData", "No").1.immediate_data);
         assert_eq!(ask("MaxBurstLength", "4096").1.max_burst_length, 4096);
         assert_eq!(ask("iSCSIProtocolLevel", "31").1.protocol_level, 2);

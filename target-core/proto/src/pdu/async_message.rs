@@ -15,7 +15,7 @@ header! {
         pub total_ahs_length: u8,
         /// Length of sense data and event data.
         pub data_segment_length: U24,
-        /// The logical unit of a SCSI event.
+        /// The logical unit of a SCSI event, or whose tasks are terminated.
         pub lun: U64,
         /// The reserved value.
         pub initiator_task_tag: U32,
@@ -71,6 +71,9 @@ pub enum AsyncEvent {
         /// Parameter3.
         seconds: u16,
     },
+    /// All tasks of the message's logical unit are being terminated; only with
+    /// TaskReporting=FastAbort.
+    TaskTermination,
 }
 
 impl AsyncMessage {
@@ -88,6 +91,7 @@ impl AsyncMessage {
             },
             3 => AsyncEvent::DropSession { time2wait, time2retain: seconds },
             4 => AsyncEvent::Renegotiate { seconds },
+            5 => AsyncEvent::TaskTermination,
             _ => return None,
         })
     }
@@ -104,6 +108,7 @@ impl AsyncEvent {
             }
             Self::DropSession { time2wait, time2retain } => (3, 0, time2wait, time2retain),
             Self::Renegotiate { seconds } => (4, 0, 0, seconds),
+            Self::TaskTermination => (5, 0, 0, 0),
         }
     }
 }

@@ -1,18 +1,19 @@
 //! Data that is still under way for tasks which were aborted: the initiator sent it before it could
 //! know, so it is dropped without a word.
 
-use crate::ids::InitiatorTaskTag;
+use crate::ids::{InitiatorTaskTag, Lun};
 use crate::serial::StatSn;
 
 /// A task that was aborted while data was to come.
 #[derive(Debug)]
 struct Aborted {
     itt: InitiatorTaskTag,
+    lun: Lun,
     /// Sequences of Data-Out PDUs that were asked for, or are allowed without.
     sequences: u32,
     /// The function of this session that aborted it.
     function: Option<InitiatorTaskTag>,
-    /// StatSN of that function's response.
+    /// StatSN of that function's response, or of the message that says it to another session.
     told: Option<StatSn>,
 }
 
@@ -32,7 +33,7 @@ impl AbortedTasks {
     /// Adds a task; the oldest make room for more than `most`.
     pub(super) fn add(
         &mut self,
-        itt: InitiatorTaskTag,
+        (itt, lun): (InitiatorTaskTag, Lun),
         sequences: u32,
         function: Option<InitiatorTaskTag>,
         most: usize,
@@ -40,7 +41,7 @@ impl AbortedTasks {
         if self.0.len() >= most {
             self.0.remove(0);
         }
-        self.0.push(Aborted { itt, sequences, function, told: None });
+        self.0.push(Aborted { itt, lun, sequences, function, told: None });
     }
 
     /// A function is answered.
@@ -48,6 +49,19 @@ impl AbortedTasks {
         for task in self.0.iter_mut().filter(|task| task.function == Some(function)) {
             task.told = Some(stat_sn);
         }
+    }
+
+    /// The initiator is told that a function of somebody else has ended the tasks of a unit.
+    pub(super) fn told_of_unit(&mut self, lun: Lun, stat_sn: StatSn) {
+        let by_others = |task: &&mut Aborted| task.lun == lun && task.function.is_none();
+        for task in self.0.iter_mut().filter(by_others) {
+            task.told.get_or_insert(stat_sn);
+        }
+    }
+
+    /// Data is still to come for tasks that the function has aborted.
+    pub(super) fn are_awaited_by(&self, function: InitiatorTaskTag) -> bool {
+        self.0.iter().any(|task| task.function == Some(function) && task.told.is_none())
     }
 
     /// The initiator has seen everything before ExpStatSN.

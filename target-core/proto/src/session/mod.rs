@@ -319,8 +319,15 @@ impl Session {
         if entry.data_is_under_way() {
             let sequences = u32::from(entry.unsolicited) + u32::from(entry.outstanding_r2t);
             let most = self.max_tasks as usize + IMMEDIATE_TASKS;
-            self.aborted.add(entry.itt, sequences, function, most);
+            self.aborted.add((entry.itt, entry.lun), sequences, function, most);
         }
+    }
+
+    /// Whether data is still under way for tasks that a function of this session has aborted, and
+    /// that is not answered yet.
+    #[must_use]
+    pub fn awaits_data_of(&self, function: InitiatorTaskTag) -> bool {
+        self.aborted.are_awaited_by(function)
     }
 
     /// Ends a task with a SCSI Response.

@@ -283,10 +283,27 @@ impl Session {
 
     /// Sends an event of the target's own accord.
     pub fn async_message<P: AsRef<[u8]>>(&mut self, event: AsyncEvent, tx: &mut TransmitQueue<P>) {
+        self.async_message_of(Lun(0), event, tx);
+    }
+
+    /// Says that a function of another session has ended the tasks of a unit. Only with
+    /// TaskReporting=FastAbort (§4.2.3.4).
+    pub fn task_termination<P: AsRef<[u8]>>(&mut self, lun: Lun, tx: &mut TransmitQueue<P>) {
+        self.aborted.told_of_unit(lun, self.stat_sn);
+        self.async_message_of(lun, AsyncEvent::TaskTermination, tx);
+    }
+
+    fn async_message_of<P: AsRef<[u8]>>(
+        &mut self,
+        lun: Lun,
+        event: AsyncEvent,
+        tx: &mut TransmitQueue<P>,
+    ) {
         let (code, parameter1, parameter2, parameter3) = event.fields();
         let header = AsyncMessage {
             opcode: opcode::ASYNC_MESSAGE,
             flags: FINAL,
+            lun: lun.0.into(),
             initiator_task_tag: InitiatorTaskTag::RESERVED.0.into(),
             stat_sn: self.next_stat_sn().0.into(),
             exp_cmd_sn: self.exp_cmd_sn.0.into(),

@@ -30,7 +30,10 @@ fn every_key_is_answered_by_its_rule() {
         ("HeaderDigest=CRC32C,None", "CRC32C"),
         ("DataDigest=X-com.example.sum,CRC32C,None", "CRC32C"),
         ("DataDigest=crc32c", "Reject"),
-        ("TaskReporting=ResponseFence,RFC3720", "RFC3720"),
+        ("TaskReporting=RFC3720,ResponseFence,FastAbort", "RFC3720"),
+        ("TaskReporting=ResponseFence,RFC3720", "ResponseFence"),
+        ("TaskReporting=FastAbort,ResponseFence,RFC3720", "FastAbort"),
+        ("TaskReporting=X-com.example.faster", "Reject"),
         // Numbers: the smaller, but for DefaultTime2Wait.
         ("MaxConnections=4", "1"),
         ("MaxConnections=0", "Reject"),
