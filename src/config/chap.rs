@@ -23,7 +23,18 @@ struct Chap {
     accounts: Vec<Account>,
     mutual: Option<ChapAccount>,
     algorithms: ChapAlgorithms,
-    discovery: bool,
+    discovery: Discovery,
+}
+
+/// Who may discover.
+#[derive(Debug, Clone)]
+enum Discovery {
+    /// Everybody.
+    Open,
+    /// Whoever may log in somewhere.
+    AnyAccount,
+    /// These alone.
+    Own(Vec<ChapAccount>),
 }
 
 #[derive(Debug, Clone)]
@@ -43,20 +54,25 @@ impl Access {
 
     /// For discovery sessions.
     pub(crate) fn discovery(&self) -> AuthPolicy {
-        match &self.0 {
-            Some(chap) if !chap.discovery => AuthPolicy::None,
-            _ => self.policy(|_| true),
+        let Some(chap) = &self.0 else { return AuthPolicy::None };
+        match &chap.discovery {
+            Discovery::Open => AuthPolicy::None,
+            Discovery::AnyAccount => self.policy(|_| true),
+            Discovery::Own(accounts) => chap.policy(accounts.clone()),
         }
     }
 
     fn policy(&self, applies: impl Fn(&Account) -> bool) -> AuthPolicy {
         let Some(chap) = &self.0 else { return AuthPolicy::None };
         let accounts = chap.accounts.iter().filter(|account| applies(account));
-        AuthPolicy::Chap(ChapPolicy {
-            accounts: accounts.map(|account| account.account.clone()).collect(),
-            mutual: chap.mutual.clone(),
-            algorithms: chap.algorithms,
-        })
+        chap.policy(accounts.map(|account| account.account.clone()).collect())
+    }
+}
+
+impl Chap {
+    fn policy(&self, accounts: Vec<ChapAccount>) -> AuthPolicy {
+        let (mutual, algorithms) = (self.mutual.clone(), self.algorithms);
+        AuthPolicy::Chap(ChapPolicy { accounts, mutual, algorithms })
     }
 }
 
@@ -69,9 +85,11 @@ pub(super) struct Table {
     mutual_user: Option<Spanned<String>>,
     mutual_secret_file: Option<Spanned<PathBuf>>,
     algorithms: Option<Spanned<Vec<Spanned<String>>>>,
-    discovery: Option<bool>,
+    discovery: Option<Spanned<bool>>,
     #[serde(default)]
     accounts: Vec<Entry>,
+    #[serde(default)]
+    discovery_accounts: Vec<DiscoveryEntry>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,6 +98,14 @@ struct Entry {
     user: Spanned<String>,
     secret_file: Spanned<PathBuf>,
     targets: Option<Spanned<Vec<Spanned<String>>>>,
+    initiators: Option<Vec<Spanned<String>>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DiscoveryEntry {
+    user: Spanned<String>,
+    secret_file: Spanned<PathBuf>,
     initiators: Option<Vec<Spanned<String>>>,
 }
 
@@ -96,15 +122,10 @@ pub(super) fn access(
     let single = single.map(|account| Account { account, targets: None });
     let mut accounts: Vec<Account> = single.into_iter().collect();
     for entry in &table.accounts {
-        let keys = ["accounts.user", "accounts.secret_file"];
-        let mut account = account(source, keys, &entry.user, &entry.secret_file)?;
+        let (user, file) = (&entry.user, &entry.secret_file);
+        let account = entry_of(source, "accounts", user, file, entry.initiators.as_ref())?;
         // Discovery could not tell whose secret is meant.
-        if accounts.iter().any(|other| other.account.name == account.name) {
-            let reason = "is the user of another account; each has its own name";
-            return Err(source.error("iscsi.chap.accounts.user", &entry.user, reason));
-        }
-        let initiators = entry.initiators.as_ref();
-        account.initiators = initiators.map(|list| initiators_of(source, list)).transpose()?;
+        unique(source, "accounts", user, accounts.iter().map(|other| &other.account))?;
         let targets = entry.targets.as_ref().map(|list| targets(source, list)).transpose()?;
         accounts.push(Account { account, targets });
     }
@@ -112,13 +133,18 @@ pub(super) fn access(
         let reason = "has no account: name `user` and `secret_file`, or [[iscsi.chap.accounts]]";
         return Err(source.error("iscsi.chap", spanned, reason));
     }
+    let discovery = discovery(source, table)?;
     if let (Some(own), Some(file)) = (&mutual, &table.mutual_secret_file) {
-        let same = |other: &&Account| other.account.secret.same_as(&own.secret);
-        if let Some(other) = accounts.iter().find(same) {
+        let discoverers = match &discovery {
+            Discovery::Own(accounts) => &accounts[..],
+            Discovery::Open | Discovery::AnyAccount => &[],
+        };
+        let mut all = accounts.iter().map(|other| &other.account).chain(discoverers);
+        if let Some(other) = all.find(|other| other.secret.same_as(&own.secret)) {
             let reason = format!(
                 "holds the same secret as the account of `{}`: whoever knows the one could pose \
                  as the other, so the target needs a secret of its own (RFC 7143 §9.2.1)",
-                other.account.name
+                other.name
             );
             return Err(source.error("iscsi.chap.mutual_secret_file", file, &reason));
         }
@@ -127,8 +153,57 @@ pub(super) fn access(
         Some(list) => algorithms(source, list)?,
         None => ChapAlgorithms::default(),
     };
-    let discovery = table.discovery.unwrap_or(true);
     Ok(Access(Some(Chap { accounts, mutual, algorithms, discovery })))
+}
+
+fn discovery(source: &Source<'_>, table: &Table) -> anyhow::Result<Discovery> {
+    let entries = &table.discovery_accounts;
+    match &table.discovery {
+        Some(wanted) if !wanted.get_ref() && !entries.is_empty() => {
+            let reason = "leaves discovery open to everybody, but there are discovery_accounts";
+            return Err(source.error("iscsi.chap.discovery", wanted, reason));
+        }
+        Some(wanted) if !wanted.get_ref() => return Ok(Discovery::Open),
+        _ if entries.is_empty() => return Ok(Discovery::AnyAccount),
+        _ => {}
+    }
+    let table = "discovery_accounts";
+    let mut accounts = Vec::new();
+    for entry in entries {
+        let (user, file) = (&entry.user, &entry.secret_file);
+        let account = entry_of(source, table, user, file, entry.initiators.as_ref())?;
+        unique(source, table, user, accounts.iter())?;
+        accounts.push(account);
+    }
+    Ok(Discovery::Own(accounts))
+}
+
+/// An account of one of the tables that have many.
+fn entry_of(
+    source: &Source<'_>,
+    table: &str,
+    user: &Spanned<String>,
+    file: &Spanned<PathBuf>,
+    initiators: Option<&Vec<Spanned<String>>>,
+) -> anyhow::Result<ChapAccount> {
+    let keys = [&*format!("{table}.user"), &*format!("{table}.secret_file")];
+    let mut account = account(source, keys, user, file)?;
+    let key = format!("iscsi.chap.{table}.initiators");
+    account.initiators = initiators.map(|list| initiators_of(source, &key, list)).transpose()?;
+    Ok(account)
+}
+
+fn unique<'a>(
+    source: &Source<'_>,
+    table: &str,
+    user: &Spanned<String>,
+    mut others: impl Iterator<Item = &'a ChapAccount>,
+) -> anyhow::Result<()> {
+    if others.any(|other| other.name == *user.get_ref()) {
+        let reason = "is the user of another account; each has its own name";
+        return Err(source.error(&format!("iscsi.chap.{table}.user"), user, reason));
+    }
+    Ok(())
 }
 
 /// An account of two keys, which may both be missing.
@@ -173,12 +248,13 @@ fn account(
 
 fn initiators_of(
     source: &Source<'_>,
+    key: &str,
     list: &[Spanned<String>],
 ) -> anyhow::Result<Vec<InitiatorPattern>> {
     let pattern = |given: &Spanned<String>| {
         InitiatorPattern::new(given.get_ref()).map_err(|error| {
             let reason = format!("has no initiator: {error}");
-            source.error("iscsi.chap.accounts.initiators", given, &reason)
+            source.error(key, given, &reason)
         })
     };
     list.iter().map(pattern).collect()

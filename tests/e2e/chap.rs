@@ -9,7 +9,7 @@ use std::path::Path;
 use md5::{Digest, Md5};
 use sha2::Sha256;
 
-use super::support::{Daemon, PATIENCE, Pdu, Place, Session, exit_of};
+use super::support::{Daemon, PATIENCE, Pdu, Place, Session, exit_of, request};
 
 /// Writes a secret that its owner alone may read.
 fn secret_file(place: &Place, name: &str, secret: &str, mode: u32) -> String {
@@ -95,7 +95,8 @@ fn start_with_two(place: &Place, more: &str) -> Daemon {
         "[iscsi.chap]\n{more}\n{account} = 'alice'\nsecret_file = '{alice}'\n\
          initiators = ['iqn.2001-04.com.example:*', '{}']\n\
          {account} = 'bob'\nsecret_file = '{bob}'\ntargets = ['safe']\n\
-         {account} = 'eve'\nsecret_file = '{eve}'\ninitiators = ['iqn.2001-04.com.example:*']\n",
+         {account} = 'eve'\nsecret_file = '{eve}'\ninitiators = ['iqn.2001-04.com.example:*']\n\
+         [log]\nlevel = 'trace'\n",
         Session::NAME
     );
     let daemon = start(place, &place.write("lund.toml", &text));
@@ -121,8 +122,14 @@ fn each_account_gets_in_where_it_may() {
     for session in [target("safe"), DISCOVERY.to_owned()] {
         assert_eq!(prove(&daemon, &session, "5", ("eve", "secret of eve!")), REFUSED);
     }
+    // With everything that it can tell, no secret is told.
     let log = daemon.log();
-    assert!(!log.contains("secret of"), "{log}");
+    assert!(log.contains("TRACE") && !log.contains("secret of"), "{log}");
+    for path in ["/status", "/targets", "/targets/safe", "/sessions", "/jobs"] {
+        let answer = request(daemon.management, "GET", path, "");
+        assert_eq!(answer.status, 200, "{path}");
+        assert!(!answer.body.contains("secret of"), "{path}");
+    }
 }
 
 #[test]
@@ -145,6 +152,23 @@ fn discovery_may_be_left_open() {
     assert_eq!(status, [0, 0]);
     let (status, _) = ask(&daemon, 0x83, &format!("{}AuthMethod=None\0", target("safe"))).unwrap();
     assert_eq!(status, [2, 1]);
+}
+
+#[test]
+fn discovery_has_accounts_of_its_own() {
+    let place = Place::new();
+    let scout = secret_file(&place, "scout", "secret of scout", 0o600);
+    let config = configure(&place, "0123456789ab", 0o600);
+    let text = std::fs::read_to_string(&config).unwrap();
+    let own = "[[iscsi.chap.discovery_accounts]]\nuser = 'scout'\nsecret_file";
+    std::fs::write(&config, format!("{text}{own} = '{scout}'\n")).unwrap();
+    let daemon = start(&place, &config);
+    let (scout, hosts) = (("scout", "secret of scout"), ("hosts", "0123456789ab"));
+    let md5 = Ok("5".to_owned());
+    assert_eq!(prove(&daemon, DISCOVERY, "5", scout), md5);
+    assert_eq!(prove(&daemon, DISCOVERY, "5", hosts), REFUSED);
+    assert_eq!(prove(&daemon, &target("safe"), "5", hosts), md5);
+    assert_eq!(prove(&daemon, &target("safe"), "5", scout), REFUSED);
 }
 
 #[test]

@@ -118,6 +118,24 @@ fn a_target_without_account_lets_nobody_in() {
 }
 
 #[test]
+fn discovery_can_have_accounts_of_its_own() {
+    let own = "[[iscsi.chap.discovery_accounts]]\nuser = 'everywhere'\nsecret_file = '@/";
+    let access = read(&format!("{THREE}{own}again'\ninitiators = ['iqn.2001-04.com.example:*']"));
+    let policy = chap(access.unwrap().discovery());
+    assert_eq!((policy.accounts.len(), policy.accounts[0].name.as_str()), (1, "everywhere"));
+    assert!(policy.accounts[0].initiators.is_some());
+    assert_eq!(policy.mutual.unwrap().name, "target");
+    let text = format!("{THREE}{own}again'\n{own}b'\n");
+    refused(&text, "16: `iscsi.chap.discovery_accounts.user`", "another account");
+    refused(&format!("{THREE}{own}c'\n"), "4: `iscsi.chap.mutual_secret_file`", "`everywhere`");
+    refused(&format!("{THREE}{own}open'\n"), "14: `iscsi.chap.discovery_accounts.secret", "0600");
+    let text = THREE.replace("[iscsi.chap]", "[iscsi.chap]\ndiscovery = false");
+    refused(&format!("{text}{own}b'\n"), "3: `iscsi.chap.discovery`", "discovery_accounts");
+    // Targets still need accounts.
+    refused(&format!("{own}b'\n"), "1: `iscsi.chap` has no account", "");
+}
+
+#[test]
 fn discovery_can_be_left_open() {
     let text = THREE.replace("[iscsi.chap]", "[iscsi.chap]\ndiscovery = false");
     let access = read(&text).unwrap();
