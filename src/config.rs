@@ -17,7 +17,7 @@ use scsi::AccessMethods;
 use serde::Deserialize;
 use toml::Spanned;
 
-pub(crate) use self::chap::Access;
+pub(crate) use self::chap::{Access, SECRET_LENGTHS};
 pub(crate) use self::isns::Isns;
 pub(crate) use self::management::{Management, TlsConfig};
 pub(crate) use self::portal_group::PortalGroup;

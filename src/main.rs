@@ -3,6 +3,7 @@
 
 mod access_states;
 mod args;
+mod chap_accounts;
 mod config;
 mod demo;
 mod isns;

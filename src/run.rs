@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::chap_accounts::ChapAccounts;
 use crate::config::Config;
 use crate::demo;
 use crate::isns;
@@ -72,9 +73,9 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         ..NodeConfig::default()
     };
     let node = Node::new(node_config, recorder.clone());
-    node.set_discovery_auth(config.access.discovery());
+    let chap = ChapAccounts::load(config.access.clone(), engine.clone(), node.clone())?;
     let rules = Rules {
-        access: config.access.clone(),
+        chap: chap.clone(),
         redirects: config.redirects.clone(),
         portal_groups: config.portal_groups.clone(),
         access_methods: config.access_methods,
@@ -84,7 +85,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let exposure = Exposure::start(node.clone(), &engine, handle, rules, recorder.clone())
         .inspect_err(|_| exposed.stop())?;
     exposed.connect(exposure.clone());
-    let served = runtime.block_on(serve(config, &engine, &node, system_name, sockets));
+    let served = runtime.block_on(serve(config, &engine, &node, chap, system_name, sockets));
     exposed.stop();
     engine.shutdown();
     exposed.disconnect();
@@ -98,6 +99,7 @@ async fn serve(
     config: &Config,
     engine: &Arc<Engine>,
     node: &Arc<Node>,
+    chap: Arc<ChapAccounts>,
     system_name: String,
     mut sockets: Sockets,
 ) -> anyhow::Result<()> {
@@ -122,6 +124,7 @@ async fn serve(
         node: node.clone(),
         portals: addresses.iter().map(ToString::to_string).collect(),
         access_methods: config.access_methods,
+        chap,
         isns: isns.as_ref().map(|keeper| keeper.status.clone()),
         runtime: tokio::runtime::Handle::current(),
     };

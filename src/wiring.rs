@@ -14,15 +14,16 @@ use mgmt_api::service::{self, AccessStateRefusal, Host, SessionRequest, TraceRef
 use parking_lot::{Condvar, Mutex, RwLock};
 use scsi::{AccessMethods, Device};
 use target_core::{
-    AccessEntry, AccessStateChange, AccessStateStore, Events, Fault, InitiatorPattern, IscsiName,
-    LogicalUnit, LunMapping, ModePageStore, Node, NodeState, OperationControl, OperationError,
-    OperationRefused, OperationRequest, Operations, ReservationStore, SessionEnd, SessionSummary,
-    TargetConfig, UnitConfig,
+    AccessEntry, AccessStateChange, AccessStateStore, AuthPolicy, ChapPolicy, Events, Fault,
+    InitiatorPattern, IscsiName, LogicalUnit, LunMapping, ModePageStore, Node, NodeState,
+    OperationControl, OperationError, OperationRefused, OperationRequest, Operations,
+    ReservationStore, SessionEnd, SessionSummary, TargetConfig, UnitConfig,
 };
 use tokio::runtime::Handle;
 
 use crate::access_states;
-use crate::config::{Access, PortalGroup, Redirects, Threshold};
+use crate::chap_accounts::ChapAccounts;
+use crate::config::{PortalGroup, Redirects, Threshold};
 use crate::isns;
 use crate::sessions;
 use crate::watch;
@@ -261,6 +262,7 @@ pub(crate) struct NodeHost {
     pub(crate) portals: Vec<String>,
     pub(crate) isns: Option<isns::Status>,
     pub(crate) access_methods: AccessMethods,
+    pub(crate) chap: Arc<ChapAccounts>,
     pub(crate) runtime: Handle,
 }
 
@@ -310,6 +312,22 @@ impl Host for NodeHost {
         access_states::set(&self.node, group, target, state)
     }
 
+    fn chap_accounts(&self) -> Vec<api::ChapAccount> {
+        self.chap.list()
+    }
+
+    fn set_chap_account(
+        &self,
+        user: &str,
+        request: &api::SetChapAccount,
+    ) -> service::Result<api::ChapAccount> {
+        self.chap.set(user, request)
+    }
+
+    fn delete_chap_account(&self, user: &str, open: bool) -> service::Result<()> {
+        self.chap.delete(user, open)
+    }
+
     fn isns(&self) -> Option<api::Isns> {
         let status = self.isns.as_ref()?;
         Some(api::Isns { server: status.server.clone(), state: status.state() })
@@ -339,7 +357,7 @@ impl Host for NodeHost {
 
 /// What the configuration says of targets.
 pub(crate) struct Rules {
-    pub(crate) access: Access,
+    pub(crate) chap: Arc<ChapAccounts>,
     pub(crate) redirects: Redirects,
     pub(crate) portal_groups: Vec<PortalGroup>,
     pub(crate) access_methods: AccessMethods,
@@ -537,10 +555,12 @@ impl Exposure {
             self.node.add_target(TargetConfig {
                 name,
                 alias: target.alias.clone(),
-                auth: self.rules.access.target(&target.name),
+                // Nobody's, until the accounts are looked for.
+                auth: AuthPolicy::Chap(ChapPolicy::default()),
                 access: access_of(target),
                 portal_groups: Some(self.rules.portal_groups(&target.name)),
             })?;
+            self.rules.chap.protect(&target.name);
             let redirect = self.rules.redirects.get(&target.name).cloned();
             Ok(self.node.redirect_target(&target.name, redirect)?)
         });

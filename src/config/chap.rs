@@ -1,10 +1,12 @@
 //! `[iscsi.chap]`: who may log in where.
 
+use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use job_engine::catalogue::{check_iscsi_name, default_target_name};
+use mgmt_api::api;
 use serde::Deserialize;
 use target_core::{
     AuthPolicy, ChapAccount, ChapAlgorithm, ChapAlgorithms, ChapPolicy, InitiatorPattern, Secret,
@@ -13,6 +15,9 @@ use toml::Spanned;
 use zeroize::Zeroizing;
 
 use super::Source;
+
+/// Bytes of a secret: RFC 7143 §9.2.1 asks for 96 bits at least.
+pub(crate) const SECRET_LENGTHS: RangeInclusive<usize> = 12..=255;
 
 /// How initiators prove themselves, if they have to.
 #[derive(Debug, Clone, Default)]
@@ -45,32 +50,77 @@ struct Account {
 }
 
 impl Access {
-    /// For a target of this name. Where no account applies nobody gets in.
-    pub(crate) fn target(&self, name: &str) -> AuthPolicy {
-        self.policy(|account| {
-            account.targets.as_ref().is_none_or(|targets| targets.iter().any(|it| it == name))
-        })
+    /// Whether every target needs proof.
+    pub(crate) const fn is_required(&self) -> bool {
+        self.0.is_some()
     }
 
-    /// For discovery sessions.
-    pub(crate) fn discovery(&self) -> AuthPolicy {
-        let Some(chap) = &self.0 else { return AuthPolicy::None };
+    /// For a target of this name, for which there are `more` accounts. With the table in the file
+    /// nobody gets in where no account applies.
+    pub(crate) fn target(&self, name: &str, more: Vec<ChapAccount>) -> AuthPolicy {
+        let Some(chap) = &self.0 else { return without_table(more) };
+        let applies = |account: &&Account| {
+            account.targets.as_ref().is_none_or(|targets| targets.iter().any(|it| it == name))
+        };
+        chap.policy(chap.accounts.iter().filter(applies), more)
+    }
+
+    /// For discovery sessions, when there are `more` accounts for some target or other.
+    pub(crate) fn discovery(&self, more: Vec<ChapAccount>) -> AuthPolicy {
+        let Some(chap) = &self.0 else { return without_table(more) };
         match &chap.discovery {
             Discovery::Open => AuthPolicy::None,
-            Discovery::AnyAccount => self.policy(|_| true),
-            Discovery::Own(accounts) => chap.policy(accounts.clone()),
+            Discovery::AnyAccount => chap.policy(chap.accounts.iter(), more),
+            Discovery::Own(accounts) => chap.policy([].iter(), accounts.clone()),
         }
     }
 
-    fn policy(&self, applies: impl Fn(&Account) -> bool) -> AuthPolicy {
-        let Some(chap) = &self.0 else { return AuthPolicy::None };
-        let accounts = chap.accounts.iter().filter(|account| applies(account));
-        chap.policy(accounts.map(|account| account.account.clone()).collect())
+    /// The users of all accounts that are good for targets.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let accounts = self.0.iter().flat_map(|chap| &chap.accounts);
+        accounts.map(|account| account.account.name.as_str())
+    }
+
+    /// Whether the target proves itself with that.
+    pub(crate) fn is_mutual_secret(&self, secret: &Secret) -> bool {
+        let mutual = self.0.as_ref().and_then(|chap| chap.mutual.as_ref());
+        mutual.is_some_and(|own| own.secret.same_as(secret))
+    }
+
+    /// As the management shows them.
+    pub(crate) fn list(&self) -> Vec<api::ChapAccount> {
+        let Some(chap) = &self.0 else { return Vec::new() };
+        let shown = |account: &ChapAccount, targets: Option<Vec<String>>, discovery_only| {
+            let initiators = account.initiators.as_ref();
+            let initiators = initiators.map(|list| list.iter().map(ToString::to_string).collect());
+            let user = account.name.clone();
+            api::ChapAccount { user, targets, initiators, discovery_only, configured: true }
+        };
+        let accounts = chap.accounts.iter().map(|it| shown(&it.account, it.targets.clone(), false));
+        let mut list: Vec<_> = accounts.collect();
+        if let Discovery::Own(own) = &chap.discovery {
+            list.extend(own.iter().map(|account| shown(account, None, true)));
+        }
+        list
     }
 }
 
+/// Accounts that were made at run time, and none in the file.
+fn without_table(accounts: Vec<ChapAccount>) -> AuthPolicy {
+    if accounts.is_empty() {
+        return AuthPolicy::None;
+    }
+    let algorithms = ChapAlgorithms::default();
+    AuthPolicy::Chap(ChapPolicy { accounts, mutual: None, algorithms })
+}
+
 impl Chap {
-    fn policy(&self, accounts: Vec<ChapAccount>) -> AuthPolicy {
+    fn policy<'a>(
+        &self,
+        accounts: impl Iterator<Item = &'a Account>,
+        more: Vec<ChapAccount>,
+    ) -> AuthPolicy {
+        let accounts = accounts.map(|account| account.account.clone()).chain(more).collect();
         let (mutual, algorithms) = (self.mutual.clone(), self.algorithms);
         AuthPolicy::Chap(ChapPolicy { accounts, mutual, algorithms })
     }
@@ -309,8 +359,7 @@ fn read_secret(path: &Path) -> anyhow::Result<Secret> {
     }
     let text = Zeroizing::new(std::fs::read(path).with_context(|| format!("{}", path.display()))?);
     let secret = text.strip_suffix(b"\n").unwrap_or(&text);
-    // RFC 7143 §9.2.1 asks for 96 bits at least.
-    if !(12..=255).contains(&secret.len()) {
+    if !SECRET_LENGTHS.contains(&secret.len()) {
         bail!("names a secret of {} bytes; it must have 12 to 255", secret.len());
     }
     Ok(Secret::new(secret))

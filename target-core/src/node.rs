@@ -275,6 +275,17 @@ impl Node {
         Ok(())
     }
 
+    /// How initiators must prove themselves to a target from now on. Sessions that are there go on.
+    ///
+    /// # Errors
+    /// [`NodeError::NoSuchTarget`].
+    pub fn set_target_auth(&self, name: &str, auth: AuthPolicy) -> Result<(), NodeError> {
+        let mut targets = self.targets.write();
+        let found = targets.get_mut(name);
+        found.ok_or_else(|| NodeError::NoSuchTarget(name.to_owned()))?.auth = auth;
+        Ok(())
+    }
+
     /// Sends logins of a target elsewhere, or no more. Sessions that are there go on.
     ///
     /// # Errors

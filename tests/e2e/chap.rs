@@ -172,6 +172,84 @@ fn discovery_has_accounts_of_its_own() {
 }
 
 #[test]
+fn accounts_are_made_and_taken_away_at_run_time() {
+    let place = Place::new();
+    let daemon = place.start(&["--log-level", "trace"]);
+    for name in ["safe", "other"] {
+        daemon.lunctl(&["target", "create", name]).ok();
+    }
+    let live = Session::login(daemon.portal, "iqn.2026-01.io.lund:safe");
+    let with = |daemon: &Daemon, user: &str, secret: &str, more: &[&str]| {
+        let file = place.write("new", secret);
+        let file = file.to_str().unwrap();
+        daemon.lunctl(&[&["chap", "set", user, "--secret-file", file], more].concat())
+    };
+    with(&daemon, "bob", "short", &[]).fails(2, &["5 bytes"]);
+    with(&daemon, "bob", BOB.1, &["--target", "a b"]).fails(2, &["a b"]);
+    daemon.lunctl(&["chap", "set", "bob"]).fails(2, &["needs a `secret`"]);
+    with(&daemon, "bob", BOB.1, &["--target", "safe"]).ok();
+    let open = |daemon: &Daemon, name: &str| {
+        let text = format!("{}AuthMethod=None\0", target(name));
+        ask(daemon, 0x83, &text).unwrap().0 == [0, 0]
+    };
+    let md5 = Ok("5".to_owned());
+    let check = |daemon: &Daemon| {
+        assert_eq!(prove(daemon, &target("safe"), "5", BOB), md5);
+        assert_eq!(prove(daemon, &target("safe"), "5", ("bob", ALICE.1)), REFUSED);
+        assert_eq!(prove(daemon, DISCOVERY, "5", BOB), md5);
+        assert_eq!((open(daemon, "safe"), open(daemon, "other")), (false, true));
+        let (status, _) = ask(daemon, 0x83, &format!("{DISCOVERY}AuthMethod=None\0")).unwrap();
+        assert_eq!(status, [2, 1]);
+    };
+    check(&daemon);
+    // Who was there before is still there.
+    assert_eq!(daemon.json(&["session", "list"]).as_array().unwrap().len(), 1);
+    drop(live);
+    // What is lost would be open.
+    daemon.lunctl(&["chap", "delete", "bob"]).fails(4, &["iqn.2026-01.io.lund:safe", "--open"]);
+    daemon.lunctl(&["chap", "set", "bob", "--target", "other"]).fails(4, &["lund:safe"]);
+    with(&daemon, "alice", ALICE.1, &["--initiator", "iqn.2001-04.com.example:*"]).ok();
+    assert!(!open(&daemon, "other"), "alice is good for all targets");
+    assert_eq!(prove(&daemon, &target("other"), "5", ALICE), REFUSED, "but not for this initiator");
+    let list = daemon.lunctl(&["chap", "list"]).ok();
+    assert!(list.contains("alice") && !list.contains("secret of"), "{list}");
+    daemon.lunctl(&["chap", "delete", "alice", "--open"]).ok();
+    daemon.lunctl(&["chap", "delete", "alice"]).fails(3, &["alice"]);
+    let log = daemon.log();
+    assert!(!log.contains("secret of"), "{log}");
+    daemon.kill();
+    let daemon = place.start(&[]);
+    check(&daemon);
+    // Another secret, for the same targets.
+    with(&daemon, "bob", "another one of bob", &["--target", "safe"]).ok();
+    assert_eq!(prove(&daemon, &target("safe"), "5", BOB), REFUSED);
+    assert_eq!(prove(&daemon, &target("safe"), "5", ("bob", "another one of bob")), md5);
+    daemon.lunctl(&["chap", "delete", "bob", "--open"]).ok();
+    assert!(open(&daemon, "safe"));
+    daemon.stop();
+}
+
+#[test]
+fn an_account_of_the_configuration_is_changed_there() {
+    let place = Place::new();
+    let config = configure(&place, "0123456789ab", 0o600);
+    let daemon = start(&place, &config);
+    daemon.lunctl(&["chap", "set", "hosts", "--target", "safe"]).fails(4, &["configuration"]);
+    daemon.lunctl(&["chap", "delete", "hosts"]).fails(4, &["configuration"]);
+    let file = secret_file(&place, "bob", BOB.1, 0o600);
+    daemon.lunctl(&["chap", "set", "bob", "--secret-file", &file, "--target", "safe"]).ok();
+    let md5 = Ok("5".to_owned());
+    assert_eq!(prove(&daemon, &target("safe"), "5", BOB), md5);
+    assert_eq!(prove(&daemon, &target("safe"), "5", ("hosts", "0123456789ab")), md5);
+    let list = daemon.json(&["chap", "list"]);
+    assert_eq!((&list[0]["user"], &list[0]["configured"]), (&"hosts".into(), &true.into()));
+    assert_eq!((&list[1]["user"], &list[1]["configured"]), (&"bob".into(), &false.into()));
+    // Nothing is open without bob, either.
+    daemon.lunctl(&["chap", "delete", "bob"]).ok();
+    assert_eq!(prove(&daemon, &target("safe"), "5", BOB), REFUSED);
+}
+
+#[test]
 fn one_secret_for_both_sides_stops_the_start() {
     let place = Place::new();
     let config = configure(&place, "0123456789ab", 0o600);

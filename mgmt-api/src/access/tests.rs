@@ -52,6 +52,21 @@ impl Host for Nobody {
     ) -> Result<(), AccessStateRefusal> {
         Ok(())
     }
+    fn chap_accounts(&self) -> Vec<api::ChapAccount> {
+        Vec::new()
+    }
+    fn set_chap_account(
+        &self,
+        user: &str,
+        _: &api::SetChapAccount,
+    ) -> service::Result<api::ChapAccount> {
+        let user = user.to_owned();
+        let (targets, initiators) = (None, None);
+        Ok(api::ChapAccount { user, targets, initiators, discovery_only: false, configured: false })
+    }
+    fn delete_chap_account(&self, _: &str, _: bool) -> service::Result<()> {
+        Ok(())
+    }
     fn isns(&self) -> Option<api::Isns> {
         None
     }

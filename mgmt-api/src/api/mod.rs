@@ -1,6 +1,7 @@
 //! What REST and its clients say to each other, as JSON.
 
 mod account;
+mod chap;
 mod job;
 mod portal_group;
 mod session;
@@ -15,6 +16,7 @@ pub use self::account::{
     AuditRecord, ChangePassword, ChangeUser, CreateToken, CreateUser, NewToken, Secret, SignIn,
     SignedIn, Token, User,
 };
+pub use self::chap::{ChapAccount, DeleteChapAccount, SetChapAccount};
 pub use self::job::{ChangeJob, JobLimits, JobOptions};
 pub use self::portal_group::{
     AccessState, PortalGroup, ResetAccessState, SetAccessState, TargetState,

@@ -1,5 +1,6 @@
 //! The service over HTTP and JSON, below `/api/v1`.
 
+mod chap;
 mod copying;
 mod error;
 mod jobs;
@@ -45,6 +46,9 @@ pub fn routes(service: Arc<Service>) -> Routes {
         .get(Viewer, "/portal-groups", portal_group::list)
         .put(Operator, "/portal-groups/{group}/state", portal_group::set_state)
         .delete(Operator, "/portal-groups/{group}/state", portal_group::reset_state)
+        .get(Viewer, "/chap-accounts", chap::list)
+        .put(Administrator, "/chap-accounts/{user}", chap::set)
+        .delete(Administrator, "/chap-accounts/{user}", chap::delete)
         .get(Viewer, "/sessions", session::list)
         .get(Viewer, "/sessions/{session}", session::show)
         .delete(Operator, "/sessions/{session}", session::end)

@@ -1,6 +1,7 @@
 //! One function a verb, without HTTP. All of them may wait for the medium.
 
 mod access;
+mod chap;
 mod copying;
 mod jobs;
 mod portal_group;
@@ -51,6 +52,22 @@ pub trait Host: Send + Sync {
         target: Option<&str>,
         state: Option<api::AccessState>,
     ) -> std::result::Result<(), AccessStateRefusal>;
+    /// The accounts with which initiators prove who they are.
+    fn chap_accounts(&self) -> Vec<api::ChapAccount>;
+    /// See [`Service::set_chap_account`].
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    fn set_chap_account(
+        &self,
+        user: &str,
+        request: &api::SetChapAccount,
+    ) -> Result<api::ChapAccount>;
+    /// See [`Service::delete_chap_account`].
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    fn delete_chap_account(&self, user: &str, open: bool) -> Result<()>;
     /// The iSNS server that is kept informed, if there is one.
     fn isns(&self) -> Option<api::Isns>;
     /// Whether initiators are let in.

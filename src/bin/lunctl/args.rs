@@ -57,6 +57,9 @@ pub(crate) enum Noun {
     /// Sessions of initiators
     #[command(subcommand)]
     Session(Session),
+    /// CHAP accounts, with which initiators prove who they are
+    #[command(subcommand)]
+    Chap(Chap),
     /// Users who may manage the daemon
     #[command(subcommand)]
     User(User),
@@ -115,6 +118,38 @@ impl From<AccessState> for job_engine::AccessState {
             AccessState::Transitioning => Self::Transitioning,
         }
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Chap {
+    /// List all, without their secrets
+    List,
+    /// Make an account, or give one another form; logins go by it from then on
+    Set {
+        /// What initiators send as their name (CHAP_N)
+        user: String,
+        /// File with the secret in its first line, 12 to 255 bytes; `-`: standard input
+        /// [default: an account that is there keeps its own]
+        #[arg(long, value_name = "FILE")]
+        secret_file: Option<PathBuf>,
+        /// A target it is good for (repeatable) [default: all]
+        #[arg(long = "target", value_name = "TARGET")]
+        targets: Vec<String>,
+        /// An initiator it is good for, a name or a pattern with `*` (repeatable) [default: all]
+        #[arg(long = "initiator", value_name = "INITIATOR")]
+        initiators: Vec<String>,
+        /// Targets that no other account protects may be open to everybody from then on
+        #[arg(long)]
+        open: bool,
+    },
+    /// Take an account away
+    Delete {
+        /// The account's user
+        user: String,
+        /// Targets that no other account protects may be open to everybody from then on
+        #[arg(long)]
+        open: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,6 +4,7 @@
 
 mod account;
 mod args;
+mod chap;
 mod client;
 mod disk;
 mod exit;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
             Noun::Pool(verb) => system::pool(&client, output, &verb),
             Noun::PortalGroup(verb) => portal_group::run(&client, output, verb),
             Noun::Session(verb) => session::run(&client, output, verb),
+            Noun::Chap(verb) => chap::run(&client, output, verb),
             Noun::User(verb) => account::user(&client, output, verb),
             Noun::Token(verb) => account::token(&client, output, verb),
             Noun::Audit { limit } => account::audit(&client, output, limit),

@@ -70,14 +70,15 @@ targets = ['Short', 'iqn.2001-04.com.example:Disk']
 #[test]
 fn without_the_table_nobody_needs_a_secret() {
     let access = read("[iscsi]\nmax_sessions = 3\n").unwrap();
-    assert!(matches!(access.target("iqn.2026-01.io.lund:x"), AuthPolicy::None));
-    assert!(matches!(access.discovery(), AuthPolicy::None));
+    assert!(matches!(access.target("iqn.2026-01.io.lund:x", Vec::new()), AuthPolicy::None));
+    assert!(matches!(access.discovery(Vec::new()), AuthPolicy::None));
 }
 
 #[test]
 fn the_two_keys_alone_are_an_account_for_everything() {
     let access = read("[iscsi.chap]\nuser = 'hosts'\nsecret_file = '@/a'\n").unwrap();
-    for policy in [access.target("iqn.2026-01.io.lund:x"), access.discovery()] {
+    for policy in [access.target("iqn.2026-01.io.lund:x", Vec::new()), access.discovery(Vec::new())]
+    {
         let policy = chap(policy);
         assert_eq!((policy.accounts.len(), policy.accounts[0].name.as_str()), (1, "hosts"));
         assert!(policy.accounts[0].secret.same_as(&super::Secret::new(b"secret number a")));
@@ -92,14 +93,14 @@ fn the_two_keys_alone_are_an_account_for_everything() {
 fn an_account_is_for_its_targets_only_and_for_discovery() {
     let access = read(THREE).unwrap();
     let both = ["everywhere", "somewhere"];
-    assert_eq!(names(access.discovery()), both);
+    assert_eq!(names(access.discovery(Vec::new())), both);
     for name in ["iqn.2026-01.io.lund:short", "iqn.2001-04.com.example:disk"] {
-        assert_eq!(names(access.target(name)), both, "{name}");
+        assert_eq!(names(access.target(name, Vec::new())), both, "{name}");
     }
     for name in ["iqn.2026-01.io.lund:other", "iqn.2026-01.io.lund:short2", "short"] {
-        assert_eq!(names(access.target(name)), ["everywhere"], "{name}");
+        assert_eq!(names(access.target(name, Vec::new())), ["everywhere"], "{name}");
     }
-    assert_eq!(chap(access.discovery()).mutual.unwrap().name, "target");
+    assert_eq!(chap(access.discovery(Vec::new())).mutual.unwrap().name, "target");
     assert!(!format!("{access:?}").contains("secret number"));
 }
 
@@ -107,21 +108,21 @@ fn an_account_is_for_its_targets_only_and_for_discovery() {
 fn both_kinds_of_accounts_go_together() {
     let text = "[iscsi.chap]\nuser = 'one'\nsecret_file = '@/a'\n\
                 [[iscsi.chap.accounts]]\nuser = 'two'\nsecret_file = '@/b'\n";
-    assert_eq!(names(read(text).unwrap().discovery()), ["one", "two"]);
+    assert_eq!(names(read(text).unwrap().discovery(Vec::new())), ["one", "two"]);
 }
 
 #[test]
 fn a_target_without_account_lets_nobody_in() {
     let text = "[[iscsi.chap.accounts]]\nuser = 'one'\nsecret_file = '@/a'\ntargets = ['x']\n";
     let access = read(text).unwrap();
-    assert_eq!(names(access.target("iqn.2026-01.io.lund:y")), Vec::<String>::new());
+    assert_eq!(names(access.target("iqn.2026-01.io.lund:y", Vec::new())), Vec::<String>::new());
 }
 
 #[test]
 fn discovery_can_have_accounts_of_its_own() {
     let own = "[[iscsi.chap.discovery_accounts]]\nuser = 'everywhere'\nsecret_file = '@/";
     let access = read(&format!("{THREE}{own}again'\ninitiators = ['iqn.2001-04.com.example:*']"));
-    let policy = chap(access.unwrap().discovery());
+    let policy = chap(access.unwrap().discovery(Vec::new()));
     assert_eq!((policy.accounts.len(), policy.accounts[0].name.as_str()), (1, "everywhere"));
     assert!(policy.accounts[0].initiators.is_some());
     assert_eq!(policy.mutual.unwrap().name, "target");
@@ -139,16 +140,16 @@ fn discovery_can_have_accounts_of_its_own() {
 fn discovery_can_be_left_open() {
     let text = THREE.replace("[iscsi.chap]", "[iscsi.chap]\ndiscovery = false");
     let access = read(&text).unwrap();
-    assert!(matches!(access.discovery(), AuthPolicy::None));
-    assert_eq!(names(access.target("iqn.2026-01.io.lund:x")), ["everywhere"]);
+    assert!(matches!(access.discovery(Vec::new()), AuthPolicy::None));
+    assert_eq!(names(access.target("iqn.2026-01.io.lund:x", Vec::new())), ["everywhere"]);
     let text = THREE.replace("[iscsi.chap]", "[iscsi.chap]\ndiscovery = true");
-    assert_eq!(names(read(&text).unwrap().discovery()).len(), 2);
+    assert_eq!(names(read(&text).unwrap().discovery(Vec::new())).len(), 2);
 }
 
 #[test]
 fn only_the_algorithms_that_are_named_are_allowed() {
     let text = THREE.replace("[iscsi.chap]", "[iscsi.chap]\nalgorithms = ['sha256', 'sha3-256']");
-    let policy = chap(read(&text).unwrap().target("iqn.2026-01.io.lund:x"));
+    let policy = chap(read(&text).unwrap().target("iqn.2026-01.io.lund:x", Vec::new()));
     let allowed = ChapAlgorithm::STRONGEST_FIRST.map(|it| policy.algorithms.contains(it));
     assert_eq!(allowed, [true, true, false, false]);
 }
