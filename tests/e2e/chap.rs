@@ -1,6 +1,6 @@
 //! With CHAP configured nobody gets in without it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
@@ -26,7 +26,9 @@ fn configure(place: &Place, secret: &str, mode: u32) -> std::path::PathBuf {
 
 fn start(place: &Place, config: &Path) -> Daemon {
     let daemon = Daemon::spawn(place.command::<&str>(&[]).arg("--config").arg(config), place);
-    daemon.lunctl(&["target", "create", "safe"]).ok();
+    if daemon.json(&["target", "list"]) == serde_json::json!([]) {
+        daemon.lunctl(&["target", "create", "safe"]).ok();
+    }
     daemon
 }
 
@@ -169,6 +171,30 @@ fn discovery_has_accounts_of_its_own() {
     assert_eq!(prove(&daemon, DISCOVERY, "5", hosts), REFUSED);
     assert_eq!(prove(&daemon, &target("safe"), "5", hosts), md5);
     assert_eq!(prove(&daemon, &target("safe"), "5", scout), REFUSED);
+}
+
+/// A generator without a seed once gave an attacker the same challenge after each start.
+#[test]
+fn no_challenge_comes_twice() {
+    let place = Place::new();
+    let config = configure(&place, "0123456789ab", 0o600);
+    let mut seen = HashSet::new();
+    for _ in 0..3 {
+        let daemon = start(&place, &config);
+        for _ in 0..4 {
+            let mut stream = TcpStream::connect(daemon.portal).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut send = |text: String| {
+                Pdu::login(0, [0x80, 0, 0, 0, 9, 7], text.into()).send(&mut stream).unwrap();
+                String::from_utf8(Pdu::receive(&mut stream).unwrap().data).unwrap()
+            };
+            send(format!("InitiatorName={}\0{DISCOVERY}AuthMethod=CHAP\0", Session::NAME));
+            let asked = send("CHAP_A=7\0".to_owned());
+            let challenge = asked.split('\0').find_map(|pair| pair.strip_prefix("CHAP_C="));
+            assert!(seen.insert(challenge.unwrap().to_owned()), "{asked}");
+        }
+        daemon.kill();
+    }
 }
 
 #[test]
