@@ -37,6 +37,8 @@ mod initiator;
 mod integrity;
 #[path = "data_path/logins.rs"]
 mod logins;
+#[path = "data_path/long_cdbs.rs"]
+mod long_cdbs;
 #[path = "data_path/model.rs"]
 mod model;
 #[path = "data_path/observe.rs"]

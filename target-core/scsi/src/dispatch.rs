@@ -5,6 +5,7 @@ use crate::asc::AdditionalSense;
 use crate::cdb::Cdb;
 use crate::commands::{Command, Handler, Needs, Unit, lookup};
 use crate::device::{Context, MediumState};
+use crate::long_cdb::VARIABLE_LENGTH;
 use crate::plan::{BlockRange, Plan};
 use crate::sense::{Sense, SenseKey};
 
@@ -82,6 +83,9 @@ fn check(cdb: Cdb, context: &Context<'_>) -> Result<&'static Command, Sense> {
         let known = lookup_operation(cdb.operation_code());
         return Err(if known {
             Sense::invalid_field_in_cdb(1, Some(4))
+        } else if cdb.operation_code() == VARIABLE_LENGTH {
+            // Its length is wrong: those of the right one do not come here under this code.
+            Sense::invalid_field_in_cdb(7, None)
         } else {
             INVALID_OPERATION_CODE
         });

@@ -18,6 +18,7 @@ mod diagnostic;
 mod dispatch;
 mod inquiry;
 mod log;
+mod long_cdb;
 mod mode;
 mod mode_select;
 pub mod operation;
@@ -44,6 +45,7 @@ pub use device::{
 };
 pub use dispatch::{clears_unit_attention, plan, plan_with_data};
 pub use log::Statistics;
+pub use long_cdb::{LONG_COMMANDS, LongCommand, plan_long};
 pub use plan::{BlockRange, CopyReport, Plan, WriteSameSource};
 pub use provisioning::{LbaStatusReply, ProvisioningStatus};
 pub use sense::{FieldPointer, Sense, SenseFormat, SenseKey};

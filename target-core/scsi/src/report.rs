@@ -3,7 +3,8 @@
 
 use crate::cdb::Cdb;
 use crate::commands::{COMMANDS, Command, Unit};
-use crate::device::Context;
+use crate::device::{Context, Device};
+use crate::long_cdb::{LONG_COMMANDS, VARIABLE_LENGTH};
 use crate::plan::Plan;
 use crate::reply::{Fields as _, truncate};
 use crate::sense::Sense;
@@ -48,13 +49,9 @@ pub(crate) fn report_supported_operation_codes(
 ) -> Result<Plan, Sense> {
     let timeouts = cdb.bit(2, 0x80);
     let (operation_code, service_action) = (cdb.byte(3), cdb.u16_at(4));
-    let rows = || COMMANDS.iter().filter(|row| row.exists(unit.device));
+    let rows = || entries().filter(|row| row.exists(unit.device));
     let of_code = || rows().filter(|row| row.operation_code == operation_code);
-    let with_action = || {
-        of_code().find(|row| {
-            row.service_action.is_some_and(|action| u16::from(action) == service_action)
-        })
-    };
+    let with_action = || of_code().find(|row| row.service_action == Some(service_action));
     let has_actions = of_code().any(|row| row.service_action.is_some());
     match cdb.byte(2) & 0x07 {
         option::ALL => all(rows(), timeouts, reply),
@@ -76,18 +73,50 @@ pub(crate) fn report_supported_operation_codes(
     Ok(Plan::DataIn)
 }
 
-fn all(rows: impl Iterator<Item = &'static Command>, timeouts: bool, reply: &mut Vec<u8>) {
+/// A command, however long its CDB is.
+struct Entry {
+    operation_code: u8,
+    service_action: Option<u16>,
+    usage: &'static [u8],
+    /// The row that says the rest.
+    row: &'static Command,
+}
+
+impl Entry {
+    fn exists(&self, device: &Device) -> bool {
+        self.row.exists(device)
+    }
+}
+
+/// All commands, by operation code.
+fn entries() -> impl Iterator<Item = Entry> {
+    let short = |row: &'static Command| Entry {
+        operation_code: row.operation_code,
+        service_action: row.service_action.map(u16::from),
+        usage: row.usage,
+        row,
+    };
+    let long = LONG_COMMANDS.iter().filter_map(|long| {
+        let (operation_code, service_action) = (VARIABLE_LENGTH, Some(long.service_action));
+        Some(Entry { operation_code, service_action, usage: &long.usage, row: long.short()? })
+    });
+    let before = |row: &&Command| row.operation_code < VARIABLE_LENGTH;
+    let first = COMMANDS.iter().filter(before).map(short);
+    first.chain(long).chain(COMMANDS.iter().filter(move |row| !before(row)).map(short))
+}
+
+fn all(rows: impl Iterator<Item = Entry>, timeouts: bool, reply: &mut Vec<u8>) {
     reply.u32(0);
     for row in rows {
         reply.u8(row.operation_code);
         reply.u8(0);
-        reply.u16(row.service_action.map_or(0, u16::from));
+        reply.u16(row.service_action.unwrap_or(0));
         reply.u8(0);
         // CTDP, SERVACTV.
         reply.u8(u8::from(timeouts) << 1 | u8::from(row.service_action.is_some()));
         reply.u16(u16::try_from(row.usage.len()).unwrap_or(0));
         if timeouts {
-            timeouts_descriptor(row, reply);
+            timeouts_descriptor(row.row, reply);
         }
     }
     let length = u32::try_from(reply.len().saturating_sub(4)).unwrap_or(u32::MAX);
@@ -96,7 +125,7 @@ fn all(rows: impl Iterator<Item = &'static Command>, timeouts: bool, reply: &mut
     }
 }
 
-fn one(row: Option<&'static Command>, timeouts: bool, reply: &mut Vec<u8>) {
+fn one(row: Option<Entry>, timeouts: bool, reply: &mut Vec<u8>) {
     let Some(row) = row else {
         // SUPPORT 001b: there is no such command.
         reply.extend_from_slice(&[0, 0x01, 0, 0]);
@@ -107,13 +136,14 @@ fn one(row: Option<&'static Command>, timeouts: bool, reply: &mut Vec<u8>) {
     reply.u16(u16::try_from(row.usage.len()).unwrap_or(0));
     let usage = reply.len();
     reply.extend_from_slice(row.usage);
-    if let Some(action) = row.service_action {
+    // A longer CDB has its own in its usage data.
+    if let Some(action) = row.row.service_action {
         // In place of the service action's bits stands the service action.
         let others = row.usage.get(1).map_or(0, |usage| usage & !0x1f);
         reply.set_u8(usage + 1, usize::from(others | action));
     }
     if timeouts {
-        timeouts_descriptor(row, reply);
+        timeouts_descriptor(row.row, reply);
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use disk_image::{Image, ImageError, ImageErrorKind, Wait};
 use iscsi_proto::session::{Command, TaskId};
 use scsi::{
-    Cdb, Context, MediumState, ModeParameters, Plan, Sense, Status, UnitAttention, WriteSameSource,
+    Cdb, Context, MediumState, ModeParameters, Plan, Status, UnitAttention, WriteSameSource,
 };
 
 use super::Message;
@@ -24,7 +24,6 @@ const MAX_SLICES: usize = 1024;
 impl Core {
     /// Handles a command.
     pub(super) fn command(&mut self, command: &Command<'_>) {
-        let cdb = Cdb::new(command.cdb);
         let found = self.nexus.find(command.lun);
         let data_out_length =
             if command.writes { command.expected_data_transfer_length } else { 0 };
@@ -50,11 +49,12 @@ impl Core {
             protocol_level: self.session.parameters().protocol_level,
             clock: SystemTime::now,
         };
-        let mut plan = scsi::plan(cdb, &context, &mut self.reply);
-        // No command that is known here has more than 16 bytes.
-        if !command.extended_cdb.is_empty() && !matches!(plan, Plan::Check(_)) {
-            plan = Plan::Check(Sense::invalid_field_in_cdb(16, None));
-        }
+        let (cdb, plan) = if command.extended_cdb.is_empty() {
+            let cdb = Cdb::new(command.cdb);
+            (cdb, scsi::plan(cdb, &context, &mut self.reply))
+        } else {
+            scsi::plan_long(command.cdb, command.extended_cdb, &context, &mut self.reply)
+        };
         let told = scsi::clears_unit_attention(cdb, &context);
         let unit = found.map(|seen| seen.unit.clone());
         if told && let Some(seen) = self.nexus.find_mut(command.lun) {

@@ -163,7 +163,16 @@ impl Initiator {
             if self.is_yes("ImmediateData", true) { first_burst.min(segment) } else { 0 };
         let unsolicited = !self.is_yes("InitialR2T", true) && immediate < first_burst;
         let mut whole_cdb = [0; 16];
-        whole_cdb[..cdb.len()].copy_from_slice(cdb);
+        let (first, rest) = cdb.split_at(cdb.len().min(16));
+        whole_cdb[..first.len()].copy_from_slice(first);
+        // Extended CDB (RFC 7143 §11.2.2.3): AHSLength, AHSType, reserved, the rest.
+        let mut ahs = Vec::new();
+        if !rest.is_empty() {
+            ahs.extend(u16::try_from(rest.len() + 1).unwrap().to_be_bytes());
+            ahs.extend([1, 0]);
+            ahs.extend(rest);
+            ahs.resize(ahs.len().next_multiple_of(4), 0);
+        }
         let header = ScsiCommand {
             // SIMPLE.
             flags: if unsolicited { 0 } else { FINAL } | direction | 1,
@@ -178,7 +187,7 @@ impl Initiator {
         let rules = self.wire.rules;
         let mut bytes = Vec::new();
         let now = &data_out[..immediate];
-        iscsi_proto::codec::encode(&rules, header.bytes(), &[], now, &mut bytes);
+        iscsi_proto::codec::encode(&rules, header.bytes(), &ahs, now, &mut bytes);
         let data_in = match data {
             Data::In(length) => vec![0xa5; length],
             _ => Vec::new(),

@@ -415,7 +415,7 @@ fn a_cdb_of_more_than_16_bytes_is_refused_where_it_goes_beyond_them() {
     ahs[..4].copy_from_slice(&[0, 17, 1, 0]);
     // READ(16) of one block; an operation code that nobody knows.
     for (operation, sense, pointer) in
-        [(0x88, (5, 0x24, 0), [0xc0, 0, 16]), (0x7f, (5, 0x20, 0), [0; 3])]
+        [(0x88, (5, 0x24, 0), [0xc0, 0, 16]), (0xc1, (5, 0x20, 0), [0; 3])]
     {
         let cdb = [operation, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
         let (tag, bytes) = initiator.command(0, &cdb, Data::In(BLOCK));

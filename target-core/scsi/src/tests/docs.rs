@@ -37,10 +37,38 @@ START STOP UNIT has two classes: to start, and to do anything else.
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 ";
 
+/// A line of the table.
+struct Line {
+    operation_code: u8,
+    action: String,
+    name: &'static str,
+    length: usize,
+    row: &'static Command,
+}
+
+fn lines() -> Vec<Line> {
+    let short = COMMANDS.iter().map(|row| Line {
+        operation_code: row.operation_code,
+        action: row.service_action.map_or(String::new(), |action| format!("{action:02X}h")),
+        name: row.name,
+        length: row.usage.len(),
+        row,
+    });
+    let long = LONG_COMMANDS.iter().map(|long| Line {
+        operation_code: 0x7f,
+        action: format!("{:04X}h", long.service_action),
+        name: long.name,
+        length: long.usage.len(),
+        row: long.short().unwrap(),
+    });
+    let mut lines: Vec<_> = short.chain(long).collect();
+    lines.sort_by_key(|line| line.operation_code);
+    lines
+}
+
 fn document() -> String {
     let mut text = HEAD.to_owned();
-    for row in COMMANDS {
-        let action = row.service_action.map_or(String::new(), |action| format!("{action:02X}h"));
+    for Line { operation_code, action, name, length, row } in lines() {
         let needs = match row.needs {
             Needs::Nothing => "nothing",
             Needs::Unit => "unit",
@@ -55,13 +83,11 @@ fn document() -> String {
         };
         let unmap = if row.unmap_only { ", unmap" } else { "" };
         let (classes, through) = classes(row);
+        let timeout = row.timeout_seconds;
         writeln!(
             text,
-            "| {:02X}h | {action} | {} | {} | {needs}{unmap} | {access} | {} | {classes} | {through} |",
-            row.operation_code,
-            row.name,
-            row.usage.len(),
-            row.timeout_seconds,
+            "| {operation_code:02X}h | {action} | {name} | {length} | {needs}{unmap} | {access} | \
+             {timeout} | {classes} | {through} |",
         )
         .unwrap();
     }

@@ -5,6 +5,7 @@ mod diagnostic;
 mod docs;
 mod inquiry;
 mod log;
+mod long_cdb;
 mod mode;
 mod operation;
 mod report;

@@ -6,9 +6,13 @@ use super::*;
 fn supported_operation_codes_are_those_of_the_table() {
     let world = World::new();
     let all = world.reply(&[0xa3, 0x0c, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
-    assert_eq!(all.len(), 4 + 8 * COMMANDS.len());
+    let count = COMMANDS.len() + LONG_COMMANDS.len();
+    assert_eq!(all.len(), 4 + 8 * count);
+    let of = |entry: &[u8]| (entry[0], u16::from_be_bytes([entry[2], entry[3]]));
+    let keys: Vec<_> = all[4..].chunks(8).map(of).collect();
+    assert!(keys.windows(2).all(|pair| pair[0] < pair[1]), "{keys:x?}");
     let all = world.reply(&[0xa3, 0x0c, 0x80, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
-    assert_eq!(all.len(), 4 + 20 * COMMANDS.len());
+    assert_eq!(all.len(), 4 + 20 * count);
     let one =
         |option, code, action| world.plan(&[0xa3, 0x0c, option, code, 0, action, 0, 0, 1, 0, 0, 0]);
     assert_eq!(one(1, 0x28, 0).1[1] & 7, 3);
@@ -17,6 +21,15 @@ fn supported_operation_codes_are_those_of_the_table() {
     assert_eq!(one(1, 0xc0, 0).1[1] & 7, 1);
     assert!(matches!(one(1, 0x9e, 0).0, Plan::Check(_)));
     assert!(matches!(one(2, 0x28, 0).0, Plan::Check(_)));
+    // WRITE SAME(32): all of its usage data, the service action in its place.
+    let (_, long) = one(3, 0x7f, 0x0d);
+    assert_eq!((long[1] & 7, long[2], long[3], long.len()), (3, 0, 32, 36));
+    assert_eq!(
+        (long[4], long[4 + 7], long[4 + 8], long[4 + 9], long[4 + 10]),
+        (0x7f, 0x18, 0, 0x0d, 0x19)
+    );
+    assert_eq!(one(2, 0x7f, 0x08).1[1] & 7, 1);
+    assert!(matches!(one(1, 0x7f, 0).0, Plan::Check(_)));
 }
 
 /// RECOMMENDED COMMAND TIMEOUT out of a command timeouts descriptor, the rest of which is fixed.
@@ -30,7 +43,8 @@ fn recommended(descriptor: &[u8]) -> u32 {
 fn timeouts_are_those_of_the_rows_for_all_commands_and_for_one() {
     let world = World::new();
     let all = world.reply(&[0xa3, 0x0c, 0x80, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
-    for (row, descriptor) in COMMANDS.iter().zip(all[4..].chunks(20)) {
+    let short = all[4..].chunks(20).filter(|descriptor| descriptor[0] != 0x7f);
+    for (row, descriptor) in COMMANDS.iter().zip(short) {
         assert_eq!(descriptor[5] & 0x02, 0x02, "CTDP");
         assert_eq!(recommended(&descriptor[8..]), row.timeout_seconds, "{}", row.name);
         let action = row.service_action.unwrap_or(0);
