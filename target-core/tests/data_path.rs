@@ -27,6 +27,8 @@ mod drain;
 mod faults;
 #[path = "data_path/features_update.rs"]
 mod features_update;
+#[path = "data_path/forms.rs"]
+mod forms;
 #[path = "data_path/hand_off.rs"]
 mod hand_off;
 #[path = "data_path/hanging.rs"]

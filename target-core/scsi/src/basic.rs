@@ -1,4 +1,4 @@
-//! TEST UNIT READY, REQUEST SENSE, START STOP UNIT.
+//! TEST UNIT READY, REQUEST SENSE, START STOP UNIT, PREVENT ALLOW MEDIUM REMOVAL.
 
 use crate::cdb::Cdb;
 use crate::commands::{AccessClass, Unit};
@@ -69,6 +69,15 @@ pub(crate) fn reserve_unit(
 ) -> Result<Plan, Sense> {
     // 17h and 57h are RELEASE.
     Ok(Plan::ReserveUnit { release: cdb.operation_code() & 1 != 0 })
+}
+
+/// SPC-4 §6.16, of SBC-3 too. What cannot be removed stays where it is in any case.
+pub(crate) fn prevent_allow_medium_removal(
+    _cdb: Cdb,
+    _unit: &Unit<'_>,
+    _reply: &mut Vec<u8>,
+) -> Result<Plan, Sense> {
+    Ok(Plan::Good)
 }
 
 /// SBC-3 §5.25. There is nothing to eject and no power to save; START is kept for the unit.

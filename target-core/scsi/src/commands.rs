@@ -239,6 +239,13 @@ pub static COMMANDS: &[Command] = &[
         ),
         diagnostic::send_diagnostic_with_data,
     ),
+    active(unit(
+        "PREVENT ALLOW MEDIUM REMOVAL",
+        0x1e,
+        &[0x1e, 0, 0, 0, 0x01, 0],
+        Needs::Unit,
+        basic::prevent_allow_medium_removal,
+    )),
     standby(unit(
         "READ CAPACITY(10)",
         0x25,

@@ -31,10 +31,16 @@ does not run; *legacy* does not run as soon as any nexus is registered.
 - **RESERVE**: while RESERVE(6) or RESERVE(10) of another nexus is in force. A RELEASE that is \
 allowed changes nothing.
 
-START STOP UNIT has two classes: to start, and to do anything else.
+- **Tests**: one of lund's own, below `target-core/`, in front of which stands its module; then a suite \
+of libiscsi's `iscsi-test-cu`, or a file in `tests/interop/vm/` whose checks a Linux kernel runs. \
+Every command is also in the tests of all rows: reserved bits, access states, write protection, the \
+reservation matrix.
 
-| Code | Action | Command | CDB | Needs | Access | Timeout | Persistent reservation | RESERVE |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+Two commands have two classes: START STOP UNIT, to start and to do anything else; PREVENT ALLOW MEDIUM \
+REMOVAL, to prevent and to allow.
+
+| Code | Action | Command | CDB | Needs | Access | Timeout | Persistent reservation | RESERVE | Tests |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 ";
 
 /// A line of the table.
@@ -87,7 +93,8 @@ fn document() -> String {
         writeln!(
             text,
             "| {operation_code:02X}h | {action} | {name} | {length} | {needs}{unmap} | {access} | \
-             {timeout} | {classes} | {through} |",
+             {timeout} | {classes} | {through} | {} |",
+            proofs::of(name),
         )
         .unwrap();
     }

@@ -8,6 +8,7 @@ mod log;
 mod long_cdb;
 mod mode;
 mod operation;
+mod proofs;
 mod report;
 mod sense;
 mod table;
