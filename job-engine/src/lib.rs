@@ -28,8 +28,9 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use datapath::{DataPath, NoDataPath};
 pub use disk_image::ImageFormat;
 pub use engine::{
-    AccessChange, AccountChange, CloneDisk, CreateSnapshots, Engine, EngineConfig, ImportDisk,
-    LiveImages, MapRequest, OpenError, Snapshot, TargetRequest,
+    AccessChange, AccountChange, BadEventPosition, CloneDisk, CreateSnapshots, Engine,
+    EngineConfig, EventPosition, Events, ImportDisk, LiveImages, MapRequest, OpenError, Snapshot,
+    TargetRequest,
 };
 pub use error::{Cause, CimError, ObjectPaths, RequestError};
 pub use event::{ChangeEvent, ChangeKind};

@@ -187,10 +187,12 @@ impl Core {
         let now = self.now();
         let mut state = self.shared.state.lock();
         for change in changes {
-            let told = state.apply(change, now);
-            if let (Some(change), Some(notifier)) = (told, &self.notifier) {
-                notifier.tell(ChangeEvent { sequence: state.sequence, change });
+            let Some(change) = state.apply(change, now) else { continue };
+            let event = ChangeEvent { sequence: state.sequence, change };
+            if let Some(notifier) = &self.notifier {
+                notifier.tell(event.clone());
             }
+            state.recent.push(event);
         }
         if let Some(notifier) = &self.notifier {
             notifier.reached(state.sequence);

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Snapshot;
+use super::events::Recent;
 use crate::catalogue::{
     Disk, DiskSnapshot, Mapping, StoredAccessState, StoredCondition, StoredModePages, StoredRecord,
     StoredReservations, Target, Token, User,
@@ -179,6 +180,8 @@ impl JobEntry {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) sequence: u64,
+    /// The latest changes, for readers that were away.
+    pub(crate) recent: Recent,
     pub(crate) jobs: BTreeMap<JobId, JobEntry>,
     pub(crate) unfinished: BTreeSet<JobId>,
     /// Ended jobs in the order in which they go by themselves.

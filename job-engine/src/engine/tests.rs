@@ -16,6 +16,7 @@ mod outage;
 mod restart;
 mod retention;
 mod schedule;
+mod stream;
 
 use std::ops::Deref;
 use std::path::Path;
