@@ -515,6 +515,15 @@ impl Exposure {
         if let Some(known) = self.disks.lock().iter_mut().find(|it| it.id == disk.id) {
             *known = disk.clone();
         }
+        if let Some(unit) = self.live_unit(&disk.id.to_string())
+            && unit.is_read_only() != disk.read_only
+        {
+            let change = async {
+                self.node.set_read_only(&unit, disk.read_only).await;
+                Ok(())
+            };
+            self.finish(&disk.name, change);
+        }
         // A smaller size was put in force before the catalogue had it.
         if let Some(unit) = self.open_unit(disk.id)
             && let Err(error) = self.node.grow_unit(&unit, disk.size_bytes)
@@ -609,6 +618,7 @@ impl Exposure {
             condition: self.recorder.condition(&disk.id),
             operations: self.recorder.clone(),
         });
+        unit.set_read_only(disk.read_only);
         units.push((name, Arc::downgrade(&unit)));
         unit
     }
@@ -681,6 +691,5 @@ fn device(disk: &Disk) -> Device {
         Provisioning::Thin => scsi::Provisioning::Thin,
         Provisioning::Full => scsi::Provisioning::Full,
     };
-    device.read_only = disk.read_only;
     device
 }

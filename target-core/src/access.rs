@@ -52,7 +52,7 @@ impl AccessEntry {
     fn view(&self, units: &UnitMap, all: &Arc<View>) -> Arc<View> {
         let shown = |mapping: &LunMapping| {
             let unit = units.get(&mapping.lun)?.clone();
-            let read_only = mapping.read_only || self.read_only;
+            let read_only = mapping.read_only || self.read_only || unit.is_read_only();
             Some((mapping.seen, Seen { unit, lun: mapping.lun, read_only }))
         };
         let protected =

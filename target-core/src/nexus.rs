@@ -33,7 +33,10 @@ pub(crate) type View = BTreeMap<u16, Seen>;
 
 /// All units, as they are.
 pub(crate) fn whole(units: &UnitMap) -> View {
-    let seen = |unit: &Arc<LogicalUnit>, lun| Seen { unit: unit.clone(), lun, read_only: false };
+    let seen = |unit: &Arc<LogicalUnit>, lun| {
+        let read_only = unit.is_read_only();
+        Seen { unit: unit.clone(), lun, read_only }
+    };
     units.iter().map(|(lun, unit)| (*lun, seen(unit, *lun))).collect()
 }
 
@@ -206,14 +209,15 @@ impl Nexus {
     /// Takes over a change of what the session sees. Units that stay tell of it; if nothing has
     /// changed, nothing is told.
     pub(crate) fn update(&mut self, view: &View) {
-        let same =
-            self.units.len() == view.len()
-                && self.units.iter().zip(view).all(|(old, (lun, seen))| {
-                    old.is(*lun, seen) && old.read_only == seen.read_only
-                });
-        if !same {
-            for unit in &mut self.units {
+        let same = self.units.len() == view.len()
+            && self.units.iter().zip(view).all(|(old, (lun, seen))| old.is(*lun, seen));
+        for unit in &mut self.units {
+            if !same {
                 unit.attentions.push(UnitAttention::ReportedLunsDataHasChanged);
+            }
+            // WP, in the header of mode parameters.
+            if view.get(&unit.lun).is_some_and(|seen| seen.read_only != unit.read_only) {
+                unit.attentions.push(UnitAttention::ModeParametersChanged);
             }
         }
         self.rebuild(view);

@@ -417,6 +417,25 @@ impl Node {
         self.sessions.send(None, || Message::Attention { unit: unit.clone(), condition });
     }
 
+    /// Whether writes to a unit are refused from now on, whatever an initiator may do elsewhere. When
+    /// this returns, nothing can write any more that may not.
+    pub async fn set_read_only(&self, unit: &Arc<LogicalUnit>, read_only: bool) {
+        let (sender, receiver) = oneshot::channel::<()>();
+        {
+            let held = Arc::new(sender);
+            let mut targets = self.targets.write();
+            unit.set_read_only(read_only);
+            for (name, target) in targets.iter_mut() {
+                if target.units.values().any(|other| Arc::ptr_eq(other, unit)) {
+                    target.whole = Arc::new(whole(&target.units));
+                    self.show(name, target, Some(&held));
+                }
+            }
+        }
+        // Ends when the last session has let go of it.
+        let _ = receiver.await;
+    }
+
     /// Puts other entries in force. Sessions that they do not let in are closed, the others see
     /// what they see from now on. When this returns, nothing can write any more that may not.
     ///

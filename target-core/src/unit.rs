@@ -113,6 +113,8 @@ pub struct LogicalUnit {
     operations: Arc<dyn Operations>,
     /// START STOP UNIT.
     stopped: AtomicBool,
+    /// Writes are refused, as [`Node::set_read_only`](crate::Node::set_read_only) has it.
+    read_only: AtomicBool,
     /// The last check found the image.
     healthy: AtomicBool,
     not_ready: Mutex<Sense>,
@@ -163,6 +165,7 @@ impl LogicalUnit {
             operations: config.operations,
             reservations: UnitReservations::new(reservations.as_deref(), store),
             stopped: AtomicBool::new(false),
+            read_only: AtomicBool::new(false),
             not_ready: Mutex::new(sense),
             next_health_check: AtomicU64::new(0),
             slow_until: AtomicU64::new(0),
@@ -326,6 +329,22 @@ impl LogicalUnit {
         self.stopped.store(false, Ordering::Relaxed);
         self.tokens.end_all(End::Cancelled);
         self.reservations.reset(&self.name);
+    }
+
+    /// Whether the operator has writes refused.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.read_only.load(Ordering::Relaxed)
+    }
+
+    /// For a unit that no target has yet; see [`Node::set_read_only`](crate::Node::set_read_only).
+    pub fn set_read_only(&self, read_only: bool) {
+        self.read_only.store(read_only, Ordering::Relaxed);
+    }
+
+    /// Whether writes are refused for any reason that is the unit's own.
+    pub(crate) fn is_write_protected(&self) -> bool {
+        self.device().read_only || self.is_read_only() || self.mode().software_write_protect
     }
 
     pub(crate) fn set_stopped(&self, stopped: bool) {

@@ -70,3 +70,44 @@ fn an_initiator_sees_its_own_luns_and_cannot_write_what_it_may_only_read() {
     assert_eq!(session.read(0, 0, 1), [0xa5; 512]);
     daemon.stop();
 }
+
+#[test]
+fn a_disk_is_protected_for_everybody_at_once_and_after_a_kill() {
+    let place = Place::new();
+    let daemon = place.start_demo();
+    let mut session = Session::login(daemon.portal, TARGET);
+    session.settle(0);
+    session.write(0, 0, &[0x5a; 512]);
+    let told = daemon.lunctl(&["disk", "protect", "demo"]).ok();
+    assert_eq!(told, "disk demo can only be read\n");
+    // MODE PARAMETERS CHANGED; WP.
+    let changed = [(6, 0x2a, 1)];
+    let mode_sense = [0x1a, 8, 0x3f, 0, 4, 0];
+    assert_eq!(session.settle(0), changed);
+    let header = session.run(0, &mode_sense, 4).unwrap();
+    assert_eq!(header.data[2] & 0x80, 0x80);
+    assert_eq!(session.try_write(0, 0, &[1; 512]).unwrap().check(), Some(WRITE_PROTECTED));
+    assert_eq!(session.read(0, 0, 1), [0x5a; 512]);
+    assert_eq!(daemon.json(&["disk", "list"])[0]["read_only"], true);
+    // What an initiator may do to other disks does not matter.
+    let allow = ["target", "allow", "demo", "--initiator", Session::NAME, "--lun", "3=0"];
+    daemon.lunctl(&allow).ok();
+    session.settle(3);
+    assert_eq!(session.try_write(3, 0, &[1; 512]).unwrap().check(), Some(WRITE_PROTECTED));
+    daemon.lunctl(&["target", "open", "demo"]).ok();
+    daemon.kill();
+    let daemon = place.start_demo();
+    let mut session = Session::login(daemon.portal, TARGET);
+    session.settle(0);
+    assert_eq!(session.try_write(0, 0, &[1; 512]).unwrap().check(), Some(WRITE_PROTECTED));
+    daemon.lunctl(&["disk", "protect", "demo"]).ok();
+    assert_eq!(session.settle(0), [], "it is so already");
+    assert_eq!(
+        daemon.lunctl(&["disk", "unprotect", "demo"]).ok(),
+        "disk demo can be read and written\n"
+    );
+    assert_eq!(session.settle(0), changed);
+    session.write(0, 0, &[0xa5; 512]);
+    daemon.lunctl(&["disk", "protect", "ghost"]).fails(3, &["ghost"]);
+    daemon.stop();
+}

@@ -1,11 +1,14 @@
 //! Requests about targets and mappings: one transaction each, no job.
 
+use std::sync::Arc;
+
 use super::core::Core;
 use super::state::Change;
 use super::{AccessChange, MapRequest, TargetRequest};
 use crate::catalogue::{
-    AccessEntry, AccessStateChange, InvalidEntry, MAX_LUN, Mapping, StoredModePages, StoredRecord,
-    StoredReservations, Target, check_iscsi_name, default_target_name, lowest_free_lun,
+    AccessEntry, AccessStateChange, Disk, InvalidEntry, MAX_LUN, Mapping, StoredModePages,
+    StoredRecord, StoredReservations, Target, check_iscsi_name, default_target_name,
+    lowest_free_lun,
 };
 use crate::error::{Cause, RequestError};
 use crate::failpoint;
@@ -212,6 +215,37 @@ impl Core {
             None => lowest_free_lun(of_target().map(|mapping| mapping.lun)).unwrap_or(MAX_LUN),
         };
         Ok(Mapping { disk, target, lun })
+    }
+
+    /// Has writes to a disk refused, or not any more.
+    pub(crate) fn set_read_only(
+        &mut self,
+        id: DiskId,
+        read_only: bool,
+    ) -> Result<Arc<Disk>, RequestError> {
+        let (found, claimed) = {
+            let state = self.shared.state.lock();
+            (state.disks.get(&id).cloned(), state.claim(id))
+        };
+        let Some(disk) = found else {
+            let cause = Cause::NotFound { what: "disk".to_owned(), name: id.to_string() };
+            return Err(self.refuse(cause, None));
+        };
+        if disk.read_only == read_only {
+            return Ok(disk);
+        }
+        // A job brings its disk back as it was when the job was planned.
+        if let Some(job) = claimed {
+            let holder = format!("job {job}");
+            let cause = Cause::DiskInUse { disk: disk.name.clone(), holder };
+            return Err(self.refuse(cause, Some(&Element::Disk(id))));
+        }
+        let changed = Disk { read_only, ..Disk::clone(&disk) };
+        self.commit_request(
+            failpoint::CATALOGUE,
+            vec![Change::PutDisk(Box::new(changed.clone()))],
+        )?;
+        Ok(Arc::new(changed))
     }
 
     /// Stores what a disk's reservations are now; `None` if there is nothing to keep.

@@ -494,6 +494,15 @@ impl Engine {
         self.shared.request(move |core| core.change_access(&name, change))
     }
 
+    /// Has writes of initiators to a disk refused, or not any more. Initiators that may not write
+    /// any more do not when this returns.
+    ///
+    /// # Errors
+    /// `NotFound`, `DiskInUse` while a job works on the disk, `StoreUnavailable`, `ShuttingDown`.
+    pub fn set_read_only(&self, disk: DiskId, read_only: bool) -> Result<Arc<Disk>, RequestError> {
+        self.shared.request(move |core| core.set_read_only(disk, read_only))
+    }
+
     /// Removes a target by its iSCSI name.
     ///
     /// # Errors

@@ -49,6 +49,15 @@ pub struct CreateDisk {
     pub pool: Option<String>,
 }
 
+/// A request to change a disk at once. What is not given stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeDisk {
+    /// Writes of initiators are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<bool>,
+}
+
 /// A request for a disk with the data of another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

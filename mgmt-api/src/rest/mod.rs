@@ -59,6 +59,7 @@ pub fn routes(service: Arc<Service>) -> Routes {
         .get(Viewer, "/disks", disks)
         .post(Operator, "/disks", create_disk)
         .get(Viewer, "/disks/{disk}", disk)
+        .patch(Operator, "/disks/{disk}", change_disk)
         .delete(Operator, "/disks/{disk}", delete_disk)
         .post(Operator, "/disks/{disk}/expand", expand_disk)
         .post(Operator, "/disks/{disk}/shrink", copying::shrink)
@@ -235,6 +236,18 @@ async fn expand_disk(
     answer(service, StatusCode::ACCEPTED, move |service| {
         let request: api::ExpandDisk = parse(&headers, &body)?;
         service.expand_disk(&key, &request, by.submission()?)
+    })
+    .await
+}
+
+async fn change_disk(
+    State(service): Shared,
+    Path(key): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    answer(service, StatusCode::OK, move |service| {
+        service.change_disk(&key, &parse(&headers, &body)?)
     })
     .await
 }

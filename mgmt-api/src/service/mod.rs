@@ -265,6 +265,18 @@ impl Service {
         self.job_by_id(&id)
     }
 
+    /// Changes what can be changed at once of a disk, which may be exposed; the disk as it is then.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::Conflict`], [`Refusal::Unavailable`].
+    pub fn change_disk(&self, key: &str, request: &api::ChangeDisk) -> Result<api::Disk> {
+        let disk = self.find_disk(key)?;
+        if let Some(read_only) = request.read_only {
+            self.engine.set_read_only(disk.id, read_only)?;
+        }
+        self.disk(&disk.id.to_string())
+    }
+
     /// Submits the expansion of a disk, which may be exposed.
     ///
     /// # Errors

@@ -457,6 +457,16 @@ pub(crate) enum Disk {
         #[command(flatten)]
         waiting: Waiting,
     },
+    /// Have writes of initiators to a disk refused, at once
+    Protect {
+        /// Its name or identifier
+        disk: String,
+    },
+    /// Let initiators write to a disk again
+    Unprotect {
+        /// Its name or identifier
+        disk: String,
+    },
     /// Make a raw disk smaller, while it is in use, by blocks that hold no data
     Shrink {
         /// Its name or identifier

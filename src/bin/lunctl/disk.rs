@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use mgmt_api::api::{CloneDisk, CreateDisk, Disk, ExpandDisk, ExportDisk, ImportDisk, Job};
+use mgmt_api::api::{
+    ChangeDisk, CloneDisk, CreateDisk, Disk, ExpandDisk, ExportDisk, ImportDisk, Job,
+};
 use mgmt_api::size;
 
 use crate::args;
@@ -34,6 +36,8 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<(
         args::Disk::Expand { disk, size, waiting } => {
             resize(client, output, (&disk, "expand", size), &waiting)?;
         }
+        args::Disk::Protect { disk } => protect(client, output, &disk, true)?,
+        args::Disk::Unprotect { disk } => protect(client, output, &disk, false)?,
         args::Disk::Shrink { disk, size, waiting } => {
             resize(client, output, (&disk, "shrink", size), &waiting)?;
         }
@@ -118,6 +122,16 @@ fn resize(
     wait(client, output, &job.id, None)?;
     let disk: Disk = client.get(&["disks", &job.disk])?;
     output.value(&disk, || format!("disk {} has {}", disk.name, size::format(disk.size_bytes)));
+    Ok(())
+}
+
+fn protect(client: &Client, output: Output, disk: &str, read_only: bool) -> Result<()> {
+    let request = ChangeDisk { read_only: Some(read_only) };
+    let disk: Disk = client.patch(&["disks", disk], &request)?;
+    output.value(&disk, || {
+        let now = if disk.read_only { "can only be read" } else { "can be read and written" };
+        format!("disk {} {now}", disk.name)
+    });
     Ok(())
 }
 

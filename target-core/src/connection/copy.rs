@@ -247,8 +247,7 @@ impl Core {
         let unit = &seen.unit;
         let block_length = unit.device().logical_block_length;
         let refused = unit.reservations().refusal(&self.nexus.identity, Cdb::new(&[access; 1]));
-        let read_only = seen.read_only || unit.device().read_only;
-        let protected = access == WRITE && (read_only || unit.mode().software_write_protect);
+        let protected = access == WRITE && (seen.read_only || unit.is_write_protected());
         let mistaken = target.is_some_and(|target| target.block_length != block_length);
         let ready = unit.state() == MediumState::Ready;
         if mistaken || refused.is_some() || protected || !ready {

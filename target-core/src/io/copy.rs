@@ -185,8 +185,7 @@ impl Copy {
 
     fn check_unit(&self, unit: &LogicalUnit, access: u8) -> Result<(), Failure> {
         let refused = unit.reservations().refusal(&self.nexus, Cdb::new(&[access]));
-        let protected =
-            access == WRITE && (unit.device().read_only || unit.mode().software_write_protect);
+        let protected = access == WRITE && unit.is_write_protected();
         if refused.is_some() || protected || unit.state() != MediumState::Ready {
             return Err(Failure::NotReachable);
         }

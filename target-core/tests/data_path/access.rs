@@ -286,6 +286,8 @@ fn writes_that_wait_for_their_data_stop_when_the_lun_becomes_read_only() {
     for tag in tags {
         ann.finish(tag).check(WRITE_PROTECTED);
     }
+    // MODE PARAMETERS CHANGED: WP is one of them.
+    assert_eq!(ready(&mut ann, 0), (6, 0x2a, 1));
     assert_eq!(ready(&mut ann, 0), LUNS_CHANGED);
     assert_eq!(which(&mut ann, 0), 0);
 }

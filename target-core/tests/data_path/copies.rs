@@ -303,12 +303,13 @@ fn a_unit_that_is_taken_away_or_protected_is_written_no_more() {
             node.set_access(TARGET, Some(vec![entry])).await.unwrap();
         });
         // The session has heard of it.
-        let mut ready = || held.initiator.execute(0, &TEST_UNIT_READY, Data::None);
+        let lun = u16::from(!take_away);
+        let mut ready = || held.initiator.execute(lun, &TEST_UNIT_READY, Data::None);
         let mut heard = ready();
         while heard.status == 0 {
             heard = ready();
         }
-        heard.check((6, 0x3f, 0x0e));
+        heard.check(if take_away { (6, 0x3f, 0x0e) } else { (6, 0x2a, 1) });
         assert!(!task.is_finished(), "done while the copy can still write");
         held.gate.open();
         held.world.wait(task);
