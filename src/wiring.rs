@@ -639,7 +639,13 @@ impl job_engine::OperationRunner for Exposure {
         from: u64,
         control: &dyn job_engine::OperationControl,
     ) -> Result<(), job_engine::OperationError> {
-        let unit = self.unit(disk);
+        let unit = match self.open_unit(disk.id) {
+            Some(unit) => unit,
+            None if target_core::is_copy(operation) => {
+                return Err(job_engine::OperationError::Lost);
+            }
+            None => self.unit(disk),
+        };
         let done = target_core::run_operation(&unit, operation, from, &Control(control));
         done.map_err(|error| match error {
             OperationError::Stopped => job_engine::OperationError::Stopped,
@@ -647,6 +653,8 @@ impl job_engine::OperationRunner for Exposure {
             OperationError::Refused(reason) => {
                 job_engine::OperationError::Refused(reason.to_owned())
             }
+            OperationError::Cancelled(by) => job_engine::OperationError::Cancelled(by.to_owned()),
+            OperationError::Lost => job_engine::OperationError::Lost,
         })
     }
 }

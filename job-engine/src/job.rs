@@ -219,6 +219,11 @@ impl JobKind {
         }
     }
 
+    /// Whether it only follows what initiators do.
+    pub(crate) fn follows(&self) -> bool {
+        matches!(self, Self::Operation(operation) if operation.follows())
+    }
+
     /// The disk that it makes.
     pub(crate) fn makes(&self) -> Option<&Disk> {
         match self {

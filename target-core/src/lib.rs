@@ -14,6 +14,7 @@ mod backlog;
 mod buffers;
 mod config;
 mod connection;
+mod copies;
 mod events;
 mod exclusion;
 mod fault;
@@ -40,6 +41,7 @@ pub use access_states::{
     AccessStateChange, AccessStateError, AccessStateStore, PortalGroupStatus, StoredAccessState,
 };
 pub use config::NodeConfig;
+pub use copies::is_copy;
 pub use events::{Events, Fault, NoEvents, SessionEnd};
 pub use exclusion::pause;
 pub use ipnet::IpNet;

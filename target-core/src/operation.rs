@@ -104,6 +104,10 @@ pub enum OperationError {
     Image(ImageError),
     /// It cannot be done.
     Refused(&'static str),
+    /// Something else than an operator ended it: what did.
+    Cancelled(&'static str),
+    /// It ended with the process that began it.
+    Lost,
 }
 
 impl From<ImageError> for OperationError {
@@ -123,6 +127,9 @@ pub fn run_operation(
     position: u64,
     control: &dyn OperationControl,
 ) -> Result<(), OperationError> {
+    if crate::copies::is_copy(operation) {
+        return crate::copies::follow(unit, operation, control);
+    }
     let operation = MediumOperation::from_bytes(operation)
         .ok_or(OperationError::Refused("the operation is of another version of lund"))?;
     // Already so, but for the first moments after a start of it or of the process.

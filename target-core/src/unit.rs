@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use scsi::operation::Condition;
 use scsi::{AdditionalSense, Device, MediumState, ModeParameters, Sense, SenseKey};
 
+use crate::copies::UnitCopies;
 use crate::exclusion::Exclusion;
 use crate::fault;
 use crate::io::UnitQueue;
@@ -107,6 +108,7 @@ pub struct LogicalUnit {
     queue: UnitQueue,
     exclusion: Exclusion,
     tokens: UnitTokens,
+    copies: UnitCopies,
     regions: Regions,
     reservations: UnitReservations,
     claim: Claim,
@@ -160,6 +162,7 @@ impl LogicalUnit {
             queue: UnitQueue::default(),
             exclusion,
             tokens: UnitTokens::default(),
+            copies: UnitCopies::default(),
             regions: Regions::new(),
             claim,
             operations: config.operations,
@@ -259,6 +262,11 @@ impl LogicalUnit {
     /// Keeps atomic commands apart from all others.
     pub(crate) fn exclusion(&self) -> &Exclusion {
         &self.exclusion
+    }
+
+    /// The long copies that write to it.
+    pub(crate) fn copies(&self) -> &UnitCopies {
+        &self.copies
     }
 
     /// Ends tokens for what changes.

@@ -41,6 +41,8 @@ mod integrity;
 mod logins;
 #[path = "data_path/long_cdbs.rs"]
 mod long_cdbs;
+#[path = "data_path/long_copies.rs"]
+mod long_copies;
 #[path = "data_path/model.rs"]
 mod model;
 #[path = "data_path/observe.rs"]

@@ -14,6 +14,7 @@ mod formats;
 mod hostile;
 mod live;
 mod logs;
+mod long_copies;
 mod lunctl;
 mod mode_pages;
 mod no_space;

@@ -122,10 +122,10 @@ impl Core {
                 (None, _) => {
                     Err(Cause::NotFound { what: "disk".to_owned(), name: disk.to_string() })
                 }
-                (Some(disk), Some(job)) => {
+                (Some(disk), Some(job)) if request.condition.is_some() => {
                     Err(Cause::DiskInUse { disk: disk.name.clone(), holder: format!("job {job}") })
                 }
-                (Some(disk), None) => Ok(Disk::clone(disk)),
+                (Some(disk), _) => Ok(Disk::clone(disk)),
             }
         };
         let disk = found.map_err(|cause| self.refuse(cause, Some(&element)))?;
@@ -273,6 +273,7 @@ impl Core {
             (_, RequestedState::Terminate | RequestedState::Kill) if record.is_critical() => {
                 Answer::Busy
             }
+            (_, RequestedState::Suspend) if record.cannot_rest() => Answer::NotSupported,
             (JobState::New, RequestedState::Start) => {
                 if record.job.scheduled_start_time.take().is_some() {
                     self.answer(failpoint::RESUMED, record, Answer::Started)

@@ -389,12 +389,14 @@ impl Core {
         }
         ready.sort_unstable();
         for (_, id) in ready {
-            if self.running.len() >= self.shared.config.max_workers.max(1) || !self.is_up() {
+            if !self.is_up() {
                 break;
             }
             // Those that were started before it may want the same disk.
             let may = |entry: &JobEntry| {
-                !self.is_busy(&entry.record) && self.has_room(&self.pool_of(&entry.record))
+                let follows = entry.record.job.kind.follows();
+                let has_room = || self.has_room(&self.pool_of(&entry.record));
+                !self.is_busy(&entry.record) && (follows || has_room())
             };
             if self.job(id).is_some_and(|entry| may(&entry)) {
                 self.start(id);
@@ -423,9 +425,16 @@ impl Core {
         kind.pool().or_else(of_disk).unwrap_or_default()
     }
 
+    /// Whether there is a worker for one more job, in all and in a pool. Those that follow what
+    /// initiators do count for nothing.
     fn has_room(&self, pool: &PoolId) -> bool {
-        let limit = self.shared.config.max_workers_per_pool.max(1);
-        self.running.values().filter(|(_, other)| other == pool).count() < limit
+        let config = &self.shared.config;
+        let (limit, pool_limit) = (config.max_workers.max(1), config.max_workers_per_pool.max(1));
+        let state = self.shared.state.lock();
+        let follows = |id| state.jobs.get(id).is_some_and(|it| it.record.job.kind.follows());
+        let running = || self.running.iter().filter(|(id, _)| !follows(*id));
+        running().count() < limit
+            && running().filter(|(_, (_, other))| other == pool).count() < pool_limit
     }
 
     fn start(&mut self, id: JobId) {

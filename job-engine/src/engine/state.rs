@@ -59,10 +59,16 @@ impl JobRecord {
         }
     }
 
+    /// Whether it cannot be suspended: what it follows goes on.
+    pub(crate) fn cannot_rest(&self) -> bool {
+        self.job.kind.follows() && !self.job.state.is_terminal()
+    }
+
     /// The disks that it works on.
     pub(crate) fn claims(&self) -> Vec<Claim> {
         match &self.plan {
             Some(plan) => plan.claims.clone(),
+            None if self.job.kind.follows() => Vec::new(),
             None => vec![Claim { disk: self.job.kind.disk(), exclusive: true }],
         }
     }

@@ -47,6 +47,12 @@ pub struct DiskOperation {
 }
 
 impl DiskOperation {
+    /// Whether it only follows what initiators do: then it keeps nobody else from the disk, takes
+    /// no worker's place, and cannot be suspended.
+    pub(crate) fn follows(&self) -> bool {
+        self.otherwise.is_none()
+    }
+
     pub(crate) fn new(request: OperationRequest, disk: Disk) -> Self {
         let OperationRequest { word, operation, condition, .. } = request;
         Self { disk, word, operation, otherwise: condition.map(|(_, otherwise)| otherwise) }
@@ -108,6 +114,10 @@ pub enum OperationError {
     Image(ImageError),
     /// It cannot be done; the text says why.
     Refused(String),
+    /// Something else than a client of the engine ended it: what did.
+    Cancelled(String),
+    /// It ended with the process that began it.
+    Lost,
 }
 
 impl From<Stopped> for OperationError {
@@ -170,6 +180,11 @@ pub(super) fn run(
         Ok(()) => {}
         Err(OperationError::Image(error)) => return Err(Cause::from(&error).into()),
         Err(OperationError::Refused(reason)) => return Err(Cause::CouldNotStart { reason }.into()),
+        Err(OperationError::Cancelled(by)) => return Err(Cause::Cancelled { by }.into()),
+        Err(OperationError::Lost) => {
+            let step = operation.word.clone();
+            return Err(Cause::RestartedDuringJob { step }.into());
+        }
         Err(OperationError::Stopped) => {
             let reason = "the operation stopped by itself".to_owned();
             let stopped = control.stopped.into_inner();

@@ -257,6 +257,14 @@ impl ImageError {
         self
     }
 
+    /// The same error once more, for a second one who is to be told.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let source = self.errno().map(io::Error::from_raw_os_error);
+        let (path, reason) = (self.path.clone(), self.reason.clone());
+        Self { path, reason, source, ..*self }
+    }
+
     /// The cause.
     #[must_use]
     pub fn kind(&self) -> ImageErrorKind {

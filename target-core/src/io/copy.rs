@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::time::Instant;
 
 use disk_image::{BlockState, Durability, Image, ImageError};
+use parking_lot::{Condvar, Mutex};
 use scsi::reservation::Nexus;
 use scsi::{Cdb, MediumState, Provisioning, Sense};
 
+use crate::copies::{self, LONG_COPY};
 use crate::regions::range_of;
 use crate::tokens::{End, InUse, Request, Token, Tokens};
 use crate::unit::LogicalUnit;
@@ -23,6 +25,7 @@ const SLICE: u64 = 16 << 20;
 /// READ(16) and WRITE(16) stand for a copy where reservations are looked at.
 const READ: u8 = 0x88;
 const WRITE: u8 = 0x8a;
+const SESSION_ENDED: &str = "the end of its session";
 
 /// Where bytes come from.
 #[derive(Debug, Clone)]
@@ -44,7 +47,7 @@ pub(crate) struct Run {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Stop {
-    /// COPY OPERATION ABORT, or a task management function.
+    /// COPY OPERATION ABORT, a task management function, or an operator.
     Aborted = 1,
     /// Its initiator may not use one of the units any more.
     Unreachable,
@@ -61,6 +64,20 @@ pub(crate) struct Control {
     runs: AtomicU16,
     /// Bytes in all.
     bytes: AtomicU64,
+    /// Bytes when it is done.
+    total: u64,
+    /// How it ended, for who follows it.
+    end: Mutex<Option<CopyEnd>>,
+    ended: Condvar,
+}
+
+/// How a copy ended.
+#[derive(Debug)]
+pub(crate) enum CopyEnd {
+    Done,
+    Failed(ImageError),
+    /// What ended it.
+    Cancelled(&'static str),
 }
 
 impl Control {
@@ -87,6 +104,25 @@ impl Control {
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
+
+    /// Bytes when it is done.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Its end, if it comes until then. Told once.
+    pub(crate) fn wait(&self, until: Instant) -> Option<CopyEnd> {
+        let mut end = self.end.lock();
+        if end.is_none() {
+            self.ended.wait_until(&mut end, until);
+        }
+        end.take()
+    }
+
+    fn set_end(&self, end: CopyEnd) {
+        *self.end.lock() = Some(end);
+        self.ended.notify_all();
+    }
 }
 
 /// Why a copy ended early.
@@ -104,6 +140,22 @@ pub(crate) enum Failure {
     Stopped(Stop),
     /// There is nothing to make a token with.
     Refused(Sense),
+}
+
+impl Failure {
+    /// For who follows the copy.
+    fn end(&self) -> CopyEnd {
+        CopyEnd::Cancelled(match self {
+            Self::Source(_, error) | Self::Destination(_, error) => {
+                return CopyEnd::Failed(error.again());
+            }
+            Self::NotReachable => "a disk that is reserved, write-protected or not ready",
+            Self::Token(_) => "the end of its token",
+            Self::Stopped(Stop::Aborted) | Self::Refused(_) => "its initiator",
+            Self::Stopped(Stop::Unreachable) => "a change of what its initiator may use",
+            Self::Stopped(Stop::Cancelled) => SESSION_ENDED,
+        })
+    }
 }
 
 /// A copy, as far as it came.
@@ -126,6 +178,10 @@ pub(crate) struct Copy {
     /// The run that it is at, and how much of that is done.
     next: usize,
     done: u64,
+    /// Its first slice has begun.
+    begun: bool,
+    /// Who follows it knows its end.
+    told: bool,
 }
 
 /// What is to be done with a copy.
@@ -136,8 +192,9 @@ pub(crate) enum Slice {
 
 impl Copy {
     pub(crate) fn new(runs: Vec<Run>, nexus: Nexus, token: Option<InUse>) -> Box<Self> {
-        let control = Arc::default();
-        Box::new(Self { runs, control, nexus, token, next: 0, done: 0 })
+        let total = runs.iter().map(|run| run.length).fold(0, u64::saturating_add);
+        let control = Arc::new(Control { total, ..Control::default() });
+        Box::new(Self { runs, control, nexus, token, next: 0, done: 0, begun: false, told: false })
     }
 
     pub(crate) fn control(&self) -> &Arc<Control> {
@@ -146,6 +203,13 @@ impl Copy {
 
     /// Copies a slice.
     pub(super) fn slice(mut self: Box<Self>) -> Slice {
+        if !std::mem::replace(&mut self.begun, true)
+            && self.control.total >= LONG_COPY
+            && self.control.stopped().is_none()
+            && let Some(first) = self.runs.first()
+        {
+            copies::record(&first.destination, self.nexus.initiator.name(), &self.control);
+        }
         let mut left = SLICE;
         while let Some(run) = self.runs.get(self.next) {
             if self.done == run.length {
@@ -168,8 +232,11 @@ impl Copy {
         self.over(Ok(None))
     }
 
-    fn over(self, result: Result<Option<Arc<Token>>, Failure>) -> Slice {
-        Slice::Done(Copied { control: self.control, result })
+    fn over(&mut self, result: Result<Option<Arc<Token>>, Failure>) -> Slice {
+        let end = result.as_ref().map_or_else(Failure::end, |_| CopyEnd::Done);
+        self.control.set_end(end);
+        self.told = true;
+        Slice::Done(Copied { control: self.control.clone(), result })
     }
 
     /// Whether the next piece may be copied: anything may have changed since the last one.
@@ -224,6 +291,15 @@ impl Copy {
         self.check_token()?;
         write(&run.destination, to, &data)?;
         Ok(length)
+    }
+}
+
+impl Drop for Copy {
+    /// One that nobody goes on with, as its session is gone.
+    fn drop(&mut self) {
+        if !self.told {
+            self.control.set_end(CopyEnd::Cancelled(SESSION_ENDED));
+        }
     }
 }
 

@@ -7,6 +7,6 @@ mod queue;
 mod read;
 mod work;
 
-pub(crate) use copy::{Control, Copied, Copy, Failure, MakeToken, Run, Source, Stop};
+pub(crate) use copy::{Control, Copied, Copy, CopyEnd, Failure, MakeToken, Run, Source, Stop};
 pub(crate) use queue::{Completion, UnitQueue};
 pub(crate) use work::{Output, Work, WorkError};

@@ -14,10 +14,10 @@ use crate::world::{BLOCK, TARGET, TEST_UNIT_READY, World, eventually, keys, memo
 
 const NOT_REACHABLE: (u8, u8, u8) = (0x0a, 0x0d, 0x02);
 /// COPY ABORTED without more.
-const ABORTED: (u8, u8, u8) = (0x0a, 0, 0);
+pub const ABORTED: (u8, u8, u8) = (0x0a, 0, 0);
 
 /// Source LUN and block, destination LUN and block, blocks.
-type Segment = (u16, u64, u16, u64, u16);
+pub type Segment = (u16, u64, u16, u64, u16);
 
 fn descriptors(segments: &[Segment]) -> (Vec<u8>, Vec<u8>) {
     let (mut targets, mut list) = (Vec::new(), Vec::new());
@@ -50,7 +50,7 @@ fn lid1(id: u8, segments: &[Segment]) -> ([u8; 16], Vec<u8>) {
     (copy_out(0x00, 0, list.len()), list)
 }
 
-fn lid4(id: u32, flags: u8, segments: &[Segment]) -> ([u8; 16], Vec<u8>) {
+pub fn lid4(id: u32, flags: u8, segments: &[Segment]) -> ([u8; 16], Vec<u8>) {
     let (targets, segments) = descriptors(segments);
     let mut list = vec![0; 48];
     (list[0], list[3], list[15], list[16]) = (1, 0x20, flags, 0xff);
@@ -61,7 +61,7 @@ fn lid4(id: u32, flags: u8, segments: &[Segment]) -> ([u8; 16], Vec<u8>) {
     (copy_out(0x01, 0, list.len()), list)
 }
 
-fn start(initiator: &mut Initiator, lun: u16, (cdb, list): &([u8; 16], Vec<u8>)) -> u32 {
+pub fn start(initiator: &mut Initiator, lun: u16, (cdb, list): &([u8; 16], Vec<u8>)) -> u32 {
     initiator.start(lun, cdb, Data::Out(list))
 }
 

@@ -154,3 +154,59 @@ fn after_a_restart_it_goes_on_from_what_was_durable_and_the_condition_was_there_
     assert!((2..=3).contains(&runner.began_at()), "{}", runner.began_at());
     assert_eq!(bench.condition(&disk.id), None);
 }
+
+/// Follows what initiators do, as a long copy.
+fn follows() -> OperationRequest {
+    OperationRequest { condition: None, ..request() }
+}
+
+#[test]
+fn one_that_follows_keeps_nobody_away_and_takes_no_workers_place() {
+    let bench = Bench::with(|config| config.max_workers = 1);
+    let disk = bench.disk("a");
+    let (runner, go) = Runner::new();
+    bench.set_operation_runner(runner);
+    let first = bench.begin_operation(disk.id, follows()).unwrap();
+    let second = bench.begin_operation(disk.id, follows()).unwrap();
+    for id in [first, second] {
+        bench.until("it runs", |state| {
+            state.jobs.get(&id).is_some_and(|entry| entry.record.job.state == JobState::Running)
+        });
+    }
+    assert_eq!(bench.condition(&disk.id), None);
+    // The only worker is free for others, and so is the disk.
+    let created = bench.disk("b");
+    let expansion = bench.expand_disk(disk.id, disk.size_bytes * 2).unwrap();
+    assert_eq!(bench.end(expansion).state, JobState::Completed);
+    let deletion = bench.delete_disk(created.id).unwrap();
+    assert_eq!(bench.end(deletion).state, JobState::Completed);
+    // What it follows does not rest.
+    let answer = bench.ask(first, RequestedState::Suspend);
+    assert_eq!(answer, RequestStateChangeResult::NotSupported);
+    (0..8).for_each(|_| go.send(Ok(())).unwrap());
+    for id in [first, second] {
+        assert_eq!(bench.end(id).state, JobState::Completed);
+    }
+    assert_eq!(bench.condition(&disk.id), None);
+}
+
+#[test]
+fn what_ended_one_that_follows_is_told() {
+    let bench = Bench::new();
+    let disk = bench.disk("a");
+    let (runner, go) = Runner::new();
+    bench.set_operation_runner(runner);
+    for (error, id, text) in [
+        (OperationError::Cancelled("its initiator".to_owned()), "ISCT-JOB-001", "its initiator"),
+        (OperationError::Lost, "ISCT-JOB-003", "wipe-disk"),
+    ] {
+        let job = bench.begin_operation(disk.id, follows()).unwrap();
+        go.send(Err(error)).unwrap();
+        let job = bench.end(job);
+        assert_eq!(job.state, JobState::Exception);
+        let error = job.errors.first().unwrap();
+        assert_eq!(error.message_id, id);
+        assert!(error.message.contains(text), "{}", error.message);
+        assert_eq!(bench.condition(&disk.id), None);
+    }
+}
