@@ -9,7 +9,9 @@ use crate::verify::MAX_COMPARE_AND_WRITE;
 /// Appends a page.
 pub(crate) type Page = fn(&Device, &Context<'_>, &mut Vec<u8>);
 
-/// The pages in ascending order (SPC-4 §7.8).
+/// The pages in ascending order (SPC-4 §7.8). Of those that SBC-4 has besides, B5h and B6h are for
+/// disks whose use wears them out and for zones; 85h would tell initiators where the management is,
+/// which is none of their business.
 pub(crate) static PAGES: &[(u8, Page)] = &[
     (0x00, supported_pages),
     (0x80, unit_serial_number),
@@ -21,7 +23,14 @@ pub(crate) static PAGES: &[(u8, Page)] = &[
     (0xb0, block_limits),
     (0xb1, block_device_characteristics),
     (0xb2, logical_block_provisioning),
+    (0xb4, supported_block_lengths),
 ];
+
+/// B4h (SBC-4): the one length of a logical block, without protection information (T0PS).
+fn supported_block_lengths(device: &Device, _context: &Context<'_>, reply: &mut Vec<u8>) {
+    reply.u32(device.logical_block_length);
+    reply.extend_from_slice(&[0, 0x01, 0, 0]);
+}
 
 /// 00h
 fn supported_pages(_device: &Device, _context: &Context<'_>, reply: &mut Vec<u8>) {

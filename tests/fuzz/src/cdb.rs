@@ -11,10 +11,12 @@ use scsi::{
     Port, Sense, Statistics, TargetPortGroup,
 };
 
-/// The first byte chooses the unit, the next 16 are the CDB, the rest is the data.
+/// The first byte chooses the unit, the next 16 are the CDB, or 32 after 7Fh, the rest is the data.
 fn dispatch(input: &[u8]) {
     let Some((choice, input)) = input.split_first() else { return };
     let Some((cdb, data)) = input.split_first_chunk::<16>() else { return };
+    let long = if cdb[0] == 0x7f { data.len().min(16) } else { 0 };
+    let (more, data) = data.split_at(long);
     let bit = |n: u8| choice >> n & 1 != 0;
     let blocks = if bit(0) { 1 << 40 } else { 2048 };
     let mut device = Device::new("fuzz0001", [0x60; 16], if bit(1) { 4096 } else { 512 }, blocks);
@@ -60,9 +62,13 @@ fn dispatch(input: &[u8]) {
         protocol_level: if bit(4) { 2 } else { 1 },
         clock: || UNIX_EPOCH,
     };
-    let cdb = Cdb::new(cdb);
     let (mut reply, mut ranges) = (Vec::new(), Vec::new());
-    let plan = scsi::plan(cdb, &context, &mut reply);
+    let (cdb, plan) = if more.is_empty() {
+        let cdb = Cdb::new(cdb);
+        (cdb, scsi::plan(cdb, &context, &mut reply))
+    } else {
+        scsi::plan_long(cdb, more, &context, &mut reply)
+    };
     check(plan, &[], blocks);
     let _ = scsi::clears_unit_attention(cdb, &context);
     if let Plan::NeedData { length } = plan {

@@ -97,7 +97,7 @@ fn every_mode_page_has_one_policy_and_every_port_of_the_target_its_name() {
 fn the_vpd_pages_that_page_zero_names_are_there_and_have_their_length() {
     let world = World::new();
     let pages = world.reply(&[0x12, 1, 0, 0, 255, 0]);
-    assert_eq!(pages[4..], [0x00, 0x80, 0x83, 0x86, 0x87, 0x88, 0x8f, 0xb0, 0xb1, 0xb2]);
+    assert_eq!(pages[4..], [0x00, 0x80, 0x83, 0x86, 0x87, 0x88, 0x8f, 0xb0, 0xb1, 0xb2, 0xb4]);
     for page in &pages[4..] {
         let reply = world.reply(&[0x12, 1, *page, 4, 0, 0]);
         assert_eq!(reply[1], *page);
@@ -107,6 +107,8 @@ fn the_vpd_pages_that_page_zero_names_are_there_and_have_their_length() {
     for (page, length) in [(0x86, 0x3c), (0x87, 4), (0xb0, 0x3c), (0xb1, 0x3c), (0xb2, 4)] {
         assert_eq!(world.reply(&[0x12, 1, page, 0, 255, 0])[3], length);
     }
+    // One length; type 0 protection.
+    assert_eq!(world.reply(&[0x12, 1, 0xb4, 0, 255, 0])[4..], [0, 0, 2, 0, 0, 1, 0, 0]);
     assert_eq!(world.sense(&[0x12, 1, 0x77, 0, 255, 0]).field, field(2, None));
     assert_eq!(world.sense(&[0x12, 0, 0x80, 0, 255, 0]).field, field(2, None));
 }

@@ -81,3 +81,28 @@ fn the_queries_are_reported_where_the_transport_has_them() {
         assert_eq!(reply, [expected[0], expected[1], 0, 0]);
     }
 }
+
+#[test]
+fn every_select_report_lists_what_there_is() {
+    let world = World::new();
+    let luns = [0, 1 << 48, 0x4100_0000_0000_0000];
+    let context = Context { luns: &luns, ..world.context() };
+    let list = |select: u8, length: u8| {
+        let cdb = Cdb::new(&[0xa0, 0, select, 0, 0, 0, 0, 0, 0, length, 0, 0]);
+        let mut reply = Vec::new();
+        (plan(cdb, &context, &mut reply), reply)
+    };
+    let all = [&[0, 0, 0, 24, 0, 0, 0, 0][..], &luns.map(u64::to_be_bytes).concat()].concat();
+    // All but the well known ones, and all of them: there are no well known ones.
+    for select in [0x00, 0x02] {
+        assert_eq!(list(select, 255), (Plan::DataIn, all.clone()));
+    }
+    // Well known ones; administrative ones and what belongs to them.
+    for select in [0x01, 0x10, 0x11, 0x12] {
+        assert_eq!(list(select, 255), (Plan::DataIn, vec![0; 8]));
+    }
+    // The length that is told is that of the whole list.
+    assert_eq!(list(0x00, 20), (Plan::DataIn, all[..20].to_vec()));
+    assert_eq!(list(0x03, 255).0, Plan::Check(Sense::invalid_field_in_cdb(2, None)));
+    assert_eq!(list(0x00, 15).0, Plan::Check(Sense::invalid_field_in_cdb(6, None)));
+}
