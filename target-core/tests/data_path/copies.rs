@@ -264,6 +264,16 @@ fn preempt_and_abort_fences_copies_of_the_preempted() {
         let keys = fencer.execute(1, &[0x5e, 0, 0, 0, 0, 0, 0, 0, 64, 0], Data::In(64)).good();
         keys[7] == 8
     });
+    // And the session of the preempted has heard of it.
+    eventually(|| {
+        let outcome = held.initiator.execute(1, &TEST_UNIT_READY, Data::None);
+        let heard = outcome.status != 0;
+        if heard {
+            outcome.check((6, 0x2a, 0x05));
+        }
+        heard
+    });
+    held.initiator.nop();
     assert!(!fencer.is_answered(tag), "answered while the copy can still write");
     held.gate.open();
     fencer.finish(tag).good();
