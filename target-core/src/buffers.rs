@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use crate::connection::{MAX_ORDERS, Order};
+
 /// What one receive takes at most; a PDU of the largest data segment fits with its headers.
 pub(crate) const RECEIVE_BUFFER: usize = (256 << 10) + 4096;
 /// A transmit buffer that grew beyond this is given back to the system.
@@ -14,6 +16,7 @@ const KEPT: usize = 4;
 struct Pool {
     receive: Vec<Arc<Vec<u8>>>,
     transmit: Vec<Vec<u8>>,
+    orders: Vec<Vec<Order>>,
 }
 
 thread_local! {
@@ -48,6 +51,22 @@ pub(crate) fn give_transmit(buffer: Vec<u8>) {
     POOL.with_borrow_mut(|pool| {
         if buffer.capacity() <= MAX_TRANSMIT_BUFFER && pool.transmit.len() < KEPT {
             pool.transmit.push(buffer);
+        }
+    });
+}
+
+/// An empty list of orders.
+pub(crate) fn take_orders() -> Vec<Order> {
+    let kept = POOL.with_borrow_mut(|pool| pool.orders.pop());
+    kept.unwrap_or_else(|| Vec::with_capacity(MAX_ORDERS))
+}
+
+/// Gives a list of orders back.
+pub(crate) fn give_orders(mut orders: Vec<Order>) {
+    orders.clear();
+    POOL.with_borrow_mut(|pool| {
+        if pool.orders.len() < KEPT {
+            pool.orders.push(orders);
         }
     });
 }

@@ -12,6 +12,7 @@ mod access;
 mod access_states;
 mod backlog;
 mod buffers;
+mod clock;
 mod config;
 mod connection;
 mod copies;

@@ -4,13 +4,14 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use disk_image::{Image, ImageError};
 use parking_lot::Mutex;
 use scsi::operation::Condition;
 use scsi::{AdditionalSense, Device, MediumState, ModeParameters, Sense, SenseKey};
 
+use crate::clock::Milliseconds;
 use crate::copies::UnitCopies;
 use crate::exclusion::Exclusion;
 use crate::fault;
@@ -22,13 +23,14 @@ use crate::reservations::{NoReservationStore, ReservationStore, UnitReservations
 use crate::statistics::UnitStatistics;
 use crate::tokens::{End, UnitTokens};
 
-/// A write that took longer than this found a medium that makes writers wait. More than a slice
-/// of the scheduler's, so that a busy machine is not taken for a slow disk.
-const SLOW_WRITE: Duration = Duration::from_millis(8);
-/// For so long the writes of a slow unit do not run on the connection's own thread.
-const SLOW_FOR: Duration = Duration::from_millis(100);
-/// A unit that is in use is checked so often.
-const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+/// Writes of one visit to the desk that took longer than this found a medium that makes writers wait.
+/// More than a thread waits for a processor on a busy machine, and for another one that holds the
+/// file meanwhile: such a machine must not be taken for a slow disk, as handing off costs it more.
+pub(crate) const SLOW_WRITE: Duration = Duration::from_millis(25);
+/// For so many milliseconds the writes of a slow unit do not run on the connection's own thread.
+const SLOW_FOR: u64 = 100;
+/// A unit that is in use is checked so often, in milliseconds.
+const HEALTH_INTERVAL: u64 = 1000;
 
 /// What a logical unit is made of.
 pub struct UnitConfig {
@@ -120,12 +122,11 @@ pub struct LogicalUnit {
     /// The last check found the image.
     healthy: AtomicBool,
     not_ready: Mutex<Sense>,
-    /// Milliseconds since `born`.
+    /// In milliseconds, as all times here.
     next_health_check: AtomicU64,
     modes: UnitModes,
     statistics: UnitStatistics,
     slow_until: AtomicU64,
-    born: Instant,
 }
 
 impl fmt::Debug for LogicalUnit {
@@ -172,7 +173,6 @@ impl LogicalUnit {
             not_ready: Mutex::new(sense),
             next_health_check: AtomicU64::new(0),
             slow_until: AtomicU64::new(0),
-            born: Instant::now(),
         })
     }
 
@@ -369,39 +369,26 @@ impl LogicalUnit {
         self.healthy.swap(health.is_ok(), Ordering::Relaxed) != health.is_ok()
     }
 
-    fn milliseconds(&self, now: Instant) -> u64 {
-        let since = now.saturating_duration_since(self.born).as_millis();
-        u64::try_from(since).unwrap_or(u64::MAX)
-    }
-
     /// Whether a command that comes now should have the image checked. True for one caller an
     /// interval; a unit that nobody uses is not checked.
-    pub(crate) fn claim_health_check(&self, now: Instant) -> bool {
-        let now = self.milliseconds(now);
+    pub(crate) fn claim_health_check(&self, now: Milliseconds) -> bool {
         let due = self.next_health_check.load(Ordering::Relaxed);
-        let interval = u64::try_from(HEALTH_INTERVAL.as_millis()).unwrap_or(u64::MAX);
-        now >= due
+        let next = now.0 + HEALTH_INTERVAL;
+        now.0 >= due
             && self.is_open()
             && self
                 .next_health_check
-                .compare_exchange(due, now + interval, Ordering::Relaxed, Ordering::Relaxed)
+                .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
     }
 
     /// Whether writes must not run on the connection's own thread now.
-    pub(crate) fn is_slow(&self, now: Instant) -> bool {
-        self.slow_until.load(Ordering::Relaxed) > self.milliseconds(now)
+    pub(crate) fn is_slow(&self, now: Milliseconds) -> bool {
+        self.slow_until.load(Ordering::Relaxed) > now.0
     }
 
-    /// Takes note of how long a write took.
-    pub(crate) fn write_took(&self, start: Instant, took: Duration) {
-        if took > SLOW_WRITE {
-            self.write_hangs(start + took);
-        }
-    }
-
-    /// Takes note of a write that is not done.
-    pub(crate) fn write_hangs(&self, now: Instant) {
-        self.slow_until.store(self.milliseconds(now + SLOW_FOR), Ordering::Relaxed);
+    /// Takes note of a write that took long, or is not done.
+    pub(crate) fn write_hangs(&self, now: Milliseconds) {
+        self.slow_until.store(now.0 + SLOW_FOR, Ordering::Relaxed);
     }
 }

@@ -9,13 +9,15 @@
 //! The watch also has one of the runtime's threads look at sockets. One of them waits for those,
 //! and runs what they bring; if that hangs, the others sleep on until something wakes one of them.
 //!
-//! A thread locks its own desk alone; nobody waits for another one there.
+//! A thread locks its own desk alone; nobody waits for another one there. Of several writes it makes
+//! in one visit it tells which one it is at: with one atomic operation each, in which it also finds
+//! out whether the connection has gone on without it.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use disk_image::ImageError;
 use iscsi_proto::session::TaskId;
@@ -23,6 +25,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::clock::Milliseconds;
 use crate::connection::{Connection, Message};
 use crate::io::{Completion, Output};
 use crate::spare::{MayHang, Spare};
@@ -32,6 +35,8 @@ use crate::unit::LogicalUnit;
 const PERIOD: Duration = Duration::from_millis(10);
 /// A write that is seen so often hangs.
 const LOOKS: u32 = 2;
+/// Instead of the number of a write: the connection has gone on.
+const GONE: usize = usize::MAX;
 
 thread_local! {
     static DESK: RefCell<Option<Arc<Desk>>> = const { RefCell::new(None) };
@@ -57,13 +62,16 @@ struct Shared {
 #[repr(align(64))] // not in one cache line with another thread's
 pub(crate) struct Desk {
     state: Mutex<State>,
+    /// Which of its writes the thread is at, or [`GONE`].
+    at: AtomicUsize,
     shared: Arc<Shared>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     left: Option<Box<Connection>>,
-    /// How often the watch has seen it there.
+    /// The write at which the watch has seen it, and how often.
+    seen: usize,
     looks: u32,
     orphan: Option<Orphan>,
 }
@@ -103,7 +111,11 @@ impl Watch {
 impl Shared {
     #[cold]
     fn sit_down(self: &Arc<Self>) {
-        let desk = Arc::new(Desk { state: Mutex::default(), shared: self.clone() });
+        let desk = Arc::new(Desk {
+            state: Mutex::default(),
+            at: AtomicUsize::new(0),
+            shared: self.clone(),
+        });
         let mut desks = self.desks.lock();
         desks.retain(|desk| desk.strong_count() > 0);
         desks.push(Arc::downgrade(&desk));
@@ -146,10 +158,11 @@ impl Desk {
         self.shared.spare.may_hang()
     }
 
-    /// Leaves a connection here while this thread writes for it.
+    /// Leaves a connection here while this thread writes for it, the first of its orders now.
     pub(crate) fn leave(&self, connection: Box<Connection>) {
         let mut state = self.state.lock();
-        (state.left, state.looks) = (Some(connection), 0);
+        (state.left, state.seen, state.looks) = (Some(connection), 0, 0);
+        self.at.store(0, Ordering::Relaxed);
         drop(state);
         // The watch takes the mark away before it looks at a desk: if it has not seen this one
         // laden, the mark is seen to be gone.
@@ -158,8 +171,15 @@ impl Desk {
         }
     }
 
-    /// Takes the connection back when the write is done. `None` if it has gone on without it; then
-    /// the result is sent there.
+    /// Goes on to the order of this number. False if the connection has gone on with it, the one
+    /// before being what it waits for.
+    pub(crate) fn go_on_to(&self, number: usize) -> bool {
+        let (before, order) = (number.wrapping_sub(1), Ordering::AcqRel);
+        self.at.compare_exchange(before, number, order, Ordering::Acquire).is_ok()
+    }
+
+    /// Takes the connection back when the writes are done. `None` if it has gone on without the last
+    /// of them; then its result is sent there.
     pub(crate) fn take_back(
         &self,
         result: Result<(), ImageError>,
@@ -180,24 +200,34 @@ impl Desk {
     fn look(&self) -> (bool, Option<Box<Connection>>) {
         let mut state = self.state.lock();
         if let Some(orphan) = &state.orphan {
-            orphan.unit.write_hangs(Instant::now());
+            orphan.unit.write_hangs(Milliseconds::now());
             return (true, None);
         }
         if state.left.is_none() {
             return (false, None);
         }
+        let at = self.at.load(Ordering::Acquire);
+        if at != state.seen {
+            (state.seen, state.looks) = (at, 0);
+        }
         state.looks += 1;
         if state.looks < LOOKS {
             return (true, None);
         }
+        if self.at.compare_exchange(at, GONE, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            // It has just gone on.
+            return (true, None);
+        }
         let Some(mut connection) = state.left.take() else { return (false, None) };
-        state.orphan = connection.rescue();
+        state.orphan = connection.rescue(at);
         (true, Some(connection))
     }
 }
 
 /// Ends when nobody can write any more.
 fn run(shared: &Weak<Shared>, runtime: &Handle) {
+    // What is handed off needs its threads.
+    let _runtime = runtime.enter();
     let mut busy = false;
     loop {
         match shared.upgrade().map(|shared| busy || shared.marked.load(Ordering::Acquire)) {

@@ -69,12 +69,7 @@ fn run(direction: Direction, times: usize, length: usize, digests: bool) -> Resu
 }
 
 /// READ(16) or WRITE(16) of the `place`th piece of so many blocks.
-fn sixteen(operation: u8, place: usize, blocks: usize) -> [u8; 16] {
-    let mut cdb = [0; 16];
-    let (lba, blocks) = (place as u64 * blocks as u64, u32::try_from(blocks).unwrap_or(0));
-    let fields = [&[operation, 0][..], &lba.to_be_bytes(), &blocks.to_be_bytes()].concat();
-    for (byte, value) in cdb.iter_mut().zip(fields) {
-        *byte = value;
-    }
-    cdb
+const fn sixteen(operation: u8, place: usize, blocks: usize) -> [u8; 16] {
+    let lba = place as u128 * blocks as u128;
+    ((operation as u128) << 120 | lba << 48 | (blocks as u128) << 16).to_be_bytes()
 }

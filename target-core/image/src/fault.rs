@@ -96,6 +96,7 @@ pub struct Gate(Arc<GateState>);
 #[derive(Debug)]
 struct GateState {
     operation: Operation,
+    range: Range<u64>,
     state: Mutex<(usize /* arrived */, bool /* open */)>,
     changed: Condvar,
 }
@@ -166,8 +167,14 @@ impl FaultImage {
     /// Adds a closed gate in front of `operation`.
     #[must_use]
     pub fn gate(&self, operation: Operation) -> Gate {
-        let state = GateState { operation, state: Mutex::default(), changed: Condvar::new() };
-        let gate = Gate(Arc::new(state));
+        self.gate_within(operation, 0..u64::MAX)
+    }
+
+    /// The same, for calls that touch one of these bytes.
+    #[must_use]
+    pub fn gate_within(&self, operation: Operation, range: Range<u64>) -> Gate {
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        let gate = Gate(Arc::new(GateState { operation, range, state, changed }));
         lock(&self.script).gates.push(gate.clone());
         gate
     }
@@ -192,7 +199,12 @@ impl FaultImage {
                 Some((_, count)) => *count += 1,
                 None => script.calls.push((operation, 1)),
             }
-            script.gates.iter().filter(|gate| gate.0.operation == operation).cloned().collect()
+            let end = offset.saturating_add(length.max(1));
+            let holds = |gate: &&Gate| {
+                let GateState { operation: of, range, .. } = &*gate.0;
+                *of == operation && range.start < end && offset < range.end
+            };
+            script.gates.iter().filter(holds).cloned().collect()
         };
         let error = |kind| ImageError::new(kind, operation, self.path.clone()).at(offset, length);
         for gate in gates {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use rustix::fs::{FallocateFlags, FileType, FlockOperation, Mode, OFlags, SeekFrom};
-use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2, retry_on_intr};
+use rustix::io::{Errno, ReadWriteFlags, preadv2, pwrite, pwritev2, retry_on_intr};
 
 use crate::block_file::BlockFile;
 use crate::error::{ImageError, ImageErrorKind, Operation};
@@ -213,7 +213,13 @@ impl ImageFile {
         let mut rest;
         let mut now = bufs;
         while bytes(done) < length {
-            match pwritev2(&self.file, now, offset + bytes(done), flags) {
+            let at = offset + bytes(done);
+            let written = match now {
+                // Without the kernel having to look at a vector.
+                [one] if flags.is_empty() => pwrite(&self.file, one, at),
+                _ => pwritev2(&self.file, now, at, flags),
+            };
+            match written {
                 Ok(0) => return Err(Errno::IO),
                 Ok(count) => {
                     done += count;

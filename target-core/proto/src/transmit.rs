@@ -60,6 +60,12 @@ impl<P: AsRef<[u8]>> TransmitQueue<P> {
         self.filled - self.sent + self.pieces.iter().map(|piece| piece.range.len()).sum::<usize>()
     }
 
+    /// Whether it has a buffer to work with.
+    #[must_use]
+    pub const fn has_buffer(&self) -> bool {
+        self.buffer.capacity() > 0
+    }
+
     /// Gives an empty queue a buffer to work with.
     pub fn attach(&mut self, buffer: Vec<u8>) {
         if self.buffer.capacity() == 0 {

@@ -1,7 +1,6 @@
 //! The state of a connection without its socket.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use disk_image::ImageError;
@@ -20,6 +19,7 @@ use super::task_management::{Function, Guard, Then};
 use super::{Handover, Message};
 use crate::backlog::Share;
 use crate::buffers;
+use crate::clock::Milliseconds;
 use crate::events::{Fault, SessionEnd};
 use crate::fault;
 use crate::io::{Control, Stop, UnitQueue, Work, WorkError};
@@ -176,7 +176,7 @@ pub(super) struct Core {
     pub(super) reply: Vec<u8>,
     pub(super) ranges: Vec<BlockRange>,
     /// When this turn began.
-    pub(super) now: Instant,
+    pub(super) now: Milliseconds,
     /// Pieces of work that are handed off and not back, health checks too.
     pub(super) working: u32,
     /// Bytes that they hold.
@@ -195,8 +195,8 @@ pub(super) struct Core {
     pub(super) function_count: u64,
     /// Where the receive buffer begins in memory.
     pub(super) received_at: usize,
-    /// What is to be written on this thread.
-    pub(super) order: Option<Order>,
+    /// What is to be written on this thread, one behind the other.
+    pub(super) orders: Vec<Order>,
     /// Tasks of others may have been woken in this turn. The runtime may keep the last of them
     /// for this thread, which must not hang then.
     pub(super) wakes: bool,
@@ -241,7 +241,7 @@ impl Core {
             pending: Vec::new(),
             reply: Vec::new(),
             ranges: Vec::new(),
-            now: Instant::now(),
+            now: Milliseconds::now(),
             working: 0,
             memory: 0,
             share,
@@ -252,7 +252,7 @@ impl Core {
             functions: Vec::new(),
             function_count: 0,
             received_at: 0,
-            order: None,
+            orders: Vec::new(),
             wakes: false,
             taps: Taps::default(),
         })
@@ -426,7 +426,7 @@ impl Core {
 
     /// Handles a PDU.
     pub(super) fn pdu(&mut self, pdu: &Pdu<'_>) {
-        if self.tx.is_empty() {
+        if !self.tx.has_buffer() {
             self.tx.attach(buffers::take_transmit());
         }
         let event = self.session.handle(pdu, &mut self.tx);

@@ -20,7 +20,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use iscsi_proto::codec::Decoded;
 use iscsi_proto::login::LoginOutcome;
@@ -36,10 +36,12 @@ use tokio::time::Sleep;
 
 use self::core::Core;
 pub(crate) use self::handover::Handover;
+pub(crate) use self::inline::{MAX_ORDERS, Order};
 use self::liveness::{Liveness, Silence};
 use self::receive::Receive;
 use self::task_management::{Guard, Then};
 use crate::buffers;
+use crate::clock::Milliseconds;
 use crate::events::SessionEnd;
 use crate::io::Completion;
 use crate::login::Admitted;
@@ -195,7 +197,7 @@ impl Connection {
     fn poll(&mut self, cx: &mut Context<'_>) -> Turn {
         let mut resumes = std::mem::take(&mut self.resumes);
         if !resumes {
-            self.core.now = Instant::now();
+            self.core.now = Milliseconds::now();
             self.core.wakes = false;
         }
         loop {
@@ -210,7 +212,7 @@ impl Connection {
                 }
             }
             self.parse();
-            if self.core.order.is_some() {
+            if !self.core.orders.is_empty() {
                 self.resumes = true;
                 return Turn::Write;
             }
@@ -277,12 +279,20 @@ impl Connection {
         sleep.as_mut().poll(cx).is_ready()
     }
 
-    /// Handles every PDU that is there, up to one that is to be written on this thread.
+    /// Handles every PDU that is there. Behind one that is to be written on this thread, only
+    /// those that can be written with it.
     fn parse(&mut self) {
-        while self.core.takes_more() && self.core.has_room() && self.core.order.is_none() {
+        while self.core.takes_more() && self.core.has_room() && self.core.takes_orders() {
             self.core.received_at = self.receive.address();
             let decoder = self.core.session.decoder();
             let consumed = match decoder.decode(self.receive.filled()) {
+                Ok(Decoded::Pdu { pdu, .. } | Decoded::DataDigestMismatch { pdu, .. })
+                    if !self.core.orders.is_empty() && !inline::joins(&pdu) =>
+                {
+                    return;
+                }
+                // The buffer stays as it is as long as something is to be written from it.
+                Ok(Decoded::Incomplete { .. }) if !self.core.orders.is_empty() => return,
                 Ok(Decoded::Pdu { pdu, consumed }) => {
                     self.core.pdu(&pdu);
                     consumed
@@ -363,6 +373,9 @@ impl Connection {
     /// Gives the buffers back while there is nothing in them.
     fn rest(&mut self) {
         self.receive.rest();
+        if self.core.orders.capacity() > 0 {
+            buffers::give_orders(std::mem::take(&mut self.core.orders));
+        }
         if let Some(buffer) = self.core.tx.detach() {
             buffers::give_transmit(buffer);
         }

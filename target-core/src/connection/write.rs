@@ -67,8 +67,7 @@ impl Core {
         let job = if durable || job.unit.is_slow(self.now) {
             job
         } else {
-            let unit = job.unit.clone();
-            match self.order(unit, offset, data, Step::Whole { job, device_length: length }) {
+            match self.order(offset, data, Step::Whole { job, device_length: length }) {
                 Err(Step::Whole { job, .. }) => job,
                 Err(Step::Piece { .. }) | Ok(()) => return,
             }
@@ -127,24 +126,28 @@ impl Core {
         let place = streaming.offset + offset;
         // It is under way until it is done, here too.
         pending.working += 1;
-        let unit = pending.job.unit.clone();
-        if unit.is_slow(now) || self.order(unit, place, data, Step::Piece { at }).is_err() {
+        let (unit, task) = (pending.job.unit.clone(), pending.job.task);
+        let step = Step::Piece { task, unit };
+        let step = if step.unit().is_slow(now) { Err(step) } else { self.order(place, data, step) };
+        if let Err(step) = step {
+            // It counts as under way already.
             let work = Work::Write { offset: place, data: data.to_vec(), durable: false };
-            self.hand_off_piece(at, work);
+            self.submit(step.unit(), Some(task), work);
         }
     }
 
-    /// Hands off a piece that counts as under way already.
-    pub(super) fn hand_off_piece(&mut self, at: usize, work: Work) {
-        let Some(pending) = self.pending.get(at) else { return };
-        let (unit, task) = (pending.job.unit.clone(), pending.job.task);
-        self.submit(&unit, Some(task), work);
-    }
-
     /// A piece was written on this thread.
-    pub(super) fn piece_written(&mut self, at: usize, result: Result<(), ImageError>) {
+    pub(super) fn piece_written(&mut self, task: TaskId, result: Result<(), ImageError>) {
+        let Some(at) = self.position(task) else { return };
         let Some(pending) = self.pending.get_mut(at) else { return };
         pending.working -= 1;
+        if pending.aborted {
+            // The session was closed for what came behind it.
+            if pending.working == 0 {
+                self.pending.swap_remove(at);
+            }
+            return;
+        }
         if let (Stage::Write(streaming), Err(error)) = (&mut pending.stage, result) {
             streaming.failure.get_or_insert(error.into());
         }

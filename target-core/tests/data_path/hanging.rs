@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use disk_image::Operation;
+use disk_image::{Fault, Operation};
 use iscsi_proto::Lun;
 use target_core::{NodeConfig, SessionEnd};
 
@@ -89,6 +89,75 @@ fn what_came_in_one_piece_with_a_write_that_hangs_is_answered() {
     assert!(initiator.execute(0, &read(0, 4), Data::In(4 * BLOCK)).good() == data);
     assert!(initiator.execute(1, &read(0, 1), Data::In(BLOCK)).good() == first);
     assert!(initiator.execute(1, &read(19, 4), Data::In(4 * BLOCK)).good() == data);
+}
+
+/// All of `cdbs` with a block each, in one piece: their tags.
+fn at_once(initiator: &mut Initiator, writes: &[(u32, u8)]) -> Vec<u32> {
+    let mut bytes = Vec::new();
+    let tags = writes.iter().map(|(lba, fill)| {
+        let (tag, pdu) = initiator.command(lun(0), &write(*lba, 1), Data::Out(&[*fill; BLOCK]));
+        bytes.extend(pdu);
+        tag
+    });
+    let tags = tags.collect();
+    initiator.wire.send_bytes(&bytes);
+    tags
+}
+
+#[test]
+fn of_writes_that_came_together_only_the_one_that_hangs_is_waited_for() {
+    let (world, hung) = World::with_memory();
+    let mut initiator = world.initiator(&[0]);
+    let block = BLOCK as u64;
+    let gate = hung.gate_within(Operation::Write, 3 * block..4 * block);
+    let writes: Vec<_> = (0..20).map(|number| (number, number as u8 + 1)).collect();
+    let tags = at_once(&mut initiator, &writes);
+    assert!(gate.wait_for_arrivals(1, PATIENCE));
+    for (number, tag) in tags.iter().enumerate().filter(|(number, _)| *number != 3) {
+        initiator.finish(*tag).good();
+        let data = initiator.execute(0, &read(number as u32, 1), Data::In(BLOCK)).good();
+        assert_eq!(data, [number as u8 + 1; BLOCK]);
+    }
+    assert!(!initiator.is_answered(tags[3]));
+    // It is known to everybody who waits for writes.
+    let function = initiator.start_function(ABORT_TASK_SET, lun(0), None);
+    initiator.nop();
+    assert!(!initiator.is_answered(function));
+    gate.open();
+    assert_eq!(initiator.finish_function(function), COMPLETE);
+    assert!(!initiator.is_answered(tags[3]));
+}
+
+#[test]
+fn writes_that_came_together_are_made_in_their_order_and_fail_each_for_itself() {
+    let (world, image) = World::with_memory();
+    let mut initiator = world.initiator(&[0]);
+    let bad = 7 * BLOCK as u64;
+    image.inject(Fault::errno(Operation::Write, 5).within(bad..bad + 1));
+    let writes: Vec<_> = [3, 7, 3, 7, 8, 3].into_iter().zip(1..).collect();
+    let tags = at_once(&mut initiator, &writes);
+    for ((lba, _), tag) in writes.iter().zip(tags) {
+        match lba {
+            7 => initiator.finish(tag).check((3, 0x0c, 0)),
+            _ => drop(initiator.finish(tag).good()),
+        }
+    }
+    assert_eq!(initiator.execute(0, &read(3, 1), Data::In(BLOCK)).good(), [6; BLOCK]);
+    assert_eq!(initiator.execute(0, &read(8, 1), Data::In(BLOCK)).good(), [5; BLOCK]);
+    // A read that comes with writes finds what those in front of it have written, and no more.
+    let mut bytes = Vec::new();
+    let mut send = |cdb: [u8; 10], data| {
+        let (tag, pdu) = initiator.command(lun(0), &cdb, data);
+        bytes.extend(pdu);
+        tag
+    };
+    send(write(3, 1), Data::Out(&[8; BLOCK]));
+    let found = send(read(3, 1), Data::In(BLOCK));
+    let last = send(write(3, 1), Data::Out(&[9; BLOCK]));
+    initiator.wire.send_bytes(&bytes);
+    assert_eq!(initiator.finish(found).good(), [8; BLOCK]);
+    initiator.finish(last).good();
+    assert_eq!(initiator.execute(0, &read(3, 1), Data::In(BLOCK)).good(), [9; BLOCK]);
 }
 
 #[test]
