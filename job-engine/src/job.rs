@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Disk;
@@ -304,21 +305,21 @@ impl Purpose {
 }
 
 /// Something that a job concerns or an error comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Element {
     /// A virtual disk (`MSISCSITARGET_StorageVolume`).
-    Disk(DiskId),
+    Disk(#[schemars(with = "String")] DiskId),
     /// A pool (`MSISCSITARGET_StoragePool`).
-    Pool(PoolId),
+    Pool(#[schemars(with = "String")] PoolId),
     /// A target, by its iSCSI name (`MSISCSITARGET_SCSIProtocolController`).
     Target(String),
     /// A job (`MSISCSITARGET_ConcreteJob`).
-    Job(JobId),
+    Job(#[schemars(with = "String")] JobId),
 }
 
 /// `CIM_AffectedJobElement.ElementEffects`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[repr(u16)]
 pub enum ElementEffect {
     /// None of the others; `OtherElementEffectsDescriptions` says what.
@@ -332,7 +333,7 @@ pub enum ElementEffect {
 }
 
 /// `CIM_AffectedJobElement`: an element and what the job does to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AffectedElement {
     /// The element. It may not exist: before a creation is complete, and after a deletion.
     pub element: Element,
@@ -569,6 +570,18 @@ pub struct Submission {
     pub time_limit: Option<Duration>,
     /// Bytes a second that it copies at most.
     pub bandwidth: Option<u64>,
+    /// By what the client will know the request again.
+    pub request: Option<RequestKey>,
+}
+
+/// By what a client knows a request again that started a job: stored with the job, in the same
+/// transaction, and gone with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestKey {
+    /// What the client calls it, unique among the jobs of one owner.
+    pub key: String,
+    /// What was asked for, as a digest: the same key with another one is a mistake.
+    pub fingerprint: String,
 }
 
 impl Default for Submission {
@@ -582,6 +595,7 @@ impl Default for Submission {
             after: Vec::new(),
             time_limit: None,
             bandwidth: None,
+            request: None,
         }
     }
 }

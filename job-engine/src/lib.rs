@@ -38,7 +38,7 @@ pub use faults::{FaultDetail, FaultReport};
 pub use id::{DiskId, INSTANCE_ID_PREFIX, InvalidId, JobId, Naa, PoolId, SnapshotId};
 pub use job::{
     AffectedElement, DEFAULT_PRIORITY, DEFAULT_TIME_BEFORE_REMOVAL, Element, ElementEffect, Job,
-    JobKind, JobSettings, JobState, KillJobResult, Purpose, RequestStateChangeResult,
+    JobKind, JobSettings, JobState, KillJobResult, Purpose, RequestKey, RequestStateChangeResult,
     RequestedState, Submission,
 };
 pub use kinds::{

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 pub use axum::Router;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -23,6 +23,7 @@ use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 
 use crate::access::{self, Access, Guard, Peer, guard};
 use crate::cim::{self, Cimom};
+use crate::rest::openapi;
 use crate::routes::{Routes, Table};
 use crate::service::Service;
 use crate::web;
@@ -48,8 +49,10 @@ const MAX_BODY: usize = 1 << 20;
 
 /// All routes, without what protects them.
 fn routes(service: Arc<Service>, cimom: Arc<Cimom>, access: Arc<Access>) -> Routes {
+    let contract = rest::Contract::new(service.clone());
     rest::routes(service.clone())
         .merge(access::routes(access))
+        .layered(|router| router.layer(from_fn_with_state(contract, rest::keep)))
         .layered(|router| router.layer(no_store()))
         .merge(metrics::routes(service))
         .layered(|router| router.layer(RequestBodyLimitLayer::new(MAX_BODY)))
@@ -78,7 +81,10 @@ fn hardened(router: Router) -> Router {
 
 /// Everything under one roof, and whom each route is for. Requests must carry their [`Peer`].
 pub fn router(service: Arc<Service>, cimom: Arc<Cimom>, access: Arc<Access>) -> (Router, Table) {
-    let (router, table) = routes(service, cimom, access.clone()).into_parts();
+    let described = openapi::Cell::default();
+    let routes = routes(service, cimom, access.clone()).merge(openapi::routes(described.clone()));
+    let (router, table) = routes.into_parts();
+    let _ = described.set(openapi::document(&table).to_string().into());
     let state = Guard { access, table: Arc::new(table.clone()) };
     let router = router
         .fallback(rest::no_such_path)
@@ -86,7 +92,8 @@ pub fn router(service: Arc<Service>, cimom: Arc<Cimom>, access: Arc<Access>) -> 
         .layer(from_fn_with_state(state, guard))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIME_LIMIT))
         .layer(GlobalConcurrencyLimitLayer::new(MAX_REQUESTS))
-        .layer(CatchPanicLayer::new());
+        .layer(CatchPanicLayer::new())
+        .layer(from_fn(rest::problems));
     (hardened(router), table)
 }
 

@@ -26,6 +26,8 @@ const FILES: &[(&str, &str, &str)] = files! {
     "/api.js": "text/javascript; charset=utf-8" = "api.js";
     "/dialogs.js": "text/javascript; charset=utf-8" = "dialogs.js";
     "/dom.js": "text/javascript; charset=utf-8" = "dom.js";
+    "/rest.html": "text/html; charset=utf-8" = "rest.html";
+    "/rest.js": "text/javascript; charset=utf-8" = "rest.js";
     "/sign-in.js": "text/javascript; charset=utf-8" = "sign-in.js";
     "/views.js": "text/javascript; charset=utf-8" = "views.js";
 };

@@ -29,7 +29,7 @@ export async function call(method, path, body) {
   } catch {
     throw new Problem(`The daemon answered ${response.status}: ${text.trim()}`);
   }
-  if (!response.ok) throw new Problem(value?.message ?? `The daemon answered ${response.status}.`, value?.error, response.status);
+  if (!response.ok) throw new Problem(value?.detail ?? `The daemon answered ${response.status}.`, value?.error, response.status);
   return value;
 }
 

@@ -46,7 +46,7 @@ fn an_error_of_the_engine_comes_with_its_cim_error() {
     let answer = post(r#"{"name": "d", "size_bytes": 1000}"#);
     answer.refused(400, &["nearest possible size is 1024"]);
     let error = &answer.json()["error"];
-    assert_eq!(error["message"], answer.json()["message"]);
+    assert_eq!(error["message"], answer.json()["detail"]);
     assert_eq!((&error["owning_entity"], &error["cim_status_code"]), (&json!("LUND"), &json!(4)));
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::mapping::MAX_LUN;
@@ -13,7 +14,7 @@ use super::name::{InvalidName, check_initiator_pattern};
 const MAX_LUNS: usize = 256;
 
 /// A LUN of a target as an initiator sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LunView {
     /// The LUN that the initiator sees.

@@ -1,9 +1,10 @@
 //! Asymmetric access states of portal groups that were set (SPC-4 §5.11).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// ASYMMETRIC ACCESS STATE.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum AccessState {
     /// Every command runs.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use disk_image::ImageFormat;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{DiskId, JobId, Naa, PoolId};
@@ -52,7 +53,7 @@ impl TryFrom<u32> for BlockLength {
 }
 
 /// Whether a disk owns its space from the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Provisioning {
     /// Space is taken when it is written.

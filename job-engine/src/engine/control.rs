@@ -216,7 +216,8 @@ impl Core {
             bandwidth: submission.bandwidth.map(|rate| rate.max(1)),
             remaining: None,
         };
-        let record = JobRecord { job, step: Step::Pending, ending: None, plan };
+        let record =
+            JobRecord { job, step: Step::Pending, ending: None, plan, request: submission.request };
         with.push(Change::PutJob(Box::new(record)));
         self.commit_request(failpoint::SUBMIT, with)?;
         Ok(id)

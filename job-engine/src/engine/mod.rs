@@ -45,7 +45,8 @@ use crate::event::ChangeEvent;
 use crate::faults::FaultReport;
 use crate::id::{DiskId, JobId, PoolId};
 use crate::job::{
-    Element, Job, JobSettings, KillJobResult, RequestStateChangeResult, RequestedState, Submission,
+    Element, Job, JobSettings, KillJobResult, RequestKey, RequestStateChangeResult, RequestedState,
+    Submission,
 };
 use crate::kinds::{CreateDisk, OperationRequest, OperationRunner};
 use crate::store::Store;
@@ -322,6 +323,18 @@ impl Engine {
     pub fn job(&self, id: &JobId) -> Option<Job> {
         let now = self.shared.now();
         self.shared.state.lock().jobs.get(id).map(|entry| entry.view(now))
+    }
+
+    /// The job that a client's request started, and what that request was.
+    #[must_use]
+    pub fn job_of_request(&self, owner: &str, key: &str) -> Option<(JobId, RequestKey)> {
+        let state = self.shared.state.lock();
+        // The newest first: it is most likely to be asked for.
+        state.jobs.iter().rev().find_map(|(id, entry)| {
+            let request = entry.record.request.as_ref()?;
+            let same = request.key == key && entry.record.job.owner == owner;
+            same.then(|| (*id, request.clone()))
+        })
     }
 
     /// `GetErrors`: empty while nothing went wrong; the first is `GetError`'s.

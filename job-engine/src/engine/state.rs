@@ -19,7 +19,7 @@ use crate::clock::{between, later};
 use crate::error::CimError;
 use crate::event::ChangeKind;
 use crate::id::{DiskId, JobId, PoolId, SnapshotId};
-use crate::job::{Job, JobKind, JobState};
+use crate::job::{Job, JobKind, JobState, RequestKey};
 use crate::kinds::Step;
 use crate::place::{Identity, Place};
 use crate::plan::{Claim, Plan};
@@ -36,6 +36,9 @@ pub(crate) struct JobRecord {
     /// What it does, if that is written down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) plan: Option<Box<Plan>>,
+    /// By what the client knows its request again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) request: Option<RequestKey>,
 }
 
 /// How a job that is `ShuttingDown` will end.

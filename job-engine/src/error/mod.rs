@@ -10,6 +10,7 @@ pub use object_path::{NAMESPACE, ObjectPaths, SYSTEM_CLASS};
 pub use row::{MessageRow, messages_document};
 pub use table::ROWS;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Who defines the messages.
@@ -17,7 +18,7 @@ pub const OWNING_ENTITY: &str = "LUND";
 
 /// `CIM_Error` with all of its properties (CIM Schema 2.49). Lists may be empty; a string that has
 /// no value is `None`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CimError {
     /// `ErrorType`: 1 Other, 2 Communications, 3 Quality of Service, 4 Software, 5 Hardware, …
     pub error_type: u16,

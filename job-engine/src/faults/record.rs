@@ -99,6 +99,7 @@ impl Core {
             job: new_job(source, &disk_name, &detail),
             step: Step::Pending,
             ending: None,
+            request: None,
             plan: None,
         });
         record.job.errors = vec![error];

@@ -3,17 +3,17 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use jiff::Timestamp;
 use job_engine::Role;
 
 use super::{Access, Identity, Peer, Unknown, Via};
-use crate::api::{AuditRecord, Problem};
+use crate::api::AuditRecord;
+use crate::rest::problem;
 use crate::routes::{Table, Who};
 
 /// The longest text of a request that is written down.
@@ -230,10 +230,6 @@ fn foreign(identity: &Identity, request: &Request) -> Option<Response> {
     let why = "a session changes things for the page it belongs to only: send Origin, or use a \
                token";
     Some(problem(StatusCode::FORBIDDEN, why))
-}
-
-fn problem(status: StatusCode, message: impl Into<String>) -> Response {
-    (status, Json(Problem { message: message.into(), error: None })).into_response()
 }
 
 fn forbidden(identity: &Identity, role: Role) -> Response {

@@ -11,7 +11,7 @@ mod peer;
 mod rest;
 mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -28,6 +28,7 @@ use tokio::sync::Notify;
 
 pub use self::peer::Peer;
 pub use self::rest::routes;
+pub(crate) use self::rest::{Limit, token, user};
 
 pub(crate) use self::guard::{Act, Acts, Guard, guard};
 

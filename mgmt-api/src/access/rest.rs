@@ -8,10 +8,11 @@ use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::header::SET_COOKIE;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use job_engine::{AccountChange, Role, SecretHash};
+use job_engine::{AccountChange, Engine, Role, SecretHash};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::guard::{Acts, unauthorized};
@@ -19,7 +20,7 @@ use super::password::{acceptable, hash};
 use super::session::{LIFE, recognize, secret};
 use super::{Access, Identity, Peer, TOKEN_PREFIX, Unknown, Via, cookie, set_cookie};
 use crate::api;
-use crate::rest::{answer, no_such_method, nothing, parse};
+use crate::rest::{PREFIX, answer, list, no_such_method, nothing, parse};
 use crate::routes::Routes;
 use crate::service::{Refusal, Result, ServiceError};
 
@@ -29,17 +30,19 @@ type Shared = State<Arc<Access>>;
 #[must_use]
 pub fn routes(access: Arc<Access>) -> Routes {
     use Role::{Administrator, Viewer};
-    Routes::below("/api/v1")
+    Routes::below(PREFIX)
         .everybody(Method::POST, "/session", sign_in)
         .get(Viewer, "/session", signed_in)
         .delete(Viewer, "/session", sign_out)
         .put(Viewer, "/session/password", change_password)
         .get(Administrator, "/users", users)
         .post(Administrator, "/users", create_user)
+        .get(Administrator, "/users/{user}", show_user)
         .patch(Administrator, "/users/{user}", change_user)
         .delete(Administrator, "/users/{user}", delete_user)
         .get(Administrator, "/tokens", tokens)
         .post(Administrator, "/tokens", create_token)
+        .get(Administrator, "/tokens/{token}", show_token)
         .delete(Administrator, "/tokens/{token}", delete_token)
         .get(Administrator, "/audit", audit)
         .other_methods(no_such_method)
@@ -155,8 +158,7 @@ async fn change_password(
 
 impl Access {
     fn user(&self, name: &str) -> Result<api::User> {
-        let missing = || ServiceError::new(Refusal::NotFound, format!("there is no user `{name}`"));
-        self.engine.user(name).map(|user| view(&user)).ok_or_else(missing)
+        user(&self.engine, name)
     }
 
     fn change(&self, change: AccountChange) -> Result<()> {
@@ -177,8 +179,30 @@ fn view_token(token: &job_engine::Token, now: Timestamp) -> api::Token {
     api::Token { name, role, created, expires, expired }
 }
 
-async fn users(State(access): Shared) -> Response {
-    answer(access, StatusCode::OK, |access| {
+/// A user, by name.
+pub(crate) fn user(engine: &Engine, name: &str) -> Result<api::User> {
+    let missing = || ServiceError::new(Refusal::NotFound, format!("there is no user `{name}`"));
+    engine.user(name).map(|user| view(&user)).ok_or_else(missing)
+}
+
+/// A token, by name.
+pub(crate) fn token(engine: &Engine, name: &str) -> Result<api::Token> {
+    let missing = || ServiceError::new(Refusal::NotFound, format!("there is no token `{name}`"));
+    let found = engine.tokens().into_iter().find(|token| token.name == name);
+    let now = engine.config().clock.now();
+    found.map(|token| view_token(&token, now)).ok_or_else(missing)
+}
+
+async fn show_user(State(access): Shared, Path(name): Path<String>) -> Response {
+    answer(access, StatusCode::OK, move |access| user(&access.engine, &name)).await
+}
+
+async fn show_token(State(access): Shared, Path(name): Path<String>) -> Response {
+    answer(access, StatusCode::OK, move |access| token(&access.engine, &name)).await
+}
+
+async fn users(State(access): Shared, uri: Uri) -> Response {
+    list(access, uri, &[], |access| {
         Ok(access.engine.users().iter().map(|user| view(user)).collect::<Vec<_>>())
     })
     .await
@@ -219,8 +243,8 @@ async fn delete_user(State(access): Shared, Path(name): Path<String>) -> Respons
     nothing(access, move |access| access.change(AccountChange::DeleteUser { name })).await
 }
 
-async fn tokens(State(access): Shared) -> Response {
-    answer(access, StatusCode::OK, |access| {
+async fn tokens(State(access): Shared, uri: Uri) -> Response {
+    list(access, uri, &[], |access| {
         Ok(access.engine.tokens().iter().map(|it| view_token(it, access.now())).collect::<Vec<_>>())
     })
     .await
@@ -247,9 +271,9 @@ async fn delete_token(State(access): Shared, Path(name): Path<String>) -> Respon
 }
 
 /// `?limit=`: so many of the newest.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Limit {
+pub(crate) struct Limit {
     #[serde(default = "Limit::usual")]
     limit: usize,
 }

@@ -1,5 +1,6 @@
 //! Requests through the whole router, from all sorts of people.
 
+mod contract;
 mod table;
 
 use std::net::SocketAddr;
@@ -79,12 +80,12 @@ impl Host for Nobody {
     }
 }
 
-struct Server {
+pub(crate) struct Server {
     directory: TempDir,
     engine: Arc<Engine>,
     clock: Arc<ManualClock>,
     router: Router,
-    table: Table,
+    pub(crate) table: Table,
 }
 
 #[derive(Debug)]
@@ -117,7 +118,7 @@ const PASSWORD: &str = "correct horse battery";
 
 impl Server {
     /// Open: without users.
-    fn open() -> Self {
+    pub(crate) fn open() -> Self {
         let directory = TempDir::new().unwrap();
         let clock = ManualClock::new(Timestamp::now());
         let mut config = EngineConfig::new(directory.path());

@@ -4,11 +4,12 @@ use std::fmt;
 
 use jiff::Timestamp;
 use job_engine::Role;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 /// A password or token on its way. It is wiped when it goes, and does not get into logs.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Secret(pub String);
 
@@ -25,7 +26,7 @@ impl Drop for Secret {
 }
 
 /// A user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct User {
     /// Its name.
     pub name: String,
@@ -36,7 +37,7 @@ pub struct User {
 }
 
 /// A request for a new user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateUser {
     /// Its name: 1 to 64 letters, digits and `._-@`.
@@ -48,7 +49,7 @@ pub struct CreateUser {
 }
 
 /// A request to change a user; what is not given stays.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeUser {
     /// What the user may do.
@@ -60,7 +61,7 @@ pub struct ChangeUser {
 }
 
 /// A token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Token {
     /// Its name.
     pub name: String,
@@ -75,7 +76,7 @@ pub struct Token {
 }
 
 /// A request for a new token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
     /// Its name: 1 to 64 letters, digits and `._-@`.
@@ -89,7 +90,7 @@ pub struct CreateToken {
 }
 
 /// A token that has just been made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NewToken {
     /// What is known of it from now on.
     #[serde(flatten)]
@@ -99,7 +100,7 @@ pub struct NewToken {
 }
 
 /// A request for a session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignIn {
     /// The user.
@@ -109,7 +110,7 @@ pub struct SignIn {
 }
 
 /// Who asks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SignedIn {
     /// The user or token; null while nobody is asked for a password.
     pub user: Option<String>,
@@ -121,7 +122,7 @@ pub struct SignedIn {
 }
 
 /// A request for another password of one's own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangePassword {
     /// The password until now.
@@ -131,7 +132,7 @@ pub struct ChangePassword {
 }
 
 /// Something that somebody did, or was not let do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditRecord {
     /// When it was answered.
     pub time: Timestamp,

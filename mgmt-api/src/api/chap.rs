@@ -1,11 +1,12 @@
 //! Accounts with which initiators prove who they are.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Secret;
 
 /// A CHAP account. Its secret is never told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChapAccount {
     /// CHAP_N.
     pub user: String,
@@ -20,7 +21,7 @@ pub struct ChapAccount {
 }
 
 /// A request for a CHAP account, or for another form of one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetChapAccount {
     /// 12 to 255 bytes. An account that is there keeps its own without this.
@@ -38,7 +39,7 @@ pub struct SetChapAccount {
 }
 
 /// A request to take a CHAP account away.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteChapAccount {
     /// As in [`SetChapAccount`].

@@ -1,10 +1,11 @@
 //! How jobs run.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How a job is to run: parameters of every request that submits one.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobOptions {
     /// Identifiers of jobs that must have ended well before, separated by commas.
@@ -28,7 +29,7 @@ pub struct JobOptions {
 }
 
 /// A request to change how a job runs; what is not given stays as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeJob {
     /// Lower numbers go first.
@@ -46,7 +47,7 @@ pub struct ChangeJob {
 }
 
 /// What all jobs together may do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobLimits {
     /// Bytes a second that they copy at most; null for no limit. In force at once, until the daemon

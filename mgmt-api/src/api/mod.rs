@@ -10,6 +10,7 @@ mod snapshot;
 use jiff::Timestamp;
 pub use job_engine::LunView;
 use job_engine::{AffectedElement, CimError};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::account::{
@@ -27,8 +28,19 @@ pub use self::session::{
 };
 pub use self::snapshot::{CreateSnapshots, ExposeSnapshot, Snapshot};
 
+/// The format of a disk's file.
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(dead_code, reason = "it stands for the type of another crate in the OpenAPI document")]
+enum ImageFormat {
+    Raw,
+    Qcow2,
+    Vhdx,
+    Vhd,
+}
+
 /// A request for a new disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateDisk {
     /// Its name, unique among the disks.
@@ -43,6 +55,7 @@ pub struct CreateDisk {
     pub provisioning: Option<job_engine::Provisioning>,
     /// `raw` (default), `qcow2`, `vhdx` or `vhd`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<ImageFormat>")]
     pub format: Option<job_engine::ImageFormat>,
     /// The pool; the default pool without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,7 +63,7 @@ pub struct CreateDisk {
 }
 
 /// A request to change a disk at once. What is not given stays.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeDisk {
     /// Writes of initiators are refused.
@@ -59,7 +72,7 @@ pub struct ChangeDisk {
 }
 
 /// A request for a disk with the data of another.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CloneDisk {
     /// Name of the new one.
@@ -70,7 +83,7 @@ pub struct CloneDisk {
 }
 
 /// A request for a disk that is made of a raw image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImportDisk {
     /// The file: absolute, below an allowed directory.
@@ -97,7 +110,7 @@ fn yes() -> bool {
 }
 
 /// A request for a copy of a disk as a raw image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExportDisk {
     /// The file that is made: absolute, below an allowed directory.
@@ -105,7 +118,7 @@ pub struct ExportDisk {
 }
 
 /// A request to make a disk larger, or smaller.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExpandDisk {
     /// The new size in bytes: a multiple of the block length.
@@ -113,7 +126,7 @@ pub struct ExpandDisk {
 }
 
 /// A virtual disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Disk {
     /// Its identifier.
     pub id: String,
@@ -126,6 +139,7 @@ pub struct Disk {
     /// Thin or full.
     pub provisioning: job_engine::Provisioning,
     /// The format of its file.
+    #[schemars(with = "ImageFormat")]
     pub format: job_engine::ImageFormat,
     /// Unit serial number.
     pub serial: String,
@@ -146,7 +160,7 @@ pub struct Disk {
 }
 
 /// A disk as a LUN of a target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Mapping {
     /// The target's iSCSI name.
     pub target: String,
@@ -155,7 +169,7 @@ pub struct Mapping {
 }
 
 /// A request for a new target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateTarget {
     /// An iSCSI name, or a short name that gets the default prefix.
@@ -166,7 +180,7 @@ pub struct CreateTarget {
 }
 
 /// A target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Target {
     /// Its iSCSI name.
     pub name: String,
@@ -184,7 +198,7 @@ pub struct Target {
 
 /// Initiators that a target lets in: those that meet both conditions. Where several entries do,
 /// the most specific one decides.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Access {
     /// An iSCSI name, or a pattern in which `*` stands for any text.
@@ -202,7 +216,7 @@ pub struct Access {
 }
 
 /// A request to change who may use a target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReplaceAccess {
     /// The whole list; null lets everybody in. It must be given: nothing is opened by omission.
@@ -211,7 +225,7 @@ pub struct ReplaceAccess {
 }
 
 /// The conditions of an entry that is to go.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Disallow {
     /// [`Access::initiator`].
@@ -223,7 +237,7 @@ pub struct Disallow {
 }
 
 /// A LUN of a target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Lun {
     /// The LUN.
     pub lun: u16,
@@ -234,7 +248,7 @@ pub struct Lun {
 }
 
 /// A request to expose a disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Map {
     /// The disk, by name or identifier.
@@ -245,7 +259,7 @@ pub struct Map {
 }
 
 /// A job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Job {
     /// Its identifier.
     pub id: String,
@@ -300,7 +314,7 @@ pub struct Job {
 }
 
 /// A pool.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pool {
     /// Its identifier.
     pub id: String,
@@ -317,7 +331,7 @@ pub struct Pool {
 }
 
 /// Whether initiators are let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeState {
     /// Not yet.
@@ -331,7 +345,7 @@ pub enum NodeState {
 }
 
 /// What a drain has come to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Drained {
     /// Whether initiators are let in.
     pub state: NodeState,
@@ -340,7 +354,7 @@ pub struct Drained {
 }
 
 /// What is known of the daemon.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// Version.
     pub version: String,
@@ -355,7 +369,7 @@ pub struct Status {
 }
 
 /// An iSNS server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Isns {
     /// `HOST:PORT`.
     pub server: String,
@@ -363,10 +377,11 @@ pub struct Isns {
     pub state: String,
 }
 
-/// A request that was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A request that was refused: what problem details (RFC 9457) say beside the HTTP status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// What is wrong and what would be right.
+    #[serde(rename = "detail")]
     pub message: String,
     /// The same as a `CIM_Error`, where the engine said it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,10 +1,11 @@
 //! Portal groups and the access states of their ports.
 
 pub use job_engine::AccessState;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A portal group: a port of every target that is reached through it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PortalGroup {
     /// Target Portal Group Tag.
     pub tag: u16,
@@ -21,7 +22,7 @@ pub struct PortalGroup {
 }
 
 /// A state that was set for one target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TargetState {
     /// The target's iSCSI name.
     pub target: String,
@@ -32,7 +33,7 @@ pub struct TargetState {
 }
 
 /// A request to bring a group into a state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetAccessState {
     /// `active-optimized`, `active-non-optimized`, `standby`, `unavailable` or `transitioning`.
@@ -43,7 +44,7 @@ pub struct SetAccessState {
 }
 
 /// A request to bring a group back into the state that is configured.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResetAccessState {
     /// For one target only.

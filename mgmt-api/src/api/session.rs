@@ -1,10 +1,11 @@
 //! Sessions of initiators.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A session in short.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Session {
     /// Target Session Identifying Handle.
     pub tsih: u16,
@@ -29,7 +30,7 @@ pub struct Session {
 }
 
 /// A session with everything that is known of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SessionDetail {
     /// The session in short.
     #[serde(flatten)]
@@ -53,7 +54,7 @@ pub struct SessionDetail {
 }
 
 /// A request to the initiator of a session: to log out, or to negotiate anew.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AskInitiator {
     /// Time that it has.
@@ -68,7 +69,7 @@ impl AskInitiator {
 }
 
 /// How an initiator has proved who it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "method", rename_all = "lowercase")]
 pub enum Authentication {
     /// Not at all.
@@ -85,7 +86,7 @@ pub enum Authentication {
 }
 
 /// A connection of a session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Connection {
     /// CID.
     pub cid: u16,
@@ -104,7 +105,7 @@ pub struct Connection {
 }
 
 /// What was negotiated for a session, by the names of RFC 7143 §13.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "the RFC says what they are")]
 pub struct SessionParameters {
     pub max_connections: u16,
@@ -124,7 +125,7 @@ pub struct SessionParameters {
 }
 
 /// Counts since a session began; a new connection of the session goes on counting.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SessionCounters {
     /// PDUs received after the login.
     pub pdus_received: u64,

@@ -6,7 +6,7 @@ use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use job_engine::Submission;
+use job_engine::{RequestKey, Submission};
 
 use super::{Client, Shared, answer, parse};
 use crate::api;
@@ -16,6 +16,7 @@ use crate::service::{self, Refusal, Result, ServiceError};
 #[derive(Debug)]
 pub(super) struct By {
     owner: String,
+    request: Option<RequestKey>,
     options: std::result::Result<Query<api::JobOptions>, QueryRejection>,
 }
 
@@ -28,7 +29,8 @@ impl<S: Send + Sync> FromRequestParts<S> for By {
     ) -> std::result::Result<Self, Self::Rejection> {
         let options = Query::from_request_parts(parts, state).await;
         let Client(owner) = Client::from_request_parts(parts, state).await?;
-        Ok(Self { owner, options })
+        let request = parts.extensions.get::<RequestKey>().cloned();
+        Ok(Self { owner, request, options })
     }
 }
 
@@ -38,7 +40,8 @@ impl By {
         let Query(options) =
             self.options.map_err(|error| ServiceError::new(Refusal::Invalid, error.body_text()))?;
         let overwrite = options.overwrite.unwrap_or(false);
-        Ok((service::submission(&self.owner, &options)?, overwrite))
+        let submission = service::submission(&self.owner, &options)?;
+        Ok((Submission { request: self.request, ..submission }, overwrite))
     }
 
     /// Of any other job.

@@ -1,9 +1,12 @@
 //! The service over HTTP and JSON, below `/api/v1`.
 
 mod chap;
+mod contract;
 mod copying;
 mod error;
 mod jobs;
+mod list;
+pub(crate) mod openapi;
 mod portal_group;
 mod session;
 mod snapshots;
@@ -17,17 +20,24 @@ use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use job_engine::Role;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::contract::{Contract, keep, problems};
+pub(crate) use self::error::problem;
 use self::jobs::By;
+pub(crate) use self::list::list;
 use crate::access::{Acts, Identity};
 use crate::api;
 use crate::routes::Routes;
 use crate::service::{Refusal, Result, Service, ServiceError};
+
+/// What stands before all paths.
+pub(crate) const PREFIX: &str = "/api/v1";
 
 /// The longest that a request waits for a job.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -38,15 +48,17 @@ type Shared = State<Arc<Service>>;
 pub fn routes(service: Arc<Service>) -> Routes {
     use Role::{Administrator, Operator, Viewer};
     let open = Routes::<()>::below("").everybody(Method::GET, "/healthz", async || "ok\n");
-    Routes::below("/api/v1")
+    Routes::below(PREFIX)
         .get(Viewer, "/status", status)
         .post(Operator, "/drain", drain)
         .post(Operator, "/resume", resume)
         .get(Viewer, "/pools", pools)
         .get(Viewer, "/portal-groups", portal_group::list)
+        .get(Viewer, "/portal-groups/{group}", portal_group::show)
         .put(Operator, "/portal-groups/{group}/state", portal_group::set_state)
         .delete(Operator, "/portal-groups/{group}/state", portal_group::reset_state)
         .get(Viewer, "/chap-accounts", chap::list)
+        .get(Viewer, "/chap-accounts/{user}", chap::show)
         .put(Administrator, "/chap-accounts/{user}", chap::set)
         .delete(Administrator, "/chap-accounts/{user}", chap::delete)
         .get(Viewer, "/sessions", session::list)
@@ -121,7 +133,11 @@ where
         Ok(value) => {
             let made = matches!(status, StatusCode::CREATED | StatusCode::ACCEPTED);
             let detail = made.then(|| name_of(&value)).flatten();
+            let place = place(status, &value);
             let mut response = (status, Json(value)).into_response();
+            if let Some(place) = place {
+                response.headers_mut().insert(header::LOCATION, place);
+            }
             if detail.is_some() {
                 response.extensions_mut().insert(Acts { detail, ..Acts::default() });
             }
@@ -129,6 +145,26 @@ where
         }
         Err(error) => error.into_response(),
     }
+}
+
+/// Where the job is that was begun.
+fn place(status: StatusCode, value: &impl Serialize) -> Option<HeaderValue> {
+    if status != StatusCode::ACCEPTED {
+        return None;
+    }
+    let value = serde_json::to_value(value).ok()?;
+    let id = value.get("id").and_then(serde_json::Value::as_str)?;
+    HeaderValue::try_from(format!("{PREFIX}/jobs/{id}")).ok()
+}
+
+/// A job that was begun.
+fn accepted(job: &api::Job) -> Response {
+    let place = place(StatusCode::ACCEPTED, job);
+    let mut response = (StatusCode::ACCEPTED, Json(job)).into_response();
+    if let Some(place) = place {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    response
 }
 
 /// What the audit log calls something that was made or begun.
@@ -194,12 +230,12 @@ async fn resume(State(service): Shared) -> Response {
     answer(service, StatusCode::OK, Service::resume).await
 }
 
-async fn pools(State(service): Shared) -> Response {
-    answer(service, StatusCode::OK, |service| Ok(service.pools())).await
+async fn pools(State(service): Shared, uri: Uri) -> Response {
+    list(service, uri, &[], |service| Ok(service.pools())).await
 }
 
-async fn disks(State(service): Shared) -> Response {
-    answer(service, StatusCode::OK, |service| Ok(service.disks())).await
+async fn disks(State(service): Shared, uri: Uri) -> Response {
+    list(service, uri, &[], |service| Ok(service.disks())).await
 }
 
 async fn disk(State(service): Shared, Path(key): Path<String>) -> Response {
@@ -252,8 +288,8 @@ async fn change_disk(
     .await
 }
 
-async fn targets(State(service): Shared) -> Response {
-    answer(service, StatusCode::OK, |service| Ok(service.targets())).await
+async fn targets(State(service): Shared, uri: Uri) -> Response {
+    list(service, uri, &[], |service| Ok(service.targets())).await
 }
 
 async fn target(State(service): Shared, Path(key): Path<String>) -> Response {
@@ -331,12 +367,12 @@ async fn unmap(State(service): Shared, Path((target, lun)): Path<(String, String
     .await
 }
 
-async fn all_jobs(State(service): Shared) -> Response {
-    answer(service, StatusCode::OK, |service| Ok(service.jobs())).await
+async fn all_jobs(State(service): Shared, uri: Uri) -> Response {
+    list(service, uri, &[], |service| Ok(service.jobs())).await
 }
 
 /// `?wait_seconds=`: not before the job has ended, or so many seconds have passed.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Wait {
     #[serde(default)]
@@ -365,13 +401,12 @@ async fn errors(State(service): Shared, Path(key): Path<String>) -> Response {
     answer(service, StatusCode::OK, move |service| Ok(service.job(&key)?.errors)).await
 }
 
-pub(crate) async fn no_such_path(uri: axum::http::Uri) -> Response {
+pub(crate) async fn no_such_path(uri: Uri) -> Response {
     ServiceError::new(Refusal::NotFound, format!("there is nothing at {}", uri.path()))
         .into_response()
 }
 
 pub(crate) async fn no_such_method(method: Method) -> Response {
     let message = format!("{method} is not possible here");
-    let problem = api::Problem { message, error: None };
-    (StatusCode::METHOD_NOT_ALLOWED, Json(problem)).into_response()
+    problem(StatusCode::METHOD_NOT_ALLOWED, message)
 }

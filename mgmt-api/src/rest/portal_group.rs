@@ -3,15 +3,20 @@
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 
+use super::list::list as listed;
 use super::{Shared, answer, parse};
 use crate::api;
 use crate::service::{Refusal, ServiceError};
 
-pub(super) async fn list(State(service): Shared) -> Response {
-    answer(service, StatusCode::OK, |service| Ok(service.portal_groups())).await
+pub(super) async fn list(State(service): Shared, uri: Uri) -> Response {
+    listed(service, uri, &[], |service| Ok(service.portal_groups())).await
+}
+
+pub(super) async fn show(State(service): Shared, Path(key): Path<String>) -> Response {
+    answer(service, StatusCode::OK, move |service| service.portal_group(&key)).await
 }
 
 pub(super) async fn set_state(

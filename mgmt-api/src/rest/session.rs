@@ -6,17 +6,19 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::list::list as listed;
 use super::{Shared, answer, nothing, parse};
 use crate::api;
 use crate::service::{Refusal, ServiceError, SessionRequest};
 
-pub(super) async fn list(State(service): Shared) -> Response {
-    answer(service, StatusCode::OK, |service| Ok(service.sessions())).await
+pub(super) async fn list(State(service): Shared, uri: Uri) -> Response {
+    listed(service, uri, &[], |service| Ok(service.sessions())).await
 }
 
 pub(super) async fn show(State(service): Shared, Path(key): Path<String>) -> Response {
@@ -60,7 +62,7 @@ async fn ask(
 }
 
 /// `?seconds=`: for so long; without it, until the connection or the client goes.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct For {
     seconds: Option<u32>,

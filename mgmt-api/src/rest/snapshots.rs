@@ -3,18 +3,19 @@
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::jobs::By;
+use super::list::list as listed;
 use super::{Shared, answer, parse};
 use crate::api;
 use crate::service::{Refusal, ServiceError};
 
-/// Which snapshots are listed.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Which snapshots are listed, beside what every list knows.
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Which {
     disk: Option<String>,
 }
@@ -22,8 +23,9 @@ pub(super) struct Which {
 pub(super) async fn list(
     State(service): Shared,
     query: Result<Query<Which>, QueryRejection>,
+    uri: Uri,
 ) -> Response {
-    answer(service, StatusCode::OK, move |service| {
+    listed(service, uri, &["disk"], move |service| {
         let Query(Which { disk }) =
             query.map_err(|error| ServiceError::new(Refusal::Invalid, error.body_text()))?;
         service.snapshots(disk.as_deref())

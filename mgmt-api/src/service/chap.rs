@@ -1,6 +1,6 @@
 //! Accounts with which initiators prove who they are.
 
-use super::{Result, Service};
+use super::{Refusal, Result, Service, ServiceError};
 use crate::api;
 
 impl Service {
@@ -10,12 +10,22 @@ impl Service {
         self.host.chap_accounts()
     }
 
+    /// One account.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn chap_account(&self, user: &str) -> Result<api::ChapAccount> {
+        let found = self.chap_accounts().into_iter().find(|account| account.user == user);
+        let missing = format!("there is no CHAP account `{user}`");
+        found.ok_or_else(|| ServiceError::new(Refusal::NotFound, missing))
+    }
+
     /// Makes an account, or gives one another form. Logins that begin afterwards go by it;
     /// sessions that are there go on.
     ///
     /// # Errors
-    /// [`Refusal::Invalid`](super::Refusal), [`Refusal::Conflict`](super::Refusal),
-    /// [`Refusal::Unavailable`](super::Refusal).
+    /// [`Refusal::Invalid`], [`Refusal::Conflict`],
+    /// [`Refusal::Unavailable`].
     pub fn set_chap_account(
         &self,
         user: &str,
@@ -27,8 +37,8 @@ impl Service {
     /// Takes an account away. Sessions that are there go on.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`](super::Refusal), [`Refusal::Conflict`](super::Refusal),
-    /// [`Refusal::Unavailable`](super::Refusal).
+    /// [`Refusal::NotFound`], [`Refusal::Conflict`],
+    /// [`Refusal::Unavailable`].
     pub fn delete_chap_account(&self, user: &str, open: bool) -> Result<()> {
         self.host.delete_chap_account(user, open)
     }

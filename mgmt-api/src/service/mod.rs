@@ -3,6 +3,7 @@
 mod access;
 mod chap;
 mod copying;
+mod current;
 mod jobs;
 mod portal_group;
 mod session;
@@ -18,6 +19,7 @@ use job_engine::{
 
 use crate::api;
 
+pub use self::current::lasting;
 pub use self::jobs::submission;
 pub use self::portal_group::AccessStateRefusal;
 pub use self::session::{SessionRequest, TotalCounters, Totals, Trace, TraceRefusal};

@@ -26,6 +26,17 @@ impl Service {
         self.host.portal_groups()
     }
 
+    /// One portal group, by its tag.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn portal_group(&self, key: &str) -> Result<api::PortalGroup> {
+        let groups = self.portal_groups();
+        let found = groups.into_iter().find(|group| group.tag.to_string() == key);
+        let missing = || format!("there is no portal group `{key}`");
+        found.ok_or_else(|| ServiceError::new(Refusal::NotFound, missing()))
+    }
+
     /// Brings a group into a state, for one target or for all, whatever was set for single ones;
     /// the group as it is then. Sessions have been told when this returns.
     ///

@@ -24,7 +24,7 @@ impl Answer {
     pub(crate) fn refused(&self, status: u16, says: &[&str]) {
         assert_eq!(self.status, status, "{self:?}");
         let problem = self.json();
-        let message = problem["message"].as_str().unwrap_or_default();
+        let message = problem["detail"].as_str().unwrap_or_default();
         for text in says {
             assert!(message.contains(text), "{text}: {self:?}");
         }

@@ -213,3 +213,24 @@ fn single_damaged_records_are_replaced_from_the_journal_or_removed_and_an_alert_
     drop(engine);
     assert!(open_directory(directory.path()).alerts().is_empty());
 }
+
+#[test]
+fn a_request_is_known_again_by_its_key_after_a_restart_as_long_as_its_job_is_there() {
+    let mut bench = Bench::new();
+    let request = RequestKey { key: "k".to_owned(), fingerprint: "f".to_owned() };
+    let by = |owner: &str| Submission {
+        owner: owner.to_owned(),
+        request: Some(request.clone()),
+        ..Submission::default()
+    };
+    let ours = bench.create_disk_with(CreateDisk::new("ours", MIB), by("we")).unwrap();
+    let theirs = bench.create_disk_with(CreateDisk::new("theirs", MIB), by("they")).unwrap();
+    bench.end(ours);
+    bench.end(theirs);
+    bench.restart();
+    assert_eq!(bench.job_of_request("we", "k"), Some((ours, request.clone())));
+    assert_eq!(bench.job_of_request("they", "k"), Some((theirs, request.clone())));
+    assert_eq!(bench.job_of_request("we", "l"), None);
+    bench.delete_job(&ours).unwrap();
+    assert_eq!(bench.job_of_request("we", "k"), None);
+}

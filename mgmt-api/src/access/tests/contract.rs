@@ -1,0 +1,137 @@
+//! What holds for every route of REST: conditions, keys of requests, pages, problem details.
+
+use super::*;
+
+fn problem(answer: &Answer, status: u16) -> Value {
+    assert_eq!(answer.status, status, "{answer:?}");
+    assert_eq!(answer.header("content-type"), "application/problem+json", "{answer:?}");
+    let document = answer.json();
+    assert_eq!(document["status"], status);
+    assert!(document["title"].is_string() && document["detail"].is_string(), "{document}");
+    document
+}
+
+#[tokio::test]
+async fn errors_are_problem_details_wherever_they_come_from() {
+    let server = Server::open();
+    let ask =
+        async |method: &str, path: &str, body: Value| server.ask(method, path, &[], &body).await;
+    let taken = ask("POST", "/disks", json!({"name": "d", "size_bytes": 1000})).await;
+    let taken = problem(&taken, 400);
+    assert_eq!(taken["title"], "Bad Request");
+    assert_eq!(taken["error"]["owning_entity"], "LUND");
+    assert_eq!(taken["error"]["message"], taken["detail"]);
+    problem(&ask("GET", "/nothing", Value::Null).await, 404);
+    problem(&ask("GET", "/disks/ghost", Value::Null).await, 404);
+    let refused = ask("PATCH", "/disks", Value::Null).await;
+    problem(&refused, 405);
+    problem(&ask("GET", "/disks/%ff", Value::Null).await, 400);
+    let long = "x".repeat(2 << 20);
+    problem(&ask("POST", "/disks", json!({"name": long, "size_bytes": 512})).await, 413);
+    problem(&Server::closed().ask("GET", "/status", &[], &Value::Null).await, 401);
+}
+
+#[tokio::test]
+async fn a_change_for_a_state_that_is_gone_is_refused() {
+    let server = Server::open();
+    let none = Value::Null;
+    let made = server.ask("POST", "/targets", &[], &json!({"name": "t"})).await;
+    assert_eq!(made.status, 201);
+    let seen = server.ask("GET", "/targets/t", &[], &none).await;
+    let tag = seen.header("etag").to_owned();
+    assert!(tag.starts_with('"') && tag.len() > 10, "{tag}");
+    let again = server.ask("GET", "/targets/t", &[("if-none-match", &tag)], &none).await;
+    assert_eq!((again.status, again.text.as_str(), again.header("etag")), (304, "", &*tag));
+
+    let access = json!({"access": [{"initiator": "iqn.2026-11.example:a"}]});
+    let put = async |tag: &str, body: &Value| {
+        server.ask("PUT", "/targets/t/access", &[("if-match", tag)], body).await
+    };
+    assert_eq!(put(&tag, &access).await.status, 200);
+    problem(&put(&tag, &json!({"access": null})).await, 412);
+    problem(&put(&format!("W/{tag}"), &json!({"access": null})).await, 412);
+    let kept = server.ask("GET", "/targets/t", &[], &none).await;
+    assert_eq!(kept.json()["access"][0]["initiator"], "iqn.2026-11.example:a");
+    assert_ne!(kept.header("etag"), tag);
+    problem(&server.ask("DELETE", "/targets/t", &[("if-match", &tag)], &none).await, 412);
+    let list = format!("\"other\", {}", kept.header("etag"));
+    assert_eq!(put(&list, &json!({"access": null})).await.status, 200);
+    assert_eq!(server.ask("DELETE", "/targets/t", &[("if-match", "*")], &none).await.status, 204);
+    problem(&server.ask("DELETE", "/targets/t", &[("if-match", "*")], &none).await, 412);
+}
+
+#[tokio::test]
+async fn of_many_changes_for_one_state_one_is_made() {
+    let server = Server::open();
+    server.ask("POST", "/targets", &[], &json!({"name": "t"})).await;
+    let tag = server.ask("GET", "/targets/t", &[], &Value::Null).await.header("etag").to_owned();
+    let changes = (0..8).map(|number| {
+        let (server, tag) = (&server, &tag);
+        async move {
+            let access =
+                json!({"access": [{"initiator": format!("iqn.2026-11.example:{number}")}]});
+            server.ask("PUT", "/targets/t/access", &[("if-match", tag)], &access).await.status
+        }
+    });
+    let mut answers = futures_util::future::join_all(changes).await;
+    answers.sort_unstable();
+    assert_eq!(answers, [200, 412, 412, 412, 412, 412, 412, 412]);
+}
+
+#[tokio::test]
+async fn a_request_that_comes_again_with_its_key_starts_nothing_new() {
+    let server = Server::open();
+    let submit = async |key: &str, name: &str| {
+        let body = json!({"name": name, "size_bytes": 1 << 20});
+        server.ask("POST", "/disks", &[("idempotency-key", key)], &body).await
+    };
+    let (first, second) = tokio::join!(submit("k", "d"), submit("k", "d"));
+    assert_eq!((first.status, second.status), (202, 202), "{first:?} {second:?}");
+    let id = first.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!(second.json()["id"], *id);
+    assert_eq!(first.header("location"), format!("/api/v1/jobs/{id}"));
+    assert_eq!(second.header("location"), first.header("location"));
+    let replayed: Vec<_> =
+        [&first, &second].iter().map(|it| it.header("idempotency-replayed")).collect();
+    assert!(replayed.contains(&"true") && replayed.contains(&""), "{replayed:?}");
+    problem(&submit("k", "e").await, 422);
+    problem(&submit("with space", "e").await, 400);
+    problem(&submit("", "e").await, 400);
+    // Another key is another request, and finds the name taken.
+    problem(&submit("l", "d").await, 409);
+    assert_eq!(server.engine.jobs().len(), 1);
+}
+
+#[tokio::test]
+async fn lists_come_in_pages_and_only_what_is_wanted() {
+    let server = Server::open();
+    for name in ["a", "b", "c", "d", "e"] {
+        let target = json!({"name": name, "alias": if name < "c" { "left" } else { "right" }});
+        assert_eq!(server.ask("POST", "/targets", &[], &target).await.status, 201);
+    }
+    let names = |answer: &Answer| -> Vec<String> {
+        let list = answer.json();
+        let name = |it: &Value| it["name"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
+        list.as_array().unwrap().iter().map(name).collect()
+    };
+    let (mut path, mut seen, mut pages) = ("/targets?limit=2".to_owned(), Vec::new(), 0);
+    loop {
+        let page = server.ask("GET", &path, &[], &Value::Null).await;
+        assert_eq!(page.status, 200, "{page:?}");
+        seen.extend(names(&page));
+        pages += 1;
+        // What goes meanwhile moves nothing.
+        if pages == 1 {
+            assert_eq!(server.ask("DELETE", "/targets/b", &[], &Value::Null).await.status, 204);
+        }
+        let Some((link, rest)) = page.header("link").split_once('>') else { break };
+        assert_eq!(rest, "; rel=\"next\"");
+        path = link.strip_prefix("</api/v1").unwrap().to_owned();
+    }
+    assert_eq!((seen.join(""), pages), ("abcde".to_owned(), 3));
+    let right = server.ask("GET", "/targets?alias=right", &[], &Value::Null).await;
+    assert_eq!(names(&right), ["c", "d", "e"]);
+    for wrong in ["limit=0", "limit=x", "cursor=%21", "size=1", "limit=1&limit=2"] {
+        problem(&server.ask("GET", &format!("/targets?{wrong}"), &[], &Value::Null).await, 400);
+    }
+}
