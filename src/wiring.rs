@@ -12,7 +12,7 @@ use job_engine::{
 use mgmt_api::api;
 use mgmt_api::service::{self, AccessStateRefusal, Host, SessionRequest, TraceRefusal};
 use parking_lot::{Condvar, Mutex, RwLock};
-use scsi::{AccessMethods, Device};
+use scsi::{AccessMethods, Device, ProvisioningType};
 use target_core::{
     AccessEntry, AccessStateChange, AccessStateStore, AuthPolicy, ChapPolicy, Events, Fault,
     InitiatorPattern, IscsiName, LogicalUnit, LunMapping, ModePageStore, Node, NodeState,
@@ -524,6 +524,9 @@ impl Exposure {
             };
             self.finish(&disk.name, change);
         }
+        if let Some(unit) = self.live_unit(&disk.id.to_string()) {
+            self.node.set_provisioning(&unit, provisioning(disk));
+        }
         // A smaller size was put in force before the catalogue had it.
         if let Some(unit) = self.open_unit(disk.id)
             && let Err(error) = self.node.grow_unit(&unit, disk.size_bytes)
@@ -695,9 +698,13 @@ fn device(disk: &Disk) -> Device {
     let block_length = disk.block_length.bytes();
     let mut device =
         Device::new(disk.serial.clone(), disk.naa.to_bytes(), block_length, disk.block_count());
-    device.provisioning = match disk.provisioning {
+    device.provisioning = ProvisioningType::new(provisioning(disk));
+    device
+}
+
+fn provisioning(disk: &Disk) -> scsi::Provisioning {
+    match disk.provisioning {
         Provisioning::Thin => scsi::Provisioning::Thin,
         Provisioning::Full => scsi::Provisioning::Full,
-    };
-    device
+    }
 }

@@ -37,6 +37,7 @@ pub const STEPS: &[&str] = &[
     "plan.piece",
     "plan.verified",
     "plan.overwritten",
+    "plan.space",
     "checkpoint.before",
     "checkpoint.after",
     "plan.shrunk",

@@ -264,6 +264,8 @@ pub enum Purpose {
     ShrinkDisk,
     /// Deletes a disk once its data are overwritten.
     OverwriteDisk,
+    /// Makes a disk thin or full.
+    ProvisionDisk,
     /// Takes snapshots of disks.
     CreateSnapshot,
     /// Deletes a snapshot.
@@ -284,6 +286,7 @@ impl Purpose {
             Self::ExportDisk => "export-disk",
             Self::ShrinkDisk => "shrink-disk",
             Self::OverwriteDisk => "overwrite-disk",
+            Self::ProvisionDisk => "provision-disk",
             Self::CreateSnapshot => "create-snapshot",
             Self::DeleteSnapshot => "delete-snapshot",
             Self::RollBack => "roll-back",
@@ -297,7 +300,7 @@ impl Purpose {
         match self {
             Self::CloneDisk | Self::CreateSnapshot => Some("CreateElementReplica"),
             Self::DeleteSnapshot | Self::RollBack => Some("ModifyReplicaSynchronization"),
-            Self::ShrinkDisk => Some("CreateOrModifyElementFromStoragePool"),
+            Self::ShrinkDisk | Self::ProvisionDisk => Some("CreateOrModifyElementFromStoragePool"),
             Self::OverwriteDisk => Some("ReturnToStoragePool"),
             Self::ImportDisk | Self::ExportDisk | Self::ExposeSnapshot => None,
         }

@@ -14,7 +14,7 @@ use iscsi_proto::names::IscsiName;
 use iscsi_proto::pdu::AsyncEvent;
 use iscsi_proto::session::Counters;
 use parking_lot::{Mutex, RwLock};
-use scsi::{AccessState, Port, UnitAttention};
+use scsi::{AccessState, Port, Provisioning, UnitAttention};
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -394,6 +394,14 @@ impl Node {
     /// Tells sessions that a unit has other data than before.
     pub fn medium_changed(&self, unit: &Arc<LogicalUnit>) {
         self.tell(unit, UnitAttention::MediumMayHaveChanged);
+    }
+
+    /// Changes the provisioning of a unit, and tells all sessions that see it (INQUIRY DATA HAS
+    /// CHANGED: the Logical Block Provisioning VPD page has it).
+    pub fn set_provisioning(&self, unit: &Arc<LogicalUnit>, provisioning: Provisioning) {
+        if unit.set_provisioning(provisioning) {
+            self.tell(unit, UnitAttention::InquiryDataHasChanged);
+        }
     }
 
     /// Gives a unit the image that could not be opened before, and tells all sessions that see it:

@@ -9,7 +9,7 @@ use std::time::Duration;
 use disk_image::{Image, ImageError};
 use parking_lot::Mutex;
 use scsi::operation::Condition;
-use scsi::{AdditionalSense, Device, MediumState, ModeParameters, Sense, SenseKey};
+use scsi::{AdditionalSense, Device, MediumState, ModeParameters, Provisioning, Sense, SenseKey};
 
 use crate::clock::Milliseconds;
 use crate::copies::UnitCopies;
@@ -226,6 +226,12 @@ impl LogicalUnit {
         self.image().map_or(Ok(()), |image| image.grow(size_bytes))?;
         let block_length = u64::from(self.closed.logical_block_length).max(1);
         Ok(self.device().capacity.grow(size_bytes / block_length))
+    }
+
+    /// Changes its provisioning; whether it was another one before.
+    pub(crate) fn set_provisioning(&self, provisioning: Provisioning) -> bool {
+        let _changing = self.changing.lock();
+        self.closed.provisioning.set(provisioning) | self.device().provisioning.set(provisioning)
     }
 
     /// Makes it as large as it is told, smaller too: while no command is inside.

@@ -59,3 +59,40 @@ fn a_growth_that_is_not_possible_is_refused_and_says_what_is() {
     assert_eq!((answer.status, &answer.json()["kind"]), (202, &json!("expand-disk")));
     daemon.stop();
 }
+
+/// PROVISIONING TYPE of the Logical Block Provisioning VPD page.
+fn provisioning_type(session: &mut Session) -> u8 {
+    session.run(0, &[0x12, 1, 0xb2, 0, 8, 0], 8).unwrap().data[6] & 0x07
+}
+
+#[test]
+fn every_session_is_told_that_a_disk_has_become_full_or_thin() {
+    const INQUIRY_DATA_HAS_CHANGED: (u8, u8, u8) = (6, 0x3f, 3);
+    let place = Place::new();
+    let daemon = place.start_demo();
+    let mut sessions: Vec<_> = (0..2).map(|_| Session::login(daemon.portal, TARGET)).collect();
+    for session in &mut sessions {
+        session.settle(0);
+        assert_eq!(provisioning_type(session), 2, "thin");
+    }
+    sessions[0].write(0, 5, &[0x11; 512]);
+    let told = daemon.lunctl(&["disk", "provision", "demo", "full"]).ok();
+    assert_eq!(told, "disk demo is full\n");
+    for session in &mut sessions {
+        assert_eq!(session.settle(0), [INQUIRY_DATA_HAS_CHANGED]);
+        assert_eq!(provisioning_type(session), 1, "resource provisioned");
+        assert_eq!(session.read(0, 4, 3)[512..1024], [0x11; 512]);
+    }
+    let file = daemon.file_of("demo").metadata().unwrap();
+    assert!(file.blocks() * 512 >= 64 * MIB);
+    daemon.lunctl(&["disk", "provision", "demo", "full"]).fails(2, &["full already"]);
+    daemon.kill();
+    let daemon = place.start_demo();
+    let mut session = Session::login(daemon.portal, TARGET);
+    session.settle(0);
+    assert_eq!(provisioning_type(&mut session), 1);
+    daemon.lunctl(&["disk", "provision", "demo", "thin"]).ok();
+    assert_eq!(session.settle(0), [INQUIRY_DATA_HAS_CHANGED]);
+    assert_eq!(provisioning_type(&mut session), 2);
+    daemon.stop();
+}

@@ -9,6 +9,7 @@ mod exposure;
 mod notify;
 mod open;
 mod pace;
+mod provisioning;
 mod shared;
 mod snapshots;
 mod state;

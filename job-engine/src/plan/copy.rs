@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use disk_image::{
     CopyOptions, FileCopier, ImageError, ImageErrorKind, Overwriter, Preallocation, Progress,
-    Verifier, pool_space, reflink,
+    SpaceTaker, Verifier, pool_space, reflink,
 };
 
 use super::run::Work;
@@ -51,6 +51,20 @@ impl Pass for Overwriter {
     }
 }
 
+impl Pass for SpaceTaker {
+    fn progress(&self) -> Progress {
+        Self::progress(self)
+    }
+
+    fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
+        Self::step(self, max_bytes)
+    }
+
+    fn sync(&self) -> Result<(), ImageError> {
+        Self::sync(self)
+    }
+}
+
 impl Pass for Verifier {
     fn progress(&self) -> Progress {
         Self::progress(self)
@@ -79,6 +93,7 @@ impl Plan {
             | Action::Discard { .. }
             | Action::Apply { .. }
             | Action::Shrink { .. }
+            | Action::TakeSpace { .. }
             | Action::Truncate { .. }
             | Action::RollBack { .. }
             | Action::Complete { .. } => 0,
@@ -151,6 +166,16 @@ impl Work<'_> {
             return self.no_space(to, bytes, available);
         }
         Cause::from(error)
+    }
+
+    /// Takes what a file lacks, if there is so much beside what other jobs were promised.
+    pub(super) fn take_space(&self, place: &Place, bytes: u64) -> Result<(), Failure> {
+        let fail = |error: &ImageError| self.cause(error, place, bytes);
+        let file = place.open(false, Access::Share).map_err(|error| fail(&error))?;
+        let allocated = file.allocated().map_err(|error| fail(&error))?;
+        let needed = bytes.saturating_sub(allocated).saturating_add(self.done);
+        self.reserve(place, bytes, needed)?;
+        self.pass(SpaceTaker::begin(file, bytes, self.done), "plan.space", fail)
     }
 
     pub(super) fn verify(

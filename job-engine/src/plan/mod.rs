@@ -77,6 +77,8 @@ pub(crate) enum Action {
     Apply { changes: Vec<Change> },
     /// Makes a disk smaller, if nothing lies in the part that goes.
     Shrink { disk: Box<Disk>, to_bytes: u64 },
+    /// Takes all space of a file that others use.
+    TakeSpace { place: Place, bytes: u64 },
     /// Cuts a file.
     Truncate { place: Place, bytes: u64 },
     /// Gives a disk the data of another file, and keeps those that it had until that is done.

@@ -102,6 +102,7 @@ impl Work<'_> {
             }
             Action::Apply { changes } => self.apply(changes.clone()),
             Action::Shrink { disk, to_bytes } => self.shrink(disk, *to_bytes),
+            Action::TakeSpace { place, bytes } => self.take_space(place, *bytes),
             Action::Truncate { place, bytes } => self.truncate(place, *bytes),
             Action::RollBack { disk, from, to, keep } => self.roll_back(*disk, from, to, keep),
             Action::Complete { changes } => {

@@ -71,6 +71,14 @@ pub struct ChangeDisk {
     pub read_only: Option<bool>,
 }
 
+/// A request to make a disk thin or full.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProvisionDisk {
+    /// `thin` or `full`.
+    pub provisioning: job_engine::Provisioning,
+}
+
 /// A request for a disk with the data of another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -51,6 +51,20 @@ pub(super) async fn shrink(
     .await
 }
 
+pub(super) async fn provision(
+    State(service): Shared,
+    Path(key): Path<String>,
+    by: By,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    answer(service, StatusCode::ACCEPTED, move |service| {
+        let request: api::ProvisionDisk = parse(&headers, &body)?;
+        service.provision_disk(&key, &request, by.submission()?)
+    })
+    .await
+}
+
 pub(super) async fn import(
     State(service): Shared,
     by: By,

@@ -75,6 +75,7 @@ pub fn routes(service: Arc<Service>) -> Routes {
         .delete(Operator, "/disks/{disk}", delete_disk)
         .post(Operator, "/disks/{disk}/expand", expand_disk)
         .post(Operator, "/disks/{disk}/shrink", copying::shrink)
+        .post(Operator, "/disks/{disk}/provision", copying::provision)
         .post(Operator, "/disks/{disk}/clone", copying::clone)
         .post(Operator, "/disks/{disk}/export", copying::export)
         .post(Operator, "/import", copying::import)

@@ -76,6 +76,21 @@ impl Service {
         self.job_by_id(&id)
     }
 
+    /// Submits that a disk takes all its space, or no more than it needs.
+    ///
+    /// # Errors
+    /// Everything but [`Refusal::Internal`].
+    pub fn provision_disk(
+        &self,
+        key: &str,
+        request: &api::ProvisionDisk,
+        by: Submission,
+    ) -> Result<api::Job> {
+        let disk = self.find_disk(key)?.id;
+        let id = self.engine.provision_disk(disk, request.provisioning, by)?;
+        self.job_by_id(&id)
+    }
+
     /// Submits the deletion of a disk whose data are overwritten before.
     ///
     /// # Errors

@@ -492,6 +492,16 @@ pub(crate) enum Disk {
         #[command(flatten)]
         waiting: Waiting,
     },
+    /// Have a raw disk take all its space at once, or no more than is written, while it is in use
+    Provision {
+        /// Its name or identifier
+        disk: String,
+        /// How
+        #[arg(value_enum)]
+        provisioning: Space,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
     /// Make a disk of a raw image
     Import {
         /// The file on the daemon's host, below an allowed directory

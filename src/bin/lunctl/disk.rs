@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use mgmt_api::api::{
-    ChangeDisk, CloneDisk, CreateDisk, Disk, ExpandDisk, ExportDisk, ImportDisk, Job,
+    ChangeDisk, CloneDisk, CreateDisk, Disk, ExpandDisk, ExportDisk, ImportDisk, Job, ProvisionDisk,
 };
 use mgmt_api::size;
 
@@ -45,6 +45,9 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<(
             let request = CloneDisk { name, provisioning: provisioning.map(Into::into) };
             let job: Job = client.post(&["disks", &disk, "clone"], &request)?;
             made(client, output, &job, "cloned", &waiting)?;
+        }
+        args::Disk::Provision { disk, provisioning, waiting } => {
+            provision(client, output, &disk, provisioning, &waiting)?;
         }
         args::Disk::Import {
             path,
@@ -123,6 +126,22 @@ fn resize(
     let disk: Disk = client.get(&["disks", &job.disk])?;
     output.value(&disk, || format!("disk {} has {}", disk.name, size::format(disk.size_bytes)));
     Ok(())
+}
+
+fn provision(
+    client: &Client,
+    output: Output,
+    disk: &str,
+    provisioning: args::Space,
+    waiting: &args::Waiting,
+) -> Result<()> {
+    let how = match provisioning {
+        args::Space::Thin => "is thin",
+        args::Space::Full => "is full",
+    };
+    let request = ProvisionDisk { provisioning: provisioning.into() };
+    let job: Job = client.post(&["disks", disk, "provision"], &request)?;
+    made(client, output, &job, how, waiting)
 }
 
 fn protect(client: &Client, output: Output, disk: &str, read_only: bool) -> Result<()> {

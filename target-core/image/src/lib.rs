@@ -29,6 +29,7 @@ mod raw;
 mod redo;
 mod reflink;
 mod slices;
+mod take_space;
 #[cfg(test)]
 mod testing;
 mod verify;
@@ -55,6 +56,7 @@ pub use pool::{MissingFile, PoolSpace, delete, pool_space};
 pub use qcow2::{CheckReport, Qcow2Image, check as check_qcow2, check_file as check_qcow2_file};
 pub use raw::RawImage;
 pub use reflink::{reflink, reflinks};
+pub use take_space::SpaceTaker;
 pub use verify::Verifier;
 pub use vhd::VhdImage;
 pub use vhdx::VhdxImage;

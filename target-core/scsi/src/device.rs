@@ -1,6 +1,6 @@
 //! What a logical unit is: the facts that the commands report and check against.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use crate::log::Statistics;
@@ -86,6 +86,44 @@ impl ModeParameters {
 impl Default for ModeParameters {
     fn default() -> Self {
         Self { write_cache_enabled: true, descriptor_sense: false, software_write_protect: false }
+    }
+}
+
+/// A [`Provisioning`] that can change while commands look at it.
+#[derive(Debug)]
+pub struct ProvisioningType(AtomicBool);
+
+impl ProvisioningType {
+    /// As it is at first.
+    #[must_use]
+    pub const fn new(provisioning: Provisioning) -> Self {
+        Self(AtomicBool::new(matches!(provisioning, Provisioning::Thin)))
+    }
+
+    /// As it is now.
+    #[must_use]
+    pub fn get(&self) -> Provisioning {
+        if self.0.load(Ordering::Relaxed) { Provisioning::Thin } else { Provisioning::Full }
+    }
+
+    /// Makes it so; whether it was something else before.
+    pub fn set(&self, provisioning: Provisioning) -> bool {
+        let thin = provisioning == Provisioning::Thin;
+        self.0.swap(thin, Ordering::Relaxed) != thin
+    }
+}
+
+impl PartialEq for ProvisioningType {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl Eq for ProvisioningType {}
+
+impl Clone for ProvisioningType {
+    fn clone(&self) -> Self {
+        Self::new(self.get())
     }
 }
 
@@ -202,7 +240,7 @@ pub struct Device {
     /// Capacity in logical blocks.
     pub capacity: Capacity,
     /// How space is provided.
-    pub provisioning: Provisioning,
+    pub provisioning: ProvisioningType,
     /// UNMAP and WRITE SAME with UNMAP exist (LBPME, LBPU, LBPWS, LBPWS10).
     pub unmap: bool,
     /// Unmapped blocks read zeroes.
@@ -250,7 +288,7 @@ impl Device {
             logical_block_length,
             physical_block_exponent,
             capacity: Capacity::new(block_count),
-            provisioning: Provisioning::Thin,
+            provisioning: ProvisioningType::new(Provisioning::Thin),
             unmap: true,
             lbprz: true,
             soft_thresholds: Vec::new(),
@@ -283,7 +321,7 @@ impl Device {
     /// Whether its space is counted and watched.
     #[must_use]
     pub fn is_thin(&self) -> bool {
-        self.unmap && self.provisioning == Provisioning::Thin
+        self.unmap && self.provisioning.get() == Provisioning::Thin
     }
 
     /// LBA of the last block.

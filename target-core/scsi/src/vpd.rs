@@ -191,7 +191,7 @@ fn logical_block_provisioning(device: &Device, _context: &Context<'_>, reply: &m
     // LBPU, LBPWS, LBPWS10, LBPRZ = 001b.
     let zeroes = u8::from(reads_zeroes(device)) << 2;
     reply.u8(if device.unmap { 0xe0 | zeroes } else { 0 });
-    reply.u8(match (device.unmap, device.provisioning) {
+    reply.u8(match (device.unmap, device.provisioning.get()) {
         (false, _) => 0,
         // Resource provisioned, thin provisioned.
         (true, Provisioning::Full) => 1,

@@ -368,7 +368,7 @@ fn write(unit: &Arc<LogicalUnit>, offset: u64, data: &[u8]) -> Result<(), Failur
 /// Zeroes without space of their own, where blocks need not have some.
 fn write_zeroes(unit: &Arc<LogicalUnit>, range: &Range<u64>) -> Result<u64, Failure> {
     let image = image(unit)?;
-    let may_unmap = unit.device().unmap && unit.device().provisioning == Provisioning::Thin;
+    let may_unmap = unit.device().unmap && unit.device().provisioning.get() == Provisioning::Thin;
     let length = range.end - range.start;
     let _inside = unit.exclusion().enter_sleeping();
     reachable(unit)?;

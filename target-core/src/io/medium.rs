@@ -68,7 +68,7 @@ impl Writer<'_> {
         offset: u64,
         length: u64,
     ) -> Result<(), ImageError> {
-        let may_unmap = self.device.provisioning == scsi::Provisioning::Thin;
+        let may_unmap = self.device.provisioning.get() == scsi::Provisioning::Thin;
         match method {
             Method::Overwrite { .. } | Method::Format { pattern: Some(_) } => {
                 self.write(method, pass, offset, length)

@@ -336,3 +336,22 @@ fn a_deleted_disk_is_overwritten_first_and_gone_whatever_happens() {
         }
     }
 }
+
+#[test]
+fn a_disk_becomes_full_and_thin_again_and_keeps_its_data() {
+    let (bench, _) = bench();
+    let disk = filled(&bench, "a");
+    map(&bench, &disk);
+    let provision = |to| bench.provision_disk(disk.id, to, Submission::default());
+    let refused = provision(Provisioning::Thin).unwrap_err();
+    assert!(refused.to_string().contains("thin already"), "{refused}");
+    let before = std::fs::read(&disk.path).unwrap();
+    for to in [Provisioning::Full, Provisioning::Thin] {
+        let job = completed(&bench, provision(to).unwrap());
+        assert_eq!(job.kind.word(), "provision-disk");
+        assert_eq!(bench.engine.disk(&disk.id).unwrap().provisioning, to);
+        assert!(std::fs::read(&disk.path).unwrap() == before);
+        let space = std::fs::metadata(&disk.path).unwrap().blocks() * 512;
+        assert!(space >= 32 * MIB, "what it has it keeps: {space}");
+    }
+}

@@ -68,7 +68,7 @@ fn the_space_of_a_thin_unit_is_told_in_threshold_sets() {
     for full in [true, false] {
         let world = World::with(|device| {
             if full {
-                device.provisioning = Provisioning::Full;
+                device.provisioning.set(Provisioning::Full);
             } else {
                 device.unmap = false;
             }

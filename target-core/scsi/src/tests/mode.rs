@@ -200,7 +200,7 @@ fn the_soft_thresholds_stand_in_their_page_and_cannot_be_changed() {
     device.soft_thresholds = vec![1 << 30; 20];
     let all = world.reply(&[0x1a, 0, 0x3f, 0xff, 255, 0]);
     assert_eq!(usize::from(all[0]) + 1, all.len(), "MODE SENSE(6) can tell of it");
-    world.device.as_mut().unwrap().provisioning = Provisioning::Full;
+    world.device.as_ref().unwrap().provisioning.set(Provisioning::Full);
     assert_eq!(world.reply(&[0x1a, 0x08, 0x1c, 2, 255, 0])[4..].len(), 16);
 }
 
