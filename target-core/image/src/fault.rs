@@ -144,6 +144,8 @@ struct Script {
     faults: Vec<Fault>,
     gates: Vec<Gate>,
     calls: Vec<(Operation, u64)>,
+    /// Something was changed that a loss of power would undo.
+    dirty: bool,
 }
 
 impl FaultImage {
@@ -184,6 +186,16 @@ impl FaultImage {
     pub fn calls(&self, operation: Operation) -> u64 {
         let script = lock(&self.script);
         script.calls.iter().find(|(o, _)| *o == operation).map_or(0, |(_, count)| *count)
+    }
+
+    /// Whether a loss of power would undo a change that was made through this wrapper.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        lock(&self.script).dirty
+    }
+
+    fn changed(&self) {
+        lock(&self.script).dirty = true;
     }
 
     fn arrive(
@@ -255,6 +267,9 @@ impl Image for FaultImage {
     ) -> Result<(), ImageError> {
         let length = bytes(bufs.iter().map(|buf| buf.len()));
         self.arrive(Operation::Write, offset, length, Wait::Block)?;
+        if durability == Durability::Cached {
+            self.changed();
+        }
         self.inner.write(bufs, offset, durability)
     }
 
@@ -275,16 +290,20 @@ impl Image for FaultImage {
 
     fn flush(&self) -> Result<(), ImageError> {
         self.arrive(Operation::Flush, 0, 0, Wait::Block)?;
-        self.inner.flush()
+        self.inner.flush()?;
+        lock(&self.script).dirty = false;
+        Ok(())
     }
 
     fn unmap(&self, offset: u64, length: u64) -> Result<(), ImageError> {
         self.arrive(Operation::Unmap, offset, length, Wait::Block)?;
+        self.changed();
         self.inner.unmap(offset, length)
     }
 
     fn write_zeroes(&self, offset: u64, length: u64, may_unmap: bool) -> Result<(), ImageError> {
         self.arrive(Operation::WriteZeroes, offset, length, Wait::Block)?;
+        self.changed();
         self.inner.write_zeroes(offset, length, may_unmap)
     }
 

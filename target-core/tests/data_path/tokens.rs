@@ -312,6 +312,40 @@ fn failures_name_what_failed_and_how_far_it_came() {
 }
 
 #[test]
+fn without_a_write_cache_a_copy_is_durable_when_it_is_answered() {
+    let (world, images) = full_units(2);
+    let mut initiator = world.initiator(&[0, 1]);
+    // EXTENDED COPY, a token's data, and zeroes.
+    let copy = |initiator: &mut Initiator, which: usize, lba: u64| {
+        let token = initiator.token(0, &[(100, 5000)]);
+        match which {
+            0 => {
+                let segment = (0, 0, 1, lba, 5000);
+                let (cdb, list) = crate::copies::lid4(9, 0, &[segment]);
+                initiator.execute(0, &cdb, Data::Out(&list)).good();
+            }
+            1 => _ = initiator.write_using(1, &token, &[(lba, 5000)]).good(),
+            _ => _ = initiator.write_using(1, &zero_token(), &[(lba, 5000)]).good(),
+        }
+    };
+    (0..3).for_each(|which| copy(&mut initiator, which, 0));
+    assert!(images[1].is_dirty(), "with a write cache nothing is flushed");
+    let mut other = world.initiator(&[1]);
+    // MODE SELECT(6) of the caching page, WCE = 0, which flushes.
+    let list = [&[0, 0, 0, 0, 0x08, 0x12][..], &[0; 18]].concat();
+    other.execute(1, &[0x15, 0x10, 0, 0, 24, 0], Data::Out(&list)).good();
+    assert!(!images[1].is_dirty());
+    initiator.execute(1, &TEST_UNIT_READY, Data::None).check((6, 0x2a, 0x01));
+    let writes = images[1].calls(Operation::Write) + images[1].calls(Operation::WriteZeroes);
+    for which in 0..3 {
+        copy(&mut initiator, which, 6000);
+        assert!(!images[1].is_dirty(), "copy {which}");
+    }
+    let now = images[1].calls(Operation::Write) + images[1].calls(Operation::WriteZeroes);
+    assert!(now >= writes + 3, "they have written");
+}
+
+#[test]
 fn files_are_copied_by_the_file_system_as_anything_else() {
     let directory = tempfile::tempdir().unwrap();
     let world = World::new();
