@@ -45,6 +45,8 @@ impl Watch {
         for (disk, unit) in &units {
             if !unit.is_open() {
                 self.open(exposure, disk, unit);
+            } else if unit.has_lost_its_file() {
+                reopen(exposure, disk, unit);
             }
         }
         self.count(exposure, &units);
@@ -88,6 +90,15 @@ impl Watch {
                 exposure.node.soft_threshold_reached(unit);
             }
         }
+    }
+}
+
+/// Looks whether there is a file with the name of the one that was deleted.
+fn reopen(exposure: &Exposure, disk: &Disk, unit: &Arc<LogicalUnit>) {
+    // Whatever the reason, that the file was deleted was told.
+    if open(disk).is_ok() {
+        tracing::warn!(disk = disk.name, "the disk's file was deleted; there is another one now");
+        exposure.replace(disk, unit);
     }
 }
 

@@ -381,6 +381,8 @@ pub(crate) struct Exposure {
     disks: Mutex<Vec<Arc<Disk>>>,
     /// A disk that is several LUNs is one unit.
     units: Mutex<Vec<(String, Weak<LogicalUnit>)>>,
+    /// Held while LUNs change.
+    changing: Mutex<()>,
 }
 
 impl std::fmt::Debug for Exposure {
@@ -409,6 +411,7 @@ impl Exposure {
             recorder,
             disks: Mutex::default(),
             units: Mutex::default(),
+            changing: Mutex::default(),
         });
         let subscriber = exposure.clone();
         // Nothing changes before the daemon serves, so the snapshot and the events join up.
@@ -442,6 +445,7 @@ impl Exposure {
     }
 
     fn changed(&self, event: &ChangeEvent) {
+        let _changing = self.changing.lock();
         match &event.change {
             ChangeKind::DiskCreated(disk) => self.disks.lock().push(disk.clone()),
             ChangeKind::DiskChanged(disk) => self.change_disk(disk),
@@ -470,6 +474,27 @@ impl Exposure {
             | ChangeKind::JobChanged { .. }
             | ChangeKind::JobDeleted(_) => {}
         }
+    }
+
+    /// Another unit in the place of one whose file was deleted, with the file that has its name now.
+    /// What was on the way to the old file fails with its LUNs; fences hold on.
+    pub(crate) fn replace(&self, disk: &Disk, old: &Arc<LogicalUnit>) {
+        let _changing = self.changing.lock();
+        let places = self.node.luns_of(old);
+        for (target, lun) in &places {
+            self.finish(target, self.node.remove_unit(target, *lun));
+        }
+        self.units.lock().retain(|(name, _)| name != old.name());
+        let current = self.disks.lock().iter().find(|it| it.id == disk.id).cloned();
+        let Some(disk) = current else { return };
+        let unit = self.unit(&disk);
+        unit.take_over(old);
+        for (target, lun) in &places {
+            if let Err(error) = self.node.add_unit(target, *lun, unit.clone()) {
+                tracing::error!(%error, "the disk is not a LUN any more until it is mapped again");
+            }
+        }
+        self.node.medium_may_have_changed(&unit);
     }
 
     /// The unit of a disk, if it is open.

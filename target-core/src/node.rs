@@ -333,6 +333,17 @@ impl Node {
         })
     }
 
+    /// The LUNs that a unit is, with their targets.
+    #[must_use]
+    pub fn luns_of(&self, unit: &Arc<LogicalUnit>) -> Vec<(String, u16)> {
+        let targets = self.targets.read();
+        let luns = targets.iter().flat_map(|(name, target)| {
+            let own = target.units.iter().filter(|(_, other)| Arc::ptr_eq(other, unit));
+            own.map(|(lun, _)| (name.to_string(), *lun))
+        });
+        luns.collect()
+    }
+
     /// Takes a LUN away; no command can reach its unit through it when this returns.
     ///
     /// # Errors
@@ -412,6 +423,11 @@ impl Node {
         if differs {
             self.tell(unit, UnitAttention::InquiryDataHasChanged);
         }
+        self.tell(unit, UnitAttention::MediumMayHaveChanged);
+    }
+
+    /// Tells all sessions that see a unit that it may hold something else (SPC-4 §5.14).
+    pub fn medium_may_have_changed(&self, unit: &Arc<LogicalUnit>) {
         self.tell(unit, UnitAttention::MediumMayHaveChanged);
     }
 

@@ -69,6 +69,14 @@ impl UnitReservations {
         self.current.load()
     }
 
+    /// Has what another has, which nobody changes any more.
+    pub(crate) fn take_over(&self, other: &Self) {
+        let _changing = self.changing.lock();
+        let current = other.current.load_full();
+        self.active.store(!current.is_idle(), Ordering::Release);
+        self.current.store(current);
+    }
+
     /// Changes them; `change` says whether that must be durable before anybody sees it. May wait
     /// for the medium.
     pub(crate) fn change<T>(

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use disk_image::{Image, ImageError};
+use disk_image::{Image, ImageError, ImageErrorKind};
 use parking_lot::Mutex;
 use scsi::operation::Condition;
 use scsi::{AdditionalSense, Device, MediumState, ModeParameters, Provisioning, Sense, SenseKey};
@@ -203,6 +203,23 @@ impl LogicalUnit {
         self.opened.set(opened).ok()?;
         self.healthy.store(true, Ordering::Relaxed);
         Some(differs)
+    }
+
+    /// Whether the file of its image was found deleted, and still is, and nothing is being done to
+    /// the whole medium. May wait for the medium.
+    #[must_use]
+    pub fn has_lost_its_file(&self) -> bool {
+        let gone = |image: &Arc<dyn Image>| {
+            image.health().is_err_and(|error| error.kind() == ImageErrorKind::NotFound)
+        };
+        !self.healthy.load(Ordering::Relaxed)
+            && self.claim.medium_state().is_none()
+            && self.image().is_some_and(gone)
+    }
+
+    /// Stands in for a unit that no target has any more: fences hold on.
+    pub fn take_over(&self, other: &Self) {
+        self.reservations.take_over(&other.reservations);
     }
 
     /// Takes note of why its image still cannot be opened.

@@ -109,6 +109,52 @@ fn a_disk_that_could_not_be_opened_is_ready_when_its_file_is_back() {
 }
 
 #[test]
+fn a_disk_whose_file_was_deleted_has_the_file_that_takes_its_place() {
+    let place = Place::new();
+    let daemon = place.start_demo();
+    let mut session = Session::login(daemon.portal, TARGET);
+    let mut other = Session::login(daemon.portal, TARGET);
+    for session in [&mut session, &mut other] {
+        session.settle(0);
+    }
+    session.write_through(0, 0, &[7; 512]);
+    let file = daemon.file_of("demo");
+    let copy = file.with_extension("copy");
+    std::fs::copy(&file, &copy).unwrap();
+    session.write_through(0, 0, &[8; 512]);
+    // A registration that is not kept over a restart: fences must hold all the same.
+    let mut key = [0; 24];
+    key[15] = 9;
+    session.run_with(0, &[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0], &key).unwrap().good();
+    key[7] = 9;
+    session.run_with(0, &[0x5f, 1, 1, 0, 0, 0, 0, 0, 24, 0], &key).unwrap().good();
+    std::fs::remove_file(&file).unwrap();
+    eventually("the unit is not ready", || {
+        (session.ready(0).check() == Some(NOT_READY)).then_some(())
+    });
+    std::fs::rename(&copy, &file).unwrap();
+    for session in [&mut session, &mut other] {
+        // On the way it may not be there for a moment.
+        let mut told = Vec::new();
+        eventually("the unit is ready", || match session.ready(0).check() {
+            None => Some(()),
+            Some(check) => {
+                told.push(check);
+                None
+            }
+        });
+        assert!(told.contains(&(0x6, 0x28, 0x00)), "{told:x?}");
+    }
+    assert_eq!(session.read(0, 0, 1), [7; 512]);
+    session.write_through(0, 1, &[9; 512]);
+    assert_eq!(std::fs::read(&file).unwrap()[512..1024], [9; 512]);
+    // Write exclusive, of the first one.
+    assert_eq!(other.try_write(0, 1, &[1; 512]).unwrap().status, 0x18);
+    assert_eq!(other.report_luns(), [0]);
+    daemon.stop();
+}
+
+#[test]
 fn a_disk_that_somebody_else_has_open_becomes_ready_when_it_is_let_go() {
     let place = Place::new();
     let daemon = place.start_demo();
