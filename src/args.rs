@@ -18,6 +18,9 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Serve disks to initiators, until SIGTERM
     Serve(Serve),
+    /// Put a state that `lunctl state export` saved, or a journal, into a data directory; the daemon
+    /// must not run
+    ImportState(ImportState),
     /// Write manual pages
     #[command(hide = true)]
     Man {
@@ -26,8 +29,24 @@ pub(crate) enum Command {
     },
 }
 
-/// What stands here goes before what stands in the configuration file.
+/// Where to, and what.
 #[derive(Debug, Args)]
+pub(crate) struct ImportState {
+    /// The saved state
+    pub(crate) file: PathBuf,
+    /// Directory of the database [default: ./lund-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Move a database that holds something aside, instead of refusing
+    #[arg(long)]
+    pub(crate) replace: bool,
+}
+
+/// What stands here goes before what stands in the configuration file.
+#[derive(Debug, Default, Args)]
 pub(crate) struct Serve {
     /// Directory of the database and, unless configured otherwise, of the disks [default:
     /// ./lund-data]

@@ -27,6 +27,7 @@ use args::{Arguments, Command};
 fn main() -> ExitCode {
     let serve = match Arguments::parse().command {
         Command::Serve(serve) => serve,
+        Command::ImportState(import) => return import_state(import),
         Command::Man { directory } => {
             return match clap_mangen::generate_to(Arguments::command(), &directory) {
                 Ok(()) => ExitCode::SUCCESS,
@@ -47,6 +48,27 @@ fn main() -> ExitCode {
             tracing::error!(error = format!("{error:#}"), "lund stops");
             fail(&error, 1)
         }
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "it talks to who called it")]
+fn import_state(import: args::ImportState) -> ExitCode {
+    let args::ImportState { file, data_dir, config, replace } = import;
+    let serve = args::Serve { data_dir, config, ..args::Serve::default() };
+    let config = match config::Config::load(&serve) {
+        Ok(config) => config,
+        Err(error) => return fail(&error, 2),
+    };
+    let directory = job_engine::EngineConfig::new(&config.data_dir);
+    match job_engine::import_state(&directory, &file, replace) {
+        Ok(imported) => {
+            if let Some(old) = imported.moved_to {
+                println!("the database that was there is kept as {}", old.display());
+            }
+            println!("{} records imported into {}", imported.records, config.data_dir.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&anyhow::Error::new(error), 1),
     }
 }
 

@@ -35,6 +35,8 @@ pub const STEPS: &[&str] = &[
     "plan.step.before",
     "plan.step.after",
     "plan.piece",
+    "plan.converted",
+    "plan.compared",
     "plan.verified",
     "plan.overwritten",
     "plan.space",

@@ -178,6 +178,9 @@ pub enum JobKind {
     Operation(Box<DiskOperation>),
     /// No work: the record of errors on the data path, in the form of a failed job.
     DataPathFault(Box<FaultDetail>),
+    /// Something that only another version of the program knows, as it wrote it down.
+    #[serde(untagged)]
+    Unknown(serde_json::Value),
 }
 
 impl JobKind {
@@ -191,6 +194,12 @@ impl JobKind {
             Self::Planned { disk, .. } => *disk,
             Self::Operation(operation) => operation.disk.id,
             Self::DataPathFault(fault) => fault.disk,
+            // An identifier that no disk has, if it does not say.
+            Self::Unknown(written) => {
+                let disk = written.get("disk");
+                let id = disk.and_then(|disk| disk.as_str().or_else(|| disk.get("id")?.as_str()));
+                id.and_then(|id| id.parse().ok()).unwrap_or_else(|| uuid::Uuid::nil().into())
+            }
         }
     }
 
@@ -204,6 +213,10 @@ impl JobKind {
             Self::Planned { purpose, .. } => purpose.word(),
             Self::Operation(operation) => &operation.word,
             Self::DataPathFault(_) => "data-path-fault",
+            Self::Unknown(written) => {
+                let text = |key| written.get(key).and_then(serde_json::Value::as_str);
+                text("purpose").or_else(|| text("kind")).unwrap_or("unknown")
+            }
         }
     }
 
@@ -216,7 +229,7 @@ impl JobKind {
             }
             Self::DeleteDisk { .. } => Some("ReturnToStoragePool"),
             Self::Planned { purpose, .. } => purpose.method_name(),
-            Self::Operation(_) | Self::DataPathFault(_) => None,
+            Self::Operation(_) | Self::DataPathFault(_) | Self::Unknown(_) => None,
         }
     }
 
@@ -233,7 +246,8 @@ impl JobKind {
             Self::DeleteDisk { .. }
             | Self::ExpandDisk { .. }
             | Self::Operation(_)
-            | Self::DataPathFault(_) => None,
+            | Self::DataPathFault(_)
+            | Self::Unknown(_) => None,
         }
     }
 
@@ -245,7 +259,8 @@ impl JobKind {
             | Self::DeleteDisk { .. }
             | Self::Planned { .. }
             | Self::Operation(_)
-            | Self::DataPathFault(_) => self.makes().map(|disk| disk.pool.clone()),
+            | Self::DataPathFault(_)
+            | Self::Unknown(_) => self.makes().map(|disk| disk.pool.clone()),
         }
     }
 }
@@ -260,6 +275,8 @@ pub enum Purpose {
     ImportDisk,
     /// Makes a file of a disk.
     ExportDisk,
+    /// Gives a disk another format.
+    ConvertDisk,
     /// Makes a disk smaller.
     ShrinkDisk,
     /// Deletes a disk once its data are overwritten.
@@ -284,6 +301,7 @@ impl Purpose {
             Self::CloneDisk => "clone-disk",
             Self::ImportDisk => "import-disk",
             Self::ExportDisk => "export-disk",
+            Self::ConvertDisk => "convert-disk",
             Self::ShrinkDisk => "shrink-disk",
             Self::OverwriteDisk => "overwrite-disk",
             Self::ProvisionDisk => "provision-disk",
@@ -300,7 +318,9 @@ impl Purpose {
         match self {
             Self::CloneDisk | Self::CreateSnapshot => Some("CreateElementReplica"),
             Self::DeleteSnapshot | Self::RollBack => Some("ModifyReplicaSynchronization"),
-            Self::ShrinkDisk | Self::ProvisionDisk => Some("CreateOrModifyElementFromStoragePool"),
+            Self::ConvertDisk | Self::ShrinkDisk | Self::ProvisionDisk => {
+                Some("CreateOrModifyElementFromStoragePool")
+            }
             Self::OverwriteDisk => Some("ReturnToStoragePool"),
             Self::ImportDisk | Self::ExportDisk | Self::ExposeSnapshot => None,
         }

@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     reason = "all of this file is a test"
 )]
 
@@ -11,6 +12,8 @@
 mod check;
 #[path = "kill/scenario.rs"]
 mod scenario;
+#[path = "support/xfs.rs"]
+mod xfs;
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,7 +23,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use job_engine::failpoint::STEPS;
+use job_engine::failpoint::{REFLINK_STEPS, STEPS};
 
 /// Far more than any job here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -84,8 +87,8 @@ fn check(directory: &Path) {
 
 /// Dies at the `time`-th passing of a step and checks what is left; `false` if the step is not
 /// passed so often.
-fn crash(step: &str, time: u32) -> bool {
-    let directory = tempfile::tempdir().unwrap();
+fn crash(step: &str, time: u32, place: &Path) -> bool {
+    let directory = tempfile::tempdir_in(place).unwrap();
     let died = !child("child_that_works", directory.path(), &format!("{step}:{time}")).success();
     if died && time == 1 {
         // The recovery is as mortal as the work.
@@ -95,14 +98,14 @@ fn crash(step: &str, time: u32) -> bool {
     died
 }
 
-#[test]
-fn a_process_that_is_killed_at_any_step_leaves_everything_whole_and_forgets_nothing() {
+/// Dies at each of the steps, in directories in `place`.
+fn walk(steps: &[&str], place: &Path) {
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     let walk = || {
-        while let Some(step) = STEPS.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(step) = steps.get(next.fetch_add(1, Ordering::Relaxed)) {
             for time in 1..=TIMES {
-                match catch_unwind(AssertUnwindSafe(|| crash(step, time))) {
+                match catch_unwind(AssertUnwindSafe(|| crash(step, time, place))) {
                     Ok(true) => {}
                     Ok(false) if time > 1 => break,
                     Ok(false) => {
@@ -121,6 +124,18 @@ fn a_process_that_is_killed_at_any_step_leaves_everything_whole_and_forgets_noth
     });
     let failures = failures.into_inner().unwrap();
     assert!(failures.is_empty(), "{failures:?}");
+}
+
+#[test]
+fn a_process_that_is_killed_at_any_step_leaves_everything_whole_and_forgets_nothing() {
+    walk(STEPS, &std::env::temp_dir());
+}
+
+#[test]
+fn a_process_that_is_killed_while_files_share_blocks_leaves_everything_whole() {
+    let Some(xfs) = xfs::Xfs::mount() else { return };
+    let steps: Vec<_> = REFLINK_STEPS.iter().chain(&["plan.done"]).copied().collect();
+    walk(&steps, xfs.path());
 }
 
 #[test]

@@ -202,13 +202,19 @@ fn disks_in_use_are_cloned_and_exported_as_they_are_at_one_instant() {
     let disk = bench.lun("a");
     write(&disk, MIB, 1);
     for (name, provisioning) in [("thin", None), ("full", Some(job_engine::Provisioning::Full))] {
-        let request = CloneDisk { source: disk.id, name: name.to_owned(), provisioning };
+        let request =
+            CloneDisk { source: disk.id, name: name.to_owned(), provisioning, format: None };
         let job = bench.done(bench.engine.clone_disk(request, Submission::default()));
         let made = bench.engine.disk(&job.kind.disk()).unwrap();
         assert!(std::fs::read(&made.path).unwrap() == std::fs::read(&disk.path).unwrap());
     }
     let path = xfs.path().join("a.raw");
-    bench.done(bench.engine.export_disk(disk.id, path.clone(), Submission::default()));
+    bench.done(bench.engine.export_disk(
+        disk.id,
+        path.clone(),
+        disk_image::ImageFormat::Raw,
+        Submission::default(),
+    ));
     assert!(std::fs::read(&path).unwrap() == std::fs::read(&disk.path).unwrap());
     let left = std::fs::read_dir(&bench.engine.config().default_pool).unwrap().count();
     assert_eq!(left, 3, "nothing is left of the instant");

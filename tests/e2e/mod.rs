@@ -25,6 +25,7 @@ mod rest;
 #[cfg(feature = "failpoints")]
 mod restart;
 mod sanitize;
+mod saved_state;
 mod sessions;
 mod signals;
 mod start;

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use disk_image::ImageFormat;
+use disk_image::{ImageFormat, OpenOptions, check_create};
 
 use super::core::Core;
-use super::state::Change;
+use super::state::{Change, Debris};
 use super::{Engine, State};
 use crate::catalogue::{BlockLength, Disk, Provisioning};
 use crate::error::{Cause, RequestError};
@@ -13,7 +13,7 @@ use crate::id::{DiskId, JobId, PoolId};
 use crate::job::{AffectedElement, Element, ElementEffect, JobKind, Purpose, Submission};
 use crate::kinds::{self, CreateDisk};
 use crate::place::{Access, Place};
-use crate::plan::{Action, Claim, How, Plan, Share, Undo};
+use crate::plan::{Action, Claim, Conversion, Form, How, Plan, Share, Undo};
 
 /// A request for a disk with the data of another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,9 +24,11 @@ pub struct CloneDisk {
     pub name: String,
     /// Thin or full; as the source without it.
     pub provisioning: Option<Provisioning>,
+    /// The format; as the source without it.
+    pub format: Option<ImageFormat>,
 }
 
-/// A request for a disk that is made of a raw image.
+/// A request for a disk that is made of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportDisk {
     /// The file, below an allowed directory.
@@ -41,6 +43,11 @@ pub struct ImportDisk {
     pub provisioning: Provisioning,
     /// Whether the copy is compared with the file, or a file that stays where it is read as a whole.
     pub verify: bool,
+    /// The format of the file. Without it the file's content says: raw is what has no mark of
+    /// another.
+    pub format: Option<ImageFormat>,
+    /// The format of the copy; as the file without it.
+    pub to_format: Option<ImageFormat>,
 }
 
 impl Engine {
@@ -58,10 +65,11 @@ impl Engine {
         self.shared.request(move |core| core.submit_clone(&request, submission))
     }
 
-    /// Submits the import of a raw image.
+    /// Submits the import of an image without a parent.
     ///
     /// # Errors
-    /// `BadValue` (the path), `Missing` and the like for a file that cannot be opened, `BadSize`,
+    /// `BadValue` (the path), `Missing` and the like for a file that cannot be opened, `BadFormat`,
+    /// `Corrupt`, `UnsupportedOperation` for one that is no sound image of its format, `BadSize`,
     /// `BadName`, `NameInUse`, `CouldNotStart`, `StoreNearlyFull`, `StoreUnavailable`,
     /// `ShuttingDown`.
     pub fn import_disk(
@@ -72,8 +80,8 @@ impl Engine {
         self.shared.request(move |core| core.submit_import(&request, submission))
     }
 
-    /// Submits a copy of a disk as a raw image below an allowed directory. Of one that is a LUN as
-    /// [`Engine::clone_disk`].
+    /// Submits a copy of a disk as an image of any format below an allowed directory. Of one that is
+    /// a LUN as [`Engine::clone_disk`].
     ///
     /// # Errors
     /// `NotFound`, `DiskInUse` while a job changes the disk, `BadValue` (the path), `FileExists`,
@@ -82,9 +90,27 @@ impl Engine {
         &self,
         disk: DiskId,
         path: PathBuf,
+        format: ImageFormat,
         submission: Submission,
     ) -> Result<JobId, RequestError> {
-        self.shared.request(move |core| core.submit_export(disk, &path, submission))
+        self.shared.request(move |core| core.submit_export(disk, (&path, format), submission))
+    }
+
+    /// Submits that a disk gets another format, or owns its space or not; its identity and its data
+    /// stay. The disk must not be a LUN: a clone can be made of one that is.
+    ///
+    /// # Errors
+    /// `NotFound`, `DiskInUse` for a disk that is mapped, has snapshots or that a job works on,
+    /// `BadValue` for what it is already or the format cannot do, `CouldNotStart`,
+    /// `StoreNearlyFull`, `StoreUnavailable`, `ShuttingDown`.
+    pub fn convert_disk(
+        &self,
+        disk: DiskId,
+        format: ImageFormat,
+        provisioning: Option<Provisioning>,
+        submission: Submission,
+    ) -> Result<JobId, RequestError> {
+        self.shared.request(move |core| core.submit_convert(disk, format, provisioning, submission))
     }
 
     /// Submits that a disk, which may be a LUN, becomes smaller. The job fails with `TailInUse` if
@@ -206,25 +232,37 @@ impl Builder {
         Box::new(self.then(Action::Complete { changes }).plan)
     }
 
-    /// A copy of a disk's file; of one that is in use, as it is at one instant.
-    fn copy_of(self, disk: &Disk, mapped: bool, job: JobId, to: &Place, full: bool) -> Self {
+    /// A copy of a disk; of one that is in use, as it is at one instant.
+    fn copy_of(self, disk: &Disk, mapped: bool, job: JobId, to: Form, full: bool) -> Self {
         let from = Place::pool(&disk.path);
-        // What a raw file has behind the disk's end is not the disk's.
-        let bytes = (disk.format == ImageFormat::Raw).then_some(disk.size_bytes);
+        let same = disk.format == to.format;
+        // The file as it is, or what is in it.
+        let raw = same && disk.format == ImageFormat::Raw;
+        let whole = raw || (same && full == (disk.provisioning == Provisioning::Full));
         let share = |to: &Place| Share { disk: disk.id, from: from.clone(), to: to.clone() };
         let publish = |place: &Place| Action::Publish { place: place.clone(), identity: None };
+        let copy = |from: Place, to: Form| {
+            if whole {
+                // What a raw file has behind the disk's end is not the disk's.
+                let bytes = raw.then_some(disk.size_bytes);
+                return Action::Copy { from, to: to.place, bytes, full };
+            }
+            let (bytes, block_bytes) = (disk.size_bytes, disk.block_length.bytes());
+            let from = Form { place: from, format: disk.format };
+            Action::Convert(Box::new(Conversion { from, to, bytes, block_bytes, full }))
+        };
         if !mapped {
-            return self.making(to).then(Action::Copy { from, to: to.clone(), bytes, full });
+            return self.making(&to.place).then(copy(from, to));
         }
-        if to.root.is_none() && !full {
-            return self.making(to).then(Action::Share { files: vec![share(to)] });
+        if whole && to.place.root.is_none() && !full {
+            return self.making(&to.place).then(Action::Share { files: vec![share(&to.place)] });
         }
         let instant = instant_of(disk, job);
         self.making(&instant)
             .then(Action::Share { files: vec![share(&instant)] })
             .then(publish(&instant))
-            .making(to)
-            .then(Action::Copy { from: instant.clone(), to: to.clone(), bytes, full })
+            .making(&to.place)
+            .then(copy(instant.clone(), to))
             .then(Action::Remove { place: instant })
     }
 }
@@ -244,7 +282,7 @@ impl Core {
                     size_bytes: source.size_bytes,
                     block_length: source.block_length,
                     provisioning: request.provisioning.unwrap_or(source.provisioning),
-                    format: source.format,
+                    format: request.format.unwrap_or(source.format),
                     pool: Some(source.pool.clone()),
                 };
                 let disk = kinds::plan_disk(&create, id, self.now(), &self.shared.config, &state)?;
@@ -258,7 +296,7 @@ impl Core {
         let plan = Builder::default()
             .claim(source.id, false)
             .claim(disk.id, true)
-            .copy_of(&source, mapped, id, &to, full)
+            .copy_of(&source, mapped, id, Form { place: to.clone(), format: disk.format }, full)
             .then(Action::Publish { place: to, identity: None })
             .finish(vec![Change::PutDisk(Box::new(disk.clone()))]);
         let name = format!("Clone disk {} as {}", source.name, disk.name);
@@ -283,23 +321,12 @@ impl Core {
         let id = JobId::generate();
         let planned = self.plan_import(request, id);
         let (from, disk) = planned.map_err(|cause| self.refuse(cause, None))?;
-        let (to, bytes) = (Place::pool(&disk.path), disk.size_bytes);
-        let full = disk.provisioning == Provisioning::Full;
-        let mut builder = Builder::default().claim(disk.id, true);
-        if request.in_place {
-            if request.verify {
-                builder = builder.then(Action::Verify { from: None, of: from, bytes });
-            }
+        let builder = Builder::default().claim(disk.id, true);
+        let builder = if request.in_place {
+            take_in(builder, from, &disk, request.verify)
         } else {
-            let copy =
-                Action::Copy { from: from.clone(), to: to.clone(), bytes: Some(bytes), full };
-            builder = builder.making(&to).then(copy);
-            if request.verify {
-                let verify = Action::Verify { from: Some(from), of: to.clone(), bytes };
-                builder = builder.then(verify);
-            }
-            builder = builder.then(Action::Publish { place: to, identity: None });
-        }
+            copy_in(builder, from, &disk, request.verify)
+        };
         let plan = builder.finish(vec![Change::PutDisk(Box::new(disk.clone()))]);
         let name = format!("Import {} as disk {}", request.path.display(), disk.name);
         let affected = vec![
@@ -314,21 +341,41 @@ impl Core {
         self.submit_planned(id, (name, kind, affected), Some(plan), submission)
     }
 
-    fn plan_import(&self, request: &ImportDisk, id: JobId) -> Result<(Place, Disk), Cause> {
+    fn plan_import(&self, request: &ImportDisk, id: JobId) -> Result<(Form, Disk), Cause> {
         let config = &self.shared.config;
-        let from = Place::allowed(&request.path, &config.allowed_directories)?;
+        let place = Place::allowed(&request.path, &config.allowed_directories)?;
         let failed = |error: disk_image::ImageError| Cause::from(&error);
-        let file = from.open(false, Access::Read).map_err(failed)?;
-        let length = file.length().map_err(failed)?;
+        let format = match request.format {
+            Some(format) => format,
+            None => {
+                let file = place.open(false, Access::Read).map_err(failed)?;
+                disk_image::probe_named(file).map_err(failed)?
+            }
+        };
+        let file = place.open(false, Access::Read).map_err(failed)?;
+        let length = if format == ImageFormat::Raw {
+            file.length().map_err(failed)?
+        } else {
+            let options = OpenOptions { no_parents: true, ..OpenOptions::read_only() };
+            disk_image::open_named(file, format, &options).map_err(failed)?.size_bytes()
+        };
+        let made = request.to_format.unwrap_or(format);
+        if request.in_place && made != format {
+            let property = "Format".to_owned();
+            let reason = format!("a file that stays where it is stays a {format} image");
+            return Err(Cause::BadValue { property, reason });
+        }
         let block = u64::from(request.block_length.bytes());
-        // A copy is filled with zeroes up to the next block; somebody's file is left as it is.
-        let size_bytes = if request.in_place { length } else { length.next_multiple_of(block) };
+        // A copy of a raw file is filled with zeroes up to the next block; somebody's file is left
+        // as it is.
+        let fills = !request.in_place && format == ImageFormat::Raw && made == format;
+        let size_bytes = if fills { length.next_multiple_of(block) } else { length };
         let create = CreateDisk {
             name: request.name.clone(),
             size_bytes,
             block_length: request.block_length,
             provisioning: request.provisioning,
-            format: ImageFormat::Raw,
+            format: made,
             pool: Some(PoolId::default()),
         };
         let state = self.shared.state.lock();
@@ -345,13 +392,13 @@ impl Core {
                 return Err(Cause::DiskInUse { disk: other.name.clone(), holder });
             }
         }
-        Ok((from, disk))
+        Ok((Form { place, format }, disk))
     }
 
     fn submit_export(
         &mut self,
         disk: DiskId,
-        path: &Path,
+        (path, format): (&Path, ImageFormat),
         submission: Submission,
     ) -> Result<JobId, RequestError> {
         let id = JobId::generate();
@@ -359,7 +406,7 @@ impl Core {
         let planned = {
             let state = self.shared.state.lock();
             shared_disk(&state, disk).and_then(|disk| {
-                raw(&disk)?;
+                check_format(&disk, format, disk.provisioning)?;
                 let to = Place::allowed(path, &self.shared.config.allowed_directories)?;
                 to.is_free().map_err(|error| Cause::from(&error))?;
                 Ok((state.is_mapped(disk.id), disk, to))
@@ -368,12 +415,68 @@ impl Core {
         let (mapped, disk, to) = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
         let plan = Builder::default()
             .claim(disk.id, false)
-            .copy_of(&disk, mapped, id, &to, false)
+            .copy_of(&disk, mapped, id, Form { place: to.clone(), format }, false)
             .then(Action::Publish { place: to, identity: None })
             .finish(Vec::new());
         let name = format!("Export disk {} to {}", disk.name, path.display());
         let affected = vec![affected(element, ElementEffect::Other)];
         let kind = JobKind::Planned { purpose: Purpose::ExportDisk, disk: disk.id, makes: None };
+        self.submit_planned(id, (name, kind, affected), Some(plan), submission)
+    }
+
+    fn submit_convert(
+        &mut self,
+        disk: DiskId,
+        format: ImageFormat,
+        provisioning: Option<Provisioning>,
+        submission: Submission,
+    ) -> Result<JobId, RequestError> {
+        let id = JobId::generate();
+        let element = Element::Disk(disk);
+        let planned = {
+            let state = self.shared.state.lock();
+            whole_disk(&state, disk).and_then(|disk| {
+                unmapped(&state, &disk)?;
+                super::snapshots::without_snapshots(&state, &disk)?;
+                let provisioning = provisioning.unwrap_or(disk.provisioning);
+                if (format, provisioning) == (disk.format, disk.provisioning) {
+                    let property = format!("disk {}", disk.name);
+                    let reason = format!("it is such a {format} image already");
+                    return Err(Cause::BadValue { property, reason });
+                }
+                check_format(&disk, format, provisioning)?;
+                // Never the name of the file that there is.
+                let directory = self.shared.config.default_pool.as_path();
+                let path = directory.join(format!("{}.{}.{format}", disk.id, id.uuid().simple()));
+                Ok((Disk { path, format, provisioning, ..disk.clone() }, disk))
+            })
+        };
+        let (made, disk) = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
+        let form = |disk: &Disk| Form { place: Place::pool(&disk.path), format: disk.format };
+        let (from, to, bytes) = (form(&disk), form(&made), disk.size_bytes);
+        let conversion = Conversion {
+            from: from.clone(),
+            to: to.clone(),
+            bytes,
+            block_bytes: disk.block_length.bytes(),
+            full: made.provisioning == Provisioning::Full,
+        };
+        let old = Debris::of_disk(&disk.path, id);
+        let plan = Builder::default()
+            .claim(disk.id, true)
+            .then(Action::Await { place: from.place.clone() })
+            .making(&to.place)
+            .then(Action::Convert(Box::new(conversion)))
+            .then(Action::Compare { from: Some(from), of: to.clone(), bytes })
+            .then(Action::Publish { place: to.place, identity: None })
+            // The old file goes once nothing needs it any more.
+            .finish(vec![Change::PutDisk(Box::new(made)), Change::PutDebris(old)]);
+        let name = format!("Convert disk {} to {format}", disk.name);
+        let affected = vec![
+            affected(element, ElementEffect::ExclusiveUse),
+            affected(Element::Pool(disk.pool.clone()), ElementEffect::Other),
+        ];
+        let kind = JobKind::Planned { purpose: Purpose::ConvertDisk, disk: disk.id, makes: None };
         self.submit_planned(id, (name, kind, affected), Some(plan), submission)
     }
 
@@ -386,8 +489,9 @@ impl Core {
         let element = Element::Disk(disk);
         let planned = {
             let state = self.shared.state.lock();
-            whole_disk(&state, disk)
-                .and_then(|disk| check_shrinkage(&disk, to_bytes).map(|()| disk))
+            whole_disk(&state, disk).and_then(|disk| {
+                raw(&disk).and_then(|()| check_shrinkage(&disk, to_bytes)).map(|()| disk)
+            })
         };
         let disk = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
         let place = Place::pool(&disk.path);
@@ -437,14 +541,58 @@ impl Core {
     }
 }
 
-/// What is done to the bytes of a raw disk's file is done to the disk; other formats have tables.
+/// A file that stays where it is and becomes a disk's.
+fn take_in(builder: Builder, from: Form, disk: &Disk, verify: bool) -> Builder {
+    let bytes = disk.size_bytes;
+    if !verify {
+        builder
+    } else if from.format == ImageFormat::Raw {
+        builder.then(Action::Verify { from: None, of: from.place, bytes })
+    } else {
+        builder.then(Action::Compare { from: None, of: from, bytes })
+    }
+}
+
+/// A file that is copied into a disk's.
+fn copy_in(builder: Builder, from: Form, disk: &Disk, verify: bool) -> Builder {
+    let (to, bytes) = (Place::pool(&disk.path), disk.size_bytes);
+    let full = disk.provisioning == Provisioning::Full;
+    let mut builder = builder.making(&to);
+    if (from.format, disk.format) == (ImageFormat::Raw, ImageFormat::Raw) {
+        let (from, to) = (from.place, to.clone());
+        let copy = Action::Copy { from: from.clone(), to: to.clone(), bytes: Some(bytes), full };
+        builder = builder.then(copy);
+        if verify {
+            builder = builder.then(Action::Verify { from: Some(from), of: to, bytes });
+        }
+    } else {
+        let made = Form { place: to.clone(), format: disk.format };
+        let block_bytes = disk.block_length.bytes();
+        let (source, to) = (from.clone(), made.clone());
+        let conversion = Conversion { from: source, to, bytes, block_bytes, full };
+        builder = builder.then(Action::Convert(Box::new(conversion)));
+        if verify {
+            builder = builder.then(Action::Compare { from: Some(from), of: made, bytes });
+        }
+    }
+    builder.then(Action::Publish { place: to, identity: None })
+}
+
+/// Refuses a format that cannot hold a disk.
+fn check_format(disk: &Disk, format: ImageFormat, space: Provisioning) -> Result<(), Cause> {
+    let property = "Format".to_owned();
+    let options = kinds::create_options(disk.size_bytes, disk.block_length, space);
+    check_create(format, &options).map_err(|reason| Cause::BadValue { property, reason })
+}
+
+/// What is cut off a raw disk's file is cut off the disk; other formats have tables.
 fn raw(disk: &Disk) -> Result<(), Cause> {
     if disk.format == ImageFormat::Raw {
         return Ok(());
     }
     Err(Cause::BadValue {
         property: format!("disk {}", disk.name),
-        reason: format!("it is a {} image, and this is for raw ones", disk.format),
+        reason: format!("it is a {} image, and only raw ones become smaller", disk.format),
     })
 }
 

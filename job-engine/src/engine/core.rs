@@ -21,7 +21,8 @@ use crate::id::{JobId, PoolId};
 use crate::job::{Element, JobKind, JobState};
 use crate::plan::Claim;
 use crate::store::{
-    Batch, DirectoryLock, Journal, JournalEntry, Store, StoreError, Tree, put_mark,
+    Batch, DirectoryLock, Journal, JournalEntry, Store, StoreError, Tree, current_schema, put_mark,
+    put_schema,
 };
 
 /// First and longest wait between two attempts to open a database that failed.
@@ -242,7 +243,7 @@ impl Core {
             })
             .cloned()
             .collect();
-        (!kept.is_empty()).then_some(JournalEntry { time, number, reset: false, changes: kept })
+        (!kept.is_empty()).then(|| JournalEntry::new(time, number, false, kept))
     }
 
     /// Starts a new journal when it has become long.
@@ -252,7 +253,7 @@ impl Core {
         if journal.is_large() {
             let changes = self.shared.state.lock().catalogue();
             let number = journal.number();
-            let everything = JournalEntry { time, number, reset: true, changes };
+            let everything = JournalEntry::new(time, number, true, changes);
             if let Err(error) = journal.rotate(&everything) {
                 tracing::warn!(%error, "the journal cannot be rotated");
             }
@@ -292,6 +293,7 @@ impl Core {
         if let Some(journal) = &self.journal {
             put_mark(&mut wanted, journal.number())?;
         }
+        put_schema(&mut wanted, current_schema())?;
         let mut repair = Batch::default();
         for tree in Tree::ALL {
             let mut found: BTreeMap<_, _> = self.store.scan(tree)?.into_iter().collect();

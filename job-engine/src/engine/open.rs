@@ -11,12 +11,12 @@ use crate::catalogue::{
 };
 use crate::error::{Cause, ObjectPaths};
 use crate::store::{
-    BadRecord, Batch, DirectoryLock, Journal, JournalEntry, LockError, SledStore, Store,
-    StoreError, Tree, load, mark, put_mark,
+    BadRecord, Batch, DirectoryLock, Journal, JournalEntry, LockError, MIGRATIONS, SledStore,
+    Store, StoreError, Tree, current_schema, load, mark, migrate, put_mark, put_schema,
 };
 
 /// Name of the database in the data directory.
-const DATABASE: &str = "db";
+pub(super) const DATABASE: &str = "db";
 
 /// What an engine starts from.
 pub(super) struct Foundation {
@@ -44,6 +44,7 @@ pub(super) fn open_directory(config: &EngineConfig) -> Result<Foundation, OpenEr
         source,
     })?;
     let mut opened = SledStore::open(&database).map_err(refused)?;
+    migrate(&mut opened.store, MIGRATIONS).map_err(refused)?;
     let known = mark(&opened.store).map_err(refused)?.unwrap_or(journal.number());
     if opened.moved_to.is_none() && known < journal.number() {
         let reason = format!("{} transactions are missing", journal.number() - known);
@@ -60,6 +61,7 @@ pub(super) fn open_directory(config: &EngineConfig) -> Result<Foundation, OpenEr
         let restored = everything.len();
         let mut all = batch(&everything).map_err(refused)?;
         put_mark(&mut all, journal.number()).map_err(refused)?;
+        put_schema(&mut all, current_schema()).map_err(refused)?;
         store.commit(&all).map_err(refused)?;
         let cause = Cause::StoreReplaced { moved_to, restored };
         state.alerts.push(cause.to_cim_error(None, &paths));
@@ -83,7 +85,7 @@ pub(super) fn open_directory(config: &EngineConfig) -> Result<Foundation, OpenEr
     // A crash between database and journal leaves the journal behind.
     if state.catalogue() != replayed.catalogue() {
         let number = journal.number();
-        let entry = JournalEntry { time: now, number, reset: true, changes: state.catalogue() };
+        let entry = JournalEntry::new(now, number, true, state.catalogue());
         if let Err(error) = journal.append(&entry) {
             tracing::warn!(%error, "the journal cannot be written");
         }
@@ -94,12 +96,13 @@ pub(super) fn open_directory(config: &EngineConfig) -> Result<Foundation, OpenEr
 /// The foundation on a store alone: no lock, no journal.
 pub(super) fn open_store(
     config: &EngineConfig,
-    store: Box<dyn Store>,
+    mut store: Box<dyn Store>,
 ) -> Result<Foundation, OpenError> {
     make_directory(&config.default_pool)?;
     let mut state = State::default();
     let refused =
         |error: StoreError| OpenError::Store { path: PathBuf::new(), reason: error.to_string() };
+    migrate(&mut *store, MIGRATIONS).map_err(refused)?;
     let bad = read(&*store, &mut state, config.clock.now()).map_err(refused)?;
     if let Some(record) = bad.first() {
         return Err(refused(StoreError::Damaged(record.reason.clone())));
@@ -107,7 +110,7 @@ pub(super) fn open_store(
     Ok(Foundation { state, store, journal: None, lock: None })
 }
 
-fn make_directory(path: &Path) -> Result<(), OpenError> {
+pub(super) fn make_directory(path: &Path) -> Result<(), OpenError> {
     std::fs::create_dir_all(path).map_err(|source| OpenError::Io {
         operation: "make the directory",
         path: path.to_path_buf(),
@@ -170,7 +173,7 @@ fn read(
 }
 
 /// What the journal says.
-fn replay(entries: Vec<JournalEntry>, now: jiff::Timestamp) -> State {
+pub(super) fn replay(entries: Vec<JournalEntry>, now: jiff::Timestamp) -> State {
     let mut state = State::default();
     for entry in entries {
         if entry.reset {

@@ -30,6 +30,7 @@ use crate::store::{Batch, StoreError, Tree};
 pub(crate) struct JobRecord {
     pub(crate) job: Job,
     /// The last step that was recorded.
+    #[serde(deserialize_with = "Step::lenient")]
     pub(crate) step: Step,
     /// It is being undone, and ends like this.
     pub(crate) ending: Option<Ending>,
@@ -193,6 +194,8 @@ pub(crate) struct State {
     pub(crate) recent: Recent,
     pub(crate) jobs: BTreeMap<JobId, JobEntry>,
     pub(crate) unfinished: BTreeSet<JobId>,
+    /// Faults by disk and message: there is one of each.
+    pub(crate) faults: BTreeMap<(DiskId, String), JobId>,
     /// Ended jobs in the order in which they go by themselves.
     pub(crate) due: BTreeSet<(Timestamp, JobId)>,
     pub(crate) disks: BTreeMap<DiskId, Arc<Disk>>,
@@ -222,6 +225,9 @@ impl State {
             Change::DeleteJob(id) => {
                 let entry = self.jobs.remove(&id)?;
                 self.unfinished.remove(&id);
+                if let JobKind::DataPathFault(fault) = &entry.record.job.kind {
+                    self.faults.remove(&(fault.disk, fault.message_id.clone()));
+                }
                 if let Some(due) = entry.record.due() {
                     self.due.remove(&(due, id));
                 }
@@ -354,6 +360,9 @@ impl State {
         let id = record.job.id;
         let record = Arc::new(record);
         let before = self.jobs.get(&id).cloned();
+        if let JobKind::DataPathFault(fault) = &record.job.kind {
+            self.faults.insert((fault.disk, fault.message_id.clone()), id);
+        }
         let live = before.as_ref().map_or_else(Arc::default, |entry| entry.live.clone());
         let previous = before.map(|entry| {
             if let Some(due) = entry.record.due() {
@@ -485,9 +494,10 @@ impl State {
                     makes.as_ref().is_some_and(|disk| disk.name == name)
                 }
                 // Its disk is in the catalogue.
-                JobKind::ExpandDisk { .. } | JobKind::Operation(_) | JobKind::DataPathFault(_) => {
-                    false
-                }
+                JobKind::ExpandDisk { .. }
+                | JobKind::Operation(_)
+                | JobKind::DataPathFault(_)
+                | JobKind::Unknown(_) => false,
             })
     }
 

@@ -4,6 +4,7 @@
 mod accounts;
 mod catalogue;
 mod control;
+mod convert;
 mod copying;
 mod create;
 mod delete;
@@ -11,12 +12,15 @@ mod events;
 mod expand;
 mod faults;
 mod limits;
+mod many;
 mod operation;
 mod outage;
 mod restart;
 mod retention;
+mod saved;
 mod schedule;
 mod stream;
+mod unknown;
 
 use std::ops::Deref;
 use std::path::Path;
@@ -191,7 +195,7 @@ fn disk_of(job: &Job) -> Disk {
         | JobKind::ExpandDisk { disk, .. } => Disk::clone(disk),
         JobKind::Planned { makes, .. } => Disk::clone(makes.as_ref().unwrap()),
         JobKind::Operation(operation) => operation.disk.clone(),
-        JobKind::DataPathFault(_) => panic!("{job:?}"),
+        JobKind::DataPathFault(_) | JobKind::Unknown(_) => panic!("{job:?}"),
     }
 }
 

@@ -429,7 +429,7 @@ impl Step {
     /// What a job leaves that ends now, without being undone.
     pub(crate) fn leftovers(self, kind: &JobKind, job: JobId) -> Vec<Change> {
         match (self, kind) {
-            (Self::CreateAllocating, JobKind::CreateDisk { disk, .. })
+            (Self::CreateAllocating | Self::Unknown, JobKind::CreateDisk { disk, .. })
             | (Self::DeleteUnlinking, JobKind::DeleteDisk { disk }) => {
                 vec![Change::PutDebris(Debris::of_disk(&disk.path, job))]
             }

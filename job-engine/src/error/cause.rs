@@ -54,6 +54,8 @@ pub enum Cause {
     TimeLimit { seconds: u64 },
     /// A job that this one was to wait for did not end well.
     DependencyFailed { job: String, state: String },
+    /// A job, or a part of one, that this version of the program does not know.
+    UnknownJob { what: String },
     /// A bug: the worker panicked.
     Panic { message: String },
     /// What a failed job did could not be undone at once.
@@ -227,6 +229,7 @@ impl Cause {
             Self::InvalidTransition { .. } => &table::INVALID_TRANSITION,
             Self::TimeLimit { .. } => &table::TIME_LIMIT,
             Self::DependencyFailed { .. } => &table::DEPENDENCY_FAILED,
+            Self::UnknownJob { .. } => &table::UNKNOWN_JOB,
             Self::Panic { .. } => &table::PANIC,
             Self::CleanupFailed { .. } => &table::CLEANUP_FAILED,
             Self::JobNotEnded { .. } => &table::JOB_NOT_ENDED,
@@ -288,6 +291,7 @@ impl Cause {
             }
             Self::TimeLimit { seconds } => vec![seconds.to_string()],
             Self::DependencyFailed { job, state } => vec![job.clone(), state.clone()],
+            Self::UnknownJob { what } => vec![what.clone()],
             Self::Panic { message } => vec![message.clone()],
             Self::CleanupFailed { path, reason } => vec![show(path), reason.clone()],
             Self::JobNotEnded { job, state } => vec![job.clone(), state.clone()],

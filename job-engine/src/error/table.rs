@@ -644,6 +644,23 @@ pub(crate) const LAST_ADMINISTRATOR: MessageRow = MessageRow {
     actions: &["Make another user administrator first."],
 };
 
+pub(crate) const UNKNOWN_JOB: MessageRow = MessageRow {
+    id: "ISCT-JOB-011",
+    error_code: 211,
+    error_type: 4,
+    other_error_type: None,
+    severity: 4,
+    probable_cause: 58,
+    description: "Another version of the program submitted the job; this one does not know what is to be done.",
+    status: 1,
+    message: "The job is to do what this version of the program does not know: %1",
+    arguments: &["what it is to do"],
+    actions: &[
+        "Submit the job again with what this version can do.",
+        "Install the version that submitted it.",
+    ],
+};
+
 /// All messages, in the order of their codes.
 pub const ROWS: &[MessageRow] = &[
     OUT_OF_SPACE,
@@ -670,6 +687,7 @@ pub const ROWS: &[MessageRow] = &[
     CLEANUP_FAILED,
     JOB_NOT_ENDED,
     DEPENDENCY_FAILED,
+    UNKNOWN_JOB,
     DISK_IN_USE,
     NAME_IN_USE,
     BAD_SIZE,

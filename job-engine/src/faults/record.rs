@@ -54,16 +54,8 @@ impl Core {
     fn fault_record(&self, disk: DiskId, message_id: &str, fault: &PendingFault) -> JobRecord {
         let (existing, disk_name) = {
             let state = self.shared.state.lock();
-            let existing = state.jobs.values().find(|entry| match &entry.record.job.kind {
-                JobKind::DataPathFault(detail) => {
-                    detail.disk == disk && detail.message_id == message_id
-                }
-                JobKind::CreateDisk { .. }
-                | JobKind::DeleteDisk { .. }
-                | JobKind::ExpandDisk { .. }
-                | JobKind::Planned { .. }
-                | JobKind::Operation(_) => false,
-            });
+            let known = state.faults.get(&(disk, message_id.to_owned()));
+            let existing = known.and_then(|id| state.jobs.get(id));
             let name = state.disks.get(&disk).map_or_else(|| disk.to_string(), |d| d.name.clone());
             (existing.map(|entry| JobRecord::clone(&entry.record)), name)
         };
@@ -73,7 +65,8 @@ impl Core {
             | JobKind::DeleteDisk { .. }
             | JobKind::ExpandDisk { .. }
             | JobKind::Planned { .. }
-            | JobKind::Operation(_) => None,
+            | JobKind::Operation(_)
+            | JobKind::Unknown(_) => None,
         });
         let (count, first) = before.unwrap_or((0, fault.first));
         let report = &fault.latest;

@@ -135,7 +135,7 @@ fn complete(context: &JobContext, disk: &Disk) -> Result<(), Failure> {
     Ok(context.complete(failpoint::CREATE_COMPLETE, IfEnding::TurnBack, effect)?)
 }
 
-fn create_options(
+pub(crate) fn create_options(
     size_bytes: u64,
     block_length: BlockLength,
     provisioning: Provisioning,

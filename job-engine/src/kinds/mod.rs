@@ -10,7 +10,7 @@ mod operation;
 mod space;
 
 pub use create_disk::CreateDisk;
-pub(crate) use create_disk::plan_disk;
+pub(crate) use create_disk::{create_options, plan_disk};
 pub(crate) use expand_disk::check_growth;
 pub use operation::{
     DiskOperation, OperationControl, OperationError, OperationRequest, OperationRunner, Stopped,
@@ -47,10 +47,28 @@ pub(crate) enum Step {
         /// It is durable up to here.
         position: u64,
     },
+    /// A step of another version of the program.
+    Unknown,
+}
+
+impl Step {
+    /// A step that is not known is no reason to take the whole record for damaged.
+    pub(crate) fn lenient<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let written = serde_json::Value::deserialize(from)?;
+        Ok(serde_json::from_value(written).unwrap_or(Self::Unknown))
+    }
+}
+
+/// The end of a job that this version cannot carry out.
+fn unknown(record: &JobRecord) -> Failure {
+    Cause::UnknownJob { what: record.job.kind.word().to_owned() }.into()
 }
 
 /// Runs a job from its last recorded step to its end.
 pub(crate) fn run(context: &JobContext, record: &JobRecord) -> Result<(), Failure> {
+    if record.step == Step::Unknown {
+        return Err(unknown(record));
+    }
     match &record.job.kind {
         JobKind::CreateDisk { disk, .. } => create_disk::run(context, disk, record.step),
         JobKind::DeleteDisk { disk } => delete_disk::run(context, disk, record.step),
@@ -58,11 +76,13 @@ pub(crate) fn run(context: &JobContext, record: &JobRecord) -> Result<(), Failur
             expand_disk::run(context, disk, *size_bytes, record.step)
         }
         JobKind::Planned { .. } => match &record.plan {
+            Some(plan) if plan.is_unknown() => Err(unknown(record)),
             Some(plan) => crate::plan::run(context, plan, record.step),
             None => Err(Cause::Panic { message: "the job has no plan".to_owned() }.into()),
         },
         JobKind::Operation(operation) => operation::run(context, operation, record.step),
         JobKind::DataPathFault(_) => Ok(()),
+        JobKind::Unknown(_) => Err(unknown(record)),
     }
 }
 
@@ -73,7 +93,7 @@ pub(crate) fn undo(record: &JobRecord) -> (Vec<Change>, Option<Cause>) {
         return crate::plan::undo(plan, record.step, record.job.id);
     }
     match (&record.job.kind, record.step) {
-        (JobKind::CreateDisk { disk, .. }, Step::CreateAllocating) => {
+        (JobKind::CreateDisk { disk, .. }, Step::CreateAllocating | Step::Unknown) => {
             create_disk::undo(disk, record.job.id)
         }
         (JobKind::DeleteDisk { disk }, Step::DeleteUnlinking) => delete_disk::undo(disk),

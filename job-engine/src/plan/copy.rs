@@ -17,7 +17,7 @@ use crate::kinds::Step;
 use crate::place::{Access, Place};
 
 /// Something that goes through a file in pieces.
-trait Pass {
+pub(super) trait Pass {
     fn progress(&self) -> Progress;
     fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError>;
     fn sync(&self) -> Result<(), ImageError>;
@@ -84,7 +84,8 @@ impl Plan {
     fn weight(action: &Action) -> u64 {
         match action {
             Action::Copy { bytes, .. } => bytes.unwrap_or(0),
-            Action::Verify { bytes, .. } => *bytes,
+            Action::Convert(conversion) => conversion.bytes,
+            Action::Verify { bytes, .. } | Action::Compare { bytes, .. } => *bytes,
             Action::Await { .. }
             | Action::Share { .. }
             | Action::Publish { .. }
@@ -96,7 +97,8 @@ impl Plan {
             | Action::TakeSpace { .. }
             | Action::Truncate { .. }
             | Action::RollBack { .. }
-            | Action::Complete { .. } => 0,
+            | Action::Complete { .. }
+            | Action::Unknown(_) => 0,
         }
     }
 }
@@ -134,7 +136,7 @@ impl Work<'_> {
     }
 
     /// Refuses a copy for which there is no space, beside what other jobs were promised.
-    fn reserve(&self, to: &Place, bytes: u64, needed: u64) -> Result<(), Failure> {
+    pub(super) fn reserve(&self, to: &Place, bytes: u64, needed: u64) -> Result<(), Failure> {
         let space = pool_space(to.parent()).map_err(|error| Cause::from(&error))?;
         let needed = needed.saturating_sub(self.done);
         let record = self.context.record()?;
@@ -160,7 +162,7 @@ impl Work<'_> {
     }
 
     /// The cause behind a failure; names what is free where space ran out.
-    fn cause(&self, error: &ImageError, to: &Place, bytes: u64) -> Cause {
+    pub(super) fn cause(&self, error: &ImageError, to: &Place, bytes: u64) -> Cause {
         if error.kind() == ImageErrorKind::OutOfSpace {
             let available = pool_space(to.parent()).ok().map(|space| space.free);
             return self.no_space(to, bytes, available);
@@ -202,7 +204,7 @@ impl Work<'_> {
     }
 
     /// Goes through to the end, with checkpoints.
-    fn pass(
+    pub(super) fn pass(
         &self,
         mut pass: impl Pass,
         piece: &'static str,

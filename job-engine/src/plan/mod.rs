@@ -5,9 +5,11 @@
 //! is begun, the store says so ([`crate::kinds::Step::Planned`]); an action that takes long says now
 //! and then how far it is, after that is durable.
 
+mod convert;
 mod copy;
 mod run;
 
+pub(crate) use convert::{Conversion, Form};
 pub(crate) use run::{recover, run, undo};
 
 use std::path::Path;
@@ -61,6 +63,10 @@ pub(crate) enum Action {
     /// Copies a file; `bytes` is how long the copy gets, if not as long as the file, `full` that it
     /// owns all its space.
     Copy { from: Place, to: Place, bytes: Option<u64>, full: bool },
+    /// Copies an image into one of another format, or with other space.
+    Convert(Box<Conversion>),
+    /// Compares a copy with its source as disks, or reads all of an image.
+    Compare { from: Option<Form>, of: Form, bytes: u64 },
     /// Makes copies of all of them at one instant, while their disks are in use.
     Share { files: Vec<Share> },
     /// Compares a copy with its source, or reads all of a file.
@@ -85,6 +91,9 @@ pub(crate) enum Action {
     RollBack { disk: DiskId, from: Place, to: Place, keep: Place },
     /// Puts changes into the catalogue and completes the job.
     Complete { changes: Vec<Change> },
+    /// What only another version of the program can do.
+    #[serde(untagged)]
+    Unknown(serde_json::Value),
 }
 
 /// One thing to undo, if the job got so far.
@@ -103,9 +112,17 @@ pub(crate) enum How {
     Remove { place: Place },
     /// Removes a disk's file.
     Delete { place: Place },
+    /// What only another version of the program can undo.
+    #[serde(untagged)]
+    Unknown(serde_json::Value),
 }
 
 impl Plan {
+    /// This version cannot carry all of it out, so it does not begin with any of it.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.actions.iter().any(|action| matches!(action, Action::Unknown(_)))
+    }
+
     /// Which file got the name of a place.
     fn identity(&self, wanted: &Place) -> Option<Identity> {
         self.actions.iter().find_map(|action| {
@@ -117,6 +134,9 @@ impl Plan {
     /// It makes another file of this one.
     pub(crate) fn reads(&self, path: &Path) -> bool {
         self.actions.iter().any(|action| {
+            if let Action::Convert(conversion) = action {
+                return conversion.from.place.path == path;
+            }
             let (Action::Copy { from, .. } | Action::RollBack { from, .. }) = action else {
                 return false;
             };
@@ -146,15 +166,16 @@ impl Plan {
     /// The files that are left if nothing is undone.
     pub(crate) fn leftovers(&self, index: u32, job: JobId) -> Vec<Change> {
         self.undone_at(index)
-            .map(|how| {
-                Change::PutDebris(match how {
+            .filter_map(|how| {
+                Some(Change::PutDebris(match how {
                     How::Remove { place } => Debris {
                         path: place.path.clone(),
                         job,
                         file: Some((place.clone(), self.identity(place))),
                     },
                     How::Delete { place } => Debris { path: place.path.clone(), job, file: None },
-                })
+                    How::Unknown(_) => return None,
+                }))
             })
             .collect()
     }

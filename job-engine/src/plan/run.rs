@@ -1,12 +1,13 @@
 //! Carrying a plan out, and undoing it.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use disk_image::{ImageErrorKind, MissingFile, NamedFile, first_data, reflink};
 
 use super::{Action, How, Plan, Share};
 use crate::catalogue::Disk;
-use crate::engine::{Change, Failure, IfEnding, Interrupt, JobContext, JobRecord};
+use crate::engine::{Change, Debris, Failure, IfEnding, Interrupt, JobContext, JobRecord};
 use crate::error::Cause;
 use crate::failpoint;
 use crate::id::{DiskId, JobId};
@@ -39,7 +40,8 @@ pub(crate) fn run(context: &JobContext, plan: &Plan, step: Step) -> Result<(), F
         | Step::CreateAllocating
         | Step::DeleteUnlinking
         | Step::ExpandAllocating
-        | Step::Operating { .. } => (0, 0),
+        | Step::Operating { .. }
+        | Step::Unknown => (0, 0),
     };
     for (index, action) in (0_u32..).zip(&plan.actions).skip(usize::try_from(first).unwrap_or(0)) {
         let work = Work { context, plan, index, done };
@@ -83,6 +85,8 @@ impl Work<'_> {
         match action {
             Action::Await { place } => self.held(place).map(drop),
             Action::Copy { from, to, bytes, full } => self.copy(from, to, *bytes, *full),
+            Action::Convert(conversion) => self.convert(conversion),
+            Action::Compare { from, of, bytes } => self.compare(from.as_ref(), of, *bytes),
             Action::Share { files } => self.share(files),
             Action::Verify { from, of, bytes } => self.verify(from.as_ref(), of, *bytes),
             Action::Publish { place, identity } => {
@@ -109,6 +113,7 @@ impl Work<'_> {
                 let (point, effect) = (failpoint::PLAN_COMPLETE, changes.clone());
                 Ok(self.context.complete(point, self.if_ending(), effect)?)
             }
+            Action::Unknown(_) => Err(Cause::UnknownJob { what: "an action".to_owned() }.into()),
         }
     }
 
@@ -334,15 +339,24 @@ fn unshared(error: &disk_image::ImageError) -> Cause {
 pub(crate) fn undo(plan: &Plan, step: Step, job: JobId) -> (Vec<Change>, Option<Cause>) {
     let Step::Planned { index, .. } = step else { return (Vec::new(), None) };
     let (mut changes, mut failed) = (Vec::new(), None);
-    for (how, debris) in plan.undone_at(index).zip(plan.leftovers(index, job)) {
-        let (place, removed) = match how {
-            How::Remove { place } => (place, place.remove(plan.identity(place))),
+    for how in plan.undone_at(index) {
+        let (place, removed, file) = match how {
+            How::Remove { place } => {
+                let identity = plan.identity(place);
+                (place, place.remove(identity), Some((place.clone(), identity)))
+            }
             How::Delete { place } => {
-                (place, disk_image::delete(&place.path, MissingFile::Tolerate))
+                (place, disk_image::delete(&place.path, MissingFile::Tolerate), None)
+            }
+            How::Unknown(what) => {
+                let (path, reason) = (PathBuf::new(), format!("this version does not know {what}"));
+                tracing::warn!(%job, %what, "this version does not know how to undo that");
+                failed.get_or_insert(Cause::CleanupFailed { path, reason });
+                continue;
             }
         };
         if let Err(error) = removed {
-            changes.push(debris);
+            changes.push(Change::PutDebris(Debris { path: place.path.clone(), job, file }));
             failed.get_or_insert(Cause::CleanupFailed {
                 path: place.path.clone(),
                 reason: error.to_string(),

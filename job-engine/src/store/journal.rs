@@ -39,8 +39,32 @@ pub(crate) struct Entry {
     /// The catalogue is exactly what this line says; jobs stay.
     #[serde(default)]
     pub(crate) reset: bool,
+    /// The schema of what changed, 0 from before there was a number.
+    #[serde(default)]
+    pub(crate) schema: u32,
     /// What changed.
+    #[serde(deserialize_with = "known")]
     pub(crate) changes: Vec<Change>,
+}
+
+impl Entry {
+    /// An entry of this version.
+    pub(crate) fn new(time: Timestamp, number: u64, reset: bool, changes: Vec<Change>) -> Self {
+        Self { time, number, reset, schema: super::current_schema(), changes }
+    }
+}
+
+/// The changes that this version knows: another one may have made others in the same transaction.
+fn known<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Change>, D::Error> {
+    let written = Vec::<serde_json::Value>::deserialize(from)?;
+    let count = written.len();
+    let changes: Vec<Change> =
+        written.into_iter().filter_map(|change| serde_json::from_value(change).ok()).collect();
+    if changes.len() < count {
+        let unknown = count - changes.len();
+        tracing::warn!(unknown, "the journal has changes that this version does not know");
+    }
+    Ok(changes)
 }
 
 /// The journal, open for appending.
@@ -131,7 +155,8 @@ impl Journal {
     }
 }
 
-fn line(entry: &Entry) -> io::Result<String> {
+/// An entry as it stands in the file.
+pub(crate) fn line(entry: &Entry) -> io::Result<String> {
     let json = serde_json::to_string(entry)?;
     Ok(format!("{HEAD}{:08x}{MIDDLE}{json}}}\n", crc32c::crc32c(json.as_bytes())))
 }
@@ -143,6 +168,11 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(text),
         Err(error) => Err(error),
     }
+}
+
+/// All entries of a file that somebody saved, its last line too.
+pub(crate) fn read_all(text: &[u8]) -> Vec<Entry> {
+    text.split(|byte| *byte == b'\n').filter_map(parse_line).collect()
 }
 
 /// The entries, and the length up to which lines are complete.

@@ -4,14 +4,18 @@ mod journal;
 mod lock;
 mod mem;
 mod record;
+mod schema;
 mod sled;
 
-pub(crate) use journal::{Entry as JournalEntry, Journal};
+pub(crate) use journal::{
+    Entry as JournalEntry, Journal, line as journal_line, read_all as parse_journal,
+};
 pub(crate) use lock::DirectoryLock;
 pub(crate) use lock::LockError;
 pub use mem::{MemContents, MemStore};
 pub use record::{BadRecord, Batch, Operation, load};
-pub(crate) use record::{mark, put_mark};
+pub(crate) use record::{mark, put_mark, put_schema, schema};
+pub(crate) use schema::{MIGRATIONS, current as current_schema, migrate};
 pub use sled::{Opened, SledStore};
 
 /// A named set of keys.
@@ -97,6 +101,17 @@ pub enum StoreError {
     /// It is damaged.
     #[error("the database is damaged: {0}")]
     Damaged(String),
+    /// A newer version of the program wrote it.
+    #[error(
+        "it has schema {found}, and this version knows those up to {known}; use the version that \
+         wrote it, or import a saved state"
+    )]
+    TooNew {
+        /// Its schema.
+        found: u32,
+        /// The newest that is known.
+        known: u32,
+    },
 }
 
 /// A key and its value.

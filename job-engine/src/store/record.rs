@@ -136,6 +136,20 @@ pub(crate) fn mark(store: &dyn Store) -> Result<Option<u64>, StoreError> {
     Ok(value.map_or(Some(0), |value| unseal(Tree::Meta, MARK, &value).ok()))
 }
 
+/// Where the number of the schema stands.
+const SCHEMA: &[u8] = b"schema";
+
+/// Adds the number of the schema.
+pub(crate) fn put_schema(batch: &mut Batch, number: u32) -> Result<(), StoreError> {
+    batch.put(Tree::Meta, SCHEMA, &number)
+}
+
+/// Number of the database's schema, 0 if it has none; `None` if that cannot be read.
+pub(crate) fn schema(store: &dyn Store) -> Result<Option<u32>, StoreError> {
+    let value = store.get(Tree::Meta, SCHEMA)?;
+    Ok(value.map_or(Some(0), |value| unseal(Tree::Meta, SCHEMA, &value).ok()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,6 +22,7 @@ fn entry(number: u64, name: &str) -> JournalEntry {
         time: Timestamp::from_second(1_800_000_000).unwrap(),
         number,
         reset: false,
+        schema: current_schema(),
         changes: vec![Change::PutTarget(target(name))],
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use disk_image::partial_path;
 use job_engine::{
-    CreateDisk, DiskId, Engine, Job, JobId, JobKind, JobState, Purpose, RequestedState,
+    CreateDisk, DiskId, Engine, Job, JobId, JobKind, JobState, Purpose, RequestedState, Submission,
 };
 
 use crate::{PATIENCE, scenario};
@@ -111,7 +111,7 @@ fn has_a_possible_outcome(job: &Job) {
         | JobKind::ExpandDisk { .. }
         | JobKind::Planned { .. }
         | JobKind::Operation(_) => &[Completed],
-        JobKind::DataPathFault(_) => &[Exception],
+        JobKind::DataPathFault(_) | JobKind::Unknown(_) => &[Exception],
     };
     assert!(possible.contains(&job.state), "{job:?}");
 }
@@ -144,7 +144,8 @@ fn catalogue_agrees_with_jobs(engine: &Engine, jobs: &[Job]) {
             JobKind::DeleteDisk { .. }
             | JobKind::ExpandDisk { .. }
             | JobKind::Planned { .. }
-            | JobKind::DataPathFault(_) => {}
+            | JobKind::DataPathFault(_)
+            | JobKind::Unknown(_) => {}
         }
     }
     for (id, size_bytes) in sizes {
@@ -161,16 +162,37 @@ fn files_agree_with_catalogue(directory: &Path, engine: &Engine) {
     let mut wanted = Vec::new();
     for disk in engine.disks() {
         assert!(!partial_path(&disk.path).exists());
-        let file = std::fs::metadata(&disk.path).unwrap();
-        assert_eq!(file.len(), disk.size_bytes, "{disk:?}");
+        let (path, form) = (disk.path.as_path(), disk.format);
+        let image = disk_image::open_image(path, form, &disk_image::OpenOptions::read_only());
+        assert_eq!(image.unwrap().size_bytes(), disk.size_bytes, "{disk:?}");
         wanted.push(disk.path);
     }
     copies_are_whole(directory, engine);
+    wanted.extend(engine.snapshots().into_iter().map(|snapshot| snapshot.path));
+    roll_back_is_whole(engine);
     let entries = std::fs::read_dir(scenario::config(directory).default_pool).unwrap();
     let mut found: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     found.sort();
     wanted.sort();
     assert_eq!(found, wanted);
+}
+
+/// While there is a snapshot, the disk has what it had or what it was rolled back to, all of it.
+fn roll_back_is_whole(engine: &Engine) {
+    for snapshot in engine.snapshots() {
+        let kept = std::fs::read(&snapshot.path).unwrap();
+        assert!(kept[1 << 20..][..4096].iter().all(|byte| *byte == scenario::SNAPSHOT));
+        let disk = std::fs::read(engine.disk(&snapshot.disk).unwrap().path).unwrap();
+        let found = &disk[1 << 20..][..4096];
+        assert!(found.iter().all(|byte| *byte == found[0]));
+        let rolled_back = |job: &Job| {
+            matches!(job.kind, JobKind::Planned { purpose: Purpose::RollBack, .. })
+                && job.state == JobState::Completed
+        };
+        if engine.jobs().iter().any(rolled_back) {
+            assert_eq!(found[0], scenario::SNAPSHOT);
+        }
+    }
 }
 
 /// Every copy that has its name has the bytes that its source had, and nothing is half done.
@@ -184,7 +206,13 @@ fn copies_are_whole(directory: &Path, engine: &Engine) {
     }
     for disk in engine.disks() {
         if ["cloned", "imported"].contains(&disk.name.as_str()) {
-            assert!(std::fs::read(&disk.path).unwrap()[..2 << 20] == wanted, "{disk:?}");
+            let (path, form) = (disk.path.as_path(), disk.format);
+            let open = disk_image::OpenOptions::read_only();
+            let image = disk_image::open_image(path, form, &open).unwrap();
+            let mut found = vec![0; 2 << 20];
+            let mut all = [std::io::IoSliceMut::new(&mut found)];
+            image.read(&mut all, 0, disk_image::Wait::Block).unwrap();
+            assert!(found == wanted, "{disk:?}");
         }
     }
 }
@@ -196,6 +224,11 @@ fn everything_works(engine: &Engine) {
     }
     for target in engine.targets() {
         engine.delete_target(&target.name).unwrap();
+    }
+    for snapshot in engine.snapshots() {
+        let id = engine.delete_snapshot(snapshot.id, Submission::default()).unwrap();
+        let job = engine.wait(&id, PATIENCE).unwrap();
+        assert_eq!(job.state, JobState::Completed, "{job:?}");
     }
     let mut names: Vec<_> = engine.disks().into_iter().map(|disk| disk.name).collect();
     names.extend(["thin", "suspended", "debris"].map(str::to_owned));

@@ -9,14 +9,15 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use disk_image::{
-    Durability, Image as _, ImageErrorKind, OpenOptions, Operation, RawImage, partial_path,
+    Durability, Image as _, ImageErrorKind, ImageFormat, OpenOptions, Operation, RawImage,
+    partial_path,
 };
 use jiff::Timestamp;
 use job_engine::{
-    ChangeKind, CloneDisk, CreateDisk, Disk, Engine, EngineConfig, FaultReport, ImportDisk, Job,
-    JobId, JobKind, JobSettings, JobState, KillJobResult, MapRequest, OperationControl,
-    OperationError, OperationRequest, OperationRunner, Provisioning, RequestError,
-    RequestStateChangeResult, RequestedState, Submission, TargetRequest,
+    ChangeKind, CloneDisk, CreateDisk, CreateSnapshots, Disk, Engine, EngineConfig, FaultReport,
+    ImportDisk, Job, JobId, JobKind, JobSettings, JobState, KillJobResult, MapRequest,
+    OperationControl, OperationError, OperationRequest, OperationRunner, Provisioning,
+    RequestError, RequestStateChangeResult, RequestedState, Submission, TargetRequest,
 };
 
 use crate::PATIENCE;
@@ -99,6 +100,24 @@ pub(crate) fn open(directory: &Path) -> Arc<Engine> {
     engine
 }
 
+/// What a disk has in a place of its own when its snapshot is taken.
+pub(crate) const SNAPSHOT: u8 = 0xa0;
+
+/// The test runs where files share blocks.
+fn shares_blocks(directory: &Path) -> bool {
+    let named = |name: &str| {
+        let path = directory.join(name);
+        std::fs::write(&path, [1; 4096]).unwrap();
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        disk_image::NamedFile { file: file.into(), path: path.as_path().into() }
+    };
+    let shares = disk_image::reflink(&named("probe"), &named("probe2")).is_ok();
+    for name in ["probe", "probe2"] {
+        std::fs::remove_file(directory.join(name)).unwrap();
+    }
+    shares
+}
+
 struct Child {
     engine: Arc<Engine>,
     promises: Promises,
@@ -109,6 +128,9 @@ pub(crate) fn run(directory: &Path) {
     let mut child = Child { engine, promises: Promises::open(directory) };
     std::fs::create_dir_all(directory.join("files")).unwrap();
     let disk = child.disks();
+    if shares_blocks(directory) {
+        child.snapshots(&disk);
+    }
     child.copies(&disk, &directory.join("files/exported.raw"));
     child.transitions();
     child.failures();
@@ -208,6 +230,7 @@ impl Child {
             source: disk.id,
             name: name.to_owned(),
             provisioning: Some(Provisioning::Full),
+            format: None,
         };
         let id = self.engine.clone_disk(request("cloned"), later());
         let id = self.planned(id);
@@ -216,7 +239,7 @@ impl Child {
         let id = self.engine.shrink_disk(disk.id, 2 * MIB, later());
         let id = self.planned(id);
         self.end(id, JobState::Completed);
-        let id = self.engine.export_disk(disk.id, file.to_path_buf(), later());
+        let id = self.engine.export_disk(disk.id, file.to_path_buf(), ImageFormat::Raw, later());
         let id = self.planned(id);
         self.end(id, JobState::Completed);
         let import = ImportDisk {
@@ -226,13 +249,40 @@ impl Child {
             block_length: job_engine::BlockLength::B512,
             provisioning: Provisioning::Thin,
             verify: true,
+            format: None,
+            to_format: None,
         };
         let id = self.engine.import_disk(import, later());
+        let id = self.planned(id);
+        self.end(id, JobState::Completed);
+        let id = self.engine.convert_disk(cloned.id, ImageFormat::Vhdx, None, later());
         let id = self.planned(id);
         self.end(id, JobState::Completed);
         let id = self.engine.overwrite_disk(cloned.id, later());
         let id = self.planned(id);
         self.end(id, JobState::Completed);
+    }
+
+    /// Snapshots of a disk are taken, and it gets back what it had.
+    fn snapshots(&mut self, disk: &Disk) {
+        let write = |byte| {
+            let file = File::options().write(true).open(&disk.path).unwrap();
+            file.write_all_at(&[byte; 4096], 1 << 20).unwrap();
+        };
+        write(SNAPSHOT);
+        let request = CreateSnapshots { disks: vec![disk.id], name: "s".to_owned() };
+        let id = self.engine.create_snapshots(request, Submission::default());
+        let id = self.planned(id);
+        self.end(id, JobState::Completed);
+        let snapshot = self.engine.snapshots()[0].clone();
+        write(SNAPSHOT + 1);
+        let id = self.engine.roll_back(snapshot.id, Submission::default());
+        let id = self.planned(id);
+        self.end(id, JobState::Completed);
+        let id = self.engine.delete_snapshot(snapshot.id, Submission::default());
+        let id = self.planned(id);
+        self.end(id, JobState::Completed);
+        write(0);
     }
 
     fn transitions(&mut self) {

@@ -72,7 +72,7 @@ pub struct ChangeDisk {
 }
 
 /// A request to make a disk thin or full.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProvisionDisk {
     /// `thin` or `full`.
@@ -88,9 +88,25 @@ pub struct CloneDisk {
     /// `thin` or `full`; as the other without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provisioning: Option<job_engine::Provisioning>,
+    /// `raw`, `qcow2`, `vhdx` or `vhd`; as the other without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<ImageFormat>")]
+    pub format: Option<job_engine::ImageFormat>,
 }
 
-/// A request for a disk that is made of a raw image.
+/// A request to give a disk another format; its identity and its data stay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConvertDisk {
+    /// `raw`, `qcow2`, `vhdx` or `vhd`.
+    #[schemars(with = "ImageFormat")]
+    pub format: job_engine::ImageFormat,
+    /// `thin` or `full`; as it is without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioning: Option<job_engine::Provisioning>,
+}
+
+/// A request for a disk that is made of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImportDisk {
@@ -111,18 +127,30 @@ pub struct ImportDisk {
     /// read as a whole.
     #[serde(default = "yes")]
     pub verify: bool,
+    /// The format of the file; without it its content says, and is raw if it has no mark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<ImageFormat>")]
+    pub format: Option<job_engine::ImageFormat>,
+    /// The format of the copy; as the file without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<ImageFormat>")]
+    pub to_format: Option<job_engine::ImageFormat>,
 }
 
 fn yes() -> bool {
     true
 }
 
-/// A request for a copy of a disk as a raw image.
+/// A request for a copy of a disk as an image in a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExportDisk {
     /// The file that is made: absolute, below an allowed directory.
     pub path: String,
+    /// `raw` (default), `qcow2`, `vhdx` or `vhd`.
+    #[serde(default)]
+    #[schemars(with = "ImageFormat")]
+    pub format: job_engine::ImageFormat,
 }
 
 /// A request to make a disk larger, or smaller.

@@ -37,6 +37,20 @@ pub(super) async fn export(
     .await
 }
 
+pub(super) async fn convert(
+    State(service): Shared,
+    Path(key): Path<String>,
+    by: By,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    answer(service, StatusCode::ACCEPTED, move |service| {
+        let request: api::ConvertDisk = parse(&headers, &body)?;
+        service.convert_disk(&key, &request, by.submission()?)
+    })
+    .await
+}
+
 pub(super) async fn shrink(
     State(service): Shared,
     Path(key): Path<String>,

@@ -50,6 +50,8 @@ pub fn routes(service: Arc<Service>) -> Routes {
     let open = Routes::<()>::below("").everybody(Method::GET, "/healthz", async || "ok\n");
     Routes::below(PREFIX)
         .get(Viewer, "/status", status)
+        // Secrets are in it.
+        .get(Administrator, "/state", saved_state)
         .post(Operator, "/drain", drain)
         .post(Operator, "/resume", resume)
         .get(Viewer, "/pools", pools)
@@ -77,6 +79,7 @@ pub fn routes(service: Arc<Service>) -> Routes {
         .post(Operator, "/disks/{disk}/shrink", copying::shrink)
         .post(Operator, "/disks/{disk}/provision", copying::provision)
         .post(Operator, "/disks/{disk}/clone", copying::clone)
+        .post(Operator, "/disks/{disk}/convert", copying::convert)
         .post(Operator, "/disks/{disk}/export", copying::export)
         .post(Operator, "/import", copying::import)
         .get(Viewer, "/snapshots", snapshots::list)
@@ -221,6 +224,17 @@ impl<S: Sync> FromRequestParts<S> for Client {
 
 async fn status(State(service): Shared) -> Response {
     answer(service, StatusCode::OK, |service| Ok(service.status())).await
+}
+
+/// For `lund import-state`: as text, since its checksum is that of the text.
+async fn saved_state(State(service): Shared) -> Response {
+    match run(service, Service::saved_state).await {
+        Ok(text) => {
+            let kind = [(header::CONTENT_TYPE, "application/json")];
+            (StatusCode::OK, kind, text).into_response()
+        }
+        Err(error) => error.into_response(),
+    }
 }
 
 async fn drain(State(service): Shared) -> Response {

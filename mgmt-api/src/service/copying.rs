@@ -19,13 +19,13 @@ impl Service {
         by: Submission,
     ) -> Result<api::Job> {
         let source = self.find_disk(key)?.id;
-        let api::CloneDisk { name, provisioning } = request;
-        let request = CloneDisk { source, name, provisioning };
+        let api::CloneDisk { name, provisioning, format } = request;
+        let request = CloneDisk { source, name, provisioning, format };
         let id = self.engine.clone_disk(request, by)?;
         self.job_by_id(&id)
     }
 
-    /// Submits the import of a raw image.
+    /// Submits the import of an image.
     ///
     /// # Errors
     /// Everything but [`Refusal::Internal`].
@@ -40,12 +40,14 @@ impl Service {
             block_length: block_length.unwrap_or_default(),
             provisioning: request.provisioning.unwrap_or_default(),
             verify: request.verify,
+            format: request.format,
+            to_format: request.to_format,
         };
         let id = self.engine.import_disk(request, by)?;
         self.job_by_id(&id)
     }
 
-    /// Submits a copy of a disk as a raw image.
+    /// Submits a copy of a disk as an image in a file.
     ///
     /// # Errors
     /// Everything but [`Refusal::Internal`].
@@ -57,7 +59,22 @@ impl Service {
     ) -> Result<api::Job> {
         let disk = self.find_disk(key)?.id;
         let path = PathBuf::from(request.path);
-        let id = self.engine.export_disk(disk, path, by)?;
+        let id = self.engine.export_disk(disk, path, request.format, by)?;
+        self.job_by_id(&id)
+    }
+
+    /// Submits that a disk gets another format.
+    ///
+    /// # Errors
+    /// Everything but [`Refusal::Internal`].
+    pub fn convert_disk(
+        &self,
+        key: &str,
+        request: &api::ConvertDisk,
+        by: Submission,
+    ) -> Result<api::Job> {
+        let disk = self.find_disk(key)?.id;
+        let id = self.engine.convert_disk(disk, request.format, request.provisioning, by)?;
         self.job_by_id(&id)
     }
 

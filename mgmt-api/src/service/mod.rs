@@ -182,6 +182,16 @@ impl Service {
         }
     }
 
+    /// A saved state: everything that the daemon knows, with all secrets.
+    ///
+    /// # Errors
+    /// [`Refusal::Internal`]: it has no text form.
+    pub fn saved_state(&self) -> Result<String> {
+        self.engine
+            .export_state()
+            .map_err(|error| ServiceError::new(Refusal::Internal, error.to_string()))
+    }
+
     /// Lets nobody in any more and has all sessions end; what is left then.
     #[must_use]
     pub fn drain(&self) -> api::Drained {

@@ -90,7 +90,8 @@ pub(super) fn job(job: &job_engine::Job) -> api::Job {
         | JobKind::DeleteDisk { .. }
         | JobKind::ExpandDisk { .. }
         | JobKind::Planned { .. }
-        | JobKind::Operation(_) => None,
+        | JobKind::Operation(_)
+        | JobKind::Unknown(_) => None,
     };
     api::Job {
         id: job.id.to_string(),

@@ -74,6 +74,9 @@ pub(crate) enum Noun {
     },
     /// Who the daemon takes you for
     Whoami,
+    /// What the daemon knows: disks, targets, users, …
+    #[command(subcommand)]
+    State(State),
     /// The daemon itself
     Status,
     /// Let no initiator in any more, and end all sessions
@@ -90,6 +93,17 @@ pub(crate) enum Noun {
     Man {
         /// Where to
         directory: PathBuf,
+    },
+}
+
+/// What is done with all that the daemon knows.
+#[derive(Debug, Subcommand)]
+pub(crate) enum State {
+    /// Save it, for `lund import-state`; hashes of passwords and CHAP secrets are in it
+    Export {
+        /// The file, which must not exist [default: standard output]
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
 }
 
@@ -489,6 +503,9 @@ pub(crate) enum Disk {
         /// Whether the new disk owns its space from the start [default: as the other]
         #[arg(long, value_enum)]
         provisioning: Option<Space>,
+        /// Its format: raw, qcow2, vhdx or vhd [default: as the other]
+        #[arg(long)]
+        format: Option<ImageFormat>,
         #[command(flatten)]
         waiting: Waiting,
     },
@@ -502,7 +519,21 @@ pub(crate) enum Disk {
         #[command(flatten)]
         waiting: Waiting,
     },
-    /// Make a disk of a raw image
+    /// Give a disk that is not exposed another format
+    ///
+    /// It stays the same disk for initiators.
+    Convert {
+        /// The disk, by name or identifier
+        disk: String,
+        /// The format: raw, qcow2, vhdx or vhd
+        format: ImageFormat,
+        /// Whether it owns all its space then [default: as it is]
+        #[arg(long, value_enum)]
+        provisioning: Option<Space>,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Make a disk of an image without a parent
     Import {
         /// The file on the daemon's host, below an allowed directory
         path: PathBuf,
@@ -520,15 +551,24 @@ pub(crate) enum Disk {
         /// Do not compare the copy with the file
         #[arg(long)]
         no_verify: bool,
+        /// The format of the file [default: what its content says]
+        #[arg(long)]
+        format: Option<ImageFormat>,
+        /// The format of the copy [default: as the file]
+        #[arg(long, conflicts_with = "in_place")]
+        to_format: Option<ImageFormat>,
         #[command(flatten)]
         waiting: Waiting,
     },
-    /// Make a raw image of a raw disk
+    /// Make a file of a disk
     Export {
         /// The disk, by name or identifier
         disk: String,
         /// The file to make on the daemon's host, below an allowed directory
         path: PathBuf,
+        /// Its format: raw, qcow2, vhdx or vhd
+        #[arg(long, default_value_t)]
+        format: ImageFormat,
         #[command(flatten)]
         waiting: Waiting,
     },

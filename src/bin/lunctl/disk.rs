@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use mgmt_api::api::{
-    ChangeDisk, CloneDisk, CreateDisk, Disk, ExpandDisk, ExportDisk, ImportDisk, Job, ProvisionDisk,
+    ChangeDisk, CloneDisk, ConvertDisk, CreateDisk, Disk, ExpandDisk, ExportDisk, ImportDisk, Job,
+    ProvisionDisk,
 };
 use mgmt_api::size;
 
@@ -41,13 +42,19 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<(
         args::Disk::Shrink { disk, size, waiting } => {
             resize(client, output, (&disk, "shrink", size), &waiting)?;
         }
-        args::Disk::Clone { disk, name, provisioning, waiting } => {
-            let request = CloneDisk { name, provisioning: provisioning.map(Into::into) };
+        args::Disk::Clone { disk, name, provisioning, format, waiting } => {
+            let provisioning = provisioning.map(Into::into);
+            let request = CloneDisk { name, provisioning, format };
             let job: Job = client.post(&["disks", &disk, "clone"], &request)?;
             made(client, output, &job, "cloned", &waiting)?;
         }
         args::Disk::Provision { disk, provisioning, waiting } => {
             provision(client, output, &disk, provisioning, &waiting)?;
+        }
+        args::Disk::Convert { disk, format, provisioning, waiting } => {
+            let request = ConvertDisk { format, provisioning: provisioning.map(Into::into) };
+            let job: Job = client.post(&["disks", &disk, "convert"], &request)?;
+            made(client, output, &job, "converted", &waiting)?;
         }
         args::Disk::Import {
             path,
@@ -56,6 +63,8 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<(
             block_length,
             provisioning,
             no_verify,
+            format,
+            to_format,
             waiting,
         } => {
             let request = ImportDisk {
@@ -65,19 +74,14 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<(
                 block_length,
                 provisioning: Some(provisioning.into()),
                 verify: !no_verify,
+                format,
+                to_format,
             };
             let job: Job = client.post(&["import"], &request)?;
             made(client, output, &job, "imported", &waiting)?;
         }
-        args::Disk::Export { disk, path, waiting } => {
-            let request = ExportDisk { path: text(path)? };
-            let job: Job = client.post(&["disks", &disk, "export"], &request)?;
-            if waiting.no_wait {
-                output.value(&job, || job.id.clone());
-                return Ok(());
-            }
-            let job = wait(client, output, &job.id, None)?;
-            output.value(&job, || format!("disk {disk} exported to {}", request.path));
+        args::Disk::Export { disk, path, format, waiting } => {
+            export(client, output, &disk, &ExportDisk { path: text(path)?, format }, &waiting)?;
         }
         args::Disk::Delete { disk, overwrite, waiting } => {
             let overwrite = overwrite.then_some("true");
@@ -90,6 +94,23 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<(
             output.value(&job, || format!("disk {disk} deleted"));
         }
     }
+    Ok(())
+}
+
+fn export(
+    client: &Client,
+    output: Output,
+    disk: &str,
+    request: &ExportDisk,
+    waiting: &args::Waiting,
+) -> Result<()> {
+    let job: Job = client.post(&["disks", disk, "export"], request)?;
+    if waiting.no_wait {
+        output.value(&job, || job.id.clone());
+        return Ok(());
+    }
+    let job = wait(client, output, &job.id, None)?;
+    output.value(&job, || format!("disk {disk} exported to {}", request.path));
     Ok(())
 }
 

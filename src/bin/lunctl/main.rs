@@ -50,6 +50,9 @@ fn main() -> ExitCode {
             Noun::Token(verb) => account::token(&client, output, verb),
             Noun::Audit { limit } => account::audit(&client, output, limit),
             Noun::Whoami => account::whoami(&client, output),
+            Noun::State(args::State::Export { output: file }) => {
+                system::export_state(&client, output, file.as_deref())
+            }
             Noun::Status => system::status(&client, output),
             Noun::Drain => system::drain(&client, output),
             Noun::Resume => system::resume(&client, output),

@@ -1,11 +1,15 @@
 //! `lunctl pool`, `lunctl status`, `lunctl drain`, `lunctl resume`
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
 use mgmt_api::api::{Drained, NodeState, Pool, Status};
 use mgmt_api::size;
 
 use crate::args::List;
 use crate::client::Client;
-use crate::exit::Result;
+use crate::exit::{Failure, Result};
 use crate::output::{Output, table};
 
 pub(crate) fn pool(client: &Client, output: Output, List::List: &List) -> Result<()> {
@@ -24,6 +28,23 @@ pub(crate) fn pool(client: &Client, output: Output, List::List: &List) -> Result
                 ]
             }),
         )
+    });
+    Ok(())
+}
+
+pub(crate) fn export_state(client: &Client, output: Output, file: Option<&Path>) -> Result<()> {
+    let mut text = String::new();
+    let failed = |error: std::io::Error| Failure::Other(format!("the state is not saved: {error}"));
+    client.stream(&["state"], "", None)?.read_to_string(&mut text).map_err(failed)?;
+    let Some(path) = file else {
+        return std::io::stdout().write_all(text.as_bytes()).map_err(failed);
+    };
+    let mut options = std::fs::OpenOptions::new();
+    // Secrets are in it, and what is there may be the only copy of something.
+    let mut saved = options.write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    saved.write_all(text.as_bytes()).and_then(|()| saved.sync_all()).map_err(failed)?;
+    output.value(&serde_json::json!({ "file": path, "bytes": text.len() }), || {
+        format!("the state is saved in {}\n", path.display())
     });
     Ok(())
 }

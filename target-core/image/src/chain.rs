@@ -49,6 +49,10 @@ impl Chain {
         let refuse = |kind, reason: String| {
             Err(ImageError::new(kind, Operation::Open, child.clone()).because(reason))
         };
+        if options.no_parents {
+            let reason = format!("it has a parent, `{name}`, and is wanted without any");
+            return refuse(ImageErrorKind::Unsupported, reason);
+        }
         let scheme = name.split('/').next().and_then(|first| first.split_once(':'));
         let name = match scheme {
             None => name,

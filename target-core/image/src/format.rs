@@ -79,6 +79,8 @@ pub struct OpenOptions {
     pub cache_bytes: usize,
     /// Where parents may lie, beside the image's own directory.
     pub parent_directories: Vec<PathBuf>,
+    /// An image that has a parent is refused: whoever brought it could name any file.
+    pub no_parents: bool,
 }
 
 impl Default for OpenOptions {
@@ -88,6 +90,7 @@ impl Default for OpenOptions {
             size_bytes: None,
             cache_bytes: DEFAULT_CACHE_BYTES,
             parent_directories: Vec::new(),
+            no_parents: false,
         }
     }
 }

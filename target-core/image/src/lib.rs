@@ -9,6 +9,7 @@ mod block_file;
 #[allow(dead_code, reason = "what one format does not need, another does")]
 mod cache;
 mod chain;
+mod convert;
 mod copy;
 mod create;
 mod defect;
@@ -38,6 +39,7 @@ mod vhdx;
 
 pub use block_file::BlockFile;
 pub use cache::DEFAULT_CACHE_BYTES;
+pub use convert::{ConvertOptions, ImageCopier, ImageVerifier, open_named, probe_named};
 pub use copy::{CopyOptions, FileCopier, NamedFile, first_data};
 pub use create::{
     CreateOptions, Creator, Parent, Preallocation, Progress, RawCreator, check_create,

@@ -35,6 +35,11 @@ impl Ancestors {
         paths: impl Iterator<Item = String>,
         options: &OpenOptions,
     ) -> Result<(ImageFile, OpenOptions), ImageError> {
+        if options.no_parents {
+            let kind = ImageErrorKind::Unsupported;
+            return Err(ImageError::new(kind, Operation::Open, child)
+                .because("it has a parent, and is wanted without any"));
+        }
         let mut reasons = Vec::new();
         for path in paths {
             let path = match allowed(child, &path, options) {

@@ -23,7 +23,8 @@ pub(super) fn bench_with(change: impl FnOnce(&mut EngineConfig)) -> (Bench, Path
 }
 
 fn clone(bench: &Bench, source: &Disk, name: &str) -> Result<JobId, RequestError> {
-    let request = CloneDisk { source: source.id, name: name.to_owned(), provisioning: None };
+    let request =
+        CloneDisk { source: source.id, name: name.to_owned(), provisioning: None, format: None };
     bench.clone_disk(request, Submission::default())
 }
 
@@ -35,6 +36,8 @@ fn import(path: &Path, name: &str, in_place: bool) -> ImportDisk {
         block_length: crate::catalogue::BlockLength::B512,
         provisioning: Provisioning::Thin,
         verify: true,
+        format: None,
+        to_format: None,
     }
 }
 
@@ -65,7 +68,8 @@ fn a_clone_has_the_data_of_its_source_and_an_identity_of_its_own() {
     let (bench, _) = bench();
     let source = filled(&bench, "a");
     for (name, provisioning) in [("thin", None), ("full", Some(Provisioning::Full))] {
-        let request = CloneDisk { source: source.id, name: name.to_owned(), provisioning };
+        let request =
+            CloneDisk { source: source.id, name: name.to_owned(), provisioning, format: None };
         let job = bench.clone_disk(request, Submission::default()).unwrap();
         let job = completed(&bench, job);
         assert_eq!(job.kind.word(), "clone-disk");
@@ -102,7 +106,14 @@ fn a_disk_in_use_is_not_copied_where_that_cannot_be_done_at_one_instant() {
     let export = files.join("a.raw");
     let ids = [
         clone(&bench, &disk, "b").unwrap(),
-        bench.export_disk(disk.id, export.clone(), Submission::default()).unwrap(),
+        bench
+            .export_disk(
+                disk.id,
+                export.clone(),
+                disk_image::ImageFormat::Raw,
+                Submission::default(),
+            )
+            .unwrap(),
     ];
     // Both: one of them may have a file while the other ends.
     for job in ids.map(|id| bench.end(id)) {
@@ -121,11 +132,18 @@ fn an_export_and_an_import_bring_a_disk_back() {
     let (bench, files) = bench();
     let disk = filled(&bench, "a");
     let path = files.join("a.raw");
-    let id = bench.export_disk(disk.id, path.clone(), Submission::default()).unwrap();
+    let id = bench
+        .export_disk(disk.id, path.clone(), disk_image::ImageFormat::Raw, Submission::default())
+        .unwrap();
     assert_eq!(completed(&bench, id).kind.word(), "export-disk");
     assert!(std::fs::read(&path).unwrap() == std::fs::read(&disk.path).unwrap());
     // A file that is there is nobody's to replace.
-    let again = bench.export_disk(disk.id, path.clone(), Submission::default());
+    let again = bench.export_disk(
+        disk.id,
+        path.clone(),
+        disk_image::ImageFormat::Raw,
+        Submission::default(),
+    );
     assert_eq!(refusal(again), "ISCT-STG-012");
     // Of an odd length: the last block is filled with zeroes.
     std::fs::File::options().append(true).open(&path).unwrap().write_at(b"odd", 32 * MIB).unwrap();
@@ -161,6 +179,7 @@ fn a_copy_goes_on_after_its_checkpoint_when_the_engine_is_opened_again() {
         source: source.id,
         name: "b".to_owned(),
         provisioning: Some(Provisioning::Full),
+        format: None,
     };
     let id = bench.clone_disk(request, Submission::default()).unwrap();
     gate.reached();
@@ -192,7 +211,14 @@ fn a_copy_that_is_ended_leaves_no_file_and_says_who_ended_it() {
                     if at == index && (index > 0 || done > 0))
                     && !record.job.state.is_terminal()
             });
-            let id = bench.export_disk(disk.id, path.clone(), Submission::default()).unwrap();
+            let id = bench
+                .export_disk(
+                    disk.id,
+                    path.clone(),
+                    disk_image::ImageFormat::Raw,
+                    Submission::default(),
+                )
+                .unwrap();
             gate.reached();
             let answer = bench.post_request(id, request);
             drop(gate);
@@ -218,14 +244,23 @@ fn readers_share_a_disk_and_nobody_else_gets_it() {
         scheduled_start_time: Some(start() + Duration::from_secs(3600)),
         ..Submission::default()
     };
-    let one = bench.export_disk(disk.id, files.join("one"), later).unwrap();
-    let two = bench.export_disk(disk.id, files.join("two"), Submission::default()).unwrap();
+    let one =
+        bench.export_disk(disk.id, files.join("one"), disk_image::ImageFormat::Raw, later).unwrap();
+    let two = bench
+        .export_disk(
+            disk.id,
+            files.join("two"),
+            disk_image::ImageFormat::Raw,
+            Submission::default(),
+        )
+        .unwrap();
     completed(&bench, two);
     assert_eq!(refusal(bench.delete_disk(disk.id)), "ISCT-CFG-001");
     assert_eq!(refusal(bench.expand_disk(disk.id, 64 * MIB)), "ISCT-CFG-001");
     assert_eq!(refusal(bench.shrink_disk(disk.id, MIB, Submission::default())), "ISCT-CFG-001");
     // The name of a disk that is being made is taken.
-    let request = CloneDisk { source: disk.id, name: "b".to_owned(), provisioning: None };
+    let request =
+        CloneDisk { source: disk.id, name: "b".to_owned(), provisioning: None, format: None };
     let later = Submission {
         scheduled_start_time: Some(start() + Duration::from_secs(3600)),
         ..Submission::default()

@@ -28,7 +28,8 @@ fn faults(engine: &Engine) -> Vec<(Job, FaultDetail)> {
         | JobKind::DeleteDisk { .. }
         | JobKind::ExpandDisk { .. }
         | JobKind::Planned { .. }
-        | JobKind::Operation(_) => None,
+        | JobKind::Operation(_)
+        | JobKind::Unknown(_) => None,
     });
     details.collect()
 }
@@ -41,7 +42,8 @@ fn counted(state: &State) -> u64 {
         | JobKind::DeleteDisk { .. }
         | JobKind::ExpandDisk { .. }
         | JobKind::Planned { .. }
-        | JobKind::Operation(_) => 0,
+        | JobKind::Operation(_)
+        | JobKind::Unknown(_) => 0,
     });
     counts.sum()
 }

@@ -46,7 +46,8 @@ fn a_job_that_takes_too_long_fails_and_is_undone() {
     let gate =
         bench.gates.set(|record| matches!(record.step, Step::Planned { done, .. } if done > 0));
     let limit = Submission { time_limit: Some(Duration::from_secs(60)), ..Submission::default() };
-    let id = bench.export_disk(disk.id, files.join("a"), limit).unwrap();
+    let id =
+        bench.export_disk(disk.id, files.join("a"), disk_image::ImageFormat::Raw, limit).unwrap();
     gate.reached();
     bench.clock.advance(Duration::from_secs(61));
     drop(gate);
@@ -60,7 +61,8 @@ fn a_limit_of_the_bandwidth_can_be_lifted_while_a_job_runs() {
     let (bench, files) = bench_with(|config| config.bandwidth = Some(1));
     let disk = filled(&bench, "a");
     let slow = Submission { bandwidth: Some(1), ..Submission::default() };
-    let id = bench.export_disk(disk.id, files.join("a"), slow).unwrap();
+    let id =
+        bench.export_disk(disk.id, files.join("a"), disk_image::ImageFormat::Raw, slow).unwrap();
     // The first piece is copied; the next would be so in 18 hours.
     bench.until("a first piece", |state| {
         let step = state.jobs.get(&id).map(|entry| entry.record.step);
@@ -73,7 +75,9 @@ fn a_limit_of_the_bandwidth_can_be_lifted_while_a_job_runs() {
     assert_eq!(bench.end(id).state, JobState::Completed);
     // One that waits for its turn can be ended at once.
     bench.set_bandwidth(Some(1));
-    let id = bench.export_disk(disk.id, files.join("b"), Submission::default()).unwrap();
+    let id = bench
+        .export_disk(disk.id, files.join("b"), disk_image::ImageFormat::Raw, Submission::default())
+        .unwrap();
     bench.until("a first piece", |state| {
         let step = state.jobs.get(&id).map(|entry| entry.record.step);
         matches!(step, Some(Step::Planned { done, .. }) if done > 0)

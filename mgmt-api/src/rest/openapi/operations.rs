@@ -138,6 +138,7 @@ pub(super) fn all() -> Vec<Operation> {
     vec![
         get("/openapi.json", "This document").answers::<serde_json::Map<_, _>>(),
         get("/status", "The daemon").answers::<api::Status>(),
+        get("/state", "All that the daemon knows, to be kept").answers::<serde_json::Map<_, _>>(),
         post("/drain", "Let no initiator in any more").answers::<api::Drained>(),
         post("/resume", "Let initiators in again").answers::<api::Drained>(),
         get("/pools", "All pools").lists::<api::Pool>(),
@@ -173,7 +174,13 @@ pub(super) fn all() -> Vec<Operation> {
         delete("/disks/{disk}", "Delete a disk").starts(),
         post("/disks/{disk}/expand", "Make a disk larger").takes::<api::ExpandDisk>().starts(),
         post("/disks/{disk}/shrink", "Make a disk smaller").takes::<api::ExpandDisk>().starts(),
+        post("/disks/{disk}/provision", "Have a disk take its space, or give it back")
+            .takes::<api::ProvisionDisk>()
+            .starts(),
         post("/disks/{disk}/clone", "Copy a disk").takes::<api::CloneDisk>().starts(),
+        post("/disks/{disk}/convert", "Give a disk another format")
+            .takes::<api::ConvertDisk>()
+            .starts(),
         post("/disks/{disk}/export", "Copy a disk to a file").takes::<api::ExportDisk>().starts(),
         post("/import", "Make a disk of a file").takes::<api::ImportDisk>().starts(),
         get("/snapshots", "All snapshots")

@@ -27,6 +27,12 @@ fn new_image(options: &CreateOptions) -> Result<Vec<u8>, Problem> {
     new_image_of(options, geometry(options)?)
 }
 
+/// Writes a new image into an empty file.
+pub(crate) fn write_new(file: &ImageFile, options: &CreateOptions) -> Result<(), ImageError> {
+    let refuse = |problem: Problem| problem.on(file.path()).during(Operation::Create);
+    file.write_at(&new_image(options).map_err(refuse)?, 0)
+}
+
 /// The same with counts of another width.
 pub(super) fn new_image_of(
     options: &CreateOptions,

@@ -38,7 +38,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
 pub use check::{CheckReport, check, check_file};
-pub(crate) use create::{Qcow2Creator, check_create};
+pub(crate) use create::{Qcow2Creator, check_create, write_new};
 
 use self::entry::Geometry;
 use self::gates::Gates;

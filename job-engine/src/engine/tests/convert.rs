@@ -1,0 +1,203 @@
+//! Disks and files change their format on the way.
+
+use std::io::{IoSlice, IoSliceMut};
+
+use disk_image::{Durability, Image, ImageFormat, OpenOptions, Wait, open_image};
+
+use super::copying::bench_with;
+use super::*;
+use crate::catalogue::{BlockLength, Provisioning};
+use crate::kinds::Step;
+
+const SIZE: u64 = 12 * MIB;
+
+fn image(path: &Path, format: ImageFormat, read_only: bool) -> Arc<dyn Image> {
+    open_image(path, format, &OpenOptions { read_only, ..OpenOptions::default() }).unwrap()
+}
+
+/// Bytes of the disk in a file.
+fn bytes(path: &Path, format: ImageFormat) -> Vec<u8> {
+    let mut all = vec![0; usize::try_from(SIZE).unwrap()];
+    let image = image(path, format, true);
+    assert_eq!(image.size_bytes(), SIZE);
+    image.read(&mut [IoSliceMut::new(&mut all)], 0, Wait::Block).unwrap();
+    all
+}
+
+fn completed(bench: &Bench, id: JobId) -> Job {
+    let job = bench.end(id);
+    assert_eq!(job.state, JobState::Completed, "{job:?}");
+    job
+}
+
+/// A disk with data here and there.
+fn filled(bench: &Bench, name: &str, format: ImageFormat) -> Disk {
+    let id = bench.create_disk(CreateDisk { format, ..CreateDisk::new(name, SIZE) }).unwrap();
+    let disk = disk_of(&completed(bench, id));
+    let image = image(&disk.path, format, false);
+    for (at, byte) in [(0, 1), (5 * MIB, 2), (SIZE - MIB, 3)] {
+        image.write(&[IoSlice::new(&vec![byte; 1 << 20])], at, Durability::Cached).unwrap();
+    }
+    image.flush().unwrap();
+    image.close().unwrap();
+    disk
+}
+
+#[test]
+fn a_disk_gets_every_other_format_and_stays_the_same_disk() {
+    let (bench, _) = bench_with(|_| {});
+    let mut disk = filled(&bench, "a", ImageFormat::Raw);
+    let before = bytes(&disk.path, ImageFormat::Raw);
+    let formats = [ImageFormat::Vhdx, ImageFormat::Qcow2, ImageFormat::Vhd, ImageFormat::Raw];
+    for (n, format) in formats.into_iter().enumerate() {
+        let full = n % 2 == 0;
+        let space = if full { Provisioning::Full } else { Provisioning::Thin };
+        let id = bench.convert_disk(disk.id, format, Some(space), Submission::default()).unwrap();
+        let job = completed(&bench, id);
+        assert_eq!((job.kind.word(), job.kind.disk()), ("convert-disk", disk.id));
+        let now = bench.engine.disk(&disk.id).unwrap();
+        let path = now.path.clone();
+        assert_eq!(now, Disk { path, format, provisioning: space, ..disk });
+        assert!(bytes(&now.path, format) == before, "{format}");
+        let space = std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(&now.path).unwrap());
+        assert_eq!(space * 512 >= SIZE, full, "{format}");
+        bench.until_swept();
+        assert_eq!(bench.files().len(), 1, "the old file is gone: {:?}", bench.files());
+        disk = now;
+    }
+    let again = bench.convert_disk(disk.id, disk.format, None, Submission::default());
+    assert_eq!(refusal(again), "ISCT-CFG-007");
+}
+
+#[test]
+fn a_conversion_that_ends_early_leaves_the_disk_as_it_was() {
+    let (mut bench, _) = bench_with(|_| {});
+    let disk = filled(&bench, "a", ImageFormat::Qcow2);
+    let gate = bench.gates.set(|record| matches!(record.step, Step::Planned { index: 2, .. }));
+    let convert = |bench: &Bench| {
+        bench.convert_disk(disk.id, ImageFormat::Vhdx, None, Submission::default()).unwrap()
+    };
+    let id = convert(&bench);
+    gate.reached();
+    // The engine's thread stands in front of the gate, and hears of this next.
+    let answer = bench.post_request(id, RequestedState::Terminate);
+    drop(gate);
+    assert_eq!(answer.recv().unwrap(), RequestStateChangeResult::Started);
+    let job = bench.end(id);
+    assert_eq!((job.state, ids(&job)), (JobState::Terminated, vec!["ISCT-JOB-001"]));
+    assert_eq!(bench.engine.disk(&disk.id).unwrap(), disk);
+    assert_eq!(bench.files().len(), 1);
+    // Interrupted by the end of the engine, it goes on.
+    let gate = bench.gates.set(|record| matches!(record.step, Step::Planned { index: 2, .. }));
+    let id = convert(&bench);
+    gate.reached();
+    bench.shared.stopping.store(true, Ordering::Release);
+    drop(gate);
+    bench.restart();
+    completed(&bench, id);
+    assert_eq!(bench.engine.disk(&disk.id).unwrap().format, ImageFormat::Vhdx);
+}
+
+#[test]
+fn a_clone_an_export_and_an_import_have_the_format_that_was_asked_for() {
+    let (bench, files) = bench_with(|_| {});
+    let disk = filled(&bench, "a", ImageFormat::Vhdx);
+    let before = bytes(&disk.path, ImageFormat::Vhdx);
+    for format in ImageFormat::ALL {
+        let request = CloneDisk {
+            source: disk.id,
+            name: format!("clone-{format}"),
+            provisioning: None,
+            format: Some(format),
+        };
+        let id = bench.clone_disk(request, Submission::default()).unwrap();
+        let made = disk_of(&completed(&bench, id));
+        assert_eq!(made.format, format);
+        assert!(bytes(&made.path, format) == before, "{format}");
+        let path = files.join(format!("exported.{format}"));
+        let id = bench.export_disk(disk.id, path.clone(), format, Submission::default()).unwrap();
+        completed(&bench, id);
+        assert!(bytes(&path, format) == before, "{format}");
+        // By its content: raw has no mark. Then once more into another format, and where it is.
+        let others = [None, Some(ImageFormat::Qcow2), Some(ImageFormat::Raw)];
+        for (n, to_format) in others.into_iter().enumerate() {
+            let import = ImportDisk {
+                path: path.clone(),
+                name: format!("import-{format}-{n}"),
+                in_place: false,
+                block_length: BlockLength::B512,
+                provisioning: Provisioning::Thin,
+                verify: true,
+                format: None,
+                to_format,
+            };
+            let id = bench.import_disk(import, Submission::default()).unwrap();
+            let made = disk_of(&completed(&bench, id));
+            assert_eq!(made.format, to_format.unwrap_or(format));
+            assert!(bytes(&made.path, made.format) == before, "{format} {to_format:?}");
+        }
+        let import = ImportDisk {
+            path: path.clone(),
+            name: format!("taken-{format}"),
+            in_place: true,
+            block_length: BlockLength::B512,
+            provisioning: Provisioning::Thin,
+            verify: true,
+            format: Some(format),
+            to_format: None,
+        };
+        let id = bench.import_disk(import, Submission::default()).unwrap();
+        let taken = disk_of(&completed(&bench, id));
+        assert_eq!((taken.path, taken.format), (std::fs::canonicalize(path).unwrap(), format));
+    }
+}
+
+#[test]
+fn a_file_with_a_parent_or_of_another_format_is_not_imported() {
+    let (bench, files) = bench_with(|_| {});
+    let secret = bench.directory.path().join("files/secret");
+    std::fs::write(&secret, vec![7; 1 << 20]).unwrap();
+    let path = files.join("child");
+    let options = disk_image::CreateOptions {
+        parent: Some(disk_image::Parent { path: "secret".into(), format: ImageFormat::Raw }),
+        ..disk_image::CreateOptions::new(SIZE, disk_image::Preallocation::Sparse)
+    };
+    let mut creator =
+        disk_image::create_image(path.as_path(), ImageFormat::Qcow2, options).unwrap();
+    while !creator.step(u64::MAX).unwrap().is_complete() {}
+    creator.finish().unwrap();
+    let import = |format| ImportDisk {
+        path: path.clone(),
+        name: "b".to_owned(),
+        in_place: false,
+        block_length: BlockLength::B512,
+        provisioning: Provisioning::Thin,
+        verify: true,
+        format,
+        to_format: None,
+    };
+    let refused = |format| refusal(bench.import_disk(import(format), Submission::default()));
+    assert_eq!(refused(None), "ISCT-STG-013");
+    assert_eq!(refused(Some(ImageFormat::Vhdx)), "ISCT-STG-007");
+    let in_place = ImportDisk { in_place: true, ..import(None) };
+    assert_eq!(refusal(bench.import_disk(in_place, Submission::default())), "ISCT-STG-013");
+    assert!(bench.files().is_empty());
+}
+
+#[test]
+fn what_a_format_cannot_hold_is_refused_and_only_raw_disks_shrink() {
+    let (bench, _) = bench_with(|config| config.overcommit = true);
+    let disk = filled(&bench, "a", ImageFormat::Qcow2);
+    let request = CreateDisk::new("b", 3 << 40);
+    let id = bench.create_disk(request).unwrap();
+    let large = disk_of(&completed(&bench, id));
+    let convert =
+        |disk: &Disk, format| bench.convert_disk(disk.id, format, None, Submission::default());
+    assert_eq!(refusal(convert(&large, ImageFormat::Vhd)), "ISCT-CFG-007");
+    let shrunk = bench.shrink_disk(disk.id, MIB, Submission::default());
+    assert_eq!(refusal(shrunk), "ISCT-CFG-007");
+    let target = TargetRequest { name: "t".to_owned(), ..TargetRequest::default() };
+    let target = bench.create_target(target).unwrap().name;
+    bench.map(MapRequest { disk: disk.id, target, lun: None }).unwrap();
+    assert_eq!(refusal(convert(&disk, ImageFormat::Raw)), "ISCT-CFG-001");
+}

@@ -1,0 +1,146 @@
+//! Actions that go through images of any format: converting and comparing.
+
+use disk_image::{
+    ConvertOptions, CreateOptions, ImageCopier, ImageError, ImageErrorKind, ImageFormat,
+    ImageVerifier, OpenOptions, Preallocation, Progress, open_named,
+};
+use serde::{Deserialize, Serialize};
+
+use super::copy::Pass;
+use super::run::Work;
+use crate::engine::Failure;
+use crate::error::Cause;
+use crate::place::{Access, Place};
+
+/// An image in a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Form {
+    pub(crate) place: Place,
+    pub(crate) format: ImageFormat,
+}
+
+/// An image that becomes another, whatever the formats.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Conversion {
+    pub(crate) from: Form,
+    /// Made under its partial name.
+    pub(crate) to: Form,
+    /// Bytes of the disk.
+    pub(crate) bytes: u64,
+    /// Bytes in a logical block, for formats that write it down.
+    pub(crate) block_bytes: u32,
+    /// The copy owns all its space.
+    pub(crate) full: bool,
+}
+
+impl Pass for ImageCopier {
+    fn progress(&self) -> Progress {
+        Self::progress(self)
+    }
+
+    fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
+        Self::step(self, max_bytes)
+    }
+
+    fn sync(&self) -> Result<(), ImageError> {
+        Self::sync(self)
+    }
+}
+
+impl Pass for ImageVerifier {
+    fn progress(&self) -> Progress {
+        Self::progress(self)
+    }
+
+    fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
+        Self::step(self, max_bytes)
+    }
+
+    fn sync(&self) -> Result<(), ImageError> {
+        Ok(())
+    }
+}
+
+impl Work<'_> {
+    /// The image in a file that nobody writes meanwhile. What a client brought has no parents: it
+    /// could name any file.
+    fn image(
+        &self,
+        form: &Form,
+        bytes: u64,
+    ) -> Result<std::sync::Arc<dyn disk_image::Image>, Failure> {
+        let Form { place, format } = form;
+        let options = |read_only| OpenOptions {
+            read_only,
+            size_bytes: Some(bytes),
+            no_parents: place.root.is_some(),
+            ..OpenOptions::default()
+        };
+        let fail = |error: &ImageError| Cause::from(error);
+        match open_named(self.held(place)?, *format, &options(true)) {
+            // A log that a crash has left, or an instant: in a file of the pool it may be replayed.
+            Err(error) if error.kind() == ImageErrorKind::ReadOnly && place.root.is_none() => {
+                let file = place.open(false, Access::Write).map_err(|error| fail(&error))?;
+                Ok(open_named(file, *format, &options(false)).map_err(|error| fail(&error))?)
+            }
+            opened => Ok(opened.map_err(|error| fail(&error))?),
+        }
+    }
+
+    /// Copies an image into one of another format, or of the same.
+    pub(super) fn convert(&self, conversion: &Conversion) -> Result<(), Failure> {
+        let Conversion { from, to, bytes, block_bytes, full } = conversion;
+        let allocated = {
+            let file = self.held(&from.place)?;
+            file.allocated().map_err(|error| Cause::from(&error))?
+        };
+        let fail = |error: &ImageError| self.cause(error, &to.place, *bytes);
+        self.reserve(&to.place, *bytes, if *full { *bytes } else { allocated.min(*bytes) })?;
+        let source = self.image(from, *bytes)?;
+        let preallocation = if *full { Preallocation::Full } else { Preallocation::Sparse };
+        let image = CreateOptions {
+            logical_block_bytes: *block_bytes,
+            ..CreateOptions::new(*bytes, preallocation)
+        };
+        let begin = |done| {
+            let target = to.place.create_partial()?;
+            let options = ConvertOptions { format: to.format, image: image.clone(), done };
+            ImageCopier::begin(source.clone(), target, &options)
+        };
+        let copier = match begin(self.done) {
+            // What an earlier run has made is not to be used: it begins anew.
+            Err(error)
+                if self.done > 0
+                    && matches!(
+                        error.kind(),
+                        ImageErrorKind::InvalidFormat | ImageErrorKind::Corrupt
+                    ) =>
+            {
+                begin(0)
+            }
+            begun => begun,
+        };
+        let copier = copier.map_err(|error| fail(&error))?;
+        self.pass(copier, "plan.converted", fail)
+    }
+
+    /// Compares a copy that has not got its name yet with its source, or reads all of an image.
+    pub(super) fn compare(
+        &self,
+        from: Option<&Form>,
+        of: &Form,
+        bytes: u64,
+    ) -> Result<(), Failure> {
+        let fail = |error: &ImageError| Cause::from(error);
+        let (source, copy) = match from {
+            None => (None, self.image(of, bytes)?),
+            Some(from) => {
+                let file = of.place.open(true, Access::Read).map_err(|error| fail(&error))?;
+                let options = OpenOptions { size_bytes: Some(bytes), ..OpenOptions::read_only() };
+                let copy = open_named(file, of.format, &options).map_err(|error| fail(&error))?;
+                (Some(self.image(from, bytes)?), copy)
+            }
+        };
+        self.pass(ImageVerifier::begin(source, copy, bytes, self.done), "plan.compared", fail)
+    }
+}
