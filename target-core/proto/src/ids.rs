@@ -62,17 +62,18 @@ impl Lun {
         Self(u64::from(first) << 48)
     }
 
-    /// The number of a single-level LUN; `None` for any other form.
+    /// The number of a single-level LUN (SAM-5 §4.7.7); `None` for any other form.
     #[must_use]
     pub fn number(self) -> Option<u16> {
-        let [a, b, rest @ ..] = self.0.to_be_bytes();
-        if rest != [0; 6] {
-            return None;
-        }
-        match a >> 6 {
+        match self.0.to_be_bytes() {
             // Peripheral device addressing: the bus must be 0.
-            0 if a == 0 => Some(u16::from(b)),
-            1 => Some(u16::from_be_bytes([a & 0x3f, b])),
+            [0, number, 0, 0, 0, 0, 0, 0] => Some(number.into()),
+            // Flat space addressing.
+            [high @ 0x40..=0x7f, low, 0, 0, 0, 0, 0, 0] => {
+                Some(u16::from_be_bytes([high & 0x3f, low]))
+            }
+            // Extended flat space addressing, with the numbers that there are.
+            [0xd2, 0, high @ 0x00..=0x3f, low, 0, 0, 0, 0] => Some(u16::from_be_bytes([high, low])),
             _ => None,
         }
     }
@@ -91,8 +92,24 @@ mod tests {
         assert_eq!(Lun::from_number(256).0, 0x4100_0000_0000_0000);
         // Flat space addressing of a small number is the same unit.
         assert_eq!(Lun(0x4005_0000_0000_0000).number(), Some(5));
-        for other in [0x0101_0000_0000_0000, 0xc101_0000_0000_0000, 0x0001_0001_0000_0000] {
-            assert_eq!(Lun(other).number(), None);
+        // So is extended flat space addressing (D2h and three bytes).
+        assert_eq!(Lun(0xd200_0005_0000_0000).number(), Some(5));
+        assert_eq!(Lun(0xd200_3fff_0000_0000).number(), Some(16383));
+        for other in [
+            // Another bus, a well known unit, two levels, logical unit addressing.
+            0x0101_0000_0000_0000,
+            0xc101_0000_0000_0000,
+            0x0001_0001_0000_0000,
+            0x4005_0000_0000_0001,
+            0x8005_0000_0000_0000,
+            // Numbers that no unit has, and other lengths and methods.
+            0xd200_4000_0000_0000,
+            0xd201_0005_0000_0000,
+            0xd200_0005_0001_0000,
+            0xe200_0000_0500_0000,
+            0xd100_0005_0000_0000,
+        ] {
+            assert_eq!(Lun(other).number(), None, "{other:016x}");
         }
     }
 }

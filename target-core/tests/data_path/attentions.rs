@@ -131,3 +131,24 @@ fn a_unit_that_grows_is_larger_at_once_and_every_session_is_told() {
     unit.grow_unit(&other, 1 << 20).unwrap();
     sessions[0].execute(1, &read(beyond, 1), Data::In(BLOCK)).good();
 }
+
+#[test]
+fn a_unit_answers_in_every_addressing_method_and_where_there_is_none_inquiry_says_so() {
+    let world = World::new();
+    world.unit(0, memory(1 << 20));
+    world.unit(5, memory(2 << 20));
+    let mut initiator = world.initiator(&[0, 5]);
+    let mut ask = |lun: u64, cdb: &[u8], length: usize| {
+        let tag = initiator.start_at(lun, cdb, Data::In(length));
+        initiator.finish(tag)
+    };
+    let capacity = [0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    // Peripheral device, flat space and extended flat space addressing.
+    for lun in [0x0005_0000_0000_0000, 0x4005_0000_0000_0000, 0xd200_0005_0000_0000] {
+        assert_eq!(ask(lun, &capacity, 8).good()[..4], 4095u32.to_be_bytes(), "{lun:016x}");
+    }
+    for lun in [0x0006_0000_0000_0000, 0xc101_0000_0000_0000, 0x0005_0001_0000_0000] {
+        assert_eq!(ask(lun, &[0x12, 0, 0, 0, 36, 0], 36).good()[0], 0x7f, "{lun:016x}");
+        ask(lun, &capacity, 8).check((5, 0x25, 0));
+    }
+}
