@@ -37,6 +37,7 @@ pub const STEPS: &[&str] = &[
     "plan.piece",
     "plan.converted",
     "plan.compared",
+    "plan.checked",
     "plan.verified",
     "plan.overwritten",
     "plan.space",

@@ -277,6 +277,8 @@ pub enum Purpose {
     ExportDisk,
     /// Gives a disk another format.
     ConvertDisk,
+    /// Looks whether a disk's image is whole and can be read.
+    CheckDisk,
     /// Makes a disk smaller.
     ShrinkDisk,
     /// Deletes a disk once its data are overwritten.
@@ -302,6 +304,7 @@ impl Purpose {
             Self::ImportDisk => "import-disk",
             Self::ExportDisk => "export-disk",
             Self::ConvertDisk => "convert-disk",
+            Self::CheckDisk => "check-disk",
             Self::ShrinkDisk => "shrink-disk",
             Self::OverwriteDisk => "overwrite-disk",
             Self::ProvisionDisk => "provision-disk",
@@ -322,7 +325,7 @@ impl Purpose {
                 Some("CreateOrModifyElementFromStoragePool")
             }
             Self::OverwriteDisk => Some("ReturnToStoragePool"),
-            Self::ImportDisk | Self::ExportDisk | Self::ExposeSnapshot => None,
+            Self::ImportDisk | Self::ExportDisk | Self::CheckDisk | Self::ExposeSnapshot => None,
         }
     }
 }

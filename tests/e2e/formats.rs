@@ -53,3 +53,26 @@ fn a_format_that_does_not_exist_or_a_size_that_it_has_not_got_is_refused_at_once
     create("qcow2", "4096TiB").fails(2, &["at most"]);
     daemon.stop();
 }
+
+#[test]
+fn a_disk_is_checked_and_each_finding_is_told() {
+    let place = Place::new();
+    let daemon = place.start(&[]);
+    daemon.lunctl(&["disk", "create", "a", "--size", "8MiB", "--format", "qcow2"]).ok();
+    assert_eq!(daemon.lunctl(&["disk", "check", "a"]).ok(), "disk a is sound\n");
+    // An entry of the L1 table that names a place outside of the file.
+    let path = daemon.file_of("a");
+    let mut bytes = fs::read(&path).unwrap();
+    let table = usize::try_from(u64::from_be_bytes(bytes[40..48].try_into().unwrap())).unwrap();
+    bytes[table..table + 8].copy_from_slice(&(1_u64 << 40 | 1 << 63).to_be_bytes());
+    fs::write(&path, &bytes).unwrap();
+    daemon.lunctl(&["disk", "check", "a"]).fails(5, &["the L1 table"]);
+    daemon.lunctl(&["disk", "check", "a", "--repair"]).fails(5, &["the L1 table"]);
+    assert!(fs::read(&path).unwrap() == bytes, "nothing is repaired that is not sound");
+    let jobs = daemon.json(&["job", "list"]);
+    let last = jobs.as_array().unwrap().last().unwrap();
+    assert_eq!((&last["kind"], &last["state"]), (&"check-disk".into(), &"Exception".into()));
+    let says = |error: &serde_json::Value| error["message"].as_str().unwrap().contains("LBA 0");
+    assert!(last["errors"].as_array().unwrap().iter().any(says), "{last}");
+    daemon.stop();
+}

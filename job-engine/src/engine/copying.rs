@@ -181,7 +181,7 @@ pub(super) fn unmapped(state: &State, disk: &Disk) -> Result<(), Cause> {
 }
 
 /// The file of a disk as it is at one instant, while it is copied.
-fn instant_of(disk: &Disk, job: JobId) -> Place {
+pub(super) fn instant_of(disk: &Disk, job: JobId) -> Place {
     let directory = disk.path.parent().map(PathBuf::from).unwrap_or_default();
     Place::pool(directory.join(format!("{job}.instant.raw")))
 }

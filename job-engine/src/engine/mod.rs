@@ -1,6 +1,7 @@
 //! The engine: takes requests, runs jobs, keeps what must not be forgotten.
 
 mod accounts;
+mod checking;
 mod control;
 mod copying;
 mod core;

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod catalogue;
+mod checking;
 mod control;
 mod convert;
 mod copying;

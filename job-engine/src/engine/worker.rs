@@ -53,6 +53,8 @@ pub(crate) enum Failure {
     Interrupted(Interrupt),
     /// It failed.
     Cause(Box<Cause>),
+    /// It failed for several reasons, and there is at least one.
+    Causes(Vec<Cause>),
 }
 
 impl From<Interrupt> for Failure {
@@ -321,9 +323,10 @@ fn run(context: &JobContext) {
         Failure::Interrupted(Interrupt::End) => undo(context),
         Failure::Interrupted(Interrupt::Late(limit)) => {
             let cause = Cause::TimeLimit { seconds: limit.as_secs() };
-            fail(context, &cause).and_then(|()| undo(context))
+            fail(context, &[cause]).and_then(|()| undo(context))
         }
-        Failure::Cause(cause) => fail(context, &cause).and_then(|()| undo(context)),
+        Failure::Cause(cause) => fail(context, &[*cause]).and_then(|()| undo(context)),
+        Failure::Causes(causes) => fail(context, &causes).and_then(|()| undo(context)),
     };
     if let Err(interrupt) = result {
         tracing::debug!(job = %context.id, ?interrupt, "the job leaves its worker");
@@ -359,14 +362,15 @@ fn suspend(context: &JobContext) -> Result<(), Interrupt> {
 
 /// Records that the job has failed and is being undone. If a client has terminated it meanwhile,
 /// the failure is still the better answer.
-fn fail(context: &JobContext, cause: &Cause) -> Result<(), Interrupt> {
+fn fail(context: &JobContext, causes: &[Cause]) -> Result<(), Interrupt> {
     let source = Element::Disk(context.record()?.job.kind.disk());
-    tracing::warn!(job = %context.id, ?cause, "the job failed");
-    let error = cause.to_cim_error(Some(&source), &context.shared.paths);
+    tracing::warn!(job = %context.id, ?causes, "the job failed");
+    let error = |cause: &Cause| cause.to_cim_error(Some(&source), &context.shared.paths);
+    let errors: Vec<_> = causes.iter().map(error).collect();
     let shared = context.shared.clone();
     let change = move |record: &mut JobRecord| {
         record.enter(JobState::ShuttingDown, shared.now());
-        record.ending = Some(Ending { state: JobState::Exception, errors: vec![error.clone()] });
+        record.ending = Some(Ending { state: JobState::Exception, errors: errors.clone() });
     };
     context.commit(failpoint::ENDING, IfEnding::GoOn, change, Vec::new())
 }

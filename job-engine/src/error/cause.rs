@@ -54,6 +54,8 @@ pub enum Cause {
     TimeLimit { seconds: u64 },
     /// A job that this one was to wait for did not end well.
     DependencyFailed { job: String, state: String },
+    /// Space of an image that nothing in it refers to: lost in a crash, no data is harmed.
+    LostSpace { path: PathBuf, bytes: u64 },
     /// A job, or a part of one, that this version of the program does not know.
     UnknownJob { what: String },
     /// A bug: the worker panicked.
@@ -229,6 +231,7 @@ impl Cause {
             Self::InvalidTransition { .. } => &table::INVALID_TRANSITION,
             Self::TimeLimit { .. } => &table::TIME_LIMIT,
             Self::DependencyFailed { .. } => &table::DEPENDENCY_FAILED,
+            Self::LostSpace { .. } => &table::LOST_SPACE,
             Self::UnknownJob { .. } => &table::UNKNOWN_JOB,
             Self::Panic { .. } => &table::PANIC,
             Self::CleanupFailed { .. } => &table::CLEANUP_FAILED,
@@ -291,6 +294,7 @@ impl Cause {
             }
             Self::TimeLimit { seconds } => vec![seconds.to_string()],
             Self::DependencyFailed { job, state } => vec![job.clone(), state.clone()],
+            Self::LostSpace { path, bytes } => vec![show(path), bytes.to_string()],
             Self::UnknownJob { what } => vec![what.clone()],
             Self::Panic { message } => vec![message.clone()],
             Self::CleanupFailed { path, reason } => vec![show(path), reason.clone()],

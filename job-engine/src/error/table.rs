@@ -644,6 +644,20 @@ pub(crate) const LAST_ADMINISTRATOR: MessageRow = MessageRow {
     actions: &["Make another user administrator first."],
 };
 
+pub(crate) const LOST_SPACE: MessageRow = MessageRow {
+    id: "ISCT-STG-015",
+    error_code: 115,
+    error_type: 4,
+    other_error_type: None,
+    severity: 3,
+    probable_cause: 48,
+    description: "A crash has left space in the image that nothing in it refers to. No data is harmed.",
+    status: 1,
+    message: "The image %1 has %2 bytes that nothing in it uses",
+    arguments: &["the file", "how many bytes"],
+    actions: &["Check the disk with repair while it is not exposed: that frees the space."],
+};
+
 pub(crate) const UNKNOWN_JOB: MessageRow = MessageRow {
     id: "ISCT-JOB-011",
     error_code: 211,
@@ -677,6 +691,7 @@ pub const ROWS: &[MessageRow] = &[
     FILE_EXISTS,
     UNSUPPORTED_OPERATION,
     NO_REFLINKS,
+    LOST_SPACE,
     CANCELLED,
     KILLED,
     RESTARTED_DURING_JOB,

@@ -108,6 +108,7 @@ fn causes() -> Vec<Cause> {
         Cause::CouldNotStart { reason: text("no thread") },
         Cause::InvalidTransition { job: text("J"), state: text("New"), request: text("start") },
         Cause::TimeLimit { seconds: 60 },
+        Cause::LostSpace { path: PathBuf::from("/a"), bytes: 7 },
         Cause::UnknownJob { what: "fly".to_owned() },
         Cause::Panic { message: text("index") },
         Cause::CleanupFailed { path: place.clone(), reason: text("busy") },

@@ -87,6 +87,7 @@ impl Plan {
             Action::Convert(conversion) => conversion.bytes,
             Action::Verify { bytes, .. } | Action::Compare { bytes, .. } => *bytes,
             Action::Await { .. }
+            | Action::Check { .. }
             | Action::Share { .. }
             | Action::Publish { .. }
             | Action::Overwrite { .. }

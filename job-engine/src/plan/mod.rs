@@ -5,6 +5,7 @@
 //! is begun, the store says so ([`crate::kinds::Step::Planned`]); an action that takes long says now
 //! and then how far it is, after that is durable.
 
+mod check;
 mod convert;
 mod copy;
 mod run;
@@ -67,6 +68,8 @@ pub(crate) enum Action {
     Convert(Box<Conversion>),
     /// Compares a copy with its source as disks, or reads all of an image.
     Compare { from: Option<Form>, of: Form, bytes: u64 },
+    /// Finds what is wrong with an image, and frees what is lost in it if that is wanted.
+    Check { of: Form, bytes: u64, block_bytes: u32, repair: bool },
     /// Makes copies of all of them at one instant, while their disks are in use.
     Share { files: Vec<Share> },
     /// Compares a copy with its source, or reads all of a file.

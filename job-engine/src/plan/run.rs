@@ -87,6 +87,9 @@ impl Work<'_> {
             Action::Copy { from, to, bytes, full } => self.copy(from, to, *bytes, *full),
             Action::Convert(conversion) => self.convert(conversion),
             Action::Compare { from, of, bytes } => self.compare(from.as_ref(), of, *bytes),
+            Action::Check { of, bytes, block_bytes, repair } => {
+                self.check(of, *bytes, *block_bytes, *repair)
+            }
             Action::Share { files } => self.share(files),
             Action::Verify { from, of, bytes } => self.verify(from.as_ref(), of, *bytes),
             Action::Publish { place, identity } => {

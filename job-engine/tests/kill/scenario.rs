@@ -255,7 +255,15 @@ impl Child {
         let id = self.engine.import_disk(import, later());
         let id = self.planned(id);
         self.end(id, JobState::Completed);
+        for space in [Provisioning::Thin, Provisioning::Full] {
+            let id = self.engine.provision_disk(cloned.id, space, later());
+            let id = self.planned(id);
+            self.end(id, JobState::Completed);
+        }
         let id = self.engine.convert_disk(cloned.id, ImageFormat::Vhdx, None, later());
+        let id = self.planned(id);
+        self.end(id, JobState::Completed);
+        let id = self.engine.check_disk(cloned.id, false, later());
         let id = self.planned(id);
         self.end(id, JobState::Completed);
         let id = self.engine.overwrite_disk(cloned.id, later());

@@ -106,6 +106,15 @@ pub struct ConvertDisk {
     pub provisioning: Option<job_engine::Provisioning>,
 }
 
+/// A request for a check of a disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckDisk {
+    /// Frees what a crash has lost in a qcow2 image.
+    #[serde(default)]
+    pub repair: bool,
+}
+
 /// A request for a disk that is made of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -51,6 +51,20 @@ pub(super) async fn convert(
     .await
 }
 
+pub(super) async fn check(
+    State(service): Shared,
+    Path(key): Path<String>,
+    by: By,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    answer(service, StatusCode::ACCEPTED, move |service| {
+        let request: api::CheckDisk = parse(&headers, &body)?;
+        service.check_disk(&key, &request, by.submission()?)
+    })
+    .await
+}
+
 pub(super) async fn shrink(
     State(service): Shared,
     Path(key): Path<String>,

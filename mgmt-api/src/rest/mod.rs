@@ -79,6 +79,7 @@ pub fn routes(service: Arc<Service>) -> Routes {
         .post(Operator, "/disks/{disk}/shrink", copying::shrink)
         .post(Operator, "/disks/{disk}/provision", copying::provision)
         .post(Operator, "/disks/{disk}/clone", copying::clone)
+        .post(Operator, "/disks/{disk}/check", copying::check)
         .post(Operator, "/disks/{disk}/convert", copying::convert)
         .post(Operator, "/disks/{disk}/export", copying::export)
         .post(Operator, "/import", copying::import)

@@ -78,6 +78,21 @@ impl Service {
         self.job_by_id(&id)
     }
 
+    /// Submits a check of a disk.
+    ///
+    /// # Errors
+    /// Everything but [`Refusal::Internal`].
+    pub fn check_disk(
+        &self,
+        key: &str,
+        request: &api::CheckDisk,
+        by: Submission,
+    ) -> Result<api::Job> {
+        let disk = self.find_disk(key)?.id;
+        let id = self.engine.check_disk(disk, request.repair, by)?;
+        self.job_by_id(&id)
+    }
+
     /// Submits that a disk becomes smaller.
     ///
     /// # Errors

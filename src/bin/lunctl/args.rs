@@ -519,6 +519,18 @@ pub(crate) enum Disk {
         #[command(flatten)]
         waiting: Waiting,
     },
+    /// Look whether a disk's image is whole and all of it can be read
+    ///
+    /// Of a disk that is exposed it looks at a copy as at one instant, as `clone` does.
+    Check {
+        /// The disk, by name or identifier
+        disk: String,
+        /// Free what a crash has lost in a qcow2 image; not of a disk that is exposed
+        #[arg(long)]
+        repair: bool,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
     /// Give a disk that is not exposed another format
     ///
     /// It stays the same disk for initiators.

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use mgmt_api::api::{
-    ChangeDisk, CloneDisk, ConvertDisk, CreateDisk, Disk, ExpandDisk, ExportDisk, ImportDisk, Job,
-    ProvisionDisk,
+    ChangeDisk, CheckDisk, CloneDisk, ConvertDisk, CreateDisk, Disk, ExpandDisk, ExportDisk,
+    ImportDisk, Job, ProvisionDisk,
 };
 use mgmt_api::size;
 
@@ -51,6 +51,10 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<(
         args::Disk::Provision { disk, provisioning, waiting } => {
             provision(client, output, &disk, provisioning, &waiting)?;
         }
+        args::Disk::Check { disk, repair, waiting } => {
+            let job: Job = client.post(&["disks", &disk, "check"], &CheckDisk { repair })?;
+            ended(client, output, &job, &format!("disk {disk} is sound"), &waiting)?;
+        }
         args::Disk::Convert { disk, format, provisioning, waiting } => {
             let request = ConvertDisk { format, provisioning: provisioning.map(Into::into) };
             let job: Job = client.post(&["disks", &disk, "convert"], &request)?;
@@ -86,12 +90,7 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<(
         args::Disk::Delete { disk, overwrite, waiting } => {
             let overwrite = overwrite.then_some("true");
             let job: Job = client.delete_of(&["disks", &disk], &[("overwrite", overwrite)])?;
-            if waiting.no_wait {
-                output.value(&job, || job.id.clone());
-                return Ok(());
-            }
-            let job = wait(client, output, &job.id, None)?;
-            output.value(&job, || format!("disk {disk} deleted"));
+            ended(client, output, &job, &format!("disk {disk} deleted"), &waiting)?;
         }
     }
     Ok(())
@@ -105,12 +104,24 @@ fn export(
     waiting: &args::Waiting,
 ) -> Result<()> {
     let job: Job = client.post(&["disks", disk, "export"], request)?;
+    let done = format!("disk {disk} exported to {}", request.path);
+    ended(client, output, &job, &done, waiting)
+}
+
+/// Waits for a job that makes no disk.
+fn ended(
+    client: &Client,
+    output: Output,
+    job: &Job,
+    done: &str,
+    waiting: &args::Waiting,
+) -> Result<()> {
     if waiting.no_wait {
-        output.value(&job, || job.id.clone());
+        output.value(job, || job.id.clone());
         return Ok(());
     }
     let job = wait(client, output, &job.id, None)?;
-    output.value(&job, || format!("disk {disk} exported to {}", request.path));
+    output.value(&job, || done.to_owned());
     Ok(())
 }
 

@@ -9,6 +9,7 @@ mod block_file;
 #[allow(dead_code, reason = "what one format does not need, another does")]
 mod cache;
 mod chain;
+mod check;
 mod convert;
 mod copy;
 mod create;
@@ -39,6 +40,7 @@ mod vhdx;
 
 pub use block_file::BlockFile;
 pub use cache::DEFAULT_CACHE_BYTES;
+pub use check::check_named;
 pub use convert::{ConvertOptions, ImageCopier, ImageVerifier, open_named, probe_named};
 pub use copy::{CopyOptions, FileCopier, NamedFile, first_data};
 pub use create::{
@@ -55,7 +57,9 @@ pub use mem::MemImage;
 pub use mem_file::{FileEvent, MemFile};
 pub use overwrite::Overwriter;
 pub use pool::{MissingFile, PoolSpace, delete, pool_space};
-pub use qcow2::{CheckReport, Qcow2Image, check as check_qcow2, check_file as check_qcow2_file};
+pub use qcow2::{
+    CheckReport, Finding, Qcow2Image, check as check_qcow2, check_file as check_qcow2_file,
+};
 pub use raw::RawImage;
 pub use reflink::{reflink, reflinks};
 pub use take_space::SpaceTaker;

@@ -178,6 +178,9 @@ pub(super) fn all() -> Vec<Operation> {
             .takes::<api::ProvisionDisk>()
             .starts(),
         post("/disks/{disk}/clone", "Copy a disk").takes::<api::CloneDisk>().starts(),
+        post("/disks/{disk}/check", "Look whether a disk is whole")
+            .takes::<api::CheckDisk>()
+            .starts(),
         post("/disks/{disk}/convert", "Give a disk another format")
             .takes::<api::ConvertDisk>()
             .starts(),

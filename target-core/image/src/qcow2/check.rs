@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::entry::{COPIED, Mapping, OFFSET};
+use super::entry::{COPIED, Geometry, Mapping, OFFSET};
 use super::open::Layout;
 use super::owner::read_count;
 use crate::block_file::BlockFile;
@@ -27,15 +27,24 @@ pub struct CheckReport {
     pub repaired: bool,
     /// Contradictions in all.
     pub error_count: u64,
-    /// The first of them in words.
-    pub errors: Vec<String>,
+    /// The first of them.
+    pub errors: Vec<Finding>,
+}
+
+/// A contradiction that a check has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The first byte of the disk that it concerns, if it is one of the disk's.
+    pub offset: Option<u64>,
+    /// What is wrong, as one clause.
+    pub text: String,
 }
 
 impl CheckReport {
-    fn error(&mut self, text: String) {
+    pub(crate) fn error(&mut self, offset: Option<u64>, text: String) {
         self.error_count += 1;
         if self.errors.len() < MAX_ERRORS {
-            self.errors.push(text);
+            self.errors.push(Finding { offset, text });
         }
     }
 }
@@ -59,7 +68,7 @@ pub fn check_file(file: &dyn BlockFile, repair: bool) -> Result<CheckReport, Ima
     let cluster_bytes = layout.geometry.cluster();
     let mut report = CheckReport { cluster_bytes, ..CheckReport::default() };
     if let Err(problem) = layout.metadata() {
-        report.error(problem.reason);
+        report.error(None, problem.reason);
     }
     let end = layout.geometry.index(layout.file_end);
     for start in (0..end).step_by(usize::try_from(WINDOW).unwrap_or(usize::MAX)) {
@@ -167,7 +176,9 @@ impl<'a> Window<'a> {
             }
             if geometry.within(offset) != 0 || offset + geometry.cluster() > layout.file_end {
                 if tell {
-                    report.error(format!("entry {n} of the L1 table{whose}: {entry:#018x}"));
+                    let at = whose.is_empty().then(|| geometry.l1_span().saturating_mul(n as u64));
+                    let text = format!("entry {n} of the L1 table{whose}: {entry:#018x}");
+                    report.error(at, text);
                 }
                 continue;
             }
@@ -181,7 +192,8 @@ impl<'a> Window<'a> {
                     Ok(Mapping::Compressed { at, length }) => self.refer(at, length),
                     Err(problem) if tell => {
                         let reason = problem.reason;
-                        report.error(format!("entry {m} of L2 table {n}{whose}: {reason}"));
+                        let at = whose.is_empty().then(|| place(geometry, n, m));
+                        report.error(at, format!("entry {m} of L2 table {n}{whose}: {reason}"));
                     }
                     Err(_) => {}
                 }
@@ -244,9 +256,10 @@ impl<'a> Window<'a> {
                 if count > references {
                     report.leaked_clusters += 1;
                 } else if count < references {
-                    report.error(format!(
+                    let text = format!(
                         "cluster {cluster} is referred to {references} times, and counted {count}"
-                    ));
+                    );
+                    report.error(None, text);
                 }
             }
             Ok(())
@@ -256,11 +269,11 @@ impl<'a> Window<'a> {
     /// "May be written in place" must mean that nobody else refers to it.
     fn check_flags(&self, report: &mut CheckReport) -> Result<(), ImageError> {
         let geometry = self.layout.geometry;
-        let mut flag = |what: String, host: u64, copied: bool| {
+        let mut flag = |what: String, at: u64, host: u64, copied: bool| {
             let Some(references) = self.get(geometry.index(host)) else { return };
             if copied && references != 1 {
-                report
-                    .error(format!("{what} may be written in place, with {references} references"));
+                let text = format!("{what} may be written in place, with {references} references");
+                report.error(Some(at), text);
             }
         };
         for (n, entry) in self.layout.l1.iter().enumerate() {
@@ -268,13 +281,18 @@ impl<'a> Window<'a> {
             if offset == 0 || offset + geometry.cluster() > self.layout.file_end {
                 continue;
             }
-            flag(format!("L2 table {n}"), offset, entry & COPIED != 0);
+            flag(format!("L2 table {n}"), place(geometry, n, 0), offset, entry & COPIED != 0);
             for (m, entry) in self.l2_table(offset)?.into_iter().enumerate() {
                 match Mapping::parse(entry, geometry, self.layout.file_end) {
                     Ok(Mapping::Data { host, copied } | Mapping::Zero { host, copied })
                         if host != 0 =>
                     {
-                        flag(format!("entry {m} of L2 table {n}"), host, copied);
+                        flag(
+                            format!("entry {m} of L2 table {n}"),
+                            place(geometry, n, m),
+                            host,
+                            copied,
+                        );
                     }
                     _ => {}
                 }
@@ -306,6 +324,13 @@ impl<'a> Window<'a> {
             if changed { self.file.write_at(bytes, offset) } else { Ok(()) }
         })
     }
+}
+
+/// The first byte of the disk that an entry of an L2 table stands for.
+fn place(geometry: Geometry, table: usize, entry: usize) -> u64 {
+    let (table, entry) = (table as u64, entry as u64);
+    let cluster = entry.saturating_mul(geometry.cluster());
+    geometry.l1_span().saturating_mul(table).saturating_add(cluster)
 }
 
 /// Writes a count into the bytes of a block, from its first bit on.

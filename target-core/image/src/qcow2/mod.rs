@@ -37,7 +37,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
-pub use check::{CheckReport, check, check_file};
+pub use check::{CheckReport, Finding, check, check_file};
 pub(crate) use create::{Qcow2Creator, check_create, write_new};
 
 use self::entry::Geometry;

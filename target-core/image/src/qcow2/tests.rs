@@ -85,7 +85,7 @@ fn write(image: &dyn Image, offset: u64, bytes: &[u8]) -> Result<(), ImageError>
 #[track_caller]
 fn sound(file: &MemFile) -> u64 {
     let report = check_file(file, false).unwrap();
-    assert_eq!(report.errors, Vec::<String>::new());
+    assert_eq!(report.errors, Vec::new());
     report.leaked_clusters
 }
 

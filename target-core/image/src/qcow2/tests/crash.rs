@@ -78,7 +78,7 @@ fn run(file: &Arc<MemFile>, steps: &[(Step, u64, u64)]) -> Vec<Moment> {
 fn check_after(bytes: Vec<u8>, moment: &Moment, what: &str) {
     let file = Arc::new(MemFile::new(bytes, FILE_LIMIT));
     let report = check_file(&*file, false).unwrap();
-    assert_eq!(report.errors, Vec::<String>::new(), "{what}");
+    assert_eq!(report.errors, Vec::new(), "{what}");
     let image = open(&file);
     let contents = read(&image, 0, usize::try_from(SIZE).unwrap()).unwrap();
     for (sector, bytes) in contents.chunks(512).enumerate() {
@@ -91,7 +91,7 @@ fn check_after(bytes: Vec<u8>, moment: &Moment, what: &str) {
     write(&image, 1000, &[0xaa; 70_000]).unwrap();
     image.unmap(0, SIZE / 2).unwrap();
     drop(image);
-    assert_eq!(check_file(&*file, false).unwrap().errors, Vec::<String>::new(), "{what}");
+    assert_eq!(check_file(&*file, false).unwrap().errors, Vec::new(), "{what}");
     let report = check_file(&*file, true).unwrap();
     assert_eq!(report.repaired, report.leaked_clusters > 0);
     assert_eq!(sound(&file), 0);
