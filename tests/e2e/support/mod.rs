@@ -19,7 +19,8 @@ pub(crate) use initiator::Session;
 pub(crate) use lunctl::{Run, lunctl, lunctl_command};
 pub(crate) use pdu::Pdu;
 pub(crate) use scsi::{
-    LUN_NOT_SUPPORTED, MEDIUM_ERROR, NOT_READY, REPORTED_LUNS_CHANGED, SPACE_ALLOCATION_FAILED,
+    Done, LUN_NOT_SUPPORTED, MEDIUM_ERROR, NOT_READY, REPORTED_LUNS_CHANGED,
+    SPACE_ALLOCATION_FAILED,
 };
 
 /// Longer than anything here takes on a busy machine.
