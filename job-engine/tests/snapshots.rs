@@ -10,12 +10,14 @@
 #[path = "support/xfs.rs"]
 mod xfs;
 
+use std::io::{IoSlice, IoSliceMut};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
+use disk_image::{Durability, ImageFormat, OpenOptions, Wait};
 use job_engine::{
     CloneDisk, CreateDisk, CreateSnapshots, DataPath, Disk, DiskId, Engine, EngineConfig, Job,
     JobId, JobState, MapRequest, RequestError, Submission, TargetRequest,
@@ -212,10 +214,57 @@ fn disks_in_use_are_cloned_and_exported_as_they_are_at_one_instant() {
     bench.done(bench.engine.export_disk(
         disk.id,
         path.clone(),
-        disk_image::ImageFormat::Raw,
+        ImageFormat::Raw,
         Submission::default(),
     ));
     assert!(std::fs::read(&path).unwrap() == std::fs::read(&disk.path).unwrap());
     let left = std::fs::read_dir(&bench.engine.config().default_pool).unwrap().count();
     assert_eq!(left, 3, "nothing is left of the instant");
+}
+
+fn bytes(path: &Path, format: ImageFormat) -> Vec<u8> {
+    let image = disk_image::open_image(path, format, &OpenOptions::read_only()).unwrap();
+    let mut all = vec![0; 4 << 20];
+    image.read(&mut [IoSliceMut::new(&mut all)], 0, Wait::Block).unwrap();
+    all
+}
+
+#[test]
+fn disks_in_use_are_brought_into_other_formats_and_checked_as_they_are_at_one_instant() {
+    let Some(xfs) = xfs::Xfs::mount() else { return };
+    let bench = Bench::new(xfs.path());
+    for from in [ImageFormat::Raw, ImageFormat::Vhdx, ImageFormat::Qcow2, ImageFormat::Vhd] {
+        let request = CreateDisk { format: from, ..CreateDisk::new(from.name(), 4 * MIB) };
+        let job = bench.done(bench.engine.create_disk(request));
+        let disk = bench.engine.disk(&job.kind.disk()).unwrap();
+        let target = TargetRequest { name: from.name().to_owned(), ..TargetRequest::default() };
+        let target = bench.engine.create_target(target).unwrap().name;
+        bench.engine.map(MapRequest { disk: disk.id, target, lun: None }).unwrap();
+        // As the data path has it: what was flushed may lie in a log alone.
+        let path = disk.path.as_path();
+        let live = disk_image::open_image(path, from, &OpenOptions::default()).unwrap();
+        let data = vec![7; 1 << 20];
+        live.write(&[IoSlice::new(&data)], MIB, Durability::Cached).unwrap();
+        live.flush().unwrap();
+        let mut wanted = vec![0; 4 << 20];
+        wanted[1 << 20..2 << 20].copy_from_slice(&data);
+        for to in ImageFormat::ALL {
+            let request = CloneDisk {
+                source: disk.id,
+                name: format!("{from}-{to}"),
+                provisioning: Some(job_engine::Provisioning::Full),
+                format: Some(to),
+            };
+            let job = bench.done(bench.engine.clone_disk(request, Submission::default()));
+            let made = bench.engine.disk(&job.kind.disk()).unwrap();
+            assert!(bytes(&made.path, to) == wanted, "{from} {to}");
+            let path = xfs.path().join(format!("{from}.{to}"));
+            let later = Submission::default();
+            bench.done(bench.engine.export_disk(disk.id, path.clone(), to, later));
+            assert!(bytes(&path, to) == wanted, "{from} {to}");
+        }
+        bench.done(bench.engine.check_disk(disk.id, false, Submission::default()));
+    }
+    let left = std::fs::read_dir(&bench.engine.config().default_pool).unwrap().count();
+    assert_eq!(left, 4 * 5, "nothing is left of the instants");
 }

@@ -238,7 +238,9 @@ impl Builder {
         let same = disk.format == to.format;
         // The file as it is, or what is in it.
         let raw = same && disk.format == ImageFormat::Raw;
-        let whole = raw || (same && full == (disk.provisioning == Provisioning::Full));
+        let alike = same && full == (disk.provisioning == Provisioning::Full);
+        // A log that has to be replayed is for the pool alone.
+        let whole = raw || (alike && to.place.root.is_none());
         let share = |to: &Place| Share { disk: disk.id, from: from.clone(), to: to.clone() };
         let publish = |place: &Place| Action::Publish { place: place.clone(), identity: None };
         let copy = |from: Place, to: Form| {
