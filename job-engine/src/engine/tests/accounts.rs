@@ -1,7 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
-use crate::catalogue::SecretHash;
+use crate::catalogue::{Role, SecretHash};
 
 fn hash(text: &str) -> SecretHash {
     SecretHash(text.to_owned())

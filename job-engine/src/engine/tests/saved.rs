@@ -1,4 +1,5 @@
 use super::*;
+use crate::catalogue::StoredRecord;
 use crate::engine::import_state;
 use crate::store::{SledStore, put_schema};
 
