@@ -1,4 +1,5 @@
-// Asks the daemon every two seconds, and draws the view that the address names.
+// Asks the daemon when it tells of a change, and every two seconds for what it does not tell
+// (throughput); draws the view that the address names.
 
 import { everything } from "./api.js";
 import { h } from "./dom.js";
@@ -62,6 +63,8 @@ function ask(note) {
   drawn = "";
   rates.length = 0;
   lost.hidden = true;
+  source?.close();
+  source = undefined;
   signIn.show(null);
   if (asked) return;
   asked = true;
@@ -86,9 +89,32 @@ async function look() {
   draw();
 }
 
+let source;
+let soon;
+
+/** Has the daemon tell what changes. The browser connects again by itself. */
+function follow() {
+  if (source || asked) return;
+  source = new EventSource("/api/v1/events");
+  const changed = () => {
+    clearTimeout(soon);
+    soon = setTimeout(look, 100);
+  };
+  const things = ["job", "disk", "snapshot", "target"];
+  const names = things.flatMap((it) => [`${it}-created`, `${it}-changed`, `${it}-deleted`]);
+  for (const name of [...names, "lun-created", "lun-deleted", "condition-changed", "session-began", "session-ended", "lost"]) {
+    source.addEventListener(name, changed);
+  }
+  // An answer that is no stream: nobody is signed in, or there are too many readers.
+  source.onerror = () => { if (source.readyState === EventSource.CLOSED) source = undefined; };
+}
+
 async function run() {
   for (;;) {
-    if (!document.hidden) await look();
+    if (!document.hidden) {
+      await look();
+      if (state) follow();
+    }
     await new Promise((resolve) => { setTimeout(resolve, PAUSE); });
   }
 }

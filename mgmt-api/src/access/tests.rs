@@ -1,6 +1,7 @@
 //! Requests through the whole router, from all sorts of people.
 
 mod contract;
+mod events;
 mod table;
 
 use std::net::SocketAddr;
@@ -158,6 +159,10 @@ impl Server {
         let request = Request::from_parts(parts, body);
         let answer = self.router.clone().oneshot(request).await.unwrap();
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        if headers.get("content-type").is_some_and(|it| it == "text/event-stream") {
+            // It has no end.
+            return Answer { status, headers, text: String::new() };
+        }
         let bytes = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
         Answer { status, headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
     }

@@ -4,6 +4,7 @@ mod chap;
 mod contract;
 mod copying;
 mod error;
+mod events;
 mod jobs;
 mod list;
 pub(crate) mod openapi;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::contract::{Contract, keep, problems};
 pub(crate) use self::error::problem;
+pub(crate) use self::events::MAX_READERS;
 use self::jobs::By;
 pub(crate) use self::list::list;
 use crate::access::{Acts, Identity};
@@ -54,6 +56,7 @@ pub fn routes(service: Arc<Service>) -> Routes {
         .get(Administrator, "/state", saved_state)
         .post(Operator, "/drain", drain)
         .post(Operator, "/resume", resume)
+        .get(Viewer, "/events", events::follow)
         .get(Viewer, "/pools", pools)
         .get(Viewer, "/portal-groups", portal_group::list)
         .get(Viewer, "/portal-groups/{group}", portal_group::show)

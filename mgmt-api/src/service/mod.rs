@@ -4,6 +4,7 @@ mod access;
 mod chap;
 mod copying;
 mod current;
+mod events;
 mod jobs;
 mod portal_group;
 mod session;
@@ -13,13 +14,18 @@ mod view;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+
 use job_engine::{
     BlockLength, Cause, CreateDisk, Engine, JobId, MapRequest, PoolId, Submission, TargetRequest,
 };
 
 use crate::api;
+use crate::rest::MAX_READERS;
 
 pub use self::current::lasting;
+pub use self::events::{Event, Found};
 pub use self::jobs::submission;
 pub use self::portal_group::AccessStateRefusal;
 pub use self::session::{SessionRequest, TotalCounters, Totals, Trace, TraceRefusal};
@@ -155,6 +161,9 @@ pub type Result<T> = std::result::Result<T, ServiceError>;
 pub struct Service {
     engine: Arc<Engine>,
     host: Arc<dyn Host>,
+    /// Told when there are events, once somebody follows them.
+    followed: Mutex<Option<watch::Sender<()>>>,
+    readers: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Service {
@@ -167,7 +176,13 @@ impl Service {
     /// Over an engine and a data path.
     #[must_use]
     pub fn new(engine: Arc<Engine>, host: Arc<dyn Host>) -> Self {
-        Self { engine, host }
+        let readers = Arc::new(Semaphore::new(MAX_READERS));
+        Self { engine, host, followed: Mutex::new(None), readers }
+    }
+
+    /// Places of those that follow the events.
+    pub(crate) fn readers(&self) -> Arc<Semaphore> {
+        self.readers.clone()
     }
 
     /// About the daemon.

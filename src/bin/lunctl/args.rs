@@ -72,6 +72,8 @@ pub(crate) enum Noun {
         #[arg(long, default_value_t = 100)]
         limit: usize,
     },
+    /// What changes from now on, one event a line, until you stop it
+    Events,
     /// Who the daemon takes you for
     Whoami,
     /// What the daemon knows: disks, targets, users, …

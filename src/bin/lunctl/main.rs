@@ -7,6 +7,7 @@ mod args;
 mod chap;
 mod client;
 mod disk;
+mod events;
 mod exit;
 mod job;
 mod manual;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
             Noun::State(args::State::Export { output: file }) => {
                 system::export_state(&client, output, file.as_deref())
             }
+            Noun::Events => events::follow(&client, output),
             Noun::Status => system::status(&client, output),
             Noun::Drain => system::drain(&client, output),
             Noun::Resume => system::resume(&client, output),

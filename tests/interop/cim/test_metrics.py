@@ -1,11 +1,14 @@
 """Prometheus' own parser reads /metrics, in the strict form of OpenMetrics."""
 
+import pathlib
+import re
 import urllib.error
 import urllib.request
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from client import MIB
+from lund import Lund
 
 
 def metrics(server):
@@ -33,3 +36,16 @@ def test_metrics_agree_with_what_was_done(client, server):
 def test_it_is_ready(server):
     with urllib.request.urlopen(f"{server}/readyz", timeout=60) as answer:
         assert answer.read() == b"serving\n"
+
+
+def test_dashboard_and_alert_rules_ask_for_metrics_that_are_there():
+    with Lund("--demo", "--demo-size", "1MiB") as lund, \
+            urllib.request.urlopen(f"{lund.server}/metrics", timeout=60) as answer:
+        known = {family.name for family in text_string_to_metric_families(answer.read().decode())}
+    # There is none of them as long as nothing has failed.
+    known.add("lund_faults")
+    files = pathlib.Path(__file__).resolve().parents[3] / "packaging" / "prometheus"
+    for name in ("alerts.yml", "grafana-dashboard.json"):
+        asked = set(re.findall(r"\blund_[a-z_]+", (files / name).read_text()))
+        assert len(asked) > 5
+        assert {metric.removesuffix("_total") for metric in asked} <= known, name

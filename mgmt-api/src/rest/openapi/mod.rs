@@ -235,6 +235,9 @@ fn describe(operation: &Operation, who: Who, schemas: &mut Schemas) -> Value {
         let what = "The same request with the same key is answered with the same job.";
         parameters.push(header("Idempotency-Key", what));
     }
+    if operation.path == "/events" {
+        parameters.push(header("Last-Event-ID", "The last event that was received."));
+    }
     if operation.has_tag() {
         let (name, what) = if operation.changes() {
             ("If-Match", "Only if it still has this tag.")

@@ -141,6 +141,8 @@ pub(super) fn all() -> Vec<Operation> {
         get("/state", "All that the daemon knows, to be kept").answers::<serde_json::Map<_, _>>(),
         post("/drain", "Let no initiator in any more").answers::<api::Drained>(),
         post("/resume", "Let initiators in again").answers::<api::Drained>(),
+        get("/events", "What changes, from now on or from Last-Event-ID on")
+            .sends("text/event-stream"),
         get("/pools", "All pools").lists::<api::Pool>(),
         get("/portal-groups", "All portal groups").lists::<api::PortalGroup>(),
         get("/portal-groups/{group}", "A portal group").answers::<api::PortalGroup>(),
