@@ -67,6 +67,8 @@ mod task_management;
 mod third_party;
 #[path = "data_path/tokens.rs"]
 mod tokens;
+#[path = "data_path/torn.rs"]
+mod torn;
 #[path = "data_path/wire.rs"]
 mod wire;
 #[path = "data_path/world.rs"]

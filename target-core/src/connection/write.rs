@@ -19,6 +19,8 @@ pub(super) struct Streaming {
     durable: bool,
     /// All of the data has come.
     complete: bool,
+    /// The begin of a logical block whose rest is to come: a block is written whole.
+    begun: Vec<u8>,
     /// The first thing that went wrong.
     pub(super) failure: Option<WorkError>,
 }
@@ -49,12 +51,13 @@ impl Core {
         if self.session.write_is_complete(task) {
             return self.write_at_once(job, offset, length, durable, data);
         }
-        let streaming = Streaming { offset, length, durable, complete: false, failure: None };
+        let (complete, begun, failure) = (false, Vec::new(), None);
+        let streaming = Streaming { offset, length, durable, complete, begun, failure };
         let stage = Stage::Write(streaming);
         let at = self.pending.len();
         self.pending.push(Pending::new(job, stage));
         if !data.is_empty() {
-            self.piece(at, 0, data);
+            self.blocks(at, 0, data);
             self.proceed(at);
         }
     }
@@ -92,9 +95,7 @@ impl Core {
             }
             Stage::Write(streaming) => {
                 streaming.complete |= complete;
-                if !data.is_empty() {
-                    self.piece(at, u64::from(offset), data);
-                }
+                self.blocks(at, u64::from(offset), data);
                 self.proceed(at);
             }
             // Nothing is accepted for it.
@@ -113,6 +114,58 @@ impl Core {
         }
         let job = self.pending.swap_remove(at).job;
         self.check(task, Some(&job.unit), sense);
+    }
+
+    /// Writes what has come of whole blocks, and the rest when nothing more is to come.
+    fn blocks(&mut self, at: usize, offset: u64, data: &[u8]) {
+        let Some(pending) = self.pending.get_mut(at) else { return };
+        let Stage::Write(streaming) = &mut pending.stage else { return };
+        let block = u64::from(pending.job.unit.device().logical_block_length).max(1);
+        let end = offset + data.len() as u64;
+        if streaming.begun.is_empty() && (end % block == 0 || streaming.complete) {
+            if !data.is_empty() {
+                self.piece(at, offset, data);
+            }
+            return;
+        }
+        self.partial_blocks(at, offset, data, usize::try_from(block).unwrap_or(usize::MAX));
+    }
+
+    /// The same where segments end within blocks, which hardly any initiator does.
+    #[cold]
+    fn partial_blocks(&mut self, at: usize, offset: u64, data: &[u8], block: usize) {
+        let Some(pending) = self.pending.get_mut(at) else { return };
+        let Stage::Write(streaming) = &mut pending.stage else { return };
+        let begun = streaming.begun.len();
+        let missing = if begun == 0 { 0 } else { block - begun };
+        let (first, rest) = data.split_at(missing.min(data.len()));
+        streaming.begun.extend_from_slice(first);
+        let whole = if streaming.complete { rest.len() } else { rest.len() / block * block };
+        let (middle, tail) = rest.split_at(whole);
+        let joined = begun > 0 && (first.len() == missing || streaming.complete);
+        let front = if joined { std::mem::take(&mut streaming.begun) } else { Vec::new() };
+        if begun == 0 || joined {
+            streaming.begun.extend_from_slice(tail);
+        }
+        if !front.is_empty() {
+            self.piece_elsewhere(at, offset - begun as u64, front);
+        }
+        if !middle.is_empty() {
+            self.piece(at, offset + first.len() as u64, middle);
+        }
+    }
+
+    /// Writes one piece that does not stand in the receive buffer.
+    fn piece_elsewhere(&mut self, at: usize, offset: u64, data: Vec<u8>) {
+        let Some(pending) = self.pending.get_mut(at) else { return };
+        let Stage::Write(streaming) = &mut pending.stage else { return };
+        if streaming.failure.is_some() {
+            return;
+        }
+        pending.working += 1;
+        let (unit, task) = (pending.job.unit.clone(), pending.job.task);
+        let work = Work::Write { offset: streaming.offset + offset, data, durable: false };
+        self.submit(&unit, Some(task), work);
     }
 
     /// Writes one piece, here or elsewhere.
