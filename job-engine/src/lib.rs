@@ -29,8 +29,9 @@ pub use datapath::{DataPath, NoDataPath};
 pub use disk_image::ImageFormat;
 pub use engine::{
     AccessChange, AccountChange, BadEventPosition, CloneDisk, CreateSnapshots, Engine,
-    EngineConfig, EventPosition, Events, ImportDisk, ImportError, Imported, LiveImages, MapRequest,
-    OpenError, Snapshot, TargetRequest, import_state,
+    EngineConfig, EventPosition, Events, Expose, ExposeTo, ExposeUnit, Hide, ImportDisk,
+    ImportError, Imported, LiveImages, MapRequest, OpenError, Snapshot, TargetRequest,
+    import_state,
 };
 pub use error::{Cause, CimError, ObjectPaths, RequestError};
 pub use event::{ChangeEvent, ChangeKind};

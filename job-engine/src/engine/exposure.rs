@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::core::Core;
-use super::state::Change;
+use super::state::{Change, State};
 use super::{AccessChange, MapRequest, TargetRequest};
 use crate::catalogue::{
     AccessEntry, AccessStateChange, Disk, InvalidEntry, MAX_LUN, Mapping, StoredModePages,
@@ -16,23 +16,45 @@ use crate::id::DiskId;
 use crate::job::Element;
 
 /// LUNs of one target.
-const MAX_MAPPINGS: usize = 256;
+pub(super) const MAX_MAPPINGS: usize = 256;
 
 /// Targets of one system.
 const MAX_TARGETS: usize = 1024;
 
 /// Access entries of one target.
-const MAX_ENTRIES: usize = 1024;
+pub(super) const MAX_ENTRIES: usize = 1024;
 
 /// Longest `TargetAlias` in bytes (RFC 7143 §13.7: a text value of up to 255 bytes).
 const MAX_ALIAS: usize = 255;
 
-fn normalized(entry: AccessEntry) -> Result<AccessEntry, Cause> {
+pub(super) fn normalized(entry: AccessEntry) -> Result<AccessEntry, Cause> {
     let InvalidEntry { property, reason } = match entry.normalized() {
         Ok(entry) => return Ok(entry),
         Err(invalid) => invalid,
     };
     Err(Cause::BadValue { property, reason })
+}
+
+/// Whether a target can be made.
+pub(super) fn check_target(state: &State, name: &str, alias: &str) -> Result<(), Cause> {
+    let what = || "target".to_owned();
+    if let Err(reason) = check_iscsi_name(name) {
+        let reason = reason.to_string();
+        return Err(Cause::BadName { what: what(), name: name.to_owned(), reason });
+    }
+    if alias.len() > MAX_ALIAS || alias.chars().any(char::is_control) {
+        return Err(Cause::BadValue {
+            property: "TargetAlias".to_owned(),
+            reason: "it has at most 255 bytes and no control characters".to_owned(),
+        });
+    }
+    if state.targets.contains_key(name) {
+        return Err(Cause::NameInUse { what: what(), name: name.to_owned() });
+    }
+    if state.targets.len() >= MAX_TARGETS {
+        return Err(Cause::LimitReached { what: "targets".to_owned(), limit: 1024 });
+    }
+    Ok(())
 }
 
 /// An entry by its conditions.
@@ -47,29 +69,8 @@ fn shown(entry: &AccessEntry) -> String {
 impl Core {
     pub(crate) fn create_target(&mut self, request: TargetRequest) -> Result<Target, RequestError> {
         let name = default_target_name(&request.name);
-        let what = || "target".to_owned();
-        if let Err(reason) = check_iscsi_name(&name) {
-            let cause = Cause::BadName { what: what(), name, reason: reason.to_string() };
-            return Err(self.refuse(cause, None));
-        }
-        if request.alias.len() > MAX_ALIAS || request.alias.chars().any(char::is_control) {
-            let cause = Cause::BadValue {
-                property: "TargetAlias".to_owned(),
-                reason: "it has at most 255 bytes and no control characters".to_owned(),
-            };
-            return Err(self.refuse(cause, None));
-        }
-        let refused = {
-            let state = self.shared.state.lock();
-            if state.targets.contains_key(&name) {
-                Some(Cause::NameInUse { what: what(), name: name.clone() })
-            } else if state.targets.len() >= MAX_TARGETS {
-                Some(Cause::LimitReached { what: "targets".to_owned(), limit: 1024 })
-            } else {
-                None
-            }
-        };
-        if let Some(cause) = refused {
+        let checked = check_target(&self.shared.state.lock(), &name, &request.alias);
+        if let Err(cause) = checked {
             return Err(self.refuse(cause, None));
         }
         let target = Target { name, alias: request.alias, created: self.now(), access: None };

@@ -14,6 +14,7 @@ mod expand;
 mod faults;
 mod limits;
 mod many;
+mod masking;
 mod operation;
 mod outage;
 mod restart;

@@ -1,0 +1,323 @@
+//! Requests that expose and hide disks: who sees what through a target, in one transaction each.
+
+use super::Engine;
+use super::core::Core;
+use super::exposure::{MAX_ENTRIES, MAX_MAPPINGS, check_target, normalized};
+use super::state::{Change, State};
+use crate::catalogue::{AccessEntry, LunView, MAX_LUN, Mapping, Target, lowest_free_lun};
+use crate::error::{Cause, RequestError};
+use crate::failpoint;
+use crate::id::DiskId;
+use crate::job::Element;
+
+/// A disk that is to be exposed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExposeUnit {
+    /// The disk. It may be a LUN of the target already.
+    pub disk: DiskId,
+    /// The LUN; `None` is the one that it has, or the lowest free one.
+    pub lun: Option<u16>,
+    /// Writes of those to whom it is exposed are refused.
+    pub read_only: bool,
+}
+
+/// To whom disks are exposed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExposeTo {
+    /// To everybody whom the target lets in.
+    Everybody,
+    /// To the initiators of the request; the others see what they saw before.
+    These,
+}
+
+/// A request to expose disks through a target, and to let initiators in: all of it or nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expose {
+    /// The target's iSCSI name.
+    pub target: String,
+    /// It is made, with this `TargetAlias`, and lets in nobody else; without it, it must be there.
+    pub create: Option<String>,
+    /// The disks.
+    pub units: Vec<ExposeUnit>,
+    /// Names of initiators that are let in.
+    pub initiators: Vec<String>,
+    /// Who sees the disks.
+    pub to: ExposeTo,
+}
+
+/// A request to hide disks: all of it or nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hide {
+    /// The target's iSCSI name.
+    pub target: String,
+    /// Disks that are taken away: from the initiators that are named, or from everybody.
+    pub disks: Vec<DiskId>,
+    /// Initiators; without disks they are let in no more.
+    pub initiators: Vec<String>,
+    /// Everything is hidden, and the target removed.
+    pub remove: bool,
+}
+
+impl Engine {
+    /// Exposes disks and lets initiators in; the target as it is then.
+    ///
+    /// # Errors
+    /// `NotFound` (target or disk), `BadName`, `BadValue` (an initiator, the alias, the LUN),
+    /// `NameInUse` (the target that is to be made, a LUN, or a disk that has another LUN),
+    /// `DiskInUse` while a job works on a disk, `LimitReached`, `StoreUnavailable`, `ShuttingDown`.
+    pub fn expose(&self, request: Expose) -> Result<Target, RequestError> {
+        self.shared.request(move |core| core.expose(&request))
+    }
+
+    /// Hides disks, shuts initiators out, or removes a target with all of its LUNs. A disk that
+    /// nobody sees any more is no LUN any more.
+    ///
+    /// # Errors
+    /// `NotFound` (the target, a disk that is no LUN of it, an initiator that it does not let in),
+    /// `StoreUnavailable`, `ShuttingDown`.
+    pub fn hide(&self, request: Hide) -> Result<(), RequestError> {
+        self.shared.request(move |core| core.hide(&request))
+    }
+}
+
+fn missing(what: &str, name: impl Into<String>) -> Cause {
+    Cause::NotFound { what: what.to_owned(), name: name.into() }
+}
+
+fn concerns(entry: &AccessEntry, initiator: &str) -> bool {
+    entry.address.is_none() && entry.initiator.as_deref() == Some(initiator)
+}
+
+/// What an entry without a list shows, as a list.
+fn explicit<'e>(entry: &'e mut AccessEntry, luns: &[u16]) -> &'e mut Vec<LunView> {
+    let read_only = entry.read_only;
+    entry.luns.get_or_insert_with(|| {
+        luns.iter().map(|&lun| LunView { seen: lun, lun, read_only }).collect()
+    })
+}
+
+/// Shows a LUN under its own number, if it is not shown already.
+fn show(list: &mut Vec<LunView>, lun: u16, read_only: bool) -> Result<(), Cause> {
+    if let Some(shown) = list.iter_mut().find(|view| view.lun == lun) {
+        shown.read_only = read_only;
+        return Ok(());
+    }
+    if list.iter().any(|view| view.seen == lun) {
+        let name = format!("{lun}, which an initiator sees as another disk");
+        return Err(Cause::NameInUse { what: "LUN".to_owned(), name });
+    }
+    list.push(LunView { seen: lun, lun, read_only });
+    Ok(())
+}
+
+impl Core {
+    fn expose(&mut self, request: &Expose) -> Result<Target, RequestError> {
+        let element = Element::Target(request.target.clone());
+        let planned = self.plan_exposure(request);
+        let (target, mappings) = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
+        // The list of who sees what first: nobody shall see a LUN for a moment.
+        let mut changes = Vec::new();
+        if self.shared.state.lock().targets.get(&target.name).is_none_or(|old| **old != target) {
+            changes.push(Change::PutTarget(target.clone()));
+        }
+        changes.extend(mappings.into_iter().map(Change::PutMapping));
+        if !changes.is_empty() {
+            self.commit_request(failpoint::CATALOGUE, changes)?;
+        }
+        Ok(target)
+    }
+
+    fn plan_exposure(&self, request: &Expose) -> Result<(Target, Vec<Mapping>), Cause> {
+        let state = self.shared.state.lock();
+        let mut target = match (&request.create, state.targets.get(&request.target)) {
+            (None, Some(found)) => Target::clone(found),
+            (None, None) => return Err(missing("target", &request.target)),
+            (Some(alias), _) => {
+                check_target(&state, &request.target, alias)?;
+                let (name, alias) = (request.target.clone(), alias.clone());
+                Target { name, alias, created: self.now(), access: Some(Vec::new()) }
+            }
+        };
+        let of_target = || state.mappings.values().filter(|mapping| mapping.target == target.name);
+        let before: Vec<u16> = of_target().map(|mapping| mapping.lun).collect();
+        let mut taken = before.clone();
+        let (mut shown, mut mappings) = (Vec::new(), Vec::new());
+        for unit in &request.units {
+            let known = of_target().find(|mapping| mapping.disk == unit.disk);
+            let lun = match known {
+                Some(known) if unit.lun.is_none_or(|lun| lun == known.lun) => known.lun,
+                Some(known) => {
+                    let name = format!("of disk {} as LUN {}", unit.disk, known.lun);
+                    return Err(Cause::NameInUse { what: "mapping".to_owned(), name });
+                }
+                None => free_lun(&state, unit, &taken)?,
+            };
+            if known.is_none() {
+                taken.push(lun);
+                mappings.push(Mapping { disk: unit.disk, target: target.name.clone(), lun });
+            }
+            shown.push((lun, unit.read_only));
+        }
+        if taken.len() > MAX_MAPPINGS {
+            let what = format!("LUNs of target {}", target.name);
+            return Err(Cause::LimitReached { what, limit: 256 });
+        }
+        target.access = access(&target, request, &before, &shown)?;
+        if target.access.as_ref().is_some_and(|entries| entries.len() > MAX_ENTRIES) {
+            let what = format!("access entries of target {}", target.name);
+            return Err(Cause::LimitReached { what, limit: 1024 });
+        }
+        Ok((target, mappings))
+    }
+
+    fn hide(&mut self, request: &Hide) -> Result<(), RequestError> {
+        let element = Element::Target(request.target.clone());
+        let planned = self.plan_hiding(request);
+        let changes = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.commit_request(failpoint::CATALOGUE, changes)
+    }
+
+    fn plan_hiding(&self, request: &Hide) -> Result<Vec<Change>, Cause> {
+        let state = self.shared.state.lock();
+        let name = &request.target;
+        let found = state.targets.get(name).ok_or_else(|| missing("target", name))?;
+        let of_target: Vec<_> = state.mappings.values().filter(|it| it.target == *name).collect();
+        let unmapped = |lun: u16| Change::DeleteMapping { target: name.clone(), lun };
+        if request.remove {
+            let mut changes: Vec<_> = of_target.iter().map(|it| unmapped(it.lun)).collect();
+            changes.push(Change::DeleteTarget(name.clone()));
+            let states = state.access_states.keys();
+            let own = states.filter(|(_, target)| target.as_deref() == Some(name.as_str()));
+            changes.extend(own.map(|(group, target)| Change::DeleteAccessState {
+                group: *group,
+                target: target.clone(),
+            }));
+            return Ok(changes);
+        }
+        let luns = request.disks.iter().map(|disk| {
+            let mapping = of_target.iter().find(|mapping| mapping.disk == *disk);
+            mapping
+                .map(|mapping| mapping.lun)
+                .ok_or_else(|| missing("mapping", format!("of disk {disk} in target {name}")))
+        });
+        let luns = luns.collect::<Result<Vec<u16>, Cause>>()?;
+        let all: Vec<u16> = of_target.iter().map(|mapping| mapping.lun).collect();
+        let mut target = Target::clone(found);
+        let entries = target.access.get_or_insert_default();
+        for initiator in &request.initiators {
+            let initiator = initiator.to_lowercase();
+            let entry = entries.iter_mut().find(|entry| concerns(entry, &initiator));
+            let entry = entry.ok_or_else(|| missing("access entry", &initiator))?;
+            let list = explicit(entry, &all);
+            list.retain(|view| !luns.contains(&view.lun));
+            if luns.is_empty() || list.is_empty() {
+                entries.retain(|entry| !concerns(entry, &initiator));
+            }
+        }
+        let seen = |lun: &u16| {
+            let shows = |entry: &AccessEntry| match &entry.luns {
+                None => true,
+                Some(list) => list.iter().any(|view| view.lun == *lun),
+            };
+            entries.iter().any(shows)
+        };
+        let everybody = request.initiators.is_empty();
+        let gone: Vec<u16> = luns.into_iter().filter(|lun| everybody || !seen(lun)).collect();
+        for list in entries.iter_mut().filter_map(|entry| entry.luns.as_mut()) {
+            list.retain(|view| !gone.contains(&view.lun));
+        }
+        if found.access.is_none() {
+            target.access = None;
+        }
+        let mut changes: Vec<_> = gone.into_iter().map(unmapped).collect();
+        if target != **found {
+            changes.push(Change::PutTarget(target));
+        }
+        Ok(changes)
+    }
+}
+
+/// The LUN of a disk that has none in the target.
+fn free_lun(state: &State, unit: &ExposeUnit, taken: &[u16]) -> Result<u16, Cause> {
+    let Some(disk) = state.disks.get(&unit.disk) else {
+        return Err(missing("disk", unit.disk.to_string()));
+    };
+    if let Some(job) = state.claim(unit.disk) {
+        return Err(Cause::DiskInUse { disk: disk.name.clone(), holder: format!("job {job}") });
+    }
+    match unit.lun {
+        Some(lun) if lun > MAX_LUN => Err(Cause::BadValue {
+            property: format!("LUN {lun}"),
+            reason: format!("the highest LUN is {MAX_LUN}"),
+        }),
+        Some(lun) if taken.contains(&lun) => {
+            Err(Cause::NameInUse { what: "LUN".to_owned(), name: lun.to_string() })
+        }
+        Some(lun) => Ok(lun),
+        None => Ok(lowest_free_lun(taken.iter().copied()).unwrap_or(MAX_LUN)),
+    }
+}
+
+/// Who sees what from then on. `before` are the LUNs that there were, `shown` those of the request
+/// and whether they are read-only.
+fn access(
+    target: &Target,
+    request: &Expose,
+    before: &[u16],
+    shown: &[(u16, bool)],
+) -> Result<Option<Vec<AccessEntry>>, Cause> {
+    let new = |initiator: &String, luns| {
+        normalized(AccessEntry { initiator: Some(initiator.clone()), luns, ..Default::default() })
+    };
+    let anybody = || AccessEntry { initiator: Some("*".to_owned()), ..Default::default() };
+    let mut initiators = Vec::new();
+    for initiator in &request.initiators {
+        initiators.push(new(initiator, None)?.initiator.unwrap_or_default());
+    }
+    if request.to == ExposeTo::Everybody {
+        let read_only = shown.iter().any(|(_, read_only)| *read_only);
+        let mut entries = match &target.access {
+            Some(entries) => entries.clone(),
+            None if read_only => vec![anybody()],
+            None if initiators.is_empty() => return Ok(None),
+            None => Vec::new(),
+        };
+        // Who comes to a view sees it as it is: as somebody does who sees all of it.
+        let view = target.access.iter().flatten().filter_map(|entry| entry.luns.as_ref());
+        let view = view.max_by_key(|list| list.len()).cloned();
+        for initiator in initiators {
+            if !entries.iter().any(|entry| concerns(entry, &initiator)) {
+                entries.push(new(&initiator, view.clone())?);
+            }
+        }
+        for entry in &mut entries {
+            if entry.luns.is_none() && !read_only {
+                continue;
+            }
+            for (lun, read_only) in shown {
+                let read_only = *read_only || entry.read_only;
+                show(explicit(entry, before), *lun, read_only)?;
+            }
+        }
+        return Ok(Some(entries));
+    }
+    let mut entries = target.access.clone().unwrap_or_else(|| vec![anybody()]);
+    for entry in &mut entries {
+        explicit(entry, before);
+    }
+    for initiator in initiators {
+        if !entries.iter().any(|entry| concerns(entry, &initiator)) {
+            entries.push(new(&initiator, Some(Vec::new()))?);
+        }
+        for entry in entries.iter_mut().filter(|entry| concerns(entry, &initiator)) {
+            for (lun, read_only) in shown {
+                let read_only = *read_only || entry.read_only;
+                show(explicit(entry, before), *lun, read_only)?;
+            }
+        }
+    }
+    Ok(Some(entries))
+}
