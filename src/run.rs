@@ -12,7 +12,7 @@ use mgmt_api::access::Access;
 use mgmt_api::cim::Cimom;
 use mgmt_api::listen::Plain;
 use mgmt_api::server;
-use mgmt_api::service::Service;
+use mgmt_api::service::{Host, Service};
 use target_core::{Node, NodeConfig, NodeState};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -128,7 +128,9 @@ async fn serve(
         isns: isns.as_ref().map(|keeper| keeper.status.clone()),
         runtime: tokio::runtime::Handle::current(),
     };
-    let service = Arc::new(Service::new(engine.clone(), Arc::new(host)));
+    let host: Arc<dyn Host> = Arc::new(host);
+    let cimom = cimom.over(host.clone());
+    let service = Arc::new(Service::new(engine.clone(), host));
     let access = Arc::new(Access::new(engine.clone()).map_err(anyhow::Error::msg)?);
     let (router, _) = server::router(service, Arc::new(cimom), access.clone());
     let stop = CancellationToken::new();

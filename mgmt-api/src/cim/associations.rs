@@ -2,11 +2,25 @@
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
-use job_engine::{AffectedElement, Disk, Element, ElementEffect, Job};
+use job_engine::{AffectedElement, Disk, DiskSnapshot, Element, ElementEffect, Job, Pool, Target};
 
-use super::instances::{Space, View, capabilities_path, job_path, pool_path};
+use super::instances::{
+    PARTS, POOL, Part, SERVICE, Space, View, by_id, capabilities_path, job_path, link, pool_path,
+    primordial_id,
+};
+use super::masking::{
+    HARDWARE_SERVICE, MASKING_CAPABILITIES, MASKING_CAPABILITIES_ID, MASKING_SERVICE,
+};
 use super::path::ObjectPath;
+use super::ports::{
+    ISCSI_CAPABILITIES, ISCSI_CAPABILITIES_ID, ISCSI_SERVICE, ISCSI_SERVICE_CAPABILITIES,
+    ISCSI_SERVICE_CAPABILITIES_ID,
+};
+use super::replicas::{
+    self, REPLICATION_CAPABILITIES, REPLICATION_CAPABILITIES_ID, REPLICATION_SERVICE,
+};
 use super::value::{Instance, Value};
 
 const AFFECTED: &str = "MSISCSITARGET_AffectedJobElement";
@@ -19,64 +33,73 @@ const FOR_UNIT: &str = "MSISCSITARGET_ProtocolControllerForUnit";
 
 const CAPABLE: &str = "MSISCSITARGET_ElementCapabilities";
 
-/// The associations that have instances.
-pub(crate) const CLASSES: [&str; 8] =
-    [AFFECTED, OWNING, HOSTED_SERVICE, HOSTED_POOL, SYSTEM_DEVICE, ALLOCATED, FOR_UNIT, CAPABLE];
+/// The associations between what is there always.
+pub(crate) const PART: Part = Part {
+    elements: &[],
+    links: &[
+        (AFFECTED, Space::Storage),
+        (OWNING, Space::Storage),
+        (HOSTED_SERVICE, Space::Storage),
+        (HOSTED_POOL, Space::Storage),
+        (SYSTEM_DEVICE, Space::Storage),
+        (ALLOCATED, Space::Storage),
+        (FOR_UNIT, Space::Storage),
+        (CAPABLE, Space::Storage),
+    ],
+    instances,
+};
 
-/// All instances of exactly this class.
-pub(crate) fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
-    let link = |from: (&str, ObjectPath), to: (&str, ObjectPath)| {
-        Instance::new(class).with(from.0, from.1).with(to.0, to.1)
-    };
+/// All services.
+const SERVICES: [&str; 5] =
+    [SERVICE, MASKING_SERVICE, HARDWARE_SERVICE, ISCSI_SERVICE, REPLICATION_SERVICE];
+
+fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
+    let link = |from: (&str, ObjectPath), to: (&str, ObjectPath)| link(class, from, to);
     let state = || view.snapshot();
     match class {
         AFFECTED => state().jobs.iter().flat_map(|job| affected(view, job)).collect(),
         OWNING => {
             let owned = |job: &Job| {
-                link(("OwningElement", view.service_path()), ("OwnedElement", job_path(&job.id)))
+                let replication = replicas::is_replication(job);
+                let service = if replication { REPLICATION_SERVICE } else { SERVICE };
+                let owner = ("OwningElement", view.service_path(service));
+                link(owner, ("OwnedElement", job_path(&job.id)))
             };
             state().jobs.iter().map(owned).collect()
         }
         HOSTED_SERVICE => {
-            vec![link(("Antecedent", view.system_path()), ("Dependent", view.service_path()))]
+            let hosted = SERVICES.iter().map(|service| {
+                let service = ("Dependent", view.service_path(service));
+                link(("Antecedent", view.system_path()), service)
+            });
+            hosted.collect()
         }
         HOSTED_POOL => {
-            let hosted = view.pools().iter().map(|pool| {
-                let part = ("PartComponent", pool_path(&pool.id));
-                link(("GroupComponent", view.system_path()), part)
-            });
+            let pools = view.pools().iter().map(|pool| pool_path(&pool.id));
+            let hosted = std::iter::once(by_id(POOL, &primordial_id()))
+                .chain(pools)
+                .map(|pool| link(("GroupComponent", view.system_path()), ("PartComponent", pool)));
             hosted.collect()
         }
         SYSTEM_DEVICE => {
             let disks = state().disks.iter().map(|disk| view.volume_path(disk.id));
+            let snapshots = state().snapshots.iter().map(|it| view.snapshot_path(it.id));
             let targets = state().targets.iter().map(|target| view.controller_path(&target.name));
             let device = |path: ObjectPath| {
                 link(("GroupComponent", view.system_path()), ("PartComponent", path))
             };
-            disks.chain(targets).map(device).collect()
+            disks.chain(snapshots).chain(targets).map(device).collect()
         }
-        ALLOCATED => {
-            let allocated = |disk: &Disk| {
-                let pool = ("Antecedent", pool_path(&disk.pool));
-                let both = link(pool, ("Dependent", view.volume_path(disk.id)));
-                both.with_some("SpaceConsumed", space_consumed(disk))
-            };
-            state().disks.iter().map(allocated).collect()
-        }
-        CAPABLE => {
-            let pools = view.pools().iter().map(|pool| pool_path(&pool.id));
-            let capable = std::iter::once(view.service_path())
-                .chain(pools)
-                .map(|path| link(("ManagedElement", path), ("Capabilities", capabilities_path())));
-            capable.collect()
-        }
+        ALLOCATED => allocated(view),
+        CAPABLE => capable(view),
         FOR_UNIT => {
             let units = state().mappings.iter().map(|mapping| {
                 let controller = ("Antecedent", view.controller_path(&mapping.target));
+                let target = state().targets.iter().find(|it| it.name == mapping.target);
+                let read_only = target.is_some_and(|target| is_read_only(target, mapping.lun));
                 link(controller, ("Dependent", view.volume_path(mapping.disk)))
                     .with("DeviceNumber", format!("{:X}", mapping.lun))
-                    // Read and write.
-                    .with("DeviceAccess", 2_u16)
+                    .with("DeviceAccess", if read_only { 3_u16 } else { 2_u16 })
             });
             units.collect()
         }
@@ -84,9 +107,70 @@ pub(crate) fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
     }
 }
 
+/// Pools, and what takes its space from them.
+fn allocated(view: &View<'_>) -> Vec<Instance> {
+    let of_disk = |disk: &Disk| {
+        let pool = ("Antecedent", pool_path(&disk.pool));
+        let both = link(ALLOCATED, pool, ("Dependent", view.volume_path(disk.id)));
+        both.with_some("SpaceConsumed", space_consumed(&disk.path))
+    };
+    let of_snapshot = |snapshot: &DiskSnapshot| {
+        let disk = view.snapshot().disks.iter().find(|disk| disk.id == snapshot.disk)?;
+        let pool = ("Antecedent", pool_path(&disk.pool));
+        let both = link(ALLOCATED, pool, ("Dependent", view.snapshot_path(snapshot.id)));
+        Some(both.with_some("SpaceConsumed", space_consumed(&snapshot.path)))
+    };
+    let of_pool = |pool: &Pool| {
+        let from = ("Antecedent", by_id(POOL, &primordial_id()));
+        link(ALLOCATED, from, ("Dependent", pool_path(&pool.id)))
+            .with("SpaceConsumed", pool.total_bytes)
+    };
+    let disks = view.snapshot().disks.iter().map(of_disk);
+    let snapshots = view.snapshot().snapshots.iter().filter_map(of_snapshot);
+    disks.chain(snapshots).chain(view.pools().iter().map(of_pool)).collect()
+}
+
+/// What everything can.
+fn capable(view: &View<'_>) -> Vec<Instance> {
+    let pools = view.pools().iter().map(|pool| pool_path(&pool.id));
+    let storage = std::iter::once(view.service_path(SERVICE))
+        .chain(pools)
+        .map(|path| (path, capabilities_path()));
+    let masking = || by_id(MASKING_CAPABILITIES, MASKING_CAPABILITIES_ID);
+    let replication = by_id(REPLICATION_CAPABILITIES, REPLICATION_CAPABILITIES_ID);
+    let iscsi = by_id(ISCSI_SERVICE_CAPABILITIES, ISCSI_SERVICE_CAPABILITIES_ID);
+    let others = [
+        (view.service_path(MASKING_SERVICE), masking()),
+        (view.system_path(), masking()),
+        (view.service_path(REPLICATION_SERVICE), replication),
+        (view.service_path(ISCSI_SERVICE), iscsi),
+    ];
+    let targets = view.snapshot().targets.iter().map(|target| {
+        let capabilities = by_id(ISCSI_CAPABILITIES, ISCSI_CAPABILITIES_ID);
+        (view.controller_path(&target.name), capabilities)
+    });
+    let all = storage.chain(others).chain(targets);
+    all.map(|(path, its)| link(CAPABLE, ("ManagedElement", path), ("Capabilities", its))).collect()
+}
+
+/// Whether all who see a LUN may only read it.
+fn is_read_only(target: &Target, lun: u16) -> bool {
+    let entries = target.access.as_deref().unwrap_or_default();
+    // None: not seen. Otherwise whether it is read-only.
+    let seen = entries.iter().filter_map(|entry| match &entry.luns {
+        None => Some(entry.read_only),
+        Some(list) => {
+            let shown = list.iter().find(|view| view.lun == lun)?;
+            Some(shown.read_only || entry.read_only)
+        }
+    });
+    let seen: Vec<bool> = seen.collect();
+    !seen.is_empty() && seen.iter().all(|read_only| *read_only)
+}
+
 /// What the file takes up, which is less than its size for a thin disk.
-fn space_consumed(disk: &Disk) -> Option<u64> {
-    std::fs::metadata(&disk.path).ok().map(|file| file.blocks().saturating_mul(512))
+fn space_consumed(path: &Path) -> Option<u64> {
+    std::fs::metadata(path).ok().map(|file| file.blocks().saturating_mul(512))
 }
 
 /// Only elements that exist: clients follow the references.
@@ -119,7 +203,31 @@ fn affected(view: &View<'_>, job: &Job) -> Vec<Instance> {
                 .with("OtherElementEffectsDescriptions", Value::texts([other])),
         )
     };
-    job.affected.iter().filter_map(one).collect()
+    let snapshots = state.snapshots.iter().filter(|snapshot| snapshot.created_by == job.id);
+    let made: Vec<Instance> = snapshots
+        .map(|snapshot| {
+            Instance::new(AFFECTED)
+                .with("AffectedElement", view.snapshot_path(snapshot.id))
+                .with("AffectingElement", job_path(&job.id))
+                .with("ElementEffects", Value::numbers(&[ElementEffect::Create as u16]))
+                .with("OtherElementEffectsDescriptions", Value::texts([""]))
+        })
+        .collect();
+    if !made.is_empty() {
+        return made;
+    }
+    let creates = |it: &AffectedElement| match &it.element {
+        Element::Disk(id) => it.effect == ElementEffect::Create && view.has_disk(*id),
+        Element::Pool(_) | Element::Target(_) | Element::Job(_) => false,
+    };
+    // Clients take the first volume for the new one: what it was made of is left out.
+    let made = job.affected.iter().any(creates);
+    let wanted = |it: &&AffectedElement| !made || creates(it) || !is_disk(it);
+    job.affected.iter().filter(wanted).filter_map(one).collect()
+}
+
+fn is_disk(affected: &AffectedElement) -> bool {
+    matches!(affected.element, Element::Disk(_))
 }
 
 /// Which associations, and which of their ends.
@@ -150,7 +258,7 @@ pub(crate) fn references(
                 .iter()
                 .any(|(name, value)| refers(name, value, element, filter.role))
         };
-        found.extend(instances(view, class).into_iter().filter(role_fits));
+        found.extend(view.instances(class).into_iter().filter(role_fits));
     }
     found
 }
@@ -188,11 +296,9 @@ fn refers(name: &str, value: &Value, element: &ObjectPath, role: Option<&str>) -
 }
 
 fn links(view: &View<'_>, space: Space, filter: &Filter<'_>) -> Vec<&'static str> {
-    if space != Space::Storage {
-        return Vec::new();
-    }
-    let wanted = |class: &&&str| {
+    let wanted = |class: &&str| {
         filter.association.is_none_or(|association| view.schema.is_a(class, association))
     };
-    CLASSES.iter().filter(wanted).copied().collect()
+    let own = PARTS.iter().flat_map(|part| part.links).filter(|(_, own)| *own == space);
+    own.map(|(class, _)| *class).filter(wanted).collect()
 }

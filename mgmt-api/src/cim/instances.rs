@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use job_engine::error::{NAMESPACE, SYSTEM_CLASS};
 use job_engine::{Disk, DiskId, Engine, Job, JobId, JobKind, Pool, PoolId, PoolState, Snapshot};
-use job_engine::{Provisioning, Target};
+use job_engine::{DiskSnapshot, INSTANCE_ID_PREFIX, Provisioning, SnapshotId, Target};
 
-use super::associations;
 use super::encode::path_of;
 use super::indications::{self, Indications};
 use super::mof::Class;
@@ -16,6 +15,9 @@ use super::path::ObjectPath;
 use super::schema::Schema;
 use super::time;
 use super::value::{Instance, Value};
+use super::{associations, masking, ports, profiles, replicas};
+use crate::api;
+use crate::service::Host;
 
 pub(crate) const JOB: &str = "MSISCSITARGET_ConcreteJob";
 pub(crate) const POOL: &str = "MSISCSITARGET_StoragePool";
@@ -23,15 +25,15 @@ pub(crate) const VOLUME: &str = "MSISCSITARGET_StorageVolume";
 pub(crate) const SERVICE: &str = "MSISCSITARGET_StorageConfigurationService";
 pub(crate) const CONTROLLER: &str = "MSISCSITARGET_SCSIProtocolController";
 pub(crate) const CAPABILITIES: &str = "MSISCSITARGET_StorageConfigurationCapabilities";
-const OBJECT_MANAGER: &str = "MSFTSM_ObjectManager";
+pub(crate) const OBJECT_MANAGER: &str = "MSFTSM_ObjectManager";
 const INDICATION_SERVICE: &str = "CIM_IndicationService";
 const NAMESPACE_CLASS: &str = "MSFTSM_Namespace";
 
 /// Key of the one instance that says what can be done.
 const CAPABILITIES_ID: &str = "MSISCSITARGET:capabilities:storage";
 
-/// Name of the one service.
-const SERVICE_NAME: &str = "lund";
+/// Name of every service.
+pub(crate) const SERVICE_NAME: &str = "lund";
 
 /// Names of the namespace for what describes the server itself; clients try them in this order.
 pub(crate) const INTEROP: [&str; 2] = ["interop", "root/interop"];
@@ -45,7 +47,27 @@ pub(crate) enum Space {
     Interop,
 }
 
-/// Classes that have instances, associations aside.
+/// A part of the model.
+pub(crate) struct Part {
+    /// Classes that have instances, associations aside.
+    pub(crate) elements: &'static [(&'static str, Space)],
+    /// Associations.
+    pub(crate) links: &'static [(&'static str, Space)],
+    /// All instances of exactly this class.
+    pub(crate) instances: fn(&View<'_>, &str) -> Vec<Instance>,
+}
+
+impl Part {
+    fn has(&self, class: &str) -> bool {
+        self.elements.iter().chain(self.links).any(|(name, _)| *name == class)
+    }
+}
+
+/// What is not here.
+pub(crate) const PARTS: [&Part; 5] =
+    [&associations::PART, &profiles::PART, &masking::PART, &ports::PART, &replicas::PART];
+
+/// Classes that have instances here, associations aside.
 const ELEMENTS: [(&str, Space); 13] = [
     (SYSTEM_CLASS, Space::Storage),
     (SERVICE, Space::Storage),
@@ -68,10 +90,24 @@ pub(crate) struct View<'a> {
     pub(crate) schema: &'a Schema,
     pub(crate) system: &'a str,
     indications: &'a Indications,
+    host: Option<&'a dyn Host>,
     snapshot: OnceCell<Snapshot>,
     pools: OnceCell<Vec<Pool>>,
+    groups: OnceCell<Vec<api::PortalGroup>>,
+    sessions: OnceCell<Vec<api::SessionDetail>>,
     disks: OnceCell<HashSet<DiskId>>,
     faulty: OnceCell<HashSet<DiskId>>,
+}
+
+impl Space {
+    /// The one of this name.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        let name = name.trim_matches('/');
+        if name.eq_ignore_ascii_case(NAMESPACE) {
+            return Some(Self::Storage);
+        }
+        INTEROP.iter().any(|own| own.eq_ignore_ascii_case(name)).then_some(Self::Interop)
+    }
 }
 
 impl<'a> View<'a> {
@@ -86,11 +122,31 @@ impl<'a> View<'a> {
             schema,
             system,
             indications,
+            host: None,
             snapshot: OnceCell::new(),
             pools: OnceCell::new(),
+            groups: OnceCell::new(),
+            sessions: OnceCell::new(),
             disks: OnceCell::new(),
             faulty: OnceCell::new(),
         }
+    }
+
+    /// With what there is of the data path.
+    pub(crate) fn over(self, host: Option<&'a dyn Host>) -> Self {
+        Self { host, ..self }
+    }
+
+    pub(crate) fn portal_groups(&self) -> &[api::PortalGroup] {
+        self.groups.get_or_init(|| self.host.map(Host::portal_groups).unwrap_or_default())
+    }
+
+    pub(crate) fn sessions(&self) -> &[api::SessionDetail] {
+        let detail = |host: &dyn Host| {
+            let all = host.sessions().into_iter();
+            all.filter_map(|session| host.session(session.tsih)).collect()
+        };
+        self.sessions.get_or_init(|| self.host.map(detail).unwrap_or_default())
     }
 
     pub(crate) fn snapshot(&self) -> &Snapshot {
@@ -118,8 +174,8 @@ impl<'a> View<'a> {
 
     /// Classes with instances in this namespace, `class` or below it.
     pub(crate) fn leaves(&self, space: Space, class: &str) -> Vec<Arc<Class>> {
-        let links = associations::CLASSES.iter().map(|name| (*name, Space::Storage));
-        let all = ELEMENTS.into_iter().chain(links);
+        let parts = PARTS.iter().flat_map(|part| part.elements.iter().chain(part.links)).copied();
+        let all = ELEMENTS.into_iter().chain(parts);
         let wanted = all.filter(|(name, own)| *own == space && self.schema.is_a(name, class));
         wanted.filter_map(|(name, _)| self.schema.class(name).cloned()).collect()
     }
@@ -129,22 +185,36 @@ impl<'a> View<'a> {
         let state = || self.snapshot();
         match class {
             SYSTEM_CLASS => vec![self.computer_system()],
-            SERVICE => vec![self.service()],
+            SERVICE => vec![self.service(SERVICE, "Storage configuration")],
             CAPABILITIES => vec![capabilities()],
-            POOL => self.pools().iter().map(pool).collect(),
-            VOLUME => state().disks.iter().map(|disk| self.volume(disk)).collect(),
+            POOL => {
+                let primordial = self.pools().first().map(primordial);
+                primordial.into_iter().chain(self.pools().iter().map(pool)).collect()
+            }
+            VOLUME => {
+                let disks = state().disks.iter().map(|disk| self.volume(disk));
+                let replica = |it: &DiskSnapshot| replicas::volume(self, VOLUME, it);
+                disks.chain(state().snapshots.iter().map(replica)).collect()
+            }
             CONTROLLER => state().targets.iter().map(|target| self.controller(target)).collect(),
             JOB => state().jobs.iter().map(job_instance).collect(),
             OBJECT_MANAGER => vec![self.object_manager()],
             NAMESPACE_CLASS => self.namespaces(),
             INDICATION_SERVICE => vec![self.indication_service()],
             made if indications::is_ours(made) => self.indications.instances(made),
-            link => associations::instances(self, link),
+            other => {
+                let part = PARTS.iter().find(|part| part.has(other));
+                part.map(|part| (part.instances)(self, other)).unwrap_or_default()
+            }
         }
     }
 
-    /// The instance that a path means, in a namespace.
+    /// The instance that a path means; in `space`, unless it says itself where.
     pub(crate) fn find(&self, space: Space, path: &ObjectPath) -> Option<Instance> {
+        let space = match &path.namespace {
+            Some(name) => Space::of(name)?,
+            None => space,
+        };
         let class = self.leaves(space, &path.class).into_iter().next();
         let class = class.filter(|found| found.name.eq_ignore_ascii_case(&path.class))?;
         let path = named_keys(&class, path);
@@ -156,18 +226,26 @@ impl<'a> View<'a> {
         }
         if class.name == VOLUME {
             let id = path.text_key("DeviceID")?.parse::<DiskId>().ok()?;
-            let found = self.snapshot().disks.iter().find(|disk| disk.id == id)?;
-            let found = self.volume(found);
+            let found = self.snapshot().disks.iter().find(|disk| disk.id == id);
+            let found = match found {
+                Some(disk) => self.volume(disk),
+                None => {
+                    let mut snapshots = self.snapshot().snapshots.iter();
+                    let found = snapshots.find(|one| one.id.uuid() == id.uuid())?;
+                    replicas::volume(self, VOLUME, found)
+                }
+            };
             return path_of(&class, &found, NAMESPACE).same_as(&path).then_some(found);
         }
+        if class.name == CONTROLLER {
+            let name = path.text_key("DeviceID")?;
+            let found = self.snapshot().targets.iter().find(|target| target.name == name)?;
+            let found = self.controller(found);
+            return path_of(&class, &found, NAMESPACE).same_as(&path).then_some(found);
+        }
+        let namespace = if space == Space::Storage { NAMESPACE } else { INTEROP[0] };
         let all = self.instances(&class.name);
-        all.into_iter().find(|instance| path_of(&class, instance, NAMESPACE).same_as(&path))
-    }
-
-    /// The path of an instance of the storage namespace.
-    pub(crate) fn path(&self, instance: &Instance) -> Option<ObjectPath> {
-        let class = self.schema.class(&instance.class)?;
-        Some(path_of(class, instance, NAMESPACE))
+        all.into_iter().find(|instance| path_of(&class, instance, namespace).same_as(&path))
     }
 
     pub(crate) fn system_path(&self) -> ObjectPath {
@@ -176,12 +254,26 @@ impl<'a> View<'a> {
             .with("Name", self.system)
     }
 
-    pub(crate) fn service_path(&self) -> ObjectPath {
-        ObjectPath::new(NAMESPACE, SERVICE)
+    pub(crate) fn service_path(&self, class: &str) -> ObjectPath {
+        ObjectPath::new(NAMESPACE, class)
             .with("SystemCreationClassName", SYSTEM_CLASS)
             .with("SystemName", self.system)
-            .with("CreationClassName", SERVICE)
+            .with("CreationClassName", class)
             .with("Name", SERVICE_NAME)
+    }
+
+    pub(crate) fn namespace_path(&self, name: &str) -> ObjectPath {
+        ObjectPath::new(INTEROP[0], NAMESPACE_CLASS)
+            .with("SystemCreationClassName", SYSTEM_CLASS)
+            .with("SystemName", self.system)
+            .with("ObjectManagerCreationClassName", OBJECT_MANAGER)
+            .with("ObjectManagerName", SERVICE_NAME)
+            .with("CreationClassName", NAMESPACE_CLASS)
+            .with("Name", name)
+    }
+
+    pub(crate) fn snapshot_path(&self, snapshot: SnapshotId) -> ObjectPath {
+        self.device_path(VOLUME, &snapshot.to_string())
     }
 
     pub(crate) fn volume_path(&self, disk: DiskId) -> ObjectPath {
@@ -213,11 +305,20 @@ impl<'a> View<'a> {
             .with("RequestedState", 12_u16)
     }
 
-    fn service(&self) -> Instance {
-        healthy(self.in_system(SERVICE))
+    pub(crate) fn service(&self, class: &str, title: &str) -> Instance {
+        healthy(self.in_system(class))
             .with("Name", SERVICE_NAME)
-            .with("ElementName", "Storage configuration")
+            .with("ElementName", title)
             .with("Started", true)
+            .with("EnabledState", 2_u16)
+            .with("RequestedState", 12_u16)
+    }
+
+    /// A service access point.
+    pub(crate) fn point_instance(&self, class: &str, name: &str) -> Instance {
+        healthy(self.in_system(class))
+            .with("Name", name)
+            .with("ElementName", name)
             .with("EnabledState", 2_u16)
             .with("RequestedState", 12_u16)
     }
@@ -308,7 +409,7 @@ impl<'a> View<'a> {
             .with("MaxUnitsControlled", u32::from(job_engine::catalogue::MAX_LUN) + 1)
     }
 
-    fn in_system(&self, class: &str) -> Instance {
+    pub(crate) fn in_system(&self, class: &str) -> Instance {
         Instance::new(class)
             .with("SystemCreationClassName", SYSTEM_CLASS)
             .with("SystemName", self.system)
@@ -325,7 +426,22 @@ pub(crate) fn pool_path(id: &PoolId) -> ObjectPath {
 }
 
 pub(crate) fn capabilities_path() -> ObjectPath {
-    ObjectPath::new(NAMESPACE, CAPABILITIES).with("InstanceID", CAPABILITIES_ID)
+    by_id(CAPABILITIES, CAPABILITIES_ID)
+}
+
+/// The path of an instance of the storage namespace whose key is `InstanceID`.
+pub(crate) fn by_id(class: &str, id: &str) -> ObjectPath {
+    ObjectPath::new(NAMESPACE, class).with("InstanceID", id)
+}
+
+/// `InstanceID` of the pool that the others take their space from.
+pub(crate) fn primordial_id() -> String {
+    format!("{INSTANCE_ID_PREFIX}primordial")
+}
+
+/// An association of two.
+pub(crate) fn link(class: &str, from: (&str, ObjectPath), to: (&str, ObjectPath)) -> Instance {
+    Instance::new(class).with(from.0, from.1).with(to.0, to.1)
 }
 
 /// Lists of what there is none of are empty, not absent: clients search in them.
@@ -333,13 +449,13 @@ fn capabilities() -> Instance {
     Instance::new(CAPABILITIES)
         .with("InstanceID", CAPABILITIES_ID)
         .with("ElementName", "Storage configuration")
-        // Creation and return of storage elements.
-        .with("SupportedAsynchronousActions", Value::numbers(&[5, 6]))
+        // Creation, return and modification of storage elements.
+        .with("SupportedAsynchronousActions", Value::numbers(&[5, 6, 7]))
         .with("SupportedSynchronousActions", Value::numbers(&[]))
         // Storage volumes, thin or not.
         .with("SupportedStorageElementTypes", Value::numbers(&[2, 5]))
-        // Creation of storage volumes, from a single pool.
-        .with("SupportedStorageElementFeatures", Value::numbers(&[3, 6]))
+        // Creation and modification of storage volumes, from a single pool; more and less capacity.
+        .with("SupportedStorageElementFeatures", Value::numbers(&[3, 5, 6, 12, 13]))
         .with("SupportedStoragePoolFeatures", Value::numbers(&[]))
         .with("SupportedCopyTypes", Value::numbers(&[]))
         .with("AutomaticPoolSelectionAllowed", true)
@@ -357,7 +473,7 @@ pub(crate) fn named_keys(class: &Class, path: &ObjectPath) -> ObjectPath {
     path
 }
 
-fn healthy(instance: Instance) -> Instance {
+pub(crate) fn healthy(instance: Instance) -> Instance {
     state(instance, 2, "OK", 5)
 }
 
@@ -366,6 +482,24 @@ fn state(instance: Instance, operational: u16, text: &str, health: u16) -> Insta
         .with("OperationalStatus", Value::numbers(&[operational]))
         .with("StatusDescriptions", Value::texts([text]))
         .with("HealthState", health)
+}
+
+/// The file system that a pool takes its space from.
+fn primordial(pool: &Pool) -> Instance {
+    let instance = match &pool.state {
+        PoolState::Ready => healthy(Instance::new(POOL)),
+        PoolState::Unavailable(reason) => state(Instance::new(POOL), 6, reason, 25),
+    };
+    instance
+        .with("InstanceID", primordial_id())
+        .with("PoolID", "primordial")
+        .with("Name", "primordial")
+        .with("ElementName", "primordial")
+        .with("Primordial", true)
+        .with("TotalManagedSpace", pool.total_bytes)
+        .with("RemainingManagedSpace", 0_u64)
+        .with("ReservedSpace", 0_u64)
+        .with("Usage", 2_u16)
 }
 
 fn pool(pool: &Pool) -> Instance {

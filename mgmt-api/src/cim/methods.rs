@@ -1,26 +1,32 @@
 //! The methods of the classes.
 
 use job_engine::{
-    Cause, CimError, CreateDisk, DiskId, JobId, PoolId, Provisioning, RequestedState, Submission,
+    Cause, CimError, CreateDisk, DiskId, JobId, PoolId, Provisioning, RequestedState, SnapshotId,
+    Submission,
 };
 
 use super::arguments::missing;
 use super::fault::{Fault, Status};
 use super::instances::{JOB, POOL, SERVICE, VOLUME, job_path};
+use super::masking::{HARDWARE_SERVICE, MASKING_SERVICE};
 use super::modify::job;
 use super::mof::{Member, Method};
 use super::operations::Work;
 use super::out::Out;
 use super::path::ObjectPath;
+use super::ports::ISCSI_SERVICE;
+use super::replicas::{REPLICATION_CAPABILITIES, REPLICATION_SERVICE};
+use super::replicate;
 use super::request::Parameter;
 use super::time;
-use super::value::{Instance, Value, convert};
+use super::value::{CimType, Instance, Raw, Value, convert};
 
 /// Return values that all methods here share.
-const COMPLETED: u32 = 0;
-const NOT_SUPPORTED: u32 = 1;
-const INVALID_PARAMETER: u32 = 5;
-const IN_USE: u32 = 6;
+pub(super) const COMPLETED: u32 = 0;
+pub(super) const NOT_SUPPORTED: u32 = 1;
+pub(super) const FAILED: u32 = 4;
+pub(super) const INVALID_PARAMETER: u32 = 5;
+pub(super) const IN_USE: u32 = 6;
 const JOB_STARTED: u32 = 4096;
 const SIZE_NOT_SUPPORTED: u32 = 4097;
 
@@ -33,25 +39,28 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    fn of(returned: u32) -> Self {
+    pub(super) fn of(returned: u32) -> Self {
         Self { returned, outputs: Vec::new() }
     }
 
-    fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         self.outputs.push((name, value.into()));
         self
     }
 }
 
 /// Input parameters in their declared types.
-struct Inputs {
+pub(super) struct Inputs {
     values: Vec<(String, Value)>,
+    /// Embedded instances that came: their content is not read.
+    embedded: Vec<String>,
 }
 
 impl Inputs {
     /// Clients may leave types out, and may send output parameters too.
     fn new(method: &Method, parameters: &[Parameter]) -> Result<Self, Fault> {
         let mut values: Vec<(String, Value)> = Vec::new();
+        let mut embedded = Vec::new();
         for parameter in parameters {
             let name = &parameter.name;
             let declared = method.parameters.iter();
@@ -60,6 +69,9 @@ impl Inputs {
                 Fault::invalid_parameter(format!("{} has no parameter {name}", method.name))
             })?;
             check_type(declared, parameter)?;
+            if declared.embedded().is_some() && parameter.value != Raw::Null {
+                embedded.push(declared.name.clone());
+            }
             if !declared.is_input() || declared.embedded().is_some() {
                 continue;
             }
@@ -70,27 +82,53 @@ impl Inputs {
             }
             values.push((declared.name.clone(), value));
         }
-        Ok(Self { values })
+        Ok(Self { values, embedded })
     }
 
-    fn get(&self, name: &str) -> Option<&Value> {
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
         self.values.iter().find(|(own, _)| own == name).map(|(_, value)| value)
+    }
+
+    /// Whether it was given, embedded instances too.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.get(name).is_some() || self.embedded.iter().any(|own| own == name)
     }
 
     fn required(&self, name: &str) -> Result<&Value, Fault> {
         self.get(name).ok_or_else(|| missing(name))
     }
 
-    fn required_text(&self, name: &str) -> Result<&str, Fault> {
+    pub(super) fn required_text(&self, name: &str) -> Result<&str, Fault> {
         self.required(name)?.as_text().ok_or_else(|| missing(name))
     }
 
-    fn required_number(&self, name: &str) -> Result<u64, Fault> {
+    pub(super) fn required_number(&self, name: &str) -> Result<u64, Fault> {
         self.required(name)?.as_uint().ok_or_else(|| missing(name))
     }
 
-    fn reference(&self, name: &str) -> Option<&ObjectPath> {
+    pub(super) fn required_reference(&self, name: &str) -> Result<&ObjectPath, Fault> {
+        self.required(name)?.as_reference().ok_or_else(|| missing(name))
+    }
+
+    pub(super) fn reference(&self, name: &str) -> Option<&ObjectPath> {
         self.get(name)?.as_reference()
+    }
+
+    /// An array; nothing if it was not given.
+    fn array(&self, name: &str) -> &[Value] {
+        if let Some(Value::Array(values)) = self.get(name) { values } else { &[] }
+    }
+
+    pub(super) fn texts(&self, name: &str) -> Vec<&str> {
+        self.array(name).iter().filter_map(Value::as_text).collect()
+    }
+
+    pub(super) fn numbers(&self, name: &str) -> Vec<u64> {
+        self.array(name).iter().filter_map(Value::as_uint).collect()
+    }
+
+    pub(super) fn references(&self, name: &str) -> Vec<&ObjectPath> {
+        self.array(name).iter().filter_map(Value::as_reference).collect()
     }
 }
 
@@ -129,6 +167,26 @@ impl Work<'_> {
         let outcome = match (class.name.as_str(), method.name.as_str()) {
             (SERVICE, "CreateOrModifyElementFromStoragePool") => self.create(&inputs)?,
             (SERVICE, "ReturnToStoragePool") => self.give_back(&inputs)?,
+            (MASKING_SERVICE, "ExposePaths") => self.expose_paths(&inputs)?,
+            (MASKING_SERVICE, "HidePaths") => self.hide_paths(&inputs)?,
+            (MASKING_SERVICE, "DeleteProtocolController") => self.delete_controller(&inputs)?,
+            (MASKING_SERVICE, "AttachDevice") => self.attach_device(&inputs)?,
+            (MASKING_SERVICE, "DetachDevice") => self.detach_device(&inputs)?,
+            (HARDWARE_SERVICE, "CreateStorageHardwareID") => self.create_hardware_id(&inputs)?,
+            (HARDWARE_SERVICE, "DeleteStorageHardwareID") => self.delete_hardware_id(&inputs)?,
+            (ISCSI_SERVICE, "CreateiSCSINode") => self.create_node(&inputs)?,
+            (ISCSI_SERVICE, "DeleteiSCSINode") => self.delete_node(&inputs)?,
+            (REPLICATION_SERVICE, "CreateElementReplica") => self.create_replica(&inputs)?,
+            (REPLICATION_SERVICE, "ModifyReplicaSynchronization") => {
+                self.modify_synchronization(&inputs)?
+            }
+            (REPLICATION_CAPABILITIES, name) => match name {
+                "ConvertSyncTypeToReplicationType" => replicate::to_replication_type(&inputs)?,
+                "ConvertReplicationTypeToSyncType" => replicate::to_sync_type(&inputs)?,
+                "GetSupportedFeatures" => replicate::features(&inputs)?,
+                "GetSupportedOperations" => replicate::operations(&inputs)?,
+                _ => replicate::copy_states(&inputs)?,
+            },
             (JOB, "RequestStateChange") => {
                 request_state_change(self, &job(self, object)?, &inputs)?
             }
@@ -165,7 +223,8 @@ impl Work<'_> {
         });
         for member in &method.parameters {
             let value = outcome.outputs.iter().find(|(name, _)| *name == member.name);
-            if let Some((_, value)) = value {
+            let references = member.array && matches!(member.cim_type, CimType::Reference(_));
+            if let Some((_, value)) = value.filter(|_| !references || self.reference_arrays) {
                 self.encoder.parameter(&mut out, member, value);
             }
         }
@@ -213,9 +272,17 @@ impl Work<'_> {
         if inputs.get("Goal").is_some() || inputs.get("ElementName").is_some() {
             return Ok(Outcome::of(NOT_SUPPORTED));
         }
-        let id = self.volume(element)?;
+        let Volume::Disk(id) = self.volume(element)? else {
+            return Ok(Outcome::of(NOT_SUPPORTED));
+        };
         let size = inputs.required_number("Size")?;
-        match self.engine.expand_disk_with(id, size, self.submission()) {
+        let smaller = self.engine.disk(&id).is_some_and(|disk| size < disk.size_bytes);
+        let submitted = if smaller {
+            self.engine.shrink_disk(id, size, self.submission())
+        } else {
+            self.engine.expand_disk_with(id, size, self.submission())
+        };
+        match submitted {
             Ok(id) => Ok(started(&id).with("Size", size)),
             Err(refused) => {
                 if let Cause::BadSize { nearest: Some(nearest), .. } = refused.cause() {
@@ -229,37 +296,49 @@ impl Work<'_> {
         }
     }
 
-    /// The disk that `TheElement` names.
-    fn volume(&self, element: &ObjectPath) -> Result<DiskId, Fault> {
+    /// What a storage volume is.
+    fn volume(&self, element: &ObjectPath) -> Result<Volume, Fault> {
         let instance = self.existing(element)?;
         if instance.class != VOLUME {
-            return Err(Fault::invalid_parameter("TheElement is no storage volume"));
+            return Err(Fault::invalid_parameter("it is no storage volume"));
         }
-        let id = instance.get("DeviceID").and_then(Value::as_text);
-        let id = id.and_then(|id| id.parse::<DiskId>().ok());
-        id.ok_or_else(|| Fault::not_found("there is no such storage volume"))
+        let missing = || Fault::not_found("there is no such storage volume");
+        let id = instance.get("DeviceID").and_then(Value::as_text).ok_or_else(missing)?;
+        let disk = id.parse::<DiskId>().map_err(|_| missing())?;
+        if self.view.has_disk(disk) {
+            return Ok(Volume::Disk(disk));
+        }
+        id.parse().map(Volume::Snapshot).map_err(|_| missing())
     }
 
-    fn submission(&self) -> Submission {
+    /// The disk that a storage volume is, and not a snapshot.
+    pub(super) fn disk(&self, element: &ObjectPath) -> Result<DiskId, Fault> {
+        match self.volume(element)? {
+            Volume::Disk(disk) => Ok(disk),
+            Volume::Snapshot(_) => Err(Fault::invalid_parameter("it is a snapshot")),
+        }
+    }
+
+    pub(super) fn submission(&self) -> Submission {
         Submission { owner: self.client.to_owned(), ..Submission::default() }
     }
 
     /// `ReturnToStoragePool`
     fn give_back(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
-        let element = inputs.required("TheElement")?;
-        let element = element.as_reference().ok_or_else(|| missing("TheElement"))?;
-        let id = self.volume(element)?;
-        match self.engine.delete_disk_with(id, self.submission()) {
-            Ok(id) => Ok(started(&id)),
-            Err(refused) if matches!(refused.cause(), Cause::DiskInUse { .. }) => {
-                Ok(Outcome::of(IN_USE))
-            }
-            Err(refused) => Err(refused.into()),
-        }
+        replicate::job(match self.volume(inputs.required_reference("TheElement")?)? {
+            Volume::Disk(id) => self.engine.delete_disk_with(id, self.submission()),
+            Volume::Snapshot(id) => self.engine.delete_snapshot(id, self.submission()),
+        })
     }
 }
 
-fn started(id: &JobId) -> Outcome {
+/// What a storage volume is.
+enum Volume {
+    Disk(DiskId),
+    Snapshot(SnapshotId),
+}
+
+pub(super) fn started(id: &JobId) -> Outcome {
     Outcome::of(JOB_STARTED).with("Job", job_path(id))
 }
 

@@ -1,4 +1,4 @@
-//! CIM-XML: DSP0200 1.4 over DSP0201 2.4, with the classes of `mof/lund.mof`.
+//! CIM-XML: DSP0200 1.4 over DSP0201 2.4, with the classes of `mof/`.
 //!
 //! Who asks is known before (`access`); `rights` says who may do what.
 
@@ -6,10 +6,12 @@ mod arguments;
 mod associations;
 mod encode;
 mod encode_class;
+mod expose;
 mod fault;
 mod http;
 mod indications;
 mod instances;
+mod masking;
 mod methods;
 mod modify;
 mod mof;
@@ -17,7 +19,11 @@ mod mof_token;
 mod operations;
 mod out;
 mod path;
+mod ports;
+mod profiles;
 mod pull;
+mod replicas;
+mod replicate;
 mod request;
 mod respond;
 pub(crate) mod rights;
@@ -36,6 +42,8 @@ use parking_lot::Mutex;
 
 pub use http::routes;
 
+use crate::service::Host;
+
 use indications::Indications;
 use pull::Enumerations;
 use schema::Schema;
@@ -47,6 +55,7 @@ pub struct Cimom {
     indications: Arc<Indications>,
     system_name: String,
     enumerations: Mutex<Enumerations>,
+    host: Option<Arc<dyn Host>>,
 }
 
 impl Cimom {
@@ -59,7 +68,14 @@ impl Cimom {
     pub fn new(engine: Arc<Engine>, system_name: String) -> Result<Self, String> {
         let schema = Arc::new(Schema::load()?);
         let indications = Indications::start(&engine, schema.clone(), system_name.clone())?;
-        Ok(Self { engine, schema, indications, system_name, enumerations: Mutex::default() })
+        let enumerations = Mutex::default();
+        Ok(Self { engine, schema, indications, system_name, enumerations, host: None })
+    }
+
+    /// Shows what there is of the data path: ports, sessions and connections.
+    #[must_use]
+    pub fn over(self, host: Arc<dyn Host>) -> Self {
+        Self { host: Some(host), ..self }
     }
 }
 

@@ -49,6 +49,8 @@ pub(crate) struct Work<'a> {
     pub(crate) space: Space,
     /// In its canonical spelling.
     pub(crate) namespace: &'static str,
+    /// Whether the client understands arrays of references: wbemcli dies of them.
+    pub(crate) reference_arrays: bool,
 }
 
 /// Finds a namespace.
@@ -298,7 +300,8 @@ impl Work<'_> {
         arguments: &Arguments<'_>,
     ) -> Result<Vec<Named>, Fault> {
         let source_class = self.class(&source.class)?;
-        let source = super::instances::named_keys(source_class, source);
+        let mut source = super::instances::named_keys(source_class, source);
+        source.namespace.get_or_insert_with(|| self.namespace.to_owned());
         let (role, result_role) = (arguments.text("Role")?, arguments.text("ResultRole")?);
         let (role, result_role) = (role.as_deref(), result_role.as_deref());
         let result = arguments.class("ResultClass")?;
@@ -312,7 +315,10 @@ impl Work<'_> {
         if references {
             let filter = Filter { association: result, role, ..Filter::default() };
             let links = associations::references(&self.view, self.space, &source, &filter);
-            let named = |link| Some((self.view.path(&link)?, link));
+            let named = |link: Instance| {
+                let class = self.schema.class(&link.class)?;
+                Some((path_of(class, &link, self.namespace), link))
+            };
             return Ok(links.into_iter().filter_map(named).collect());
         }
         let filter = Filter { association, result, role, result_role };

@@ -49,7 +49,7 @@ impl ObjectPath {
 
     fn same_below(&self, other: &Self, depth: usize) -> bool {
         let same_namespace = match (&self.namespace, &other.namespace) {
-            (Some(own), Some(others)) => own.eq_ignore_ascii_case(others),
+            (Some(own), Some(others)) => plain(own).eq_ignore_ascii_case(plain(others)),
             _ => true,
         };
         same_namespace
@@ -126,6 +126,13 @@ fn parse_keys(mut rest: &str) -> Option<Vec<(String, Key)>> {
         }
         rest = after.strip_prefix(',')?;
     }
+}
+
+/// The namespace `interop` has two names.
+fn plain(namespace: &str) -> &str {
+    let namespace = namespace.trim_matches('/');
+    let is_interop = namespace.eq_ignore_ascii_case("root/interop");
+    if is_interop { "interop" } else { namespace }
 }
 
 fn escape(text: &str) -> String {

@@ -122,13 +122,15 @@ impl Cimom {
         Ok(Work {
             engine: &self.engine,
             schema: &self.schema,
-            view: View::new(&self.engine, &self.schema, &self.system_name, &self.indications),
+            view: View::new(&self.engine, &self.schema, &self.system_name, &self.indications)
+                .over(self.host.as_deref()),
             encoder: Encoder { schema: &self.schema, host: &how.host },
             client: how.identity.name.as_deref().unwrap_or(CLIENT),
             indications: &self.indications,
             enumerations: &self.enumerations,
             space,
             namespace,
+            reference_arrays: how.embed_errors,
         })
     }
 

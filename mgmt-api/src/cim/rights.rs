@@ -39,10 +39,27 @@ pub(crate) const OPERATIONS: &[(&str, Role)] = &[
 
 /// Methods of the classes. A name means the same in each of them.
 pub(crate) const METHODS: &[(&str, Role)] = &[
+    ("AttachDevice", Operator),
+    ("ConvertReplicationTypeToSyncType", Viewer),
+    ("ConvertSyncTypeToReplicationType", Viewer),
+    ("CreateElementReplica", Operator),
     ("CreateOrModifyElementFromStoragePool", Operator),
+    ("CreateStorageHardwareID", Operator),
+    ("CreateiSCSINode", Operator),
+    ("DeleteProtocolController", Operator),
+    ("DeleteStorageHardwareID", Operator),
+    ("DeleteiSCSINode", Operator),
+    ("DetachDevice", Operator),
+    ("ExposePaths", Operator),
     ("GetError", Viewer),
     ("GetErrors", Viewer),
+    ("GetSupportedCopyStates", Viewer),
+    ("GetSupportedFeatures", Viewer),
+    ("GetSupportedOperations", Viewer),
+    ("GetSupportedWaitForCopyStates", Viewer),
+    ("HidePaths", Operator),
     ("KillJob", Operator),
+    ("ModifyReplicaSynchronization", Operator),
     ("RequestStateChange", Operator),
     ("ReturnToStoragePool", Operator),
 ];

@@ -6,8 +6,14 @@ use std::sync::Arc;
 use super::mof::{self, Class, Literal, Member, Method, Qualifier, QualifierType};
 use super::value::CimType;
 
-/// The declarations of everything that is served.
-const SOURCE: &str = include_str!("../../mof/lund.mof");
+/// The declarations of everything that is served; superclasses before their subclasses.
+const SOURCES: [(&str, &str); 5] = [
+    ("lund.mof", include_str!("../../mof/lund.mof")),
+    ("profiles.mof", include_str!("../../mof/profiles.mof")),
+    ("masking.mof", include_str!("../../mof/masking.mof")),
+    ("iscsi.mof", include_str!("../../mof/iscsi.mof")),
+    ("replication.mof", include_str!("../../mof/replication.mof")),
+];
 
 /// All classes.
 #[derive(Debug)]
@@ -22,21 +28,26 @@ pub(crate) struct Schema {
 impl Schema {
     /// The product's classes.
     pub(crate) fn load() -> Result<Self, String> {
-        Self::parse(SOURCE).map_err(|error| format!("lund.mof: {error}"))
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let mof::Declarations { qualifiers, classes } = mof::parse(text)?;
-        let mut schema = Self { qualifiers, classes: Vec::new(), index: HashMap::new() };
-        for class in classes {
-            let class = Arc::new(schema.resolve(class)?);
-            let key = class.name.to_ascii_lowercase();
-            if schema.index.insert(key, class.clone()).is_some() {
-                return Err(format!("the class {} is declared twice", class.name));
-            }
-            schema.classes.push(class);
+        let mut schema =
+            Self { qualifiers: Vec::new(), classes: Vec::new(), index: HashMap::new() };
+        for (name, text) in SOURCES {
+            schema.add(text).map_err(|error| format!("{name}: {error}"))?;
         }
         Ok(schema)
+    }
+
+    fn add(&mut self, text: &str) -> Result<(), String> {
+        let mof::Declarations { mut qualifiers, classes } = mof::parse(text)?;
+        self.qualifiers.append(&mut qualifiers);
+        for class in classes {
+            let class = Arc::new(self.resolve(class)?);
+            let key = class.name.to_ascii_lowercase();
+            if self.index.insert(key, class.clone()).is_some() {
+                return Err(format!("the class {} is declared twice", class.name));
+            }
+            self.classes.push(class);
+        }
+        Ok(())
     }
 
     pub(crate) fn qualifiers(&self) -> &[QualifierType] {
@@ -209,6 +220,14 @@ impl Member {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Schema {
+        fn parse(text: &str) -> Result<Self, String> {
+            let mut schema =
+                Self { qualifiers: Vec::new(), classes: Vec::new(), index: HashMap::new() };
+            schema.add(text).map(|()| schema)
+        }
+    }
 
     #[test]
     fn a_job_is_a_job() {

@@ -25,7 +25,9 @@ class Client:
 
     @property
     def pool(self):
-        return self.only("CIM_StoragePool")
+        """The pool that disks are made in."""
+        [pool] = [p.path for p in self.wbem.EnumerateInstances("CIM_StoragePool") if not p["Primordial"]]
+        return pool
 
     def create(self, name, size=MIB, kind=5):
         """Starts a creation; the path of its job."""
@@ -36,6 +38,21 @@ class Client:
         assert output["Size"] == size
         assert "TheElement" not in output
         return output["Job"]
+
+    @property
+    def masking(self):
+        return self.only("CIM_ControllerConfigurationService")
+
+    def call(self, service, method, **parameters):
+        """A method of the one service of a class."""
+        return self.wbem.InvokeMethod(method, self.only(service), **parameters)
+
+    def expose(self, **parameters):
+        """ExposePaths that must succeed; the path of the view."""
+        value, output = self.wbem.InvokeMethod("ExposePaths", self.masking, **parameters)
+        assert value == 0, (value, output)
+        [view] = output["ProtocolControllers"]
+        return view
 
     def give_back(self, volume):
         """Starts a deletion; the path of its job."""

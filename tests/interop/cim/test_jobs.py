@@ -111,7 +111,7 @@ def test_requests_for_states_that_are_not_there(client):
     assert client.request_state(path, 4) == 4097
 
 
-def test_a_disk_grows(client):
+def test_a_disk_grows_and_shrinks(client):
     volume = client.make_disk("growing")
 
     def expand(size, **more):
@@ -124,7 +124,7 @@ def test_a_disk_grows(client):
     assert job["JobState"] == 7 and client.error(output["Job"]) is None
     grown = client.wbem.GetInstance(volume.path)
     assert grown["BlockSize"] * grown["NumberOfBlocks"] == 8 * MIB
-    value, output = expand(4 * MIB)
+    value, output = expand(8 * MIB)
     assert (value, output["Size"]) == (4097, 8 * MIB + 512)
     free = client.wbem.GetInstance(client.pool)["RemainingManagedSpace"]
     value, output = expand((free // MIB + (1 << 20)) * MIB)
@@ -134,6 +134,9 @@ def test_a_disk_grows(client):
     assert expand(16 * MIB, ElementName="another name")[0] == 1
     grown = client.wbem.GetInstance(volume.path)
     assert grown["BlockSize"] * grown["NumberOfBlocks"] == 8 * MIB
+    value, output = expand(4 * MIB)
+    assert (value, client.wait(output["Job"])["JobState"]) == (4096, 7)
+    assert client.wbem.GetInstance(volume.path)["NumberOfBlocks"] * 512 == 4 * MIB
 
 
 def test_a_disk_is_given_back(client):

@@ -7,15 +7,22 @@ import pytest
 
 from client import NAMESPACE
 
-MOF = pathlib.Path(__file__).resolve().parents[3] / "mgmt-api" / "mof" / "lund.mof"
-INTEROP = {"MSFTSM_ObjectManager": 1, "MSFTSM_Namespace": 3}
+MOF = pathlib.Path(__file__).resolve().parents[3] / "mgmt-api" / "mof"
+# Superclasses before their subclasses.
+FILES = ["lund", "profiles", "masking", "iscsi", "replication"]
+INTEROP = {"MSFTSM_ObjectManager": 1, "MSFTSM_Namespace": 3, "MSFTSM_RegisteredProfile": 3,
+           "MSFTSM_RegisteredSubProfile": 6, "MSFTSM_SoftwareIdentity": 1,
+           "MSFTSM_NamespaceInManager": 3, "LUND_CIMXMLCommunicationMechanism": 1}
+INITIATOR = "iqn.2026-01.example:model"
 
 
 @pytest.fixture(scope="module")
 def declared():
     """The classes as pywbem's own compiler reads them, with what they inherit."""
     repository = pywbem.MOFWBEMConnection()
-    pywbem.MOFCompiler(repository, search_paths=[], verbose=False).compile_file(str(MOF), NAMESPACE)
+    compiler = pywbem.MOFCompiler(repository, search_paths=[], verbose=False)
+    for name in FILES:
+        compiler.compile_file(str(MOF / f"{name}.mof"), NAMESPACE)
     names = repository.classes[NAMESPACE].keys()
     return {name: repository.GetClass(name, namespace=NAMESPACE, LocalOnly=False,
                                       IncludeQualifiers=True)
@@ -27,8 +34,9 @@ def filled(client):
     """There is something of everything that CIM can make."""
     names = [v["ElementName"] for v in client.wbem.EnumerateInstances("CIM_StorageVolume")]
     if "model" not in names:
-        client.make_disk("model")
+        volume = client.make_disk("model")
         client.wait(client.create("model too large", 1 << 62))
+        client.expose(LUNames=[volume["Name"]], InitiatorPortIDs=[INITIATOR])
     return client
 
 
@@ -96,7 +104,24 @@ def test_every_class_is_enumerated_and_its_instances_keep_to_the_mof(filled, dec
                  "MSISCSITARGET_HostedStoragePool", "MSISCSITARGET_SystemDevice",
                  "MSISCSITARGET_AllocatedFromStoragePool",
                  "MSISCSITARGET_StorageConfigurationCapabilities",
-                 "MSISCSITARGET_ElementCapabilities"]:
+                 "MSISCSITARGET_ElementCapabilities",
+                 "MSISCSITARGET_ControllerConfigurationService",
+                 "MSISCSITARGET_ProtocolControllerMaskingCapabilities",
+                 "MSISCSITARGET_SCSIProtocolController",
+                 "MSISCSITARGET_ProtocolControllerForUnit", "MSISCSITARGET_ConcreteDependency",
+                 "MSISCSITARGET_StorageHardwareID",
+                 "MSISCSITARGET_StorageHardwareIDManagementService",
+                 "MSISCSITARGET_AuthorizedPrivilege", "MSISCSITARGET_AuthorizedSubject",
+                 "MSISCSITARGET_AuthorizedTarget", "LUND_AssociatedPrivilege",
+                 "MSISCSITARGET_iSCSIProtocolEndpoint", "MSISCSITARGET_TCPProtocolEndpoint",
+                 "MSFTSMNET_IPProtocolEndpoint", "MSISCSITARGET_BindsTo",
+                 "MSISCSITARGET_HostedAccessPoint", "MSFTSMNET_HostedAccessPoint",
+                 "MSISCSITARGET_SAPAvailableForElement", "MSISCSITARGET_iSCSIConfigurationService",
+                 "MSISCSITARGET_iSCSIConfigurationCapabilities", "MSISCSITARGET_iSCSICapabilities",
+                 "MSISCSITARGET_ReplicationService",
+                 "MSISCSITARGET_ReplicationServiceCapabilities", "LUND_MethodResult",
+                 "LUND_AssociatedJobMethodResult", "MSFTSM_ElementConformsToProfile",
+                 "MSFTSM_ElementSoftwareIdentity"]:
         assert counts.get(leaf), leaf
 
 
@@ -207,10 +232,8 @@ def test_service_and_pool_say_what_they_can(client):
     for path in (client.service, client.pool):
         [found] = client.wbem.Associators(path, AssocClass="CIM_ElementCapabilities",
                                           ResultClass="CIM_StorageConfigurationCapabilities")
-        assert set(found["SupportedAsynchronousActions"]) == {5, 6}
-        assert 3 in found["SupportedStorageElementFeatures"]
-        # Disks keep their size.
-        assert not {12, 13} & set(found["SupportedStorageElementFeatures"])
+        assert set(found["SupportedAsynchronousActions"]) == {5, 6, 7}
+        assert {3, 12, 13} <= set(found["SupportedStorageElementFeatures"])
         assert found["SupportedSynchronousActions"] == []
 
 
@@ -228,3 +251,53 @@ def test_the_server_describes_itself(client):
         elsewhere.namespace = "interop"
         client.wbem.GetInstance(elsewhere)
     assert caught.value.status_code == pywbem.CIM_ERR_NOT_FOUND
+
+
+def test_every_end_of_every_association_leads_to_the_other(filled, declared):
+    """Whatever a reference names is there, also in the other namespace, and leads back."""
+    wbem, checked = filled.wbem, 0
+    for namespace in (NAMESPACE, "interop"):
+        names = [name for name, own in declared.items()
+                 if "Association" in own.qualifiers and not any(
+                     other.superclass == name for other in declared.values())]
+        for name in names:
+            for one in wbem.EnumerateInstances(name, namespace=namespace):
+                ends = {n: p.value for n, p in one.properties.items() if p.type == "reference"}
+                assert len(ends) == 2, one.classname
+                for role, path in ends.items():
+                    assert path.host, "references lead to other namespaces, too"
+                    assert wbem.GetInstance(path).classname == path.classname
+                    [other_role] = set(ends) - {role}
+                    other = ends[other_role]
+                    found = wbem.AssociatorNames(path, AssocClass=name, Role=role,
+                                                 ResultClass=other.classname,
+                                                 ResultRole=other_role)
+                    assert same(other, found), (one.classname, role)
+                    again = wbem.Associators(path, AssocClass=name, PropertyList=["Caption"])
+                    assert same(other, [it.path for it in again])
+                    links = wbem.ReferenceNames(path, ResultClass=name, Role=role)
+                    assert any(link.keybindings == one.path.keybindings for link in links)
+                    checked += 1
+    assert checked > 60
+
+
+def same(path, others):
+    return any((path.namespace, path.classname, path.keybindings)
+               == (other.namespace, other.classname, other.keybindings) for other in others)
+
+
+def test_profiles_are_those_that_something_keeps_to(client):
+    profiles = client.wbem.EnumerateInstances("CIM_RegisteredProfile", namespace="interop")
+    names = {p["RegisteredName"]: p for p in profiles}
+    assert {"Array", "Block Services", "Masking and Mapping", "iSCSI Target Ports", "Job Control",
+            "Replication Services", "Software", "Profile Registration",
+            "Indications"} == set(names)
+    for profile in profiles:
+        assert profile["RegisteredOrganization"] in (2, 11)
+        [element] = client.wbem.Associators(profile.path, AssocClass="CIM_ElementConformsToProfile")
+        back = client.wbem.AssociatorNames(element.path, AssocClass="CIM_ElementConformsToProfile",
+                                           ResultClass="CIM_RegisteredProfile")
+        assert same(profile.path, back)
+    parts = client.wbem.AssociatorNames(names["Array"].path,
+                                        AssocClass="CIM_SubProfileRequiresProfile")
+    assert len(parts) == 6

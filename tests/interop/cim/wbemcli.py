@@ -41,6 +41,12 @@ class Wbemcli:
         [path] = self.of_class("ein", name)
         return path
 
+    def pool(self):
+        """Path of the pool that disks are made in."""
+        [path] = [path for path in self.of_class("ein", "CIM_StoragePool")
+                  if "primordial" not in path]
+        return path
+
     def property(self, path, name):
         """One property, as gi shows it."""
         [line] = self.run("gi", path, name)
@@ -94,7 +100,7 @@ def classes(cli):
 
 def disks(cli):
     """Makes a disk and gives it back; its path leads through the associations."""
-    service, pool = cli.only("CIM_StorageConfigurationService"), cli.only("CIM_StoragePool")
+    service, pool = cli.only("CIM_StorageConfigurationService"), cli.pool()
     method = "CreateOrModifyElementFromStoragePool"
     parameters = f"ElementName=wbemcli,ElementType=5,Size={MIB},InPool={pool}"
     job = cli.started(service, f"{method}.{parameters}")
@@ -109,6 +115,7 @@ def disks(cli):
     expect("ElementName", cli.property(volumes[0], "ElementName"), "wbemcli")
     expect("gp", any("2048" in line for line in cli.run("gp", volumes[0], "NumberOfBlocks")), True)
     expect("ai", len(cli.run("ai", volumes[0], options=("-arc", "CIM_StoragePool"))), 1)
+    masked(cli, cli.property(volumes[0], "Name"))
     for operation in ("ri", "rin"):
         links = cli.run(operation, volumes[0], options=("-arc", "CIM_SystemDevice"))
         expect(operation, len(links), 1)
@@ -121,6 +128,19 @@ def disks(cli):
     job = cli.started(service, f"ReturnToStoragePool.TheElement={volumes[0]}")
     expect("JobState", cli.wait(job), 7)
     cli.run("gi", volumes[0], fails="CIM_ERR_NOT_FOUND")
+
+
+def masked(cli, name):
+    """Exposes a disk to an initiator, and hides it."""
+    service = cli.only("CIM_ControllerConfigurationService")
+    value, text = cli.call(service, f"ExposePaths.LUNames={name},"
+                           "InitiatorPortIDs=iqn.2026-01.example:wbemcli,DeviceAccesses=2")
+    expect("ExposePaths", value, 0)
+    [view] = cli.of_class("ein", "CIM_SCSIProtocolController")
+    expect("privileges", len(cli.run("ain", view, options=("-arc", "CIM_StorageHardwareID"))), 1)
+    expect("units", len(cli.run("ain", view, options=("-ac", "CIM_ProtocolControllerForUnit"))), 1)
+    expect("delete", cli.call(service, f"DeleteProtocolController.ProtocolController={view}")[0], 0)
+    expect("views", cli.of_class("ein", "CIM_SCSIProtocolController"), [])
 
 
 def failed_job(cli):

@@ -1,0 +1,366 @@
+//! Methods that expose and hide disks, and that make initiators and targets known.
+
+use job_engine::catalogue::{check_iscsi_name, default_target_name};
+use job_engine::{Cause, DiskId, Expose, ExposeTo, ExposeUnit, Hide, RequestError};
+
+use super::fault::Fault;
+use super::instances::{CONTROLLER, View};
+use super::masking::{self, HARDWARE};
+use super::methods::{COMPLETED, FAILED, INVALID_PARAMETER, Inputs, NOT_SUPPORTED, Outcome};
+use super::operations::Work;
+use super::path::ObjectPath;
+use super::ports::target_of_port;
+use super::value::Value;
+
+/// Initiators that clients may make known.
+const MAX_KNOWN: usize = 4096;
+
+/// What `ExposePaths` and `HidePaths` return, beside what all methods do.
+const INVALID_UNIT: u32 = 4097;
+const INVALID_INITIATOR: u32 = 4098;
+const INVALID_PORT: u32 = 4099;
+const INVALID_PERMISSION: u32 = 4100;
+const NOT_EXPOSED: u32 = 4100;
+const ALREADY_EXPOSED: u32 = 4101;
+const NUMBER_IN_USE: u32 = 4102;
+const TOO_MANY: u32 = 4103;
+
+/// A method that ends early returns this.
+type Ended<T> = Result<T, Answer>;
+
+/// Why a method ends early.
+enum Answer {
+    Returned(u32),
+    Fault(Fault),
+}
+
+impl From<Fault> for Answer {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+fn outcome(ended: Ended<Outcome>) -> Result<Outcome, Fault> {
+    match ended {
+        Ok(outcome) => Ok(outcome),
+        Err(Answer::Returned(number)) => Ok(Outcome::of(number)),
+        Err(Answer::Fault(fault)) => Err(fault),
+    }
+}
+
+/// What both methods are given.
+struct Paths {
+    disks: Vec<DiskId>,
+    initiators: Vec<String>,
+    /// Targets of the ports, and of the controllers.
+    ports: Vec<String>,
+    controllers: Vec<String>,
+}
+
+impl Paths {
+    fn new(work: &Work<'_>, inputs: &Inputs) -> Ended<Self> {
+        let disks = inputs
+            .texts("LUNames")
+            .into_iter()
+            .map(|name| disk_named(&work.view, name).ok_or(Answer::Returned(INVALID_UNIT)));
+        let initiators = inputs.texts("InitiatorPortIDs").into_iter().map(|name| {
+            // The name of a port begins with that of its initiator.
+            let name = name.split(',').next().unwrap_or_default().trim().to_lowercase();
+            let checked = check_iscsi_name(&name);
+            checked.map(|()| name).map_err(|_| Answer::Returned(INVALID_INITIATOR))
+        });
+        let ports = inputs
+            .texts("TargetPortIDs")
+            .into_iter()
+            .map(|name| target_of_port(&work.view, name).ok_or(Answer::Returned(INVALID_PORT)));
+        let controllers = inputs.references("ProtocolControllers").into_iter();
+        let controllers = controllers.map(|path| controller(work, path).map_err(Answer::Fault));
+        Ok(Self {
+            disks: disks.collect::<Ended<_>>()?,
+            initiators: initiators.collect::<Ended<_>>()?,
+            ports: ports.collect::<Ended<_>>()?,
+            controllers: controllers.collect::<Ended<_>>()?,
+        })
+    }
+
+    /// The one target that is meant, if one is.
+    fn target(&self) -> Ended<Option<&String>> {
+        let mut all = self.controllers.iter().chain(&self.ports);
+        let first = all.next();
+        if all.any(|other| Some(other) != first) {
+            // Each view is changed by a call of its own.
+            return Err(Answer::Returned(NOT_SUPPORTED));
+        }
+        Ok(first)
+    }
+}
+
+fn disk_named(view: &View<'_>, name: &str) -> Option<DiskId> {
+    let disks = &view.snapshot().disks;
+    let found = disks.iter().find(|disk| disk.naa.to_string().eq_ignore_ascii_case(name));
+    found.map(|disk| disk.id)
+}
+
+/// The target that a controller is.
+fn controller(work: &Work<'_>, path: &ObjectPath) -> Result<String, Fault> {
+    let instance = work.existing(path)?;
+    let name = instance.get("DeviceID").and_then(Value::as_text);
+    let is_controller = instance.class == CONTROLLER;
+    let name = name.filter(|_| is_controller);
+    name.map(str::to_owned).ok_or_else(|| Fault::invalid_parameter("it is no target"))
+}
+
+/// A logical unit number, in hexadecimal digits.
+fn number(text: &str) -> Option<u16> {
+    let digits = text.trim();
+    let plain = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if plain { u16::from_str_radix(digits, 16).ok() } else { None }
+}
+
+/// The code that says why.
+#[allow(clippy::wildcard_enum_match_arm, reason = "every other cause is a fault")]
+fn refused(error: RequestError) -> Answer {
+    let code = match error.cause() {
+        Cause::NameInUse { what, .. } if what == "LUN" || what == "mapping" => NUMBER_IN_USE,
+        Cause::BadValue { property, .. } if property.starts_with("initiator") => INVALID_INITIATOR,
+        Cause::BadValue { property, .. } if property.starts_with("LUN") => INVALID_PARAMETER,
+        Cause::LimitReached { .. } => TOO_MANY,
+        _ => return Answer::Fault(error.into()),
+    };
+    Answer::Returned(code)
+}
+
+fn missing(error: RequestError) -> Answer {
+    if matches!(error.cause(), Cause::NotFound { .. }) {
+        return Answer::Returned(NOT_EXPOSED);
+    }
+    Answer::Fault(error.into())
+}
+
+/// A name for a target that has none yet.
+fn new_name(kind: &str) -> String {
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    default_target_name(&format!("{kind}-{id}"))
+}
+
+impl Work<'_> {
+    /// `ExposePaths`. Without a controller and without ports a view, that is a target, is made. A
+    /// client that names ports and no controller means the initiators that it names alone.
+    pub(crate) fn expose_paths(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
+        outcome(self.try_expose(inputs))
+    }
+
+    fn try_expose(&self, inputs: &Inputs) -> Ended<Outcome> {
+        let paths = Paths::new(self, inputs)?;
+        if paths.disks.is_empty() && paths.initiators.is_empty() {
+            return Err(Answer::Returned(INVALID_PARAMETER));
+        }
+        let units = units(inputs, &paths.disks)?;
+        let (target, create) = match paths.target()? {
+            Some(name) => (name.clone(), None),
+            None => (new_name("view"), Some(String::new())),
+        };
+        let to_these = paths.controllers.is_empty() && create.is_none();
+        if to_these && paths.initiators.is_empty() {
+            // Which of the initiators of the target?
+            return Err(Answer::Returned(INVALID_INITIATOR));
+        }
+        let before = self.view.snapshot().targets.iter().find(|own| own.name == target);
+        let mapped = |disk: &DiskId| {
+            let mappings = &self.view.snapshot().mappings;
+            mappings.iter().any(|mapping| mapping.target == target && mapping.disk == *disk)
+        };
+        let all_mapped = paths.disks.iter().all(mapped);
+        let to = if to_these { ExposeTo::These } else { ExposeTo::Everybody };
+        let initiators = paths.initiators.clone();
+        let request = Expose { target: target.clone(), create, units, initiators, to };
+        let after = self.engine.expose(request).map_err(refused)?;
+        if all_mapped && before == Some(&after) {
+            return Err(Answer::Returned(ALREADY_EXPOSED));
+        }
+        Ok(Outcome::of(COMPLETED).with("ProtocolControllers", self.controllers(&target)))
+    }
+
+    fn controllers(&self, target: &str) -> Value {
+        Value::Array(vec![Value::Reference(self.view.controller_path(target))])
+    }
+
+    /// `HidePaths`
+    pub(crate) fn hide_paths(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
+        outcome(self.try_hide(inputs))
+    }
+
+    fn try_hide(&self, inputs: &Inputs) -> Ended<Outcome> {
+        let paths = Paths::new(self, inputs)?;
+        let target = paths.target()?.ok_or(Answer::Returned(INVALID_PARAMETER))?.clone();
+        if paths.disks.is_empty() && paths.initiators.is_empty() {
+            return Err(Answer::Returned(INVALID_PARAMETER));
+        }
+        let Paths { disks, initiators, .. } = paths;
+        let request = Hide { target: target.clone(), disks, initiators, remove: false };
+        self.engine.hide(request).map_err(missing)?;
+        Ok(Outcome::of(COMPLETED).with("ProtocolControllers", self.controllers(&target)))
+    }
+
+    /// `DeleteProtocolController`: the disks stay.
+    pub(crate) fn delete_controller(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
+        let flag = |name| inputs.get(name).and_then(Value::as_bool).unwrap_or(false);
+        if flag("DeleteUnits") || flag("DeleteChildrenProtocolControllers") {
+            return Ok(Outcome::of(NOT_SUPPORTED));
+        }
+        let target = controller(self, inputs.required_reference("ProtocolController")?)?;
+        self.engine.hide(Hide { target, remove: true, ..Hide::default() })?;
+        Ok(Outcome::of(COMPLETED))
+    }
+
+    /// `AttachDevice`: everybody whom the target lets in sees the disk.
+    pub(crate) fn attach_device(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
+        const INVALID_DEVICE: u32 = 4096;
+        const CONFLICT: u32 = 4097;
+        let target = controller(self, inputs.required_reference("ProtocolController")?)?;
+        let Ok(disk) = self.disk(inputs.required_reference("Device")?) else {
+            return Ok(Outcome::of(INVALID_DEVICE));
+        };
+        let lun = match inputs.get("DeviceNumber").and_then(Value::as_text) {
+            None | Some("") => None,
+            Some(text) => match number(text) {
+                Some(lun) => Some(lun),
+                None => return Ok(Outcome::of(INVALID_PARAMETER)),
+            },
+        };
+        let units = vec![ExposeUnit { disk, lun, read_only: false }];
+        let (name, to) = (target.clone(), ExposeTo::Everybody);
+        let request = Expose { target: name, create: None, units, initiators: Vec::new(), to };
+        match self.engine.expose(request).map_err(refused) {
+            Ok(_) => {}
+            Err(Answer::Returned(NUMBER_IN_USE)) => return Ok(Outcome::of(CONFLICT)),
+            Err(Answer::Returned(_)) => return Ok(Outcome::of(INVALID_PARAMETER)),
+            Err(Answer::Fault(fault)) => return Err(fault),
+        }
+        let mappings = self.engine.mappings().into_iter();
+        let mut own = mappings.filter(|it| it.target == target && it.disk == disk);
+        let lun = own.next().map(|mapping| format!("{:X}", mapping.lun));
+        Ok(Outcome::of(COMPLETED).with("DeviceNumber", lun.unwrap_or_default()))
+    }
+
+    /// `DetachDevice`
+    pub(crate) fn detach_device(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
+        const NOT_ASSOCIATED: u32 = 4096;
+        let target = controller(self, inputs.required_reference("ProtocolController")?)?;
+        let Ok(disk) = self.disk(inputs.required_reference("Device")?) else {
+            return Ok(Outcome::of(NOT_ASSOCIATED));
+        };
+        match self.engine.hide(Hide { target, disks: vec![disk], ..Hide::default() }) {
+            Ok(()) => Ok(Outcome::of(COMPLETED)),
+            Err(error) if matches!(error.cause(), Cause::NotFound { .. }) => {
+                Ok(Outcome::of(NOT_ASSOCIATED))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// `CreateStorageHardwareID`
+    pub(crate) fn create_hardware_id(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
+        const EXISTS: u32 = 4096;
+        const UNSUPPORTED_KIND: u32 = 4097;
+        const ISCSI_NAME: u64 = 5;
+        if inputs.required_number("IDType")? != ISCSI_NAME {
+            return Ok(Outcome::of(UNSUPPORTED_KIND));
+        }
+        let name = inputs.required_text("StorageID")?.to_lowercase();
+        if check_iscsi_name(&name).is_err() || inputs.get("OtherIDType").is_some() {
+            return Ok(Outcome::of(INVALID_PARAMETER));
+        }
+        if inputs.get("Setting").is_some() {
+            return Ok(Outcome::of(NOT_SUPPORTED));
+        }
+        let known = masking::known(&self.view);
+        let path = masking::hardware_path(&name);
+        if known.contains_key(&name) {
+            return Ok(Outcome::of(EXISTS).with("HardwareID", path));
+        }
+        if known.len() >= MAX_KNOWN {
+            return Ok(Outcome::of(FAILED));
+        }
+        let title = inputs.get("ElementName").and_then(Value::as_text).unwrap_or(&name);
+        self.engine.save_record(masking::record(&name), Some(title.to_owned()))?;
+        Ok(Outcome::of(COMPLETED).with("HardwareID", path))
+    }
+
+    /// `DeleteStorageHardwareID`. One that may use a target is hidden from it before.
+    pub(crate) fn delete_hardware_id(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
+        const UNKNOWN: u32 = 4096;
+        let path = inputs.required_reference("HardwareID")?;
+        let found = self.view.find(self.space, path).filter(|found| found.class == HARDWARE);
+        let name = found.as_ref().and_then(|it| it.get("StorageID")).and_then(Value::as_text);
+        let Some(name) = name else { return Ok(Outcome::of(UNKNOWN)) };
+        if masking::is_privileged(&self.view, name) {
+            return Ok(Outcome::of(FAILED));
+        }
+        self.engine.save_record(masking::record(name), None)?;
+        Ok(Outcome::of(COMPLETED))
+    }
+
+    /// `CreateiSCSINode`: a target that lets nobody in yet.
+    pub(crate) fn create_node(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
+        const ALIAS_IN_USE: u32 = 4097;
+        let alias = inputs.get("Alias").and_then(Value::as_text).unwrap_or_default();
+        let targets = &self.view.snapshot().targets;
+        if !alias.is_empty() && targets.iter().any(|target| target.alias == alias) {
+            return Ok(Outcome::of(ALIAS_IN_USE));
+        }
+        let wanted = default_target_name(alias);
+        let usable = check_iscsi_name(&wanted).is_ok()
+            && !targets.iter().any(|target| target.name == wanted);
+        let target = if usable { wanted } else { new_name("node") };
+        let request = Expose {
+            target: target.clone(),
+            create: Some(alias.to_owned()),
+            units: Vec::new(),
+            initiators: Vec::new(),
+            to: ExposeTo::Everybody,
+        };
+        self.engine.expose(request)?;
+        Ok(Outcome::of(COMPLETED).with("iSCSINode", self.view.controller_path(&target)))
+    }
+
+    /// `DeleteiSCSINode`
+    pub(crate) fn delete_node(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
+        const UNKNOWN: u32 = 4096;
+        const SESSIONS: u32 = 4097;
+        let Ok(target) = controller(self, inputs.required_reference("iSCSINode")?) else {
+            return Ok(Outcome::of(UNKNOWN));
+        };
+        let sessions = self.view.sessions().iter();
+        if sessions.into_iter().any(|it| it.session.target.as_ref() == Some(&target)) {
+            return Ok(Outcome::of(SESSIONS));
+        }
+        self.engine.hide(Hide { target, remove: true, ..Hide::default() })?;
+        Ok(Outcome::of(COMPLETED))
+    }
+}
+
+/// The disks with their numbers and accesses, which stand in lists beside them.
+fn units(inputs: &Inputs, disks: &[DiskId]) -> Ended<Vec<ExposeUnit>> {
+    const READ_WRITE: u64 = 2;
+    const READ_ONLY: u64 = 3;
+    let numbers = inputs.texts("DeviceNumbers");
+    let accesses = inputs.numbers("DeviceAccesses");
+    let fits = |length: usize| length == 0 || length == disks.len();
+    if !fits(numbers.len()) || !fits(accesses.len()) {
+        return Err(Answer::Returned(INVALID_PARAMETER));
+    }
+    let unit = |(index, disk): (usize, &DiskId)| {
+        let lun = match numbers.get(index) {
+            None => None,
+            Some(text) => Some(number(text).ok_or(Answer::Returned(INVALID_PARAMETER))?),
+        };
+        let read_only = match accesses.get(index) {
+            None | Some(&READ_WRITE) => false,
+            Some(&READ_ONLY) => true,
+            Some(_) => return Err(Answer::Returned(INVALID_PERMISSION)),
+        };
+        Ok(ExposeUnit { disk: *disk, lun, read_only })
+    };
+    disks.iter().enumerate().map(unit).collect()
+}
