@@ -77,7 +77,7 @@ impl Work<'_> {
                 job(self.engine.create_snapshots(request, self.submission()))
             }
             CLONE => {
-                let request = CloneDisk { source: disk.id, name, provisioning: None };
+                let request = CloneDisk { source: disk.id, name, provisioning: None, format: None };
                 job(self.engine.clone_disk(request, self.submission()))
             }
             6 | 9 => Ok(Outcome::of(NOT_SUPPORTED)),
