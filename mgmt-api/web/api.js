@@ -39,7 +39,7 @@ export const get = (...path) => call("GET", path);
 export async function everything() {
   // Whether one may look at all, before the rest is asked for.
   const session = await get("session");
-  const names = ["status", "pools", "disks", "targets", "sessions", "jobs"];
+  const names = ["status", "pools", "disks", "snapshots", "targets", "sessions", "jobs"];
   const values = await Promise.all(names.map((name) => get(name)));
   return { session, ...Object.fromEntries(names.map((name, index) => [name, values[index]])) };
 }

@@ -131,6 +131,48 @@ function expose(targets, disk) {
 const lunField = { name: "lun", label: "LUN", optional: true, hint: "The lowest free one if you leave it empty.",
   parse: (text) => /^\d+$/.test(text) ? Number(text) : undefined, wrong: "a number is wanted" };
 
+// Snapshots ----------------------------------------------------------------------------------
+
+export function snapshots({ snapshots, disks }) {
+  return [
+    head("Snapshots", button("New snapshot…", () => newSnapshot(disks), { kind: "main" })),
+    table("Snapshots", ["Snapshot", "Size", "Taken", "Actions"], snapshots.map((it) => {
+      const key = `${it.disk_name}@${it.name}`;
+      return h("tr", null,
+        h("th", { scope: "row", class: "name" }, key),
+        h("td", { class: "number" }, size(it.size_bytes)),
+        h("td", null, time(it.created)),
+        h("td", { class: "actions" },
+          button("Make a disk…", () => exposeSnapshot(it, key), { about: key }),
+          button("Roll back…", () => confirm(`Roll back to ${key}`, `Everything that was written to ${it.disk_name} since then is lost.`,
+            () => call("POST", ["snapshots", it.id, "rollback"], {}), true), { about: key, kind: "danger" }),
+          button("Delete…", () => confirm(`Delete ${key}`, "The disk stays as it is.",
+            () => call("DELETE", ["snapshots", it.id]), true), { about: key, kind: "danger" })));
+    }), "There are no snapshots yet."),
+  ];
+}
+
+function newSnapshot(disks) {
+  if (disks.length === 0) return show("New snapshot", h("p", null, "There are no disks yet: make one first."));
+  ask("New snapshot", [
+    { name: "disk", label: "Disk", options: disks.map((disk) => [disk.id, disk.name]) },
+    { name: "name", label: "Name" },
+  ], "Take", async ({ disk, name }) => {
+    await call("POST", ["snapshots"], { disks: [disk], name });
+    return `A job takes snapshot ${name}.`;
+  });
+}
+
+function exposeSnapshot(snapshot, key) {
+  ask(`Make a disk of ${key}`, [
+    { name: "name", label: "Name" },
+    { name: "read_only", label: "Writes to it are refused", type: "checkbox" },
+  ], "Make", async ({ name, read_only }) => {
+    await call("POST", ["snapshots", snapshot.id, "expose"], { name, read_only });
+    return `A job makes disk ${name}.`;
+  });
+}
+
 // Targets ------------------------------------------------------------------------------------
 
 export function targets({ targets, disks }) {

@@ -11,7 +11,7 @@ import { chromium } from "playwright-core";
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const { LUND_PAGE: page_url, LUNCTL: lunctl, CHROMIUM: executablePath, PICTURES: pictures } = process.env;
 const password = "correct horse battery";
-const VIEWS = ["overview", "disks", "targets", "sessions", "jobs"];
+const VIEWS = ["overview", "disks", "snapshots", "targets", "sessions", "jobs"];
 const say = (text) => console.log(`web: ${text}`);
 
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu",
@@ -118,6 +118,26 @@ await accessible("an error");
 await picture("error");
 await dialog.getByRole("button", { name: "Close" }).click();
 say("a job that fails tells why, and what can be done");
+
+await view("snapshots");
+await page.getByText("There are no snapshots yet.").waitFor();
+await page.getByRole("button", { name: "New snapshot" }).click();
+await dialog.getByLabel("Disk").selectOption({ label: "web" });
+await dialog.getByLabel("Name").fill("monday");
+await dialog.getByRole("button", { name: "Take" }).click();
+await view("jobs");
+const taken = row("Take snapshot monday of web");
+await taken.getByText(/Completed|Exception/).waitFor();
+// A file system that shares no blocks cannot, and the job says so.
+if (await taken.getByText("Completed").count() === 0) {
+  await page.getByRole("button", { name: /^Why.*monday/ }).click();
+  await dialog.getByText("What can be done").waitFor();
+  await dialog.getByRole("button", { name: "Close" }).click();
+} else {
+  await view("snapshots");
+  await page.getByRole("button", { name: "Roll back web@monday" }).waitFor();
+}
+say("a snapshot is taken, or its job tells why not");
 
 await view("disks");
 await page.getByRole("button", { name: "Delete web" }).click();
