@@ -122,7 +122,7 @@ impl Core {
         let Stage::Write(streaming) = &mut pending.stage else { return };
         let block = u64::from(pending.job.unit.device().logical_block_length).max(1);
         let end = offset + data.len() as u64;
-        if streaming.begun.is_empty() && (end % block == 0 || streaming.complete) {
+        if streaming.begun.is_empty() && (end.is_multiple_of(block) || streaming.complete) {
             if !data.is_empty() {
                 self.piece(at, offset, data);
             }
