@@ -14,7 +14,7 @@ from lund import Lund  # noqa: E402
 
 # So many requests of each kind an operation; the whole in so many seconds.
 EXAMPLES = os.environ.get("LUND_REST_EXAMPLES", "25")
-SECONDS = os.environ.get("LUND_REST_SECONDS", "120")
+SECONDS = os.environ.get("LUND_REST_SECONDS", "45")
 CHECKS = ["not_a_server_error", "status_code_conformance", "content_type_conformance",
           "response_headers_conformance", "response_schema_conformance"]
 # Wrong passwords make the daemon shut this address out for a while, as they should.
