@@ -74,6 +74,15 @@ pub(crate) enum Noun {
     },
     /// What changes from now on, one event a line, until you stop it
     Events,
+    /// What sessions do now, the busiest first, until you stop it
+    Top {
+        /// Seconds between two looks
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
+        every: u64,
+        /// Stop after so many
+        #[arg(long)]
+        count: Option<u64>,
+    },
     /// Who the daemon takes you for
     Whoami,
     /// What the daemon knows: disks, targets, users, …

@@ -20,6 +20,7 @@ mod snapshot;
 mod system;
 mod target;
 mod tls;
+mod top;
 mod transport;
 
 use std::process::ExitCode;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
                 system::export_state(&client, output, file.as_deref())
             }
             Noun::Events => events::follow(&client, output),
+            Noun::Top { every, count } => top::run(&client, output, every, count),
             Noun::Status => system::status(&client, output),
             Noun::Drain => system::drain(&client, output),
             Noun::Resume => system::resume(&client, output),
