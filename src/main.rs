@@ -6,6 +6,7 @@ mod args;
 mod chap_accounts;
 mod config;
 mod demo;
+mod io_limits;
 mod isns;
 mod limits;
 mod local;

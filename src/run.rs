@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::chap_accounts::ChapAccounts;
 use crate::config::Config;
 use crate::demo;
+use crate::io_limits::IoLimits;
 use crate::isns;
 use crate::limits;
 use crate::local;
@@ -74,6 +75,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     };
     let node = Node::new(node_config, recorder.clone());
     let chap = ChapAccounts::load(config.access.clone(), engine.clone(), node.clone())?;
+    let limits = IoLimits::load(engine.clone(), node.clone());
     let rules = Rules {
         chap: chap.clone(),
         redirects: config.redirects.clone(),
@@ -85,7 +87,8 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let exposure = Exposure::start(node.clone(), &engine, handle, rules, recorder.clone())
         .inspect_err(|_| exposed.stop())?;
     exposed.connect(exposure.clone());
-    let served = runtime.block_on(serve(config, &engine, &node, chap, system_name, sockets));
+    let served =
+        runtime.block_on(serve(config, &engine, &node, (chap, limits), system_name, sockets));
     exposed.stop();
     engine.shutdown();
     exposed.disconnect();
@@ -99,7 +102,7 @@ async fn serve(
     config: &Config,
     engine: &Arc<Engine>,
     node: &Arc<Node>,
-    chap: Arc<ChapAccounts>,
+    (chap, limits): (Arc<ChapAccounts>, Arc<IoLimits>),
     system_name: String,
     mut sockets: Sockets,
 ) -> anyhow::Result<()> {
@@ -109,9 +112,8 @@ async fn serve(
     let portals = portals::listen(&config.portal_groups, &mut sockets).await?;
     let addresses = portals.addresses.clone();
     node.set_portal_groups(portals.groups.clone());
-    let isns = config.isns.as_ref();
-    let isns = isns.map(|it| isns::keep(it, &config.portal_groups, &portals.groups, engine));
-    let isns = isns.transpose()?;
+    let keep = |it| isns::keep(it, &config.portal_groups, &portals.groups, engine);
+    let isns = config.isns.as_ref().map(keep).transpose()?;
     let listen = config.management.listen;
     let management = portals::bind(listen, "--mgmt-listen", &mut sockets).await?;
     sockets.finish()?;
@@ -125,6 +127,7 @@ async fn serve(
         portals: addresses.iter().map(ToString::to_string).collect(),
         access_methods: config.access_methods,
         chap,
+        limits,
         isns: isns.as_ref().map(|keeper| keeper.status.clone()),
         runtime: tokio::runtime::Handle::current(),
     };

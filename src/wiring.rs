@@ -24,6 +24,7 @@ use tokio::runtime::Handle;
 use crate::access_states;
 use crate::chap_accounts::ChapAccounts;
 use crate::config::{PortalGroup, Redirects, Threshold};
+use crate::io_limits::IoLimits;
 use crate::isns;
 use crate::sessions;
 use crate::watch;
@@ -263,6 +264,7 @@ pub(crate) struct NodeHost {
     pub(crate) isns: Option<isns::Status>,
     pub(crate) access_methods: AccessMethods,
     pub(crate) chap: Arc<ChapAccounts>,
+    pub(crate) limits: Arc<IoLimits>,
     pub(crate) runtime: Handle,
 }
 
@@ -326,6 +328,18 @@ impl Host for NodeHost {
 
     fn delete_chap_account(&self, user: &str, open: bool) -> service::Result<()> {
         self.chap.delete(user, open)
+    }
+
+    fn limits(&self) -> Vec<(service::LimitOf, api::SetLimit)> {
+        self.limits.list()
+    }
+
+    fn set_limit(
+        &self,
+        of: &service::LimitOf,
+        limit: Option<api::SetLimit>,
+    ) -> service::Result<()> {
+        self.limits.set(of, limit)
     }
 
     fn isns(&self) -> Option<api::Isns> {

@@ -20,6 +20,7 @@ mod events;
 mod exclusion;
 mod fault;
 mod io;
+mod limits;
 mod listener;
 mod lobby;
 mod login;
@@ -53,6 +54,7 @@ pub use iscsi_proto::login::{
 pub use iscsi_proto::names::{InitiatorPattern, IscsiName, PatternError, TargetAddress};
 pub use iscsi_proto::parameters::Parameters;
 pub use iscsi_proto::session::Counters;
+pub use limits::{Limit, Limited};
 pub use listener::serve;
 pub use mode_pages::{ModePageStore, NoModePageStore};
 pub use node::{Node, NodeError, NodeState, PortalGroup, TargetConfig};

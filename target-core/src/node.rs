@@ -24,6 +24,7 @@ use crate::backlog::Backlog;
 use crate::config::NodeConfig;
 use crate::connection::Message;
 use crate::events::{Events, SessionEnd};
+use crate::limits::{Limit, Limited, Limits};
 use crate::lobby::Lobby;
 use crate::nexus::{Ports, UnitMap, View, whole};
 use crate::sessions::{SessionDetail, SessionSummary, Sessions};
@@ -159,6 +160,7 @@ pub struct Node {
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) watch: Watch,
     pub(crate) tokens: Arc<Tokens>,
+    pub(crate) limits: Limits,
     traces: Arc<Semaphore>,
     state: AtomicU8,
     /// How often it was resumed: a drain ends no session that came after it.
@@ -185,6 +187,7 @@ impl Node {
             backlog: Backlog::new(config.max_backlog),
             watch: Watch::new(),
             tokens: Arc::default(),
+            limits: Limits::default(),
             traces: Arc::new(Semaphore::new(MAX_TRACES)),
             config,
             events,
@@ -413,6 +416,13 @@ impl Node {
         if unit.set_provisioning(provisioning) {
             self.tell(unit, UnitAttention::InquiryDataHasChanged);
         }
+    }
+
+    /// Limits what a unit or an initiator may use from now on, or does so no more. Commands that wait
+    /// go on at once; it may be set before the unit or a session is there.
+    pub fn set_limit(&self, limited: Limited, limit: Option<&Limit>) {
+        self.limits.set(limited, limit);
+        self.sessions.send(None, || Message::Limits);
     }
 
     /// Gives a unit the image that could not be opened before, and tells all sessions that see it:

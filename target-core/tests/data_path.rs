@@ -37,6 +37,8 @@ mod hanging;
 mod initiator;
 #[path = "data_path/integrity.rs"]
 mod integrity;
+#[path = "data_path/limits.rs"]
+mod limits;
 #[path = "data_path/logins.rs"]
 mod logins;
 #[path = "data_path/long_cdbs.rs"]

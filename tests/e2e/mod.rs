@@ -12,6 +12,7 @@ mod expand;
 mod faults;
 mod formats;
 mod hostile;
+mod limits;
 mod live;
 mod logs;
 mod long_copies;

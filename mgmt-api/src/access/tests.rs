@@ -69,6 +69,12 @@ impl Host for Nobody {
     fn delete_chap_account(&self, _: &str, _: bool) -> service::Result<()> {
         Ok(())
     }
+    fn limits(&self) -> Vec<(service::LimitOf, api::SetLimit)> {
+        Vec::new()
+    }
+    fn set_limit(&self, _: &service::LimitOf, _: Option<api::SetLimit>) -> service::Result<()> {
+        Ok(())
+    }
     fn isns(&self) -> Option<api::Isns> {
         None
     }

@@ -3,6 +3,7 @@
 mod account;
 mod chap;
 mod job;
+mod limit;
 mod portal_group;
 mod session;
 mod snapshot;
@@ -19,6 +20,7 @@ pub use self::account::{
 };
 pub use self::chap::{ChapAccount, DeleteChapAccount, SetChapAccount};
 pub use self::job::{ChangeJob, JobLimits, JobOptions};
+pub use self::limit::{Limit, SetLimit};
 pub use self::portal_group::{
     AccessState, PortalGroup, ResetAccessState, SetAccessState, TargetState,
 };

@@ -77,6 +77,11 @@ listed! {
     };
     api::Pool: |it| it.id.clone(), {};
     api::PortalGroup: |it| format!("{:05}", it.tag), {};
+    api::Limit: |it| {
+        let disk = it.disk.as_ref().map(|disk| format!("disk/{disk}"));
+        let initiator = it.initiator.as_ref().map(|name| format!("initiator/{name}"));
+        disk.or(initiator).unwrap_or_default()
+    }, {};
     api::ChapAccount: |it| it.user.clone(), {};
     api::User: |it| it.name.clone(), { "role": Some(it.role.name().to_owned()) };
     api::Token: |it| it.name.clone(), {

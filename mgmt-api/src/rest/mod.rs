@@ -6,6 +6,7 @@ mod copying;
 mod error;
 mod events;
 mod jobs;
+mod limits;
 mod list;
 pub(crate) mod openapi;
 mod portal_group;
@@ -66,6 +67,11 @@ pub fn routes(service: Arc<Service>) -> Routes {
         .get(Viewer, "/chap-accounts/{user}", chap::show)
         .put(Administrator, "/chap-accounts/{user}", chap::set)
         .delete(Administrator, "/chap-accounts/{user}", chap::delete)
+        .get(Viewer, "/limits", limits::list)
+        .put(Operator, "/limits/disks/{disk}", limits::set_disk)
+        .delete(Operator, "/limits/disks/{disk}", limits::lift_disk)
+        .put(Operator, "/limits/initiators/{initiator}", limits::set_initiator)
+        .delete(Operator, "/limits/initiators/{initiator}", limits::lift_initiator)
         .get(Viewer, "/sessions", session::list)
         .get(Viewer, "/sessions/{session}", session::show)
         .delete(Operator, "/sessions/{session}", session::end)

@@ -6,6 +6,7 @@ mod copying;
 mod current;
 mod events;
 mod jobs;
+mod limits;
 mod portal_group;
 mod session;
 mod snapshots;
@@ -27,6 +28,7 @@ use crate::rest::MAX_READERS;
 pub use self::current::lasting;
 pub use self::events::{Event, Found};
 pub use self::jobs::submission;
+pub use self::limits::LimitOf;
 pub use self::portal_group::AccessStateRefusal;
 pub use self::session::{SessionRequest, TotalCounters, Totals, Trace, TraceRefusal};
 
@@ -76,6 +78,13 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// Nothing has changed then.
     fn delete_chap_account(&self, user: &str, open: bool) -> Result<()>;
+    /// Limits of disks and initiators.
+    fn limits(&self) -> Vec<(LimitOf, api::SetLimit)>;
+    /// Sets a limit, or takes it away.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    fn set_limit(&self, of: &LimitOf, limit: Option<api::SetLimit>) -> Result<()>;
     /// The iSNS server that is kept informed, if there is one.
     fn isns(&self) -> Option<api::Isns>;
     /// Whether initiators are let in.

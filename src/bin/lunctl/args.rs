@@ -57,6 +57,9 @@ pub(crate) enum Noun {
     /// Sessions of initiators
     #[command(subcommand)]
     Session(Session),
+    /// Limits of what initiators may read and write
+    #[command(subcommand)]
+    Limit(Limit),
     /// CHAP accounts, with which initiators prove who they are
     #[command(subcommand)]
     Chap(Chap),
@@ -143,6 +146,43 @@ impl From<AccessState> for job_engine::AccessState {
             AccessState::Transitioning => Self::Transitioning,
         }
     }
+}
+
+/// Whom a limit is for.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct LimitOf {
+    /// A disk: all its sessions together
+    #[arg(long)]
+    pub(crate) disk: Option<String>,
+    /// An initiator: all its sessions together
+    #[arg(long, value_name = "NAME")]
+    pub(crate) initiator: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Limit {
+    /// List all
+    List,
+    /// Limit a disk or an initiator, or change how; in force at once
+    Set {
+        #[command(flatten)]
+        of: LimitOf,
+        /// Reads and writes a second
+        #[arg(long, value_name = "N", required_unless_present = "bytes_per_second")]
+        iops: Option<u64>,
+        /// What they read and write a second, as in 100MiB
+        #[arg(long, value_name = "SIZE", value_parser = mgmt_api::size::parse)]
+        bytes_per_second: Option<u64>,
+        /// For so long the rates may have been saved up: what may come at once after a pause
+        #[arg(long, value_name = "MILLISECONDS", default_value_t = 100)]
+        burst_ms: u32,
+    },
+    /// Take a limit away
+    Lift {
+        #[command(flatten)]
+        of: LimitOf,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -10,6 +10,7 @@ mod disk;
 mod events;
 mod exit;
 mod job;
+mod limit;
 mod manual;
 mod output;
 mod password;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
             Noun::Pool(verb) => system::pool(&client, output, &verb),
             Noun::PortalGroup(verb) => portal_group::run(&client, output, verb),
             Noun::Session(verb) => session::run(&client, output, verb),
+            Noun::Limit(verb) => limit::run(&client, output, verb),
             Noun::Chap(verb) => chap::run(&client, output, verb),
             Noun::User(verb) => account::user(&client, output, verb),
             Noun::Token(verb) => account::token(&client, output, verb),

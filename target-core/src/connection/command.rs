@@ -84,11 +84,19 @@ impl Core {
         match plan {
             Plan::Read { lba, blocks, fua } => {
                 job.unit.counters().read(u64::from(blocks));
-                self.read(&job, lba * block_length, u64::from(blocks) * block_length, fua);
+                let (offset, length) = (lba * block_length, u64::from(blocks) * block_length);
+                if self.limits.is_empty() {
+                    self.read(&job, offset, length, fua);
+                } else {
+                    self.limited_read(job, offset, length, fua);
+                }
             }
             Plan::Write { lba, blocks, fua } => {
                 job.unit.counters().write(u64::from(blocks));
                 let length = u64::from(blocks) * block_length;
+                if !self.limits.is_empty() {
+                    self.limit_write(&job, length);
+                }
                 self.write(job, lba * block_length, length, fua, immediate_data);
             }
             Plan::Good => self.good(job.task, 0),
@@ -310,7 +318,7 @@ impl Core {
     }
 
     /// Reads straight into what is to be sent, if the blocks are in the page cache.
-    fn read(&mut self, job: &Job, offset: u64, length: u64, flush: bool) {
+    pub(super) fn read(&mut self, job: &Job, offset: u64, length: u64, flush: bool) {
         let Some(image) = job.unit.image() else {
             return self.check(job.task, Some(&job.unit), fault::not_ready());
         };

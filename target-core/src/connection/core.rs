@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::copy::Copying;
 use super::inline::Order;
+use super::limits::{Concerns, Delayed};
 use super::task_management::{Function, Guard, Then};
 use super::{Handover, Message};
 use crate::backlog::Share;
@@ -195,6 +196,9 @@ pub(super) struct Core {
     pub(super) function_count: u64,
     /// Where the receive buffer begins in memory.
     pub(super) received_at: usize,
+    /// Limits that concern the session, and the commands that they make wait.
+    pub(super) limits: Vec<Concerns>,
+    pub(super) delayed: Vec<Delayed>,
     /// What is to be written on this thread, one behind the other.
     pub(super) orders: Vec<Order>,
     /// Tasks of others may have been woken in this turn. The runtime may keep the last of them
@@ -228,7 +232,7 @@ impl Core {
         let limits = SessionLimits { max_tasks: node.config.max_tasks };
         let mut tx = TransmitQueue::new();
         tx.append(response);
-        Some(Self {
+        let mut this = Self {
             session: Session::new(outcome, limits),
             cid: outcome.cid,
             node,
@@ -252,10 +256,14 @@ impl Core {
             functions: Vec::new(),
             function_count: 0,
             received_at: 0,
+            limits: Vec::new(),
+            delayed: Vec::new(),
             orders: Vec::new(),
             wakes: false,
             taps: Taps::default(),
-        })
+        };
+        this.look_for_limits();
+        Some(this)
     }
 
     /// Goes on over a new connection, behind the last response of its login. What the old one had
@@ -356,6 +364,11 @@ impl Core {
     }
 
     fn close(&mut self, closing: Closing) {
+        if closing.send && self.takes_more() {
+            // What limits have made wait is answered with the rest.
+            self.release(None);
+        }
+        self.delayed.clear();
         let now = self.closing.get_or_insert(closing);
         now.send &= closing.send;
         let drains = closing.end.is_orderly() && now.end.is_orderly();
@@ -404,6 +417,7 @@ impl Core {
                 self.session.async_message(event, &mut self.tx);
             }
             Message::Ask(_) => {}
+            Message::Limits => self.look_for_limits(),
             Message::Trace(tap) => self.taps.add(*tap),
             // Who asks for a session that is over is told so when this is dropped.
             Message::TakeOver(_) if !self.takes_more() => {}
@@ -480,6 +494,9 @@ impl Core {
 
     /// GOOD.
     pub(super) fn good(&mut self, task: TaskId, device_length: u64) {
+        if !self.delayed.is_empty() && self.delays(task, device_length) {
+            return;
+        }
         self.session.respond(task, Status::Good.code(), &[], device_length, &mut self.tx);
     }
 

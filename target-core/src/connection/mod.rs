@@ -7,6 +7,7 @@ mod copy;
 mod core;
 mod handover;
 mod inline;
+mod limits;
 mod liveness;
 mod operation;
 mod receive;
@@ -80,6 +81,8 @@ pub(crate) enum Message {
     OperationEnded { task: TaskId, result: Result<(), Sense> },
     /// The initiator shall do something (RFC 7143 §11.9).
     Ask(AsyncEvent),
+    /// Limits are others now.
+    Limits,
     /// A new connection takes the session over.
     TakeOver(oneshot::Sender<Handover>),
     /// Somebody wants to see what goes over the wire.
@@ -107,6 +110,8 @@ pub(crate) struct Connection {
     liveness: Liveness,
     /// Until when functions are answered.
     bound: Option<Pin<Box<Sleep>>>,
+    /// Until when limits make commands wait.
+    limit: Option<Pin<Box<Sleep>>>,
     /// The turn goes on behind a write.
     resumes: bool,
     /// Until when a session that is over may send what it still has to.
@@ -159,8 +164,8 @@ impl Connection {
     ) -> Box<Self> {
         let receive = Receive::new(rest);
         let liveness = Liveness::new(core.node.config.nop_interval);
-        let (bound, farewell, resumes) = (None, None, false);
-        Box::new(Self { stream, receive, mailbox, core, liveness, bound, resumes, farewell })
+        let (bound, limit, farewell, resumes) = (None, None, None, false);
+        Box::new(Self { stream, receive, mailbox, core, liveness, bound, limit, resumes, farewell })
     }
 
     /// Runs the connection to its end, which is that of the session if no other connection takes
@@ -218,6 +223,7 @@ impl Connection {
             }
             self.look_after_the_initiator(cx);
             self.look_after_functions(cx);
+            self.look_after_limits(cx);
             self.core.say_farewell();
             progress |= self.send(cx);
             if self.core.only_sends() && self.farewell_is_over(cx) {
@@ -270,6 +276,22 @@ impl Connection {
                 return;
             }
             self.core.give_up_functions(deadline);
+        }
+    }
+
+    /// Has commands go on that limits have made wait.
+    fn look_after_limits(&mut self, cx: &mut Context<'_>) {
+        while let Some(until) = self.core.next_release() {
+            let until = tokio::time::Instant::from_std(until);
+            let timer = || Box::pin(tokio::time::sleep_until(until));
+            let timer = self.limit.get_or_insert_with(timer);
+            if timer.deadline() != until {
+                timer.as_mut().reset(until);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            self.core.release(Some(std::time::Instant::now()));
         }
     }
 

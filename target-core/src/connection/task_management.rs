@@ -416,6 +416,7 @@ impl Core {
             }
         }
         self.nexus.update(view);
+        self.look_for_limits();
         self.stop_unreachable_copies(held);
         for lun in protected {
             self.stop_writes(lun, held);

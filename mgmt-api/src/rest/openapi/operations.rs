@@ -159,6 +159,12 @@ pub(super) fn all() -> Vec<Operation> {
             .answers::<api::ChapAccount>(),
         delete("/chap-accounts/{user}", "Take a CHAP account away")
             .asks::<api::DeleteChapAccount>(),
+        get("/limits", "All limits of what initiators read and write").lists::<api::Limit>(),
+        put("/limits/disks/{disk}", "Limit a disk, or change how").takes::<api::SetLimit>(),
+        delete("/limits/disks/{disk}", "Take a disk's limit away"),
+        put("/limits/initiators/{initiator}", "Limit an initiator, or change how")
+            .takes::<api::SetLimit>(),
+        delete("/limits/initiators/{initiator}", "Take an initiator's limit away"),
         get("/sessions", "All sessions of initiators").lists::<api::Session>(),
         get("/sessions/{session}", "A session").answers::<api::SessionDetail>(),
         delete("/sessions/{session}", "End a session"),
