@@ -165,8 +165,10 @@ fn a_job_can_be_awaited() {
     assert!(begin.elapsed() < Duration::from_secs(20), "it is not waited longer than needed");
     let disk = request(server, "GET", "/disks/d", "").json();
     assert_eq!(disk["id"], submitted.json()["disk"]);
-    let wrong = request(server, "GET", &format!("/jobs/{id}?wait_seconds=long"), "");
-    wrong.refused(400, &["wait_seconds"]);
+    for wrong in ["long", "-1", "61"] {
+        let wrong = request(server, "GET", &format!("/jobs/{id}?wait_seconds={wrong}"), "");
+        wrong.refused(400, &["wait_seconds"]);
+    }
     let wrong = request(server, "GET", &format!("/jobs/{id}?wait=1"), "");
     wrong.refused(400, &["wait_seconds"]);
 }

@@ -400,7 +400,9 @@ async fn all_jobs(State(service): Shared, uri: Uri) -> Response {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Wait {
+    /// 0 to 60.
     #[serde(default)]
+    #[schemars(range(max = 60))]
     wait_seconds: u64,
 }
 
@@ -410,7 +412,11 @@ async fn job(
     wait: std::result::Result<Query<Wait>, QueryRejection>,
 ) -> Response {
     let wait = match wait {
-        Ok(Query(wait)) => Duration::from_secs(wait.wait_seconds).min(MAX_WAIT),
+        Ok(Query(wait)) if Duration::from_secs(wait.wait_seconds) > MAX_WAIT => {
+            let message = "`wait_seconds` is 60 at most: ask again after that";
+            return ServiceError::new(Refusal::Invalid, message).into_response();
+        }
+        Ok(Query(wait)) => Duration::from_secs(wait.wait_seconds),
         Err(error) => {
             return ServiceError::new(Refusal::Invalid, error.body_text()).into_response();
         }

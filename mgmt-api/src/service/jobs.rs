@@ -80,6 +80,14 @@ impl Service {
                 Refusal::Conflict,
                 format!("job {id} cannot be {how}: it is {}", before.state.name()),
             )),
+            RequestStateChangeResult::Busy => Err(ServiceError::new(
+                Refusal::Conflict,
+                format!("job {id} cannot be {how} now: it is busy with an earlier request"),
+            )),
+            RequestStateChangeResult::NotSupported => Err(ServiceError::new(
+                Refusal::Conflict,
+                format!("job {id} is of a kind that cannot be {how}"),
+            )),
             other => Err(ServiceError::new(
                 Refusal::Unavailable,
                 format!("job {id} cannot be {how} now ({other:?})"),

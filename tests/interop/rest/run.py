@@ -52,7 +52,7 @@ def main():
             program, "run", f"{server}/api/v1/openapi.json",
             "--header", f"Authorization: Bearer {token}", "--checks", ",".join(CHECKS),
             "--phases", "examples,coverage,fuzzing", "--max-examples", EXAMPLES,
-            "--max-time", SECONDS, "--continue-on-failure", "--generation-deterministic", "--no-shrink",
+            "--max-time", SECONDS, "--request-timeout", "70", "--continue-on-failure", "--generation-deterministic", "--no-shrink",
             "--suppress-health-check", "all", "--warnings", "off", "--no-color", *excluded,
         ], check=False, cwd=lund.data_dir).returncode
         # It goes on.
