@@ -55,7 +55,7 @@ def storm(server, loadgen):
         yield
 
 
-def measure(server, loadgen, rounds, seconds, memory):
+def measure(server, loadgen, cell, rounds, seconds, memory):
     """Calm and storm in turns."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -63,10 +63,10 @@ def measure(server, loadgen, rounds, seconds, memory):
     results = {"calm": [], "storm": []}
     rss = {}
     for _ in range(rounds):
-        results["calm"].append(loadgen.measure(server, CELL, seconds)["iops"])
+        results["calm"].append(loadgen.measure(server, cell, seconds)["iops"])
         rss.setdefault("calm_kib", memory(server.pid)["Rss"])
         with storm(server, loadgen):
-            results["storm"].append(loadgen.measure(server, CELL, seconds)["iops"])
+            results["storm"].append(loadgen.measure(server, cell, seconds)["iops"])
             rss["storm_kib"] = memory(server.pid)["Rss"]
     medians = {name: statistics.median(values) for name, values in results.items()}
     kept = medians["storm"] / medians["calm"]
