@@ -81,7 +81,14 @@ impl Bench {
         Self { world, image, unit, book }
     }
 
-    /// Carries out what was recorded, in steps.
+    /// So many operations are recorded: each is a little after its unit says so.
+    fn has_begun(&self, count: usize) {
+        while self.book.begun.lock().unwrap().len() < count {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Carries out what was recorded last, in steps.
     fn run(&self) -> Run {
         let (go, steps) = channel();
         let (tell, told) = channel();
@@ -177,6 +184,7 @@ fn an_overwrite_ends_with_its_command_and_the_pattern_is_in_every_block() {
     let tag = one.start(0, &cdb, Data::Out(&list));
     // The other one waits until it has begun.
     while other.execute(0, &TEST_UNIT_READY, Data::None).status == 0 {}
+    bench.has_begun(1);
     let request = bench.book.last();
     assert_eq!((request.unit.as_str(), request.word), ("disk0", "sanitize-disk"));
     assert_eq!(request.initiator, "iqn.2026-01.org.example:host");
@@ -341,6 +349,7 @@ fn a_format_leaves_zeroes_or_its_pattern() {
     let mut other = bench.world.initiator(&[0]);
     let tag = initiator.start(0, &[0x04, 0, 0, 0, 0, 0], Data::None);
     while other.execute(0, &TEST_UNIT_READY, Data::None).status == 0 {}
+    bench.has_begun(2);
     bench.complete();
     initiator.finish(tag).good();
     assert!(bench.contents().iter().all(|byte| *byte == 0));
