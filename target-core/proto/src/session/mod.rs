@@ -474,7 +474,7 @@ impl Session {
         if self.tasks.find(itt).is_some() {
             return Err(RejectReason::TaskInProgress);
         }
-        if immediate && self.tasks.len() >= self.max_tasks as usize + IMMEDIATE_TASKS {
+        if immediate && self.tasks.len() - self.in_window as usize >= IMMEDIATE_TASKS {
             return Err(RejectReason::ImmediateCommandReject);
         }
         let expected = command.expected_data_transfer_length.get();

@@ -93,7 +93,7 @@ fn immediate_commands_neither_use_a_number_nor_a_place_in_the_window() {
 fn immediate_commands_have_a_bound_too() {
     let mut wired = Wired::new(Parameters::default());
     let immediate = Scsi { immediate: true, ..read(0) };
-    for _ in 0..8 + IMMEDIATE_TASKS {
+    for _ in 0..IMMEDIATE_TASKS {
         wired.command(immediate);
     }
     wired.initiator.scsi(immediate);
