@@ -554,22 +554,17 @@ impl Exposure {
         if let Some(known) = self.disks.lock().iter_mut().find(|it| it.id == disk.id) {
             *known = disk.clone();
         }
-        if let Some(unit) = self.live_unit(&disk.id.to_string())
-            && unit.is_read_only() != disk.read_only
-        {
+        let Some(unit) = self.open_unit(disk.id) else { return };
+        if unit.is_read_only() != disk.read_only {
             let change = async {
                 self.node.set_read_only(&unit, disk.read_only).await;
                 Ok(())
             };
             self.finish(&disk.name, change);
         }
-        if let Some(unit) = self.live_unit(&disk.id.to_string()) {
-            self.node.set_provisioning(&unit, provisioning(disk));
-        }
+        self.node.set_provisioning(&unit, provisioning(disk));
         // A smaller size was put in force before the catalogue had it.
-        if let Some(unit) = self.open_unit(disk.id)
-            && let Err(error) = self.node.grow_unit(&unit, disk.size_bytes)
-        {
+        if let Err(error) = self.node.grow_unit(&unit, disk.size_bytes) {
             tracing::error!(disk = disk.name, %error, "the disk's new size is not there");
         }
     }

@@ -2,11 +2,10 @@
 
 use disk_image::{
     ConvertOptions, CreateOptions, ImageCopier, ImageError, ImageErrorKind, ImageFormat,
-    ImageVerifier, OpenOptions, Preallocation, Progress, open_named,
+    ImageVerifier, OpenOptions, Preallocation, open_named,
 };
 use serde::{Deserialize, Serialize};
 
-use super::copy::Pass;
 use super::run::Work;
 use crate::engine::Failure;
 use crate::error::Cause;
@@ -31,34 +30,6 @@ pub(crate) struct Conversion {
     pub(crate) block_bytes: u32,
     /// The copy owns all its space.
     pub(crate) full: bool,
-}
-
-impl Pass for ImageCopier {
-    fn progress(&self) -> Progress {
-        Self::progress(self)
-    }
-
-    fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
-        Self::step(self, max_bytes)
-    }
-
-    fn sync(&self) -> Result<(), ImageError> {
-        Self::sync(self)
-    }
-}
-
-impl Pass for ImageVerifier {
-    fn progress(&self) -> Progress {
-        Self::progress(self)
-    }
-
-    fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
-        Self::step(self, max_bytes)
-    }
-
-    fn sync(&self) -> Result<(), ImageError> {
-        Ok(())
-    }
 }
 
 impl Work<'_> {

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use disk_image::{
-    CopyOptions, FileCopier, ImageError, ImageErrorKind, Overwriter, Preallocation, Progress,
-    SpaceTaker, Verifier, pool_space, reflink,
+    CopyOptions, FileCopier, ImageCopier, ImageError, ImageErrorKind, ImageVerifier, Overwriter,
+    Preallocation, Progress, SpaceTaker, Verifier, pool_space, reflink,
 };
 
 use super::run::Work;
@@ -23,60 +23,34 @@ pub(super) trait Pass {
     fn sync(&self) -> Result<(), ImageError>;
 }
 
-impl Pass for FileCopier {
-    fn progress(&self) -> Progress {
-        Self::progress(self)
-    }
+/// Hands the trait's calls on to the methods of that name; what only reads has nothing to sync.
+macro_rules! passes {
+    ($($name:ty $(, $reads:ident)?;)*) => { $(
+        impl Pass for $name {
+            fn progress(&self) -> Progress {
+                Self::progress(self)
+            }
 
-    fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
-        Self::step(self, max_bytes)
-    }
+            fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
+                Self::step(self, max_bytes)
+            }
 
-    fn sync(&self) -> Result<(), ImageError> {
-        Self::sync(self)
-    }
+            fn sync(&self) -> Result<(), ImageError> {
+                passes!(@sync self $(, $reads)?)
+            }
+        }
+    )* };
+    (@sync $pass:ident) => { Self::sync($pass) };
+    (@sync $pass:ident, reads) => { Ok(()) };
 }
 
-impl Pass for Overwriter {
-    fn progress(&self) -> Progress {
-        Self::progress(self)
-    }
-
-    fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
-        Self::step(self, max_bytes)
-    }
-
-    fn sync(&self) -> Result<(), ImageError> {
-        Self::sync(self)
-    }
-}
-
-impl Pass for SpaceTaker {
-    fn progress(&self) -> Progress {
-        Self::progress(self)
-    }
-
-    fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
-        Self::step(self, max_bytes)
-    }
-
-    fn sync(&self) -> Result<(), ImageError> {
-        Self::sync(self)
-    }
-}
-
-impl Pass for Verifier {
-    fn progress(&self) -> Progress {
-        Self::progress(self)
-    }
-
-    fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
-        Self::step(self, max_bytes)
-    }
-
-    fn sync(&self) -> Result<(), ImageError> {
-        Ok(())
-    }
+passes! {
+    FileCopier;
+    ImageCopier;
+    Overwriter;
+    SpaceTaker;
+    Verifier, reads;
+    ImageVerifier, reads;
 }
 
 impl Plan {

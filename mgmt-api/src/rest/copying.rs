@@ -1,107 +1,79 @@
-//! Copies of disks and files, and smaller disks.
+//! Copies of disks and files, other formats and sizes, checks.
 
-use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
-use super::jobs::By;
-use super::{Shared, answer, parse};
+use super::Shared;
+use super::jobs::Submit;
 use crate::api;
+use crate::service::Service;
 
 pub(super) async fn clone(
     State(service): Shared,
     Path(key): Path<String>,
-    by: By,
-    headers: HeaderMap,
-    body: Bytes,
+    submit: Submit,
 ) -> Response {
-    answer(service, StatusCode::ACCEPTED, move |service| {
-        let request: api::CloneDisk = parse(&headers, &body)?;
-        service.clone_disk(&key, request, by.submission()?)
-    })
-    .await
+    let to =
+        move |service: &Service, request: api::CloneDisk, by| service.clone_disk(&key, request, by);
+    submit.to(service, to).await
 }
 
 pub(super) async fn export(
     State(service): Shared,
     Path(key): Path<String>,
-    by: By,
-    headers: HeaderMap,
-    body: Bytes,
+    submit: Submit,
 ) -> Response {
-    answer(service, StatusCode::ACCEPTED, move |service| {
-        let request: api::ExportDisk = parse(&headers, &body)?;
-        service.export_disk(&key, request, by.submission()?)
-    })
-    .await
+    let to = move |service: &Service, request: api::ExportDisk, by| {
+        service.export_disk(&key, request, by)
+    };
+    submit.to(service, to).await
 }
 
 pub(super) async fn convert(
     State(service): Shared,
     Path(key): Path<String>,
-    by: By,
-    headers: HeaderMap,
-    body: Bytes,
+    submit: Submit,
 ) -> Response {
-    answer(service, StatusCode::ACCEPTED, move |service| {
-        let request: api::ConvertDisk = parse(&headers, &body)?;
-        service.convert_disk(&key, &request, by.submission()?)
-    })
-    .await
+    let to = move |service: &Service, request: api::ConvertDisk, by| {
+        service.convert_disk(&key, &request, by)
+    };
+    submit.to(service, to).await
 }
 
 pub(super) async fn check(
     State(service): Shared,
     Path(key): Path<String>,
-    by: By,
-    headers: HeaderMap,
-    body: Bytes,
+    submit: Submit,
 ) -> Response {
-    answer(service, StatusCode::ACCEPTED, move |service| {
-        let request: api::CheckDisk = parse(&headers, &body)?;
-        service.check_disk(&key, &request, by.submission()?)
-    })
-    .await
+    let to = move |service: &Service, request: api::CheckDisk, by| {
+        service.check_disk(&key, &request, by)
+    };
+    submit.to(service, to).await
 }
 
 pub(super) async fn shrink(
     State(service): Shared,
     Path(key): Path<String>,
-    by: By,
-    headers: HeaderMap,
-    body: Bytes,
+    submit: Submit,
 ) -> Response {
-    answer(service, StatusCode::ACCEPTED, move |service| {
-        let request: api::ExpandDisk = parse(&headers, &body)?;
-        service.shrink_disk(&key, &request, by.submission()?)
-    })
-    .await
+    let to = move |service: &Service, request: api::ExpandDisk, by| {
+        service.shrink_disk(&key, &request, by)
+    };
+    submit.to(service, to).await
 }
 
 pub(super) async fn provision(
     State(service): Shared,
     Path(key): Path<String>,
-    by: By,
-    headers: HeaderMap,
-    body: Bytes,
+    submit: Submit,
 ) -> Response {
-    answer(service, StatusCode::ACCEPTED, move |service| {
-        let request: api::ProvisionDisk = parse(&headers, &body)?;
-        service.provision_disk(&key, &request, by.submission()?)
-    })
-    .await
+    let to = move |service: &Service, request: api::ProvisionDisk, by| {
+        service.provision_disk(&key, &request, by)
+    };
+    submit.to(service, to).await
 }
 
-pub(super) async fn import(
-    State(service): Shared,
-    by: By,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    answer(service, StatusCode::ACCEPTED, move |service| {
-        let request: api::ImportDisk = parse(&headers, &body)?;
-        service.import_disk(request, by.submission()?)
-    })
-    .await
+pub(super) async fn import(State(service): Shared, submit: Submit) -> Response {
+    let to = |service: &Service, request: api::ImportDisk, by| service.import_disk(request, by);
+    submit.to(service, to).await
 }

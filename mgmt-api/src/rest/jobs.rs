@@ -1,16 +1,19 @@
 //! How jobs run, and what is asked of them.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use job_engine::{RequestKey, Submission};
+use serde::de::DeserializeOwned;
 
 use super::{Client, Shared, answer, parse};
 use crate::api;
-use crate::service::{self, Refusal, Result, ServiceError};
+use crate::service::{self, Refusal, Result, Service, ServiceError};
 
 /// Who submits a job, and how it shall run: parameters of the request.
 #[derive(Debug)]
@@ -51,6 +54,45 @@ impl By {
             return Err(ServiceError::new(Refusal::Invalid, message));
         }
         Ok(self.deletion()?.0)
+    }
+}
+
+/// A request that submits a job: its body, and how the job shall run.
+pub(super) struct Submit {
+    by: By,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Submit {
+    type Rejection = BytesRejection;
+
+    async fn from_request(
+        request: Request,
+        state: &S,
+    ) -> std::result::Result<Self, BytesRejection> {
+        let (mut parts, body) = request.into_parts();
+        let by = By::from_request_parts(&mut parts, state).await;
+        let by = by.unwrap_or_else(|never| match never {});
+        let headers = parts.headers.clone();
+        let body = Bytes::from_request(Request::from_parts(parts, body), state).await?;
+        Ok(Self { by, headers, body })
+    }
+}
+
+impl Submit {
+    /// Submits what is asked for: `202` with the job.
+    pub(super) async fn to<R, F>(self, service: Arc<Service>, submit: F) -> Response
+    where
+        R: DeserializeOwned,
+        F: FnOnce(&Service, R, Submission) -> Result<api::Job> + Send + 'static,
+    {
+        let Self { by, headers, body } = self;
+        answer(service, StatusCode::ACCEPTED, move |service| {
+            let request = parse(&headers, &body)?;
+            submit(service, request, by.submission()?)
+        })
+        .await
     }
 }
 

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::contract::{Contract, keep, problems};
 pub(crate) use self::error::problem;
 pub(crate) use self::events::MAX_READERS;
-use self::jobs::By;
+use self::jobs::{By, Submit};
 pub(crate) use self::list::list;
 use crate::access::{Acts, Identity};
 use crate::api;
@@ -267,12 +267,9 @@ async fn disk(State(service): Shared, Path(key): Path<String>) -> Response {
     answer(service, StatusCode::OK, move |service| service.disk(&key)).await
 }
 
-async fn create_disk(State(service): Shared, by: By, headers: HeaderMap, body: Bytes) -> Response {
-    answer(service, StatusCode::ACCEPTED, move |service| {
-        let request: api::CreateDisk = parse(&headers, &body)?;
-        service.create_disk(request, by.submission()?)
-    })
-    .await
+async fn create_disk(State(service): Shared, submit: Submit) -> Response {
+    let to = |service: &Service, request: api::CreateDisk, by| service.create_disk(request, by);
+    submit.to(service, to).await
 }
 
 async fn delete_disk(State(service): Shared, Path(key): Path<String>, by: By) -> Response {
@@ -287,18 +284,11 @@ async fn delete_disk(State(service): Shared, Path(key): Path<String>, by: By) ->
     .await
 }
 
-async fn expand_disk(
-    State(service): Shared,
-    Path(key): Path<String>,
-    by: By,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    answer(service, StatusCode::ACCEPTED, move |service| {
-        let request: api::ExpandDisk = parse(&headers, &body)?;
-        service.expand_disk(&key, &request, by.submission()?)
-    })
-    .await
+async fn expand_disk(State(service): Shared, Path(key): Path<String>, submit: Submit) -> Response {
+    let to = move |service: &Service, request: api::ExpandDisk, by| {
+        service.expand_disk(&key, &request, by)
+    };
+    submit.to(service, to).await
 }
 
 async fn change_disk(

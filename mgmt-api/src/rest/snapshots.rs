@@ -1,18 +1,17 @@
 //! Snapshots of disks.
 
-use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::jobs::By;
+use super::jobs::{By, Submit};
 use super::list::list as listed;
-use super::{Shared, answer, parse};
+use super::{Shared, answer};
 use crate::api;
-use crate::service::{Refusal, ServiceError};
+use crate::service::{Refusal, Service, ServiceError};
 
 /// Which snapshots are listed, beside what every list knows.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -37,17 +36,11 @@ pub(super) async fn show(State(service): Shared, Path(key): Path<String>) -> Res
     answer(service, StatusCode::OK, move |service| service.snapshot(&key)).await
 }
 
-pub(super) async fn create(
-    State(service): Shared,
-    by: By,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    answer(service, StatusCode::ACCEPTED, move |service| {
-        let request: api::CreateSnapshots = parse(&headers, &body)?;
-        service.create_snapshots(request, by.submission()?)
-    })
-    .await
+pub(super) async fn create(State(service): Shared, submit: Submit) -> Response {
+    let to = |service: &Service, request: api::CreateSnapshots, by| {
+        service.create_snapshots(request, by)
+    };
+    submit.to(service, to).await
 }
 
 pub(super) async fn delete(State(service): Shared, Path(key): Path<String>, by: By) -> Response {
@@ -65,13 +58,10 @@ pub(super) async fn roll_back(State(service): Shared, Path(key): Path<String>, b
 pub(super) async fn expose(
     State(service): Shared,
     Path(key): Path<String>,
-    by: By,
-    headers: HeaderMap,
-    body: Bytes,
+    submit: Submit,
 ) -> Response {
-    answer(service, StatusCode::ACCEPTED, move |service| {
-        let request: api::ExposeSnapshot = parse(&headers, &body)?;
-        service.expose_snapshot(&key, request, by.submission()?)
-    })
-    .await
+    let to = move |service: &Service, request: api::ExposeSnapshot, by| {
+        service.expose_snapshot(&key, request, by)
+    };
+    submit.to(service, to).await
 }

@@ -206,7 +206,9 @@ impl Core {
         if !self.session.parameters().fast_abort {
             let time = DATA_TIME.min(self.node.config.abort_time);
             let until = Instant::now() + time;
-            self.functions.iter_mut().rev().take(1).for_each(|it| it.data_until = Some(until));
+            if let Some(function) = self.functions.last_mut() {
+                function.data_until = Some(until);
+            }
         }
         guard
     }

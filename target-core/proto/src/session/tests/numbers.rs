@@ -101,6 +101,12 @@ fn immediate_commands_have_a_bound_too() {
     let reject = wired.reply();
     let reason = crate::pdu::Reject::view(&reject.bhs).reason();
     assert_eq!(reason, Some(RejectReason::ImmediateCommandReject));
+    // The places of the window are still there, and no immediate command takes one of them.
+    for _ in 0..8 {
+        wired.command(read(0));
+    }
+    wired.initiator.scsi(immediate);
+    assert_eq!(wired.feed(), Ok(vec![]));
 }
 
 #[test]
