@@ -1,373 +1,30 @@
-//! Ties the data path to the catalogue: what is mapped becomes a LUN, what fails becomes a fault.
+//! Keeps the node as the catalogue has it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use disk_image::{Image, pool_space};
 use job_engine::{
-    ChangeEvent, ChangeKind, DataPath, Disk, DiskId, Engine, FaultReport, ImageFormat, LiveImages,
-    LunView, Mapping, Provisioning, Snapshot, Target,
+    ChangeEvent, ChangeKind, Disk, DiskId, Engine, ImageFormat, LiveImages, LunView, Mapping,
+    Provisioning, Snapshot, Target,
 };
-use mgmt_api::api;
-use mgmt_api::service::{self, AccessStateRefusal, Host, SessionRequest, TraceRefusal};
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::Mutex;
 use scsi::{AccessMethods, Device, ProvisioningType};
 use target_core::{
-    AccessEntry, AccessStateChange, AccessStateStore, AuthPolicy, ChapPolicy, Events, Fault,
-    InitiatorPattern, IscsiName, LogicalUnit, LunMapping, ModePageStore, Node, NodeState,
-    OperationControl, OperationError, OperationRefused, OperationRequest, Operations,
-    ReservationStore, SessionEnd, SessionSummary, TargetConfig, UnitConfig,
+    AccessEntry, AuthPolicy, ChapPolicy, InitiatorPattern, IscsiName, LogicalUnit, LunMapping,
+    Node, OperationControl, OperationError, TargetConfig, UnitConfig,
 };
 use tokio::runtime::Handle;
 
+use super::Recorder;
 use crate::access_states;
 use crate::chap_accounts::ChapAccounts;
 use crate::config::{PortalGroup, Redirects, Threshold};
-use crate::io_limits::IoLimits;
-use crate::isns;
-use crate::sessions;
 use crate::watch;
-
-/// Commands that are under way may take so long after their session was to end.
-pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(20);
 
 /// For so long an unmapping waits for the commands that are under way. After that they still
 /// cannot be forgotten: the image stays locked until they end.
 const UNMAP_LIMIT: Duration = Duration::from_secs(30);
-
-/// What the data path leaves with the engine: faults, reservations and long operations.
-#[derive(Debug, Default)]
-pub(crate) struct Recorder {
-    engine: RwLock<Option<Arc<Engine>>>,
-}
-
-impl Recorder {
-    pub(crate) fn connect(&self, engine: Arc<Engine>) {
-        *self.engine.write() = Some(engine);
-    }
-
-    pub(crate) fn engine(&self) -> Option<Arc<Engine>> {
-        self.engine.read().clone()
-    }
-
-    fn mode_pages(&self, disk: &DiskId) -> Option<Vec<u8>> {
-        self.engine.read().as_ref()?.mode_pages(disk)
-    }
-
-    fn reservations(&self, disk: &DiskId) -> Option<Vec<u8>> {
-        self.engine.read().as_ref()?.reservations(disk)
-    }
-
-    fn condition(&self, disk: &DiskId) -> Option<Vec<u8>> {
-        self.engine.read().as_ref()?.condition(disk)
-    }
-
-    fn running(&self) -> Result<Arc<Engine>, OperationRefused> {
-        let stopping = || OperationRefused::Unavailable("the daemon is stopping".to_owned());
-        self.engine.read().clone().ok_or_else(stopping)
-    }
-
-    pub(crate) fn disconnect(&self) {
-        *self.engine.write() = None;
-    }
-}
-
-impl ReservationStore for Recorder {
-    fn save(&self, unit: &str, state: Option<Vec<u8>>) -> Result<(), String> {
-        let engine = self.engine.read().clone().ok_or("the daemon is stopping")?;
-        let disk = unit.parse().map_err(|error| format!("{unit}: {error}"))?;
-        engine.save_reservations(disk, state).map_err(|error| error.to_string())
-    }
-}
-
-impl ModePageStore for Recorder {
-    fn save(&self, unit: &str, pages: Vec<u8>) -> Result<(), String> {
-        let engine = self.engine().ok_or("the daemon is stopping")?;
-        let disk = unit.parse().map_err(|error| format!("{unit}: {error}"))?;
-        engine.save_mode_pages(disk, pages).map_err(|error| error.to_string())
-    }
-}
-
-impl AccessStateStore for Recorder {
-    fn save(&self, changes: &[AccessStateChange]) -> Result<(), String> {
-        let engine = self.engine.read().clone().ok_or("the daemon is stopping")?;
-        let changes = changes.iter().map(access_states::change).collect();
-        engine.save_access_states(changes).map_err(|error| error.to_string())
-    }
-}
-
-impl Operations for Recorder {
-    fn begin(&self, request: OperationRequest) -> Result<String, OperationRefused> {
-        let OperationRequest { unit, word, verb, initiator, operation, condition } = request;
-        let engine = self.running()?;
-        let request = job_engine::OperationRequest {
-            word: word.to_owned(),
-            verb: verb.to_owned(),
-            owner: initiator,
-            operation,
-            condition,
-        };
-        let begun = engine.begin_operation(disk_of(&unit)?, request);
-        begun.map(|job| job.to_string()).map_err(|error| refused(&error))
-    }
-
-    fn clear_condition(&self, unit: &str) -> Result<(), OperationRefused> {
-        let cleared = self.running()?.clear_condition(disk_of(unit)?);
-        cleared.map_err(|error| refused(&error))
-    }
-}
-
-fn disk_of(unit: &str) -> Result<DiskId, OperationRefused> {
-    unit.parse().map_err(|error| OperationRefused::Unavailable(format!("{unit}: {error}")))
-}
-
-fn refused(error: &job_engine::RequestError) -> OperationRefused {
-    if matches!(error.cause(), job_engine::Cause::DiskInUse { .. }) {
-        OperationRefused::Busy(error.to_string())
-    } else {
-        OperationRefused::Unavailable(error.to_string())
-    }
-}
-
-impl Events for Recorder {
-    fn session_up(&self, session: &SessionSummary) {
-        tracing::info!(
-            initiator = session.initiator,
-            to = session.target,
-            address = %session.address,
-            tsih = session.tsih,
-            "session up"
-        );
-    }
-
-    fn session_down(&self, session: &SessionSummary, end: SessionEnd) {
-        tracing::info!(
-            initiator = session.initiator,
-            to = session.target,
-            address = %session.address,
-            tsih = session.tsih,
-            commands = session.commands,
-            ?end,
-            "session down"
-        );
-    }
-
-    fn fault(&self, fault: Fault) {
-        let Some(engine) = self.engine.read().clone() else { return };
-        let Ok(disk) = fault.unit.parse() else { return };
-        engine.record_fault(FaultReport {
-            disk,
-            target: fault.target,
-            lun: fault.lun,
-            lba: fault.lba,
-            opcode: fault.operation_code,
-            initiator: fault.initiator,
-            kind: fault.kind,
-            operation: fault.operation,
-            errno: fault.errno,
-            path: fault.path,
-            text: fault.text,
-        });
-    }
-}
-
-/// The data path as jobs see it: it has the disks open that are LUNs. Until it is there, and while
-/// it stops, nothing runs.
-#[derive(Debug, Default)]
-pub(crate) struct Exposed {
-    exposure: Mutex<Option<Arc<Exposure>>>,
-    connected: Condvar,
-    stopping: AtomicBool,
-}
-
-impl Exposed {
-    /// Disks are open from now on.
-    pub(crate) fn connect(&self, exposure: Arc<Exposure>) {
-        *self.exposure.lock() = Some(exposure);
-        self.connected.notify_all();
-    }
-
-    /// Whoever waits is told to go.
-    pub(crate) fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
-        let _exposure = self.exposure.lock();
-        self.connected.notify_all();
-    }
-
-    pub(crate) fn disconnect(&self) {
-        self.exposure.lock().take();
-    }
-
-    fn get(&self) -> Result<Arc<Exposure>, String> {
-        let mut exposure = self.exposure.lock();
-        loop {
-            if self.stopping.load(Ordering::Acquire) {
-                return Err("the daemon is stopping".to_owned());
-            }
-            if let Some(exposure) = &*exposure {
-                return Ok(exposure.clone());
-            }
-            self.connected.wait(&mut exposure);
-        }
-    }
-}
-
-impl DataPath for Exposed {
-    fn pause(&self, disks: &[DiskId], work: &mut dyn FnMut()) -> Result<(), String> {
-        let exposure = self.get()?;
-        let units: Vec<_> = disks.iter().filter_map(|disk| exposure.open_unit(*disk)).collect();
-        // Formats with tables have some of them in memory only.
-        let tables: Vec<_> = disks.iter().filter_map(|disk| exposure.tables(*disk)).collect();
-        let flush = || {
-            for image in &tables {
-                if let Err(error) = image.flush() {
-                    tracing::error!(%error, "a copy lacks what could not be flushed");
-                }
-            }
-        };
-        flush();
-        let begin = Instant::now();
-        target_core::pause(&units, &mut || {
-            flush();
-            work();
-        });
-        let milliseconds = begin.elapsed().as_millis();
-        tracing::info!(milliseconds, disks = units.len(), "initiators waited for a job");
-        Ok(())
-    }
-
-    fn resize(&self, disk: DiskId, size_bytes: u64) -> Result<(), String> {
-        let exposure = self.get()?;
-        let Some(unit) = exposure.open_unit(disk) else { return Ok(()) };
-        exposure.node.resize_unit(&unit, size_bytes).map_err(|error| error.to_string())
-    }
-
-    fn medium_changed(&self, disk: DiskId) {
-        if let Ok(exposure) = self.get()
-            && let Some(unit) = exposure.open_unit(disk)
-        {
-            exposure.node.medium_changed(&unit);
-        }
-    }
-
-    fn commands(&self) -> u64 {
-        let exposure = self.exposure.lock().clone();
-        exposure.map_or(0, |exposure| sessions::totals(&exposure.node).commands)
-    }
-}
-
-/// The node as the management sees it.
-pub(crate) struct NodeHost {
-    pub(crate) node: Arc<Node>,
-    pub(crate) portals: Vec<String>,
-    pub(crate) isns: Option<isns::Status>,
-    pub(crate) access_methods: AccessMethods,
-    pub(crate) chap: Arc<ChapAccounts>,
-    pub(crate) limits: Arc<IoLimits>,
-    pub(crate) runtime: Handle,
-}
-
-impl Host for NodeHost {
-    fn sessions(&self) -> Vec<api::Session> {
-        self.node.sessions().into_iter().map(sessions::summary).collect()
-    }
-
-    fn totals(&self) -> service::TotalCounters {
-        sessions::totals(&self.node)
-    }
-
-    fn session(&self, tsih: u16) -> Option<api::SessionDetail> {
-        self.node.session(tsih).map(sessions::detail)
-    }
-
-    fn ask(&self, tsih: u16, request: SessionRequest) -> bool {
-        tracing::info!(tsih, ?request, "an operator asks");
-        match request {
-            SessionRequest::Logout { seconds } => self.node.ask_logout(tsih, seconds),
-            SessionRequest::Renegotiate { seconds } => self.node.ask_renegotiation(tsih, seconds),
-            SessionRequest::End => self.node.end_session(tsih),
-        }
-    }
-
-    fn trace(&self, tsih: u16) -> Result<service::Trace, TraceRefusal> {
-        sessions::trace(&self.node, tsih)
-    }
-
-    fn portals(&self) -> Vec<String> {
-        self.portals.clone()
-    }
-
-    fn portal_groups(&self) -> Vec<api::PortalGroup> {
-        access_states::list(&self.node)
-    }
-
-    fn set_access_state(
-        &self,
-        group: u16,
-        target: Option<&str>,
-        state: Option<api::AccessState>,
-    ) -> Result<(), AccessStateRefusal> {
-        if !self.access_methods.any() {
-            return Err(AccessStateRefusal::Disabled);
-        }
-        access_states::set(&self.node, group, target, state)
-    }
-
-    fn chap_accounts(&self) -> Vec<api::ChapAccount> {
-        self.chap.list()
-    }
-
-    fn set_chap_account(
-        &self,
-        user: &str,
-        request: &api::SetChapAccount,
-    ) -> service::Result<api::ChapAccount> {
-        self.chap.set(user, request)
-    }
-
-    fn delete_chap_account(&self, user: &str, open: bool) -> service::Result<()> {
-        self.chap.delete(user, open)
-    }
-
-    fn limits(&self) -> Vec<(service::LimitOf, api::SetLimit)> {
-        self.limits.list()
-    }
-
-    fn set_limit(
-        &self,
-        of: &service::LimitOf,
-        limit: Option<api::SetLimit>,
-    ) -> service::Result<()> {
-        self.limits.set(of, limit)
-    }
-
-    fn isns(&self) -> Option<api::Isns> {
-        let status = self.isns.as_ref()?;
-        Some(api::Isns { server: status.server.clone(), state: status.state() })
-    }
-
-    fn state(&self) -> api::NodeState {
-        match self.node.state() {
-            NodeState::Starting => api::NodeState::Starting,
-            NodeState::Serving => api::NodeState::Serving,
-            NodeState::Draining => api::NodeState::Draining,
-            NodeState::Stopping => api::NodeState::Stopping,
-        }
-    }
-
-    fn drain(&self) {
-        tracing::info!("lund drains, as it was asked to");
-        if !self.runtime.block_on(self.node.drain(DRAIN_LIMIT)) {
-            tracing::warn!("sessions are still there after a drain");
-        }
-    }
-
-    fn resume(&self) -> bool {
-        tracing::info!("lund is asked to let initiators in again");
-        self.node.resume().is_ok()
-    }
-}
 
 /// What the configuration says of targets.
 pub(crate) struct Rules {
@@ -508,11 +165,11 @@ impl Exposure {
                 tracing::error!(%error, "the disk is not a LUN any more until it is mapped again");
             }
         }
-        self.node.medium_may_have_changed(&unit);
+        self.node.medium_changed(&unit);
     }
 
     /// The unit of a disk, if it is open.
-    fn open_unit(&self, disk: DiskId) -> Option<Arc<LogicalUnit>> {
+    pub(super) fn open_unit(&self, disk: DiskId) -> Option<Arc<LogicalUnit>> {
         self.live_unit(&disk.to_string())
     }
 
@@ -542,7 +199,7 @@ impl Exposure {
     }
 
     /// The image of a disk that is open, if its file is not all that there is of it.
-    fn tables(&self, disk: DiskId) -> Option<Arc<dyn Image>> {
+    pub(super) fn tables(&self, disk: DiskId) -> Option<Arc<dyn Image>> {
         let disks = self.disks.lock();
         let found = disks.iter().find(|it| it.id == disk && it.format != ImageFormat::Raw)?.id;
         drop(disks);

@@ -1,0 +1,128 @@
+//! The node as the management sees it.
+
+use std::sync::Arc;
+
+use mgmt_api::api;
+use mgmt_api::service::{self, AccessStateRefusal, Host, SessionRequest, TraceRefusal};
+use scsi::AccessMethods;
+use target_core::{Node, NodeState};
+use tokio::runtime::Handle;
+
+use super::DRAIN_LIMIT;
+use crate::access_states;
+use crate::chap_accounts::ChapAccounts;
+use crate::io_limits::IoLimits;
+use crate::isns;
+use crate::sessions;
+
+/// The node as the management sees it.
+pub(crate) struct NodeHost {
+    pub(crate) node: Arc<Node>,
+    pub(crate) portals: Vec<String>,
+    pub(crate) isns: Option<isns::Status>,
+    pub(crate) access_methods: AccessMethods,
+    pub(crate) chap: Arc<ChapAccounts>,
+    pub(crate) limits: Arc<IoLimits>,
+    pub(crate) runtime: Handle,
+}
+
+impl Host for NodeHost {
+    fn sessions(&self) -> Vec<api::Session> {
+        self.node.sessions().into_iter().map(sessions::summary).collect()
+    }
+
+    fn totals(&self) -> service::TotalCounters {
+        sessions::totals(&self.node)
+    }
+
+    fn session(&self, tsih: u16) -> Option<api::SessionDetail> {
+        self.node.session(tsih).map(sessions::detail)
+    }
+
+    fn ask(&self, tsih: u16, request: SessionRequest) -> bool {
+        tracing::info!(tsih, ?request, "an operator asks");
+        match request {
+            SessionRequest::Logout { seconds } => self.node.ask_logout(tsih, seconds),
+            SessionRequest::Renegotiate { seconds } => self.node.ask_renegotiation(tsih, seconds),
+            SessionRequest::End => self.node.end_session(tsih),
+        }
+    }
+
+    fn trace(&self, tsih: u16) -> Result<service::Trace, TraceRefusal> {
+        sessions::trace(&self.node, tsih)
+    }
+
+    fn portals(&self) -> Vec<String> {
+        self.portals.clone()
+    }
+
+    fn portal_groups(&self) -> Vec<api::PortalGroup> {
+        access_states::list(&self.node)
+    }
+
+    fn set_access_state(
+        &self,
+        group: u16,
+        target: Option<&str>,
+        state: Option<api::AccessState>,
+    ) -> Result<(), AccessStateRefusal> {
+        if !self.access_methods.any() {
+            return Err(AccessStateRefusal::Disabled);
+        }
+        access_states::set(&self.node, group, target, state)
+    }
+
+    fn chap_accounts(&self) -> Vec<api::ChapAccount> {
+        self.chap.list()
+    }
+
+    fn set_chap_account(
+        &self,
+        user: &str,
+        request: &api::SetChapAccount,
+    ) -> service::Result<api::ChapAccount> {
+        self.chap.set(user, request)
+    }
+
+    fn delete_chap_account(&self, user: &str, open: bool) -> service::Result<()> {
+        self.chap.delete(user, open)
+    }
+
+    fn limits(&self) -> Vec<(service::LimitOf, api::SetLimit)> {
+        self.limits.list()
+    }
+
+    fn set_limit(
+        &self,
+        of: &service::LimitOf,
+        limit: Option<api::SetLimit>,
+    ) -> service::Result<()> {
+        self.limits.set(of, limit)
+    }
+
+    fn isns(&self) -> Option<api::Isns> {
+        let status = self.isns.as_ref()?;
+        Some(api::Isns { server: status.server.clone(), state: status.state() })
+    }
+
+    fn state(&self) -> api::NodeState {
+        match self.node.state() {
+            NodeState::Starting => api::NodeState::Starting,
+            NodeState::Serving => api::NodeState::Serving,
+            NodeState::Draining => api::NodeState::Draining,
+            NodeState::Stopping => api::NodeState::Stopping,
+        }
+    }
+
+    fn drain(&self) {
+        tracing::info!("lund drains, as it was asked to");
+        if !self.runtime.block_on(self.node.drain(DRAIN_LIMIT)) {
+            tracing::warn!("sessions are still there after a drain");
+        }
+    }
+
+    fn resume(&self) -> bool {
+        tracing::info!("lund is asked to let initiators in again");
+        self.node.resume().is_ok()
+    }
+}
