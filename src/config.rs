@@ -6,14 +6,15 @@ mod isns;
 mod management;
 mod portal_group;
 mod redirect;
+mod scsi;
 mod threshold;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ::scsi::AccessMethods;
 use anyhow::Context as _;
-use scsi::AccessMethods;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -22,6 +23,7 @@ pub(crate) use self::isns::Isns;
 pub(crate) use self::management::{Management, TlsConfig};
 pub(crate) use self::portal_group::PortalGroup;
 pub(crate) use self::redirect::Redirects;
+pub(crate) use self::scsi::Scsi;
 pub(crate) use self::threshold::Threshold;
 use crate::args::{LogFormat, Serve};
 
@@ -38,6 +40,7 @@ pub(crate) struct Config {
     /// In the order of their tags.
     pub(crate) portal_groups: Vec<PortalGroup>,
     pub(crate) access_methods: AccessMethods,
+    pub(crate) scsi: Scsi,
     pub(crate) management: Management,
     pub(crate) max_logins: usize,
     /// Bytes.
@@ -74,6 +77,8 @@ struct File {
     data_dir: Option<PathBuf>,
     #[serde(default)]
     iscsi: Iscsi,
+    #[serde(default)]
+    scsi: scsi::Table,
     isns: Option<isns::Table>,
     #[serde(default)]
     management: management::Table,
@@ -238,6 +243,7 @@ impl Config {
             data_dir,
             portal_groups,
             access_methods,
+            scsi: scsi::scsi(source, &file.scsi)?,
             management,
             max_logins: usize::try_from(max_logins)?,
             max_backlog: max_backlog(source, file.iscsi.max_backlog.as_ref())?,

@@ -81,6 +81,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         redirects: config.redirects.clone(),
         portal_groups: config.portal_groups.clone(),
         access_methods: config.access_methods,
+        scsi: config.scsi.clone(),
         thresholds: config.thresholds.clone(),
     };
     let handle = runtime.handle().clone();

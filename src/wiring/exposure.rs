@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use super::Recorder;
 use crate::access_states;
 use crate::chap_accounts::ChapAccounts;
-use crate::config::{PortalGroup, Redirects, Threshold};
+use crate::config::{PortalGroup, Redirects, Scsi, Threshold};
 use crate::watch;
 
 /// For so long an unmapping waits for the commands that are under way. After that they still
@@ -32,6 +32,7 @@ pub(crate) struct Rules {
     pub(crate) redirects: Redirects,
     pub(crate) portal_groups: Vec<PortalGroup>,
     pub(crate) access_methods: AccessMethods,
+    pub(crate) scsi: Scsi,
     pub(crate) thresholds: Vec<Threshold>,
 }
 
@@ -302,7 +303,7 @@ impl Exposure {
             device: Device {
                 access_methods: self.rules.access_methods,
                 soft_thresholds: self.thresholds(total.map_or(0, |space| space.total)),
-                ..device(disk)
+                ..self.rules.scsi.limit(device(disk))
             },
             image,
             reservations: self.recorder.reservations(&disk.id),

@@ -33,6 +33,7 @@ mod reservations;
 mod sessions;
 mod spare;
 mod statistics;
+mod task_set;
 mod tokens;
 mod trace;
 mod unit;

@@ -60,6 +60,8 @@ impl Regions {
 
     fn counts(&self, range: &Range<u64>) -> impl Iterator<Item = &'static Count> + use<> {
         let (begin, end) = (range.start >> REGION, range.end.saturating_sub(1) >> REGION);
+        // Each count once.
+        let end = end.min(begin.saturating_add(COUNTS as u64 - 1));
         let first = self.first;
         (begin..=end).filter_map(move |region| {
             let region = usize::try_from(region).unwrap_or_default();
@@ -161,6 +163,18 @@ mod tests {
         assert_eq!(regions.read(&(2 * REGION_LENGTH..3 * REGION_LENGTH), || ()), Some(()));
         drop(write);
         assert_eq!(regions.read(&(0..REGION_LENGTH + 1), || ()), Some(()));
+    }
+
+    #[test]
+    fn a_write_of_any_length_is_known_wherever_it_is() {
+        let regions = Regions::new();
+        let end = 10_000 * REGION_LENGTH;
+        let write = regions.enter(0..end);
+        for at in [0, REGION_LENGTH, 5_000 * REGION_LENGTH, end - 1] {
+            assert_eq!(regions.read(&(at..at + 1), || ()), None, "{at}");
+        }
+        drop(write);
+        assert_eq!(regions.read(&(0..end), || ()), Some(()));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::operation::{Claim, NoOperations, Operations};
 use crate::regions::Regions;
 use crate::reservations::{NoReservationStore, ReservationStore, UnitReservations};
 use crate::statistics::UnitStatistics;
+use crate::task_set::TaskSet;
 use crate::tokens::{End, UnitTokens};
 
 /// Writes of one visit to the desk that took longer than this found a medium that makes writers wait.
@@ -109,6 +110,7 @@ pub struct LogicalUnit {
     changing: Mutex<()>,
     queue: UnitQueue,
     exclusion: Exclusion,
+    task_set: TaskSet,
     tokens: UnitTokens,
     copies: UnitCopies,
     regions: Regions,
@@ -162,6 +164,7 @@ impl LogicalUnit {
             statistics: UnitStatistics::default(),
             queue: UnitQueue::default(),
             exclusion,
+            task_set: TaskSet::default(),
             tokens: UnitTokens::default(),
             copies: UnitCopies::default(),
             regions: Regions::new(),
@@ -285,6 +288,11 @@ impl LogicalUnit {
     /// Keeps atomic commands apart from all others.
     pub(crate) fn exclusion(&self) -> &Exclusion {
         &self.exclusion
+    }
+
+    /// The order of its commands.
+    pub(crate) fn task_set(&self) -> &TaskSet {
+        &self.task_set
     }
 
     /// The long copies that write to it.

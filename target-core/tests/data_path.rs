@@ -51,10 +51,14 @@ mod model;
 mod observe;
 #[path = "data_path/operation.rs"]
 mod operation;
+#[path = "data_path/ordered.rs"]
+mod ordered;
 #[path = "data_path/outcome.rs"]
 mod outcome;
 #[path = "data_path/reinstatement.rs"]
 mod reinstatement;
+#[path = "data_path/reservations.rs"]
+mod reservations;
 #[path = "data_path/robustness.rs"]
 mod robustness;
 #[path = "data_path/serial.rs"]
@@ -75,3 +79,5 @@ mod torn;
 mod wire;
 #[path = "data_path/world.rs"]
 mod world;
+#[path = "data_path/write_cache.rs"]
+mod write_cache;

@@ -5,6 +5,7 @@ use crate::device::{Context, Device};
 use crate::plan::{BlockRange, Plan};
 use crate::sense::Sense;
 
+const COMPARE_AND_WRITE: u8 = 0x89;
 const WRITE_ATOMIC_16: u8 = 0x9c;
 /// REPORT and SET TARGET PORT GROUPS, by operation code and service action.
 const REPORT_TARGET_PORT_GROUPS: (u8, Option<u8>) = (0xa3, Some(0x0a));
@@ -95,6 +96,7 @@ impl Command {
     /// Whether this logical unit has the command.
     pub(crate) fn exists(&self, device: &Device) -> bool {
         match (self.operation_code, self.service_action) {
+            (COMPARE_AND_WRITE, _) => device.limits.max_compare_and_write_blocks != 0,
             (WRITE_ATOMIC_16, _) => device.limits.max_atomic_blocks != 0,
             REPORT_TARGET_PORT_GROUPS => device.access_methods.any(),
             SET_TARGET_PORT_GROUPS => device.access_methods.explicit,

@@ -408,6 +408,8 @@ pub static COMMANDS: &[Command] = &[
     copy_in("RECEIVE COPY FAILURE DETAILS(LID1)", 0x04, &COPY_LID1_IN, copy::copy_failure_details),
     copy_in("RECEIVE COPY STATUS(LID4)", 0x05, &COPY_LID4_IN, copy::copy_status_lid4),
     copy_in("RECEIVE ROD TOKEN INFORMATION", 0x07, &COPY_LID4_IN, copy::rod_token_information),
+    // It has no list identifier; ddptctl sends one.
+    copy_in("REPORT ALL ROD TOKENS", 0x08, &COPY_LID4_IN, copy::report_all_rod_tokens),
     unit("READ(16)", 0x88, blocks!(0x88, 0x18, 16), Medium, read_write::read),
     gathers(
         unit(

@@ -46,6 +46,8 @@ pub struct Limits {
     pub max_unmap_descriptors: u32,
     /// MAXIMUM WRITE SAME LENGTH.
     pub max_write_same_blocks: u64,
+    /// MAXIMUM COMPARE AND WRITE LENGTH. 0 = there is no COMPARE AND WRITE.
+    pub max_compare_and_write_blocks: u8,
     /// MAXIMUM ATOMIC TRANSFER LENGTH. 0 = there is no WRITE ATOMIC.
     pub max_atomic_blocks: u32,
     /// ATOMIC ALIGNMENT; 0 or 1 = none.
@@ -259,6 +261,10 @@ pub struct Device {
     pub access_methods: AccessMethods,
     /// What MODE SELECT can change, as it is at first.
     pub mode: ModeParameters,
+    /// URL of the management, for initiators: Management Network Addresses VPD page.
+    pub management_url: Option<String>,
+    /// The commands with CDBs of 32 bytes exist.
+    pub long_cdbs: bool,
     /// What the medium is.
     pub rotation: MediumRotation,
     /// Limits on one command.
@@ -297,6 +303,8 @@ impl Device {
             read_only: false,
             access_methods: AccessMethods { implicit: true, explicit: false },
             mode: ModeParameters::default(),
+            management_url: None,
+            long_cdbs: true,
             rotation: MediumRotation::NonRotating,
             limits: Limits {
                 max_transfer_blocks: blocks_a_mebibyte.saturating_mul(4),
@@ -306,6 +314,7 @@ impl Device {
                 max_unmap_descriptors: 256,
                 // What WRITE SAME(10) can say; an abort waits for a command that has begun.
                 max_write_same_blocks: 0xffff,
+                max_compare_and_write_blocks: u8::MAX,
                 max_atomic_blocks: 1 << physical_block_exponent,
                 atomic_alignment_blocks: 1 << physical_block_exponent,
             },

@@ -68,7 +68,7 @@ const REQUEST_SENSE: u8 = 0x03;
 
 pub(crate) const NO_UNIT: Sense = Sense::illegal(AdditionalSense::LOGICAL_UNIT_NOT_SUPPORTED);
 
-const INVALID_OPERATION_CODE: Sense =
+pub(crate) const INVALID_OPERATION_CODE: Sense =
     Sense::illegal(AdditionalSense::INVALID_COMMAND_OPERATION_CODE);
 
 fn check(cdb: Cdb, context: &Context<'_>) -> Result<&'static Command, Sense> {
@@ -83,7 +83,7 @@ fn check(cdb: Cdb, context: &Context<'_>) -> Result<&'static Command, Sense> {
         let known = lookup_operation(cdb.operation_code());
         return Err(if known {
             Sense::invalid_field_in_cdb(1, Some(4))
-        } else if cdb.operation_code() == VARIABLE_LENGTH {
+        } else if device.long_cdbs && cdb.operation_code() == VARIABLE_LENGTH {
             // Its length is wrong: those of the right one do not come here under this code.
             Sense::invalid_field_in_cdb(7, None)
         } else {

@@ -21,8 +21,8 @@ pub(crate) fn inquiry(cdb: Cdb, context: &Context<'_>, reply: &mut Vec<u8>) -> R
     let allocation_length = u32::from(cdb.u16_at(3));
     let (vital, page) = (cdb.bit(1, 0x01), cdb.byte(2));
     if vital {
-        let found = vpd::PAGES.iter().find(|(code, _)| *code == page);
-        let (Some((_, build)), Some(device)) = (found, context.device) else {
+        let found = context.device.and_then(|it| Some((it, vpd::page_of(it, page)?)));
+        let Some((device, build)) = found else {
             return Err(Sense::invalid_field_in_cdb(2, None));
         };
         reply.extend_from_slice(&[DIRECT_ACCESS, page, 0, 0]);

@@ -5,7 +5,7 @@
 use crate::cdb::Cdb;
 use crate::commands::{Command, lookup};
 use crate::device::Context;
-use crate::dispatch::{NO_UNIT, plan};
+use crate::dispatch::{INVALID_OPERATION_CODE, NO_UNIT, plan};
 use crate::plan::Plan;
 use crate::sense::{FieldPointer, Sense};
 
@@ -89,6 +89,10 @@ pub fn plan_long(
     context: &Context<'_>,
     reply: &mut Vec<u8>,
 ) -> (Cdb, Plan) {
+    let disabled = context.device.is_some_and(|device| !device.long_cdbs);
+    if disabled && head[0] == VARIABLE_LENGTH {
+        return (Cdb::new(head), Plan::Check(INVALID_OPERATION_CODE));
+    }
     let Some(whole) = whole(head, rest) else {
         // No other command has so many bytes.
         let cdb = Cdb::new(head);

@@ -208,6 +208,11 @@ pub enum Plan {
         /// ALLOCATION LENGTH.
         allocation_length: u32,
     },
+    /// REPORT ALL ROD TOKENS: [`crate::copy::management_tokens`].
+    RodTokens {
+        /// ALLOCATION LENGTH.
+        allocation_length: u32,
+    },
     /// PERSISTENT RESERVE IN: ask [`crate::reservation::Reservations`].
     ReserveIn,
     /// PERSISTENT RESERVE OUT with the gathered parameter list.

@@ -84,7 +84,7 @@ struct Entry {
 
 impl Entry {
     fn exists(&self, device: &Device) -> bool {
-        self.row.exists(device)
+        (device.long_cdbs || self.operation_code != VARIABLE_LENGTH) && self.row.exists(device)
     }
 }
 

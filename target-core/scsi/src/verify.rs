@@ -8,9 +8,6 @@ use crate::plan::{BlockRange, Plan};
 use crate::read_write::{Run, force_unit_access};
 use crate::sense::Sense;
 
-/// The most blocks of one COMPARE AND WRITE (MAXIMUM COMPARE AND WRITE LENGTH).
-pub(crate) const MAX_COMPARE_AND_WRITE: u8 = 255;
-
 /// BYTCHK.
 fn byte_check(cdb: Cdb) -> u8 {
     cdb.byte(1) >> 1 & 0x03
@@ -95,7 +92,11 @@ pub(crate) fn compare_and_write(
     unit: &Unit<'_>,
     _reply: &mut Vec<u8>,
 ) -> Result<Plan, Sense> {
-    let run = compare_and_write_run(cdb).within(unit.device)?;
+    let run = compare_and_write_run(cdb);
+    if run.blocks > u32::from(unit.device.limits.max_compare_and_write_blocks) {
+        return Err(Sense::invalid_field_in_cdb(run.length_at, None));
+    }
+    let run = run.within(unit.device)?;
     if run.blocks == 0 && unit.context.data_out_length == 0 {
         return Ok(Plan::Good);
     }

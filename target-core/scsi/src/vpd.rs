@@ -4,18 +4,17 @@ use crate::capacity::reads_zeroes;
 use crate::device::{Context, Device, MediumRotation, Port, Provisioning};
 use crate::provisioning::threshold_exponent;
 use crate::reply::Fields as _;
-use crate::verify::MAX_COMPARE_AND_WRITE;
 
 /// Appends a page.
 pub(crate) type Page = fn(&Device, &Context<'_>, &mut Vec<u8>);
 
 /// The pages in ascending order (SPC-4 §7.8). Of those that SBC-4 has besides, B5h and B6h are for
-/// disks whose use wears them out and for zones; 85h would tell initiators where the management is,
-/// which is none of their business.
-pub(crate) static PAGES: &[(u8, Page)] = &[
+/// disks whose use wears them out and for zones.
+static PAGES: &[(u8, Page)] = &[
     (0x00, supported_pages),
     (0x80, unit_serial_number),
     (0x83, device_identification),
+    (MANAGEMENT_NETWORK_ADDRESSES, management_network_addresses),
     (0x86, extended_inquiry_data),
     (0x87, mode_page_policy),
     (0x88, scsi_ports),
@@ -26,6 +25,20 @@ pub(crate) static PAGES: &[(u8, Page)] = &[
     (0xb4, supported_block_lengths),
 ];
 
+/// What only exists where there is something to tell.
+const MANAGEMENT_NETWORK_ADDRESSES: u8 = 0x85;
+
+/// The pages that this logical unit has.
+fn pages_of(device: &Device) -> impl Iterator<Item = &'static (u8, Page)> {
+    let managed = device.management_url.is_some();
+    PAGES.iter().filter(move |(code, _)| managed || *code != MANAGEMENT_NETWORK_ADDRESSES)
+}
+
+/// A page of it.
+pub(crate) fn page_of(device: &Device, code: u8) -> Option<Page> {
+    pages_of(device).find(|(other, _)| *other == code).map(|(_, page)| *page)
+}
+
 /// B4h (SBC-4): the one length of a logical block, without protection information (T0PS).
 fn supported_block_lengths(device: &Device, _context: &Context<'_>, reply: &mut Vec<u8>) {
     reply.u32(device.logical_block_length);
@@ -33,8 +46,19 @@ fn supported_block_lengths(device: &Device, _context: &Context<'_>, reply: &mut 
 }
 
 /// 00h
-fn supported_pages(_device: &Device, _context: &Context<'_>, reply: &mut Vec<u8>) {
-    reply.extend(PAGES.iter().map(|(code, _)| code));
+fn supported_pages(device: &Device, _context: &Context<'_>, reply: &mut Vec<u8>) {
+    reply.extend(pages_of(device).map(|(code, _)| code));
+}
+
+/// 85h: where the management is, if initiators shall know.
+fn management_network_addresses(device: &Device, _context: &Context<'_>, reply: &mut Vec<u8>) {
+    if let Some(url) = &device.management_url {
+        // ASSOCIATION: logical unit; SERVICE TYPE: storage configuration service.
+        reply.extend_from_slice(&[0x01, 0]);
+        let address = name_string(url);
+        reply.u16(u16::try_from(address.len()).unwrap_or(u16::MAX));
+        reply.extend_from_slice(&address);
+    }
 }
 
 /// 80h
@@ -119,8 +143,8 @@ fn eui_64(naa: [u8; 16]) -> [u8; 16] {
 
 /// 86h
 fn extended_inquiry_data(_device: &Device, _context: &Context<'_>, reply: &mut Vec<u8>) {
-    // No protection; SIMPSUP; V_SUP: there is a volatile cache.
-    reply.extend_from_slice(&[0x00, 0x01, 0x01]);
+    // No protection; HEADSUP, ORDSUP, SIMPSUP; V_SUP: there is a volatile cache.
+    reply.extend_from_slice(&[0x00, 0x07, 0x01]);
     reply.zeroes(57);
 }
 
@@ -155,7 +179,7 @@ fn block_limits(device: &Device, _context: &Context<'_>, reply: &mut Vec<u8>) {
     let limits = device.limits;
     // WSNZ: a WRITE SAME of 0 blocks is refused, and does not go to the end.
     reply.u8(1);
-    reply.u8(MAX_COMPARE_AND_WRITE);
+    reply.u8(limits.max_compare_and_write_blocks);
     reply.u16(limits.optimal_granularity_blocks);
     reply.u32(limits.max_transfer_blocks);
     reply.u32(limits.optimal_transfer_blocks);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use disk_image::{Image, ImageError, ImageErrorKind, Wait};
+use iscsi_proto::pdu::TaskAttribute;
 use iscsi_proto::session::{Command, TaskId};
 use scsi::{
     Cdb, Context, MediumState, ModeParameters, Plan, Status, UnitAttention, WriteSameSource,
@@ -14,6 +15,7 @@ use super::Message;
 use super::core::{Core, Job, MAX_HANDED_OFF, Pending, Stage};
 use crate::fault;
 use crate::io::Work;
+use crate::task_set::Boundary;
 
 /// The most that PRE-FETCH brings into the page cache at once.
 const MAX_PREFETCH: u64 = 64 << 20;
@@ -24,6 +26,23 @@ const MAX_SLICES: usize = 1024;
 impl Core {
     /// Handles a command.
     pub(super) fn command(&mut self, command: &Command<'_>) {
+        if let Some(seen) = self.nexus.find(command.lun) {
+            let simple =
+                matches!(command.attribute, TaskAttribute::Simple | TaskAttribute::Untagged);
+            if !simple || seen.unit.task_set().is_blocked() {
+                let unit = Arc::clone(&seen.unit);
+                if self.is_not_enabled(command, &unit) {
+                    return;
+                }
+            }
+        }
+        self.enable(command, None);
+    }
+
+    /// Carries a command out that nothing in its task set holds up; `boundary` is that of an ORDERED
+    /// one.
+    pub(super) fn enable(&mut self, command: &Command<'_>, boundary: Option<Arc<Boundary>>) {
+        self.ordered |= boundary.is_some();
         let found = self.nexus.find(command.lun);
         let data_out_length =
             if command.writes { command.expected_data_transfer_length } else { 0 };
@@ -71,7 +90,7 @@ impl Core {
         if unit.claim_health_check(self.now) {
             self.submit(&unit, None, Work::Health);
         }
-        let job = Job { task: command.task, cdb, lun: command.lun, unit };
+        let job = Job { task: command.task, cdb, lun: command.lun, unit, boundary };
         // A unit attention that was told goes before a conflict.
         if !told && let Some(refusal) = job.unit.reservations().refusal(&self.nexus.identity, cdb) {
             return self.refuse(&job, refusal);
@@ -140,6 +159,7 @@ impl Core {
                 self.copy_report(&job, report, list_identifier, allocation_length);
             }
             Plan::CopyAbort { list_identifier } => self.copy_abort(&job, list_identifier),
+            Plan::RodTokens { allocation_length } => self.rod_tokens(&job, allocation_length),
             Plan::MediumOperation => self.medium_operation(job, &[]),
             Plan::ExitFailureMode => self.hand_off(job, Work::ExitFailureMode, 0),
             Plan::ReserveIn => self.reserve_in(&job),
@@ -234,6 +254,7 @@ impl Core {
             | Plan::PreFetch { .. }
             | Plan::CopyReport { .. }
             | Plan::CopyAbort { .. }
+            | Plan::RodTokens { .. }
             | Plan::ExitFailureMode
             | Plan::ReserveIn
             | Plan::ReserveUnit { .. }

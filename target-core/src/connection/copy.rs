@@ -7,7 +7,7 @@ use disk_image::ImageError;
 use scsi::copy::{
     CopyLength, CopyList, CopyRequest, CopySegment, CopyState, CopyStatus, CopyTarget, ListId,
     MAX_CONCURRENT, MAX_SEGMENT_LENGTH, PopulateToken, RodToken, THIS_UNIT, TOKEN_LENGTH,
-    Transferred, WriteUsingToken, action, copy_aborted,
+    Transferred, WriteUsingToken, action, copy_aborted, management_tokens,
 };
 use scsi::{AdditionalSense, BlockRange, Cdb, CopyReport, MediumState, Sense, SenseFormat, Status};
 use tokio::sync::oneshot;
@@ -162,7 +162,7 @@ impl Core {
             self.copies.remove(oldest);
         }
         self.copies.push(Copying {
-            job: job.clone(),
+            job: Job { boundary: None, ..job.clone() },
             list_identifier: request.list_identifier(),
             control: control.clone(),
             uses,
@@ -455,6 +455,20 @@ impl Core {
         let guard = Arc::new(Guard::new(self.sender.clone(), then));
         let unit = job.unit.clone();
         self.stop_copies(Stop::Aborted, |it| it.is_named(&unit, id), Some(&guard), None);
+    }
+
+    /// REPORT ALL ROD TOKENS: of the units that this initiator can reach.
+    pub(super) fn rod_tokens(&mut self, job: &Job, allocation_length: u32) {
+        let mut tokens = self.node.tokens.good(Instant::now());
+        tokens.retain(|token| {
+            token.unit().is_some_and(|unit| {
+                !self.nexus.luns_of(&unit).is_empty()
+                    || self.node.is_seen_by(&self.nexus.initiator, &unit)
+            })
+        });
+        let tokens = tokens.iter().map(|token| token.bytes());
+        management_tokens(tokens, allocation_length, &mut self.reply);
+        self.parameter_data(job.task);
     }
 
     /// How a copy stands. RECEIVE COPY STATUS(LID1) tells an outcome once (SPC-4 §6.18.2), and

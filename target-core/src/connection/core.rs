@@ -14,6 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::copy::Copying;
+use super::dormant::{Dormant, Older};
 use super::inline::Order;
 use super::limits::{Concerns, Delayed};
 use super::task_management::{Function, Guard, Then};
@@ -27,6 +28,7 @@ use crate::io::{Control, Stop, UnitQueue, Work, WorkError};
 use crate::nexus::{Nexus, Ports, UnitRef, View};
 use crate::node::Node;
 use crate::sessions::{Admission, Ends};
+use crate::task_set::Boundary;
 use crate::trace::Taps;
 use crate::unit::LogicalUnit;
 
@@ -45,6 +47,8 @@ pub(super) struct Job {
     pub(super) cdb: Cdb,
     pub(super) lun: Lun,
     pub(super) unit: UnitRef,
+    /// Of an ORDERED command, until it has ended.
+    pub(super) boundary: Option<Arc<Boundary>>,
 }
 
 /// A command that could not be answered at once.
@@ -201,6 +205,11 @@ pub(super) struct Core {
     pub(super) delayed: Vec<Delayed>,
     /// What is to be written on this thread, one behind the other.
     pub(super) orders: Vec<Order>,
+    /// Commands that wait for their turn in a task set, and those that ORDERED ones wait for.
+    pub(super) dormant: Vec<Dormant>,
+    pub(super) older: Vec<Older>,
+    /// An ORDERED command has been enabled that may not have ended: its end wakes others.
+    pub(super) ordered: bool,
     /// Tasks of others may have been woken in this turn. The runtime may keep the last of them
     /// for this thread, which must not hang then.
     pub(super) wakes: bool,
@@ -259,6 +268,9 @@ impl Core {
             limits: Vec::new(),
             delayed: Vec::new(),
             orders: Vec::new(),
+            dormant: Vec::new(),
+            older: Vec::new(),
+            ordered: false,
             wakes: false,
             taps: Taps::default(),
         };
@@ -306,7 +318,8 @@ impl Core {
 
     /// Publishes the counters, and what is held.
     pub(super) fn account(&mut self) {
-        self.share.set(self.tx.pending_bytes() + self.memory);
+        self.share.set(self.tx.pending_bytes() + self.memory + self.dormant_bytes());
+        self.ordered = self.pending.iter().any(|pending| pending.job.boundary.is_some());
         self.admission.published.set(&self.session);
     }
 
@@ -322,6 +335,11 @@ impl Core {
         pending < MAX_PENDING
             && self.memory < MAX_HANDED_OFF
             && self.share.has_room(pending + self.memory)
+    }
+
+    /// Whether so many bytes may be kept besides what is held already.
+    pub(super) fn share_has_room(&self, bytes: usize) -> bool {
+        self.share.has_room(self.tx.pending_bytes() + self.memory + bytes)
     }
 
     /// The end has come: everything that had to be sent is sent, and nothing can write any more.
@@ -369,6 +387,7 @@ impl Core {
             self.release(None);
         }
         self.delayed.clear();
+        self.dormant.clear();
         let now = self.closing.get_or_insert(closing);
         now.send &= closing.send;
         let drains = closing.end.is_orderly() && now.end.is_orderly();
@@ -408,6 +427,11 @@ impl Core {
                 }
             }
             Message::Ended(_) if !self.takes_more() => {}
+            Message::Boundary(boundary) if self.takes_more() => self.boundary_given(boundary),
+            // It is passed on.
+            Message::Boundary(_) => {}
+            Message::Older { unit, guard } => self.note_older(&unit, &guard),
+            Message::Ended(Then::Enabled { task }) => self.enable_ordered(task),
             Message::Ended(Then::Function { number, .. }) => self.function_ended(number),
             Message::Ended(Then::Command { task, device_length }) => {
                 self.good(task, device_length);

@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 
 use super::Connection;
 use super::core::{Core, Job, Pending, Stage};
+use super::write::Streaming;
 use crate::clock::Milliseconds;
 use crate::io::Work;
 use crate::nexus::UnitRef;
@@ -204,7 +205,11 @@ impl Core {
     fn order_written(&mut self, order: Order, result: Result<(), ImageError>) {
         match order.step {
             Step::Whole { job, device_length } => match result {
-                Ok(()) => self.good(job.task, device_length),
+                Ok(()) if job.unit.mode().write_cache_enabled => {
+                    self.good(job.task, device_length);
+                }
+                // It was turned off meanwhile.
+                Ok(()) => self.hand_off(job, Work::Flush, device_length),
                 Err(error) => self.failed(&job, &error),
             },
             Step::Piece { task, .. } => self.piece_written(task, result),
@@ -232,13 +237,13 @@ impl Core {
         if self.orders.is_empty() {
             return None;
         }
-        let Order { data, step, .. } = self.orders.remove(0);
+        let Order { offset, data, step } = self.orders.remove(0);
         let (unit, memory) = (step.unit().clone(), data.len());
         (self.working, self.memory) = (self.working + 1, self.memory + memory);
         let task = match step {
             Step::Whole { job, device_length } => {
                 let task = job.task;
-                let stage = Stage::Work { device_length };
+                let stage = Stage::Write(Streaming::whole(offset, device_length));
                 self.pending.push(Pending { working: 1, ..Pending::new(job, stage) });
                 task
             }

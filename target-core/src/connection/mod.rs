@@ -5,6 +5,7 @@ mod command;
 mod completion;
 mod copy;
 mod core;
+mod dormant;
 mod handover;
 mod inline;
 mod limits;
@@ -49,6 +50,7 @@ use crate::login::Admitted;
 use crate::nexus::View;
 use crate::node::Node;
 use crate::sessions::Ends;
+use crate::task_set::Boundary;
 use crate::trace::Tap;
 use crate::unit::LogicalUnit;
 
@@ -77,6 +79,11 @@ pub(crate) enum Message {
     AttentionOf { unit: Arc<LogicalUnit>, nexus: Arc<Nexus>, condition: UnitAttention },
     /// Everything that a function or a command waited for has ended.
     Ended(Then),
+    /// It is the session's turn in the task set of a unit: it may enable its dormant commands.
+    Boundary(Boundary),
+    /// An ORDERED command waits for those of a unit that are enabled; the guard is dropped when they
+    /// have ended.
+    Older { unit: Arc<LogicalUnit>, guard: Arc<Guard> },
     /// An operation that a command waits for has come to its end.
     OperationEnded { task: TaskId, result: Result<(), Sense> },
     /// The initiator shall do something (RFC 7143 §11.9).
@@ -203,7 +210,7 @@ impl Connection {
         let mut resumes = std::mem::take(&mut self.resumes);
         if !resumes {
             self.core.now = Milliseconds::now();
-            self.core.wakes = false;
+            self.core.wakes = self.core.ordered;
         }
         loop {
             let mut progress = false;
@@ -231,6 +238,9 @@ impl Connection {
             }
             if let Some(end) = self.core.ended() {
                 return Turn::Over(end);
+            }
+            if !self.core.older.is_empty() {
+                self.core.look_at_older();
             }
             progress |= self.receive(cx);
             if !progress {

@@ -42,6 +42,11 @@ pub(crate) enum Then {
         /// Names the request.
         itt: InitiatorTaskTag,
     },
+    /// Nothing: an ORDERED command is enabled.
+    Enabled {
+        /// The command.
+        task: TaskId,
+    },
     /// A command, with GOOD.
     Command {
         /// The command.
@@ -88,7 +93,7 @@ impl Guard {
     fn function_of(&self, session: &UnboundedSender<Message>) -> Option<InitiatorTaskTag> {
         match self.then {
             Then::Function { itt, .. } => self.requester.same_channel(session).then_some(itt),
-            Then::Command { .. } => None,
+            Then::Command { .. } | Then::Enabled { .. } => None,
         }
     }
 }
@@ -373,6 +378,7 @@ impl Core {
         for task in &tasks {
             self.session.abort(*task, function);
         }
+        self.forget_dormant(|task| tasks.contains(&task));
         self.pending.retain_mut(|pending| {
             if !works(&pending.job) {
                 return true;
@@ -386,6 +392,7 @@ impl Core {
 
     fn abort_task(&mut self, task: TaskId, guard: &Arc<Guard>) {
         self.session.abort(task, guard.function_of(&self.sender));
+        self.forget_dormant(|it| it == task);
         let Some(at) = self.position(task) else { return };
         let Some(pending) = self.pending.get_mut(at) else { return };
         if pending.working == 0 {
@@ -470,6 +477,7 @@ impl Core {
             .filter(|(task, other)| one_form(*other) == Some(lun) && self.position(*task).is_none())
             .map(|(task, _)| task)
             .collect();
+        self.forget_dormant(|task| tasks.contains(&task));
         for task in tasks {
             self.check(task, None, fault::no_unit());
         }

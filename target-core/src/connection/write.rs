@@ -26,6 +26,12 @@ pub(super) struct Streaming {
 }
 
 impl Streaming {
+    /// All of the data is there, and is being written.
+    pub(super) fn whole(offset: u64, length: u64) -> Self {
+        let (durable, begun, failure) = (false, Vec::new(), None);
+        Self { offset, length, durable, complete: true, begun, failure }
+    }
+
     /// All of the data has come.
     pub(super) const fn is_complete(&self) -> bool {
         self.complete
@@ -81,7 +87,7 @@ impl Core {
 
     /// Takes data that has come for a command.
     pub(super) fn write_data(&mut self, task: TaskId, offset: u32, data: &[u8], complete: bool) {
-        let Some(at) = self.position(task) else { return };
+        let Some(at) = self.position(task) else { return self.keep_data(task, data) };
         let Some(pending) = self.pending.get_mut(at) else { return };
         match &mut pending.stage {
             Stage::Gather(gathered) => {
@@ -106,7 +112,10 @@ impl Core {
     /// Data of a write was lost on its way: the command fails, and may be tried again.
     pub(super) fn data_lost(&mut self, task: TaskId) {
         let sense = fault::data_lost();
-        let Some(at) = self.position(task) else { return self.check(task, None, sense) };
+        let Some(at) = self.position(task) else {
+            self.forget_dormant(|it| it == task);
+            return self.check(task, None, sense);
+        };
         let Some(pending) = self.pending.get_mut(at) else { return };
         if let Stage::Write(streaming) = &mut pending.stage {
             streaming.failure.get_or_insert(WorkError::Check(sense));
@@ -222,7 +231,9 @@ impl Core {
             Some(WorkError::Check(sense)) => {
                 self.check(pending.job.task, Some(&pending.job.unit), sense);
             }
-            None if streaming.durable => self.hand_off(pending.job, Work::Flush, streaming.length),
+            None if streaming.durable || !pending.job.unit.mode().write_cache_enabled => {
+                self.hand_off(pending.job, Work::Flush, streaming.length)
+            }
             None => self.good(pending.job.task, streaming.length),
         }
     }

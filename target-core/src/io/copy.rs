@@ -353,8 +353,8 @@ fn image(unit: &LogicalUnit) -> Result<&Arc<dyn Image>, Failure> {
 
 fn write(unit: &Arc<LogicalUnit>, offset: u64, data: &[u8]) -> Result<(), Failure> {
     let image = image(unit)?;
-    let durability =
-        if unit.mode().write_cache_enabled { Durability::Cached } else { Durability::Durable };
+    let cached = unit.mode().write_cache_enabled;
+    let durability = if cached { Durability::Cached } else { Durability::Durable };
     let _inside = unit.exclusion().enter_sleeping();
     reachable(unit)?;
     let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
@@ -362,6 +362,8 @@ fn write(unit: &Arc<LogicalUnit>, offset: u64, data: &[u8]) -> Result<(), Failur
     let written = unit.regions().write(range_of(offset, data.len()), || {
         image.write(&[IoSlice::new(data)], offset, durability)
     });
+    let turned_off = || cached && !unit.mode().write_cache_enabled;
+    let written = written.and_then(|()| if turned_off() { image.flush() } else { Ok(()) });
     written.map_err(|error| Failure::Destination(unit.clone(), error))
 }
 
@@ -373,7 +375,8 @@ fn write_zeroes(unit: &Arc<LogicalUnit>, range: &Range<u64>) -> Result<u64, Fail
     let _inside = unit.exclusion().enter_sleeping();
     reachable(unit)?;
     unit.tokens().changing(range);
-    let mut written = image.write_zeroes(range.start, length, may_unmap);
+    let zero = || image.write_zeroes(range.start, length, may_unmap);
+    let mut written = unit.regions().write(range.clone(), zero);
     if written.is_ok() && !unit.mode().write_cache_enabled {
         written = image.flush();
     }

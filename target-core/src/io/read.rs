@@ -12,7 +12,7 @@ use crate::unit::LogicalUnit;
 
 /// Read at once where others write: whole logical blocks, that none of them disturbs for long.
 const PIECE: usize = 4096;
-/// So often a piece is read beside others before it is read alone.
+/// So often a piece is read beside others before everything is read alone.
 const ATTEMPTS: u32 = 1000;
 /// Between two looks at a write that overlaps it.
 const MIN_PAUSE: Duration = Duration::from_micros(100);
@@ -26,22 +26,37 @@ pub(super) fn read(
     length: usize,
 ) -> Result<Vec<u8>, ImageError> {
     let mut data = vec![0; length];
-    let range = range_of(offset, length);
-    let at_once = {
-        let _inside = unit.exclusion().enter_sleeping();
-        let read = || image.read(&mut [IoSliceMut::new(&mut data)], offset, Wait::Block);
-        unit.regions().read(&range, read)
-    };
-    if let Some(result) = at_once {
-        return result.map(|()| data);
+    let inside = unit.exclusion().enter_sleeping();
+    let result = read_inside(unit, image, offset, &mut data);
+    drop(inside);
+    let alone = || image.read(&mut [IoSliceMut::new(&mut data)], offset, Wait::Block);
+    result.unwrap_or_else(|| unit.exclusion().alone(alone)).map(|()| data)
+}
+
+/// The same for who is inside of the unit already, so that no atomic command comes in between.
+/// `None` if others write there so much that it must be read alone.
+pub(super) fn read_inside(
+    unit: &LogicalUnit,
+    image: &Arc<dyn Image>,
+    offset: u64,
+    data: &mut [u8],
+) -> Option<Result<(), ImageError>> {
+    let range = range_of(offset, data.len());
+    let read = || image.read(&mut [IoSliceMut::new(data)], offset, Wait::Block);
+    let at_once = unit.regions().read(&range, read);
+    if at_once.is_some() {
+        return at_once;
     }
     let mut at = offset;
     // Pieces end where blocks do.
     for piece in data.chunks_mut(PIECE) {
-        read_piece(unit, image, at, piece)?;
-        at = range_of(at, piece.len()).end;
+        let end = range_of(at, piece.len()).end;
+        if let Err(error) = read_piece(unit, image, at, piece)? {
+            return Some(Err(error));
+        }
+        at = end;
     }
-    Ok(data)
+    Some(Ok(()))
 }
 
 fn read_piece(
@@ -49,7 +64,7 @@ fn read_piece(
     image: &Arc<dyn Image>,
     offset: u64,
     piece: &mut [u8],
-) -> Result<(), ImageError> {
+) -> Option<Result<(), ImageError>> {
     let range = range_of(offset, piece.len());
     let mut read = || image.read(&mut [IoSliceMut::new(piece)], offset, Wait::Block);
     let (mut attempts, mut pause) = (0, MIN_PAUSE);
@@ -59,11 +74,9 @@ fn read_piece(
             waits = unit.is_written(&range);
             waits
         };
-        let inside = unit.exclusion().enter_sleeping();
-        let result = unit.regions().read_beside(&range, overlaps, &mut read);
-        drop(inside);
-        match result {
-            Some(result) => return result,
+        match unit.regions().read_beside(&range, overlaps, &mut read) {
+            Some(result) => return Some(result),
+            // Whoever writes there is inside as well, and needs nothing that is held here.
             None if waits => {
                 thread::sleep(pause);
                 pause = MAX_PAUSE.min(pause * 2);
@@ -74,5 +87,5 @@ fn read_piece(
             }
         }
     }
-    unit.exclusion().alone(read)
+    None
 }

@@ -22,6 +22,9 @@ use crate::unit::LogicalUnit;
 /// Compared or verified at once.
 const PIECE: usize = 1 << 20;
 
+/// Zeroed or unmapped at once in a plain file.
+const ZEROED_AT_ONCE: u64 = 8 << 20;
+
 /// The longest WRITE SAME, in bytes, for which all other commands of the unit wait.
 const ALONE_AT_MOST: u64 = 64 << 10;
 
@@ -230,20 +233,50 @@ impl Work {
             }
             return Ok(Output::Data(super::read::read(unit, image, offset, length)?.into()));
         }
+        if let Self::Compare { offset, data, times } = self {
+            return compare_with_medium(unit, image, offset, &data, times);
+        }
+        let cached = self.writes_to_cache();
+        let output = self.run_inside(unit, image)?;
+        // The write cache was turned off while it was on its way there: MODE SELECT flushes only
+        // what has been written before.
+        if cached && !unit.mode().write_cache_enabled {
+            image.flush()?;
+        }
+        Ok(output)
+    }
+
+    /// Runs it on blocks that others use too.
+    fn run_inside(self, unit: &LogicalUnit, image: &Arc<dyn Image>) -> Result<Output, WorkError> {
+        let may_run = || unit.claim().refusal().map_or(Ok(()), |it| Err(WorkError::Check(it)));
         if self.must_be_alone() {
             return unit.exclusion().alone(|| {
-                unit.claim().refusal().map_or(Ok(()), |sense| Err(WorkError::Check(sense)))?;
+                may_run()?;
                 self.announce(unit);
                 self.run_on(unit, image)
             });
         }
         let touches_blocks = self.touches_blocks();
         let _inside = touches_blocks.then(|| unit.exclusion().enter_sleeping());
-        if touches_blocks && let Some(sense) = unit.claim().refusal() {
-            return Err(WorkError::Check(sense));
+        if touches_blocks {
+            may_run()?;
         }
         self.announce(unit);
         self.run_on(unit, image)
+    }
+
+    /// Whether it writes blocks that need not be durable.
+    fn writes_to_cache(&self) -> bool {
+        let (Self::Write { durable, .. }
+        | Self::CompareAndWrite { durable, .. }
+        | Self::WriteAtomic { durable, .. }
+        | Self::OrWrite { durable, .. }
+        | Self::Zeroes { durable, .. }
+        | Self::WriteSame { durable, .. }) = self
+        else {
+            return false;
+        };
+        !durable
     }
 
     /// Whether it is atomic towards every other command. Of a WRITE SAME a short one is: hosts
@@ -292,17 +325,18 @@ impl Work {
     /// Whether an atomic command must not see it half done.
     fn touches_blocks(&self) -> bool {
         match self {
-            Self::Read { .. }
-            | Self::Write { .. }
+            Self::Write { .. }
             | Self::WriteAndVerify { .. }
-            | Self::Compare { .. }
             | Self::CompareAndWrite { .. }
             | Self::WriteAtomic { .. }
             | Self::OrWrite { .. }
             | Self::Zeroes { .. }
             | Self::WriteSame { .. }
             | Self::Unmap { .. } => true,
-            Self::Verify { .. }
+            // These enter by themselves.
+            Self::Read { .. }
+            | Self::Compare { .. }
+            | Self::Verify { .. }
             | Self::PreFetch(_)
             | Self::ReserveOut { .. }
             | Self::ReserveUnit { .. }
@@ -372,16 +406,19 @@ impl Work {
                 let write = || image.write(&[IoSlice::new(&data)], offset, Durability::Durable);
                 unit.regions().write(range_of(offset, data.len()), write)?;
                 if compare {
-                    compare_data(image, offset, &data, 1)?;
+                    compare_data(offset, &data, 1, |at, piece| {
+                        image.read(&mut [IoSliceMut::new(piece)], at, Wait::Block)
+                    })?;
                 } else {
                     verify(image, offset, length_of(&data))?;
                 }
             }
             Self::Verify { offset, length } => verify(image, offset, length)?,
-            Self::Compare { offset, data, times } => compare_data(image, offset, &data, times)?,
             Self::CompareAndWrite { offset, data, durable } => {
                 let (expected, new) = data.split_at(data.len() / 2);
-                compare_data(image, offset, expected, 1)?;
+                compare_data(offset, expected, 1, |at, piece| {
+                    image.read(&mut [IoSliceMut::new(piece)], at, Wait::Block)
+                })?;
                 image.write(&[IoSlice::new(new)], offset, durability(durable))?;
             }
             Self::OrWrite { offset, mut data, durable } => {
@@ -397,7 +434,9 @@ impl Work {
                 return Ok(Output::ConditionMet);
             }
             Self::Zeroes { offset, length, unmap, durable } => {
-                image.write_zeroes(offset, length, unmap)?;
+                in_pieces(unit, image, offset, length, |offset, length| {
+                    image.write_zeroes(offset, length, unmap)
+                })?;
                 if durable {
                     image.flush()?;
                 }
@@ -410,8 +449,11 @@ impl Work {
             }
             Self::Unmap { ranges, block_length } => {
                 for range in ranges {
-                    let length = u64::from(range.blocks) * block_length;
-                    image.unmap(range.lba * block_length, length)?;
+                    let (offset, length) =
+                        (range.lba * block_length, u64::from(range.blocks) * block_length);
+                    in_pieces(unit, image, offset, length, |offset, length| {
+                        image.unmap(offset, length)
+                    })?;
                 }
             }
             Self::Flush => image.flush()?,
@@ -428,7 +470,7 @@ impl Work {
                 unit.set_stopped(!start);
             }
             Self::Health => image.health()?,
-            // Done before the image was looked for.
+            // Done before it comes here.
             Self::ReserveOut { .. }
             | Self::ReserveUnit { .. }
             | Self::SaveMode { .. }
@@ -437,6 +479,7 @@ impl Work {
             | Self::ExitFailureMode
             | Self::Copy(_)
             | Self::MakeToken(_)
+            | Self::Compare { .. }
             | Self::Read { .. } => {}
         }
         Ok(Output::Done)
@@ -496,11 +539,41 @@ fn verify(image: &Arc<dyn Image>, offset: u64, length: u64) -> Result<(), ImageE
     Ok(())
 }
 
-fn compare_data(
+/// VERIFY with data. No atomic command is seen half done.
+fn compare_with_medium(
+    unit: &LogicalUnit,
     image: &Arc<dyn Image>,
     offset: u64,
     data: &[u8],
     times: u32,
+) -> Result<Output, WorkError> {
+    let may_run = || unit.claim().refusal().map_or(Ok(()), |it| Err(WorkError::Check(it)));
+    let mut disturbed = false;
+    let compared = {
+        let _inside = unit.exclusion().enter_sleeping();
+        may_run()?;
+        compare_data(offset, data, times, |at, piece| {
+            let read = super::read::read_inside(unit, image, at, piece);
+            disturbed |= read.is_none();
+            read.unwrap_or(Ok(()))
+        })
+    };
+    if !disturbed {
+        return compared.map(|()| Output::Done);
+    }
+    let read = |at, piece: &mut [u8]| image.read(&mut [IoSliceMut::new(piece)], at, Wait::Block);
+    unit.exclusion().alone(|| {
+        may_run()?;
+        compare_data(offset, data, times, read).map(|()| Output::Done)
+    })
+}
+
+/// `data` is compared with what `read` finds from `offset` on, `times` times one behind the other.
+fn compare_data(
+    offset: u64,
+    data: &[u8],
+    times: u32,
+    mut read: impl FnMut(u64, &mut [u8]) -> Result<(), ImageError>,
 ) -> Result<(), WorkError> {
     let mut buffer = vec![0; PIECE.min(data.len())];
     let mut at = offset;
@@ -508,7 +581,7 @@ fn compare_data(
         let mut compared = 0;
         for expected in data.chunks(PIECE) {
             let Some(piece) = buffer.get_mut(..expected.len()) else { break };
-            image.read(&mut [IoSliceMut::new(piece)], at, Wait::Block)?;
+            read(at, piece)?;
             let different = piece.iter().zip(expected).position(|(a, b)| a != b);
             if let Some(position) = different {
                 let position = u64::try_from(position).unwrap_or(0);
@@ -517,6 +590,27 @@ fn compare_data(
             compared += length_of(expected);
             at += length_of(expected);
         }
+    }
+    Ok(())
+}
+
+/// Zeroes or unmaps blocks so that nobody reads one half changed. A plain file in pieces: reads
+/// elsewhere are in the way of one piece at most. Formats with tables need to see all of it at once
+/// to give space back.
+fn in_pieces(
+    unit: &LogicalUnit,
+    image: &Arc<dyn Image>,
+    offset: u64,
+    length: u64,
+    mut change: impl FnMut(u64, u64) -> Result<(), ImageError>,
+) -> Result<(), ImageError> {
+    let longest = if image.plain_file().is_some() { ZEROED_AT_ONCE } else { u64::MAX };
+    let (mut at, end) = (offset, offset.saturating_add(length));
+    while at < end {
+        // They end where large extents of file systems do.
+        let piece = (longest - at % longest).min(end - at);
+        unit.regions().write(at..at + piece, || change(at, piece))?;
+        at += piece;
     }
     Ok(())
 }

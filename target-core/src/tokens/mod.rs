@@ -268,6 +268,15 @@ impl Tokens {
     }
 }
 
+impl Tokens {
+    /// Those that are good, the oldest first.
+    pub(crate) fn good(&self, now: Instant) -> Vec<Arc<Token>> {
+        let known = self.known.lock();
+        let all = known.order.iter().filter_map(|it| known.by_identifier.get(it));
+        all.filter(|token| token.state(now).is_ok()).cloned().collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use disk_image::MemImage;

@@ -384,3 +384,37 @@ fn files_are_copied_by_the_file_system_as_anything_else() {
     other.execute(0, &write(8191, 1), Data::Out(&[1; BLOCK])).good();
     initiator.write_using(1, &token, &[(0, 8192)]).check(REVOKED);
 }
+
+/// REPORT ALL ROD TOKENS: identifiers of the tokens, and how many bytes there are to report.
+fn reported(initiator: &mut Initiator, allocation_length: u32) -> (Vec<u64>, u32) {
+    let mut cdb = [0; 16];
+    (cdb[0], cdb[1]) = (0x84, 0x08);
+    cdb[10..14].copy_from_slice(&allocation_length.to_be_bytes());
+    let data = initiator.execute(0, &cdb, Data::In(allocation_length as usize)).good();
+    let available = u32::from_be_bytes(data[..4].try_into().unwrap());
+    let tokens = data[8..].chunks_exact(96);
+    let identifier = |token: &[u8]| u64::from_be_bytes(token[8..16].try_into().unwrap());
+    (tokens.map(identifier).collect(), available)
+}
+
+#[test]
+fn the_tokens_of_what_an_initiator_reaches_are_reported_to_it() {
+    let (world, _) = full_units(2);
+    let mut initiator = world.initiator(&[0, 1]);
+    assert_eq!(reported(&mut initiator, 4096), (vec![], 4));
+    let mut identifiers = Vec::new();
+    for lun in [0, 1, 1] {
+        let token = initiator.token(lun, &[(100, 10)]);
+        identifiers.push(u64::from_be_bytes(token[8..16].try_into().unwrap()));
+    }
+    assert_eq!(reported(&mut initiator, 4096), (identifiers.clone(), 4 + 3 * 96));
+    // AVAILABLE DATA tells how much there is, whatever there is room for.
+    assert_eq!(reported(&mut initiator, 8 + 96), (identifiers[..1].to_vec(), 4 + 3 * 96));
+    // One that has ended is not among them.
+    initiator.execute(0, &write(100, 1), Data::Out(&[1; BLOCK])).good();
+    assert_eq!(reported(&mut initiator, 4096).0, identifiers[1..]);
+    // Nor are those of units that the initiator does not reach.
+    world.block_on(world.node.remove_unit(TARGET, 1)).unwrap();
+    initiator.execute(0, &TEST_UNIT_READY, Data::None).check((6, 0x3f, 0x0e));
+    assert_eq!(reported(&mut initiator, 4096), (vec![], 4));
+}

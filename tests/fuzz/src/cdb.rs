@@ -28,6 +28,9 @@ fn dispatch(input: &[u8]) {
     if bit(1) {
         device.space.set(1 << 40, 1 << 20);
     }
+    device.long_cdbs = !bit(5);
+    device.management_url = bit(3).then(|| "https://host/".to_owned());
+    device.limits.max_compare_and_write_blocks = choice;
     device.access_methods = AccessMethods { implicit: bit(2), explicit: bit(6) };
     let group = |tag| TargetPortGroup {
         tag,
@@ -136,6 +139,7 @@ fn check(plan: Plan, ranges: &[BlockRange], size: u64) {
         | Plan::ExitFailureMode
         | Plan::ThirdPartyCopy
         | Plan::CopyAbort { .. }
+        | Plan::RodTokens { .. }
         | Plan::CopyReport { .. }
         | Plan::ReserveIn
         | Plan::ReserveOut

@@ -25,6 +25,14 @@ impl Session {
         wanted
     }
 
+    /// Has data that comes unasked be handed out, although it is not known yet how much is wanted.
+    /// Later, [`Session::accept_write`] goes on behind what has come by then.
+    pub fn keep_data(&mut self, task: TaskId) {
+        if let Some(entry) = self.tasks.get_mut(task) {
+            entry.keeps = true;
+        }
+    }
+
     /// Sends the R2Ts that are due: in order, at most MaxBurstLength each, at most
     /// MaxOutstandingR2T at once, and none while unsolicited data is coming.
     fn solicit<P: AsRef<[u8]>>(&mut self, task: TaskId, tx: &mut TransmitQueue<P>) {
@@ -107,7 +115,10 @@ impl Session {
             self.respond_held(task, tx);
             return Ok(None);
         }
-        let Some(wanted) = entry.wanted else { return Ok(None) };
+        let Some(wanted) = entry.wanted else {
+            let (keeps, data) = (entry.keeps, pdu.data);
+            return Ok(keeps.then_some(Event::WriteData { task, offset, data, complete: false }));
+        };
         let complete = entry.has_all() && !entry.data_is_under_way();
         let useful = wanted.saturating_sub(offset).min(length) as usize;
         self.solicit(task, tx);

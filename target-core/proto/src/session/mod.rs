@@ -100,7 +100,7 @@ pub struct Command<'a> {
 pub enum Event<'a> {
     /// A new command.
     Command(Command<'a>),
-    /// Data for which [`Session::accept_write`] was called.
+    /// Data for which [`Session::accept_write`] was called, or [`Session::keep_data`].
     WriteData {
         /// The task.
         task: TaskId,
@@ -429,6 +429,7 @@ impl Session {
             unsolicited: command.writes() && command.flags & FINAL == 0,
             received,
             lost: false,
+            keeps: false,
             wanted: None,
             solicited: 0,
             sequence_end: 0,

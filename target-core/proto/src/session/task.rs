@@ -40,6 +40,8 @@ pub(super) struct Task {
     pub(super) received: u32,
     /// Some of the data was lost: what still comes is dropped.
     pub(super) lost: bool,
+    /// What comes unasked is handed out, although nothing has been accepted yet.
+    pub(super) keeps: bool,
     /// Bytes that the device wants, at most `expected`.
     pub(super) wanted: Option<u32>,
     /// Bytes up to which R2Ts are out.

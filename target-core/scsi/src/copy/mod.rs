@@ -11,7 +11,7 @@ pub use list::{CopyLength, CopyList, CopySegment, CopyTarget, MAX_SEGMENT_LENGTH
 pub(crate) use page::{operating_parameters, third_party_copy_page};
 pub use rod::{
     MAX_LIFETIME_SECONDS, PopulateToken, RANDOM_LENGTH, Represented, RodToken, TOKEN_LENGTH,
-    WriteUsingToken, identifier_of,
+    WriteUsingToken, identifier_of, management_tokens,
 };
 pub use status::{CopyState, CopyStatus, Transferred};
 
@@ -185,6 +185,15 @@ pub(crate) fn rod_token_information(
     _reply: &mut Vec<u8>,
 ) -> Result<Plan, Sense> {
     Ok(report(CopyReport::RodToken, ListId::Lid4(cdb.u32_at(2)), cdb))
+}
+
+/// REPORT ALL ROD TOKENS.
+pub(crate) fn report_all_rod_tokens(
+    cdb: Cdb,
+    _unit: &Unit<'_>,
+    _reply: &mut Vec<u8>,
+) -> Result<Plan, Sense> {
+    Ok(Plan::RodTokens { allocation_length: cdb.u32_at(10) })
 }
 
 fn report(report: CopyReport, list_identifier: ListId, cdb: Cdb) -> Plan {

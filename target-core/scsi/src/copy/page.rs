@@ -105,8 +105,9 @@ fn supported_commands(reply: &mut Vec<u8>) {
         action::WRITE_USING_TOKEN,
         action::COPY_OPERATION_ABORT,
     ]);
-    // RECEIVE COPY: status, operating parameters, failure details, status, ROD token information.
-    commands.extend_from_slice(&[0x84, 5, 0x00, 0x03, 0x04, 0x05, 0x07]);
+    // RECEIVE COPY: status, operating parameters, failure details, status, ROD token information;
+    // all ROD tokens.
+    commands.extend_from_slice(&[0x84, 6, 0x00, 0x03, 0x04, 0x05, 0x07, 0x08]);
     let length = commands.len().saturating_sub(1);
     commands.set_u8(0, length);
     descriptor(reply, 0x0001, &commands);

@@ -6,7 +6,7 @@ use crate::asc::AdditionalSense;
 use crate::capacity::capacity_parameters;
 use crate::device::Device;
 use crate::plan::BlockRange;
-use crate::reply::Fields as _;
+use crate::reply::{Fields as _, truncate};
 use crate::sense::Sense;
 use crate::vpd::target_device_designator;
 
@@ -167,6 +167,25 @@ impl WriteUsingToken {
 #[must_use]
 pub fn identifier_of(token: &[u8; TOKEN_LENGTH]) -> u64 {
     token.get(8..).and_then(|rest| Bytes(rest).u64()).unwrap_or_default()
+}
+
+/// Bytes of a ROD management token: a token without what makes it usable (SPC-4 §5.17.6.4).
+const MANAGEMENT_TOKEN: usize = 96;
+
+/// Parameter data of REPORT ALL ROD TOKENS (SPC-4 §6.31).
+pub fn management_tokens<'a>(
+    tokens: impl Iterator<Item = &'a [u8; TOKEN_LENGTH]>,
+    allocation_length: u32,
+    reply: &mut Vec<u8>,
+) {
+    reply.clear();
+    reply.zeroes(8);
+    for token in tokens {
+        reply.extend_from_slice(token.get(..MANAGEMENT_TOKEN).unwrap_or_default());
+    }
+    // AVAILABLE DATA.
+    super::status::set_length(reply);
+    truncate(reply, allocation_length);
 }
 
 /// The range descriptors, whose length stands in the two bytes in front of them.

@@ -105,6 +105,23 @@ fn write_same_of_no_blocks_is_refused_as_the_block_limits_page_says() {
 }
 
 #[test]
+fn compare_and_write_keeps_to_its_maximum() {
+    let of = |blocks: u8| [0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, blocks, 0, 0];
+    for max in [1, 8, 255] {
+        let mut world = World::with(|device| device.limits.max_compare_and_write_blocks = max);
+        assert_eq!(world.reply(&[0x12, 1, 0xb0, 0, 255, 0])[5], max);
+        world.data_out = 2 * 512 * u32::from(max);
+        assert_eq!(world.plan(&of(max)).0, Plan::NeedData { length: world.data_out });
+        if let Some(more) = max.checked_add(1) {
+            world.data_out = 2 * 512 * u32::from(more);
+            assert_eq!(world.sense(&of(more)), Sense::invalid_field_in_cdb(13, None));
+        }
+    }
+    let world = World::with(|device| device.limits.max_compare_and_write_blocks = 0);
+    assert_eq!(world.sense(&of(1)).asc, AdditionalSense::INVALID_COMMAND_OPERATION_CODE);
+}
+
+#[test]
 fn lba_status_merges_equal_neighbours() {
     let mut reply = Vec::new();
     let mut status = LbaStatusReply::new(&mut reply, 8 + 32);

@@ -15,7 +15,8 @@ The SCSI commands that lund knows, by operation code and service action.
 This file is made from `target-core/scsi/src/commands.rs`; a test holds the two together \
 (`UPDATE_DOCS=1 cargo test -p scsi docs` writes it).
 
-- **CDB**: bytes of the command descriptor block.
+- **CDB**: bytes of the command descriptor block. Commands with 32 of them exist with \
+`scsi.long_cdbs = true` (configuration.md).
 - **Needs**: what must be there. A command that needs *nothing* is answered for a LUN that does \
 not exist and in front of unit attentions; *unit* is a logical unit in whatever state; *medium* \
 can be read; *writable medium* can be written. *unmap*: the command exists only where blocks can \

@@ -107,10 +107,25 @@ fn the_vpd_pages_that_page_zero_names_are_there_and_have_their_length() {
     for (page, length) in [(0x86, 0x3c), (0x87, 4), (0xb0, 0x3c), (0xb1, 0x3c), (0xb2, 4)] {
         assert_eq!(world.reply(&[0x12, 1, page, 0, 255, 0])[3], length);
     }
+    // HEADSUP, ORDSUP, SIMPSUP.
+    assert_eq!(world.reply(&[0x12, 1, 0x86, 0, 255, 0])[5] & 0x07, 0x07);
+    assert_eq!(world.sense(&[0x12, 1, 0x85, 0, 255, 0]).field, field(2, None));
     // One length; type 0 protection.
     assert_eq!(world.reply(&[0x12, 1, 0xb4, 0, 255, 0])[4..], [0, 0, 2, 0, 0, 1, 0, 0]);
     assert_eq!(world.sense(&[0x12, 1, 0x77, 0, 255, 0]).field, field(2, None));
     assert_eq!(world.sense(&[0x12, 0, 0x80, 0, 255, 0]).field, field(2, None));
+}
+
+#[test]
+fn the_management_is_told_of_where_initiators_shall_know() {
+    let url = "https://storage.example:5989/";
+    let world = World::with(|device| device.management_url = Some(url.to_owned()));
+    let pages = world.reply(&[0x12, 1, 0, 0, 255, 0]);
+    assert_eq!(pages[4..9], [0x00, 0x80, 0x83, 0x85, 0x86]);
+    let page = world.reply(&[0x12, 1, 0x85, 0, 255, 0]);
+    // One descriptor: its address ends with a zero, and where a multiple of four bytes does.
+    assert_eq!(page[..8], [0, 0x85, 0, 36, 0x01, 0, 0, 32]);
+    assert_eq!(page[8..], [url.as_bytes(), &[0; 3]].concat());
 }
 
 #[test]

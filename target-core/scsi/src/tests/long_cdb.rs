@@ -118,3 +118,17 @@ fn other_checks_come_in_their_order() {
         assert_eq!(world.long_sense(&cdb).asc, AdditionalSense::LOGICAL_UNIT_NOT_SUPPORTED);
     }
 }
+
+#[test]
+fn a_unit_without_them_neither_has_nor_reports_them() {
+    let world = World::with(|device| device.long_cdbs = false);
+    let unknown = AdditionalSense::INVALID_COMMAND_OPERATION_CODE;
+    let read = long(9, 0, 0, 1);
+    for cdb in [&read[..], &read[..24]] {
+        assert_eq!(world.long_sense(cdb).asc, unknown);
+    }
+    assert_eq!(world.sense(&read[..16]).asc, unknown);
+    let all = world.reply(&[0xa3, 0x0c, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
+    assert!(all[4..].chunks(8).all(|descriptor| descriptor[0] != 0x7f));
+    assert_eq!(world.reply(&[0xa3, 0x0c, 3, 0x7f, 0, 9, 0, 0, 1, 0, 0, 0])[1] & 7, 1);
+}

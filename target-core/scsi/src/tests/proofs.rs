@@ -227,6 +227,11 @@ const PROOFS: &[(&str, &str, &str)] = &[
         "scsi/src/copy/status.rs::a_token_stands_behind_the_sense_data",
         "checks-copy",
     ),
+    (
+        "REPORT ALL ROD TOKENS",
+        "tests/data_path/tokens.rs::the_tokens_of_what_an_initiator_reaches_are_reported_to_it",
+        "checks-copy",
+    ),
     ("READ(16)", "tests/data_path/forms.rs::every_write_is_read_by_every_read", "Read16"),
     (
         "COMPARE AND WRITE",
