@@ -34,6 +34,9 @@ CHAP = """
 user = "{account}"
 secret_file = "{secret_file}"
 algorithms = ["md5"]
+
+[scsi]
+compare_and_write_blocks = 255
 """
 LIMIT = 90
 # Sanitize.Readonly and Sanitize.Reservations try each service action and say which is not there.
@@ -134,6 +137,7 @@ def main():
         lunctl("disk", "create", "sanitized", "--size", "8GiB")
         lunctl("target", "map", lund.iqn, "sanitized", "--lun", "2")
         paths = [f"iscsi://{portal}/{lund.iqn}/0" for portal in lund.portals]
+        with_account = chap.url.replace("://", f"://{ACCOUNT}%{SECRET}@")
         # GetLBAStatus.UnmapSingle is right only where a logical block is a physical block: it wants
         # the status of LBA i+1 to begin at i + the logical blocks of a physical one, and SBC-3 5.8.2
         # wants it to begin where it was asked.
@@ -143,7 +147,10 @@ def main():
             "GetLBAStatus": [paths[0].removesuffix("0") + "1"],
             "Sanitize.Reset": [paths[0].removesuffix("0") + "2"],
             "ReadOnly": [f"{paths[0].removesuffix('demo/0')}reader/0"],
-            "iSCSICHAP": [chap.url.replace("://", f"://{ACCOUNT}%{SECRET}@")],
+            "iSCSICHAP": [with_account],
+            # These take every length that there is: as a unit has it that goes as far as it can.
+            "CompareAndWrite.Simple": [with_account],
+            "CompareAndWrite.Miscompare": [with_account],
         })
 
 

@@ -18,6 +18,13 @@ from lund import ROOT, Lund, binary  # noqa: E402
 SIZE = 512 << 20
 # What the machine lacks, unpacked there by `tests/run deps`.
 TOOLS = ROOT / "target" / "vm-tools" / "tools"
+# What is off until somebody asks for it.
+EVERYTHING = """
+[scsi]
+long_cdbs = true
+compare_and_write_blocks = 255
+management_url = "https://storage.example:5989/"
+"""
 SECRETS = {"secret": "initiator-secret", "mutual": "targets-own-secret"}
 
 
@@ -30,7 +37,7 @@ def main():
             # Two portals, for two paths.
             "checks": ["--iscsi-listen", "127.0.0.1:0"],
             "checks-chap": chap(directory),
-            "checks-scsi": two_groups(directory, "both"),
+            "checks-scsi": two_groups(directory, "both", EVERYTHING),
             "checks-alua": two_groups(directory, "implicit"),
             "checks-copy": [],
         }
@@ -112,8 +119,8 @@ discovery = false
     return ["--config", str(config)]
 
 
-def two_groups(directory, alua):
-    """Arguments for a daemon with two portal groups, whose states some may change."""
+def two_groups(directory, alua, more=""):
+    """Arguments for a daemon with two portal groups, whose states some may change; `more` is TOML."""
     config = pathlib.Path(directory, f"{alua}.toml")
     config.write_text(f"""[iscsi]
 alua = "{alua}"
@@ -126,7 +133,7 @@ listen = ["127.0.0.1:0"]
 tag = 2
 listen = ["127.0.0.1:0"]
 state = "active-non-optimized"
-""")
+{more}""")
     return ["--config", str(config)]
 
 
