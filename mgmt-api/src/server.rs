@@ -56,6 +56,7 @@ fn routes(service: Arc<Service>, cimom: Arc<Cimom>, access: Arc<Access>) -> Rout
         .layered(|router| router.layer(no_store()))
         .merge(metrics::routes(service))
         .layered(|router| router.layer(RequestBodyLimitLayer::new(MAX_BODY)))
+        .merge(cim::wsman::routes(cimom.clone()))
         .merge(cim::routes(cimom))
         .merge(web::routes())
 }

@@ -259,7 +259,7 @@ pub(super) fn unauthorized(unknown: &Unknown, path: Option<&str>) -> Response {
     let mut response = problem(StatusCode::UNAUTHORIZED, message);
     // With Basic, a browser would put a window of its own before the page.
     let scheme = match path {
-        Some("/cimom" | "/metrics") => "Basic realm=\"lund\", charset=\"UTF-8\"",
+        Some("/cimom" | "/wsman" | "/metrics") => "Basic realm=\"lund\", charset=\"UTF-8\"",
         _ => "Bearer realm=\"lund\"",
     };
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(scheme));

@@ -33,7 +33,7 @@ const SIZE_NOT_SUPPORTED: u32 = 4097;
 /// What a method answers.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    returned: u32,
+    pub(super) returned: u32,
     /// Those that have a value.
     outputs: Vec<(&'static str, Value)>,
 }
@@ -46,6 +46,10 @@ impl Outcome {
     pub(super) fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         self.outputs.push((name, value.into()));
         self
+    }
+
+    pub(super) fn output(&self, name: &str) -> Option<&Value> {
+        self.outputs.iter().find(|(own, _)| *own == name).map(|(_, value)| value)
     }
 }
 
@@ -154,6 +158,17 @@ impl Work<'_> {
         name: &str,
         parameters: &[Parameter],
     ) -> Result<(String, u32), Fault> {
+        let (method, outcome) = self.invoke(object, name, parameters)?;
+        Ok((self.written(method, &outcome), outcome.returned))
+    }
+
+    /// Calls a method; its declaration, and what it answers.
+    pub(super) fn invoke(
+        &self,
+        object: &ObjectPath,
+        name: &str,
+        parameters: &[Parameter],
+    ) -> Result<(&Method, Outcome), Fault> {
         let class = self.class(&object.class)?;
         let method = class.method(name).ok_or_else(|| {
             Fault::new(Status::MethodNotFound, format!("{} has no method {name}", class.name))
@@ -212,7 +227,7 @@ impl Work<'_> {
             }
             _ => return Err(Fault::not_supported(format!("{name} is not supported"))),
         };
-        Ok((self.written(method, &outcome), outcome.returned))
+        Ok((method, outcome))
     }
 
     fn written(&self, method: &Method, outcome: &Outcome) -> String {
@@ -222,9 +237,9 @@ impl Work<'_> {
             out.leaf("VALUE", &[], &returned);
         });
         for member in &method.parameters {
-            let value = outcome.outputs.iter().find(|(name, _)| *name == member.name);
+            let value = outcome.output(&member.name);
             let references = member.array && matches!(member.cim_type, CimType::Reference(_));
-            if let Some((_, value)) = value.filter(|_| !references || self.reference_arrays) {
+            if let Some(value) = value.filter(|_| !references || self.reference_arrays) {
                 self.encoder.parameter(&mut out, member, value);
             }
         }

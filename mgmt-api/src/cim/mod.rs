@@ -1,4 +1,4 @@
-//! CIM-XML: DSP0200 1.4 over DSP0201 2.4, with the classes of `mof/`.
+//! CIM-XML: DSP0200 1.4 over DSP0201 2.4, with the classes of `mof/`; WS-Management (`wsman/`).
 //!
 //! Who asks is known before (`access`); `rights` says who may do what.
 
@@ -32,6 +32,7 @@ mod schema;
 mod tests;
 mod time;
 mod value;
+pub(crate) mod wsman;
 mod xml;
 
 use std::fmt;

@@ -66,7 +66,7 @@ pub(crate) fn namespace(name: &str) -> Result<(Space, &'static str), Fault> {
 }
 
 /// An instance with its path.
-type Named = (ObjectPath, Instance);
+pub(crate) type Named = (ObjectPath, Instance);
 
 impl Work<'_> {
     /// Does the operation `name`.

@@ -14,26 +14,28 @@ use super::value::{Instance, Raw};
 /// Enumerations that may be open at the same time: each holds its whole answer.
 const MAX_OPEN: usize = 16;
 /// Elements in one answer.
-const MAX_OBJECTS: u64 = 10_000;
+pub(crate) const MAX_OBJECTS: u64 = 10_000;
 /// Seconds that an enumeration waits for the next pull unless the client says otherwise.
-const DEFAULT_TIMEOUT: u64 = 60;
+pub(crate) const DEFAULT_TIMEOUT: u64 = 60;
 /// The longest that a client may ask for.
-const MAX_TIMEOUT: u64 = 600;
+pub(crate) const MAX_TIMEOUT: u64 = 600;
 
 /// What is pulled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Instances,
     Paths,
+    /// Elements of WS-Management.
+    Items,
 }
 
 /// An enumeration that is not at its end.
 #[derive(Debug)]
-struct Enumeration {
+pub(crate) struct Enumeration {
     kind: Kind,
     namespace: &'static str,
     /// Written already: an enumeration shows what was there when it was opened.
-    rest: VecDeque<String>,
+    pub(crate) rest: VecDeque<String>,
     timeout: Duration,
     expires: Instant,
 }
@@ -44,9 +46,57 @@ pub(crate) struct Enumerations {
     open: HashMap<String, Enumeration>,
 }
 
+impl Enumeration {
+    /// `timeout` is counted from each part on.
+    pub(crate) fn new(
+        kind: Kind,
+        namespace: &'static str,
+        rest: VecDeque<String>,
+        timeout: Duration,
+    ) -> Self {
+        Self { kind, namespace, rest, timeout, expires: Instant::now() + timeout }
+    }
+}
+
 impl Enumerations {
     fn expire(&mut self, now: Instant) {
         self.open.retain(|_, enumeration| enumeration.expires > now);
+    }
+
+    /// Whether there is a place for one more.
+    pub(crate) fn check_place(&mut self) -> Result<(), Fault> {
+        self.expire(Instant::now());
+        if self.open.len() < MAX_OPEN {
+            return Ok(());
+        }
+        let text = format!("{MAX_OPEN} enumerations are open");
+        Err(Fault::new(Status::ServerLimitsExceeded, text))
+    }
+
+    /// Takes one out, to go on with it; of this namespace, if the client says which.
+    pub(crate) fn take(
+        &mut self,
+        context: &str,
+        kind: Kind,
+        namespace: Option<&str>,
+    ) -> Result<Enumeration, Fault> {
+        self.expire(Instant::now());
+        let own = self.open.get(context);
+        let fits = own
+            .is_some_and(|own| own.kind == kind && namespace.is_none_or(|it| it == own.namespace));
+        let taken = if fits { self.open.remove(context) } else { None };
+        taken.ok_or_else(unknown)
+    }
+
+    /// Keeps one until its next part.
+    pub(crate) fn keep(&mut self, context: String, mut enumeration: Enumeration) {
+        enumeration.expires = Instant::now() + enumeration.timeout;
+        self.open.insert(context, enumeration);
+    }
+
+    pub(crate) fn close(&mut self, context: &str) -> Result<(), Fault> {
+        self.expire(Instant::now());
+        self.open.remove(context).map(|_| ()).ok_or_else(unknown)
     }
 }
 
@@ -94,22 +144,9 @@ impl Work<'_> {
         let (found, wanted) = self.enumerated(name, &arguments)?;
         let rest = found.into_iter().map(|(path, one)| self.element(kind, &path, &one, &wanted));
         let timeout = Duration::from_secs(timeout);
-        let enumeration = Enumeration {
-            kind,
-            namespace: self.namespace,
-            rest: rest.collect(),
-            timeout,
-            expires: Instant::now() + timeout,
-        };
+        let enumeration = Enumeration::new(kind, self.namespace, rest.collect(), timeout);
         let count = arguments.number("MaxObjectCount")?.unwrap_or(0);
-        {
-            let mut enumerations = self.enumerations.lock();
-            enumerations.expire(Instant::now());
-            if enumerations.open.len() >= MAX_OPEN {
-                let text = format!("{MAX_OPEN} enumerations are open");
-                return Err(Fault::new(Status::ServerLimitsExceeded, text));
-            }
-        }
+        self.enumerations.lock().check_place()?;
         Ok(self.part(enumeration, &uuid::Uuid::new_v4().to_string(), count))
     }
 
@@ -133,7 +170,7 @@ impl Work<'_> {
         let mut out = Out::default();
         match kind {
             Kind::Paths => self.encoder.instance_path(&mut out, path),
-            Kind::Instances => out.element("VALUE.INSTANCEWITHPATH", &[], |out| {
+            Kind::Instances | Kind::Items => out.element("VALUE.INSTANCEWITHPATH", &[], |out| {
                 self.encoder.instance_path(out, path);
                 self.encoder.instance(out, one, wanted);
             }),
@@ -145,16 +182,8 @@ impl Work<'_> {
         let context = arguments.required_text("EnumerationContext")?;
         let count = arguments.number("MaxObjectCount")?;
         let count = count.ok_or_else(|| super::arguments::missing("MaxObjectCount"))?;
-        let taken = {
-            let mut enumerations = self.enumerations.lock();
-            enumerations.expire(Instant::now());
-            let fits = enumerations
-                .open
-                .get(&context)
-                .is_some_and(|own| own.kind == kind && own.namespace == self.namespace);
-            if fits { enumerations.open.remove(&context) } else { None }
-        };
-        Ok(self.part(taken.ok_or_else(unknown)?, &context, count))
+        let taken = self.enumerations.lock().take(&context, kind, Some(self.namespace))?;
+        Ok(self.part(taken, &context, count))
     }
 
     /// Answers up to `count` elements and keeps the rest.
@@ -164,9 +193,7 @@ impl Work<'_> {
         let returned: String = enumeration.rest.drain(..count).collect();
         let ended = enumeration.rest.is_empty();
         if !ended {
-            let now = Instant::now();
-            enumeration.expires = now + enumeration.timeout;
-            self.enumerations.lock().open.insert(context.to_owned(), enumeration);
+            self.enumerations.lock().keep(context.to_owned(), enumeration);
         }
         let mut out = Out::default();
         // Present even at the end: clients look for it.
@@ -181,10 +208,8 @@ impl Work<'_> {
 
     pub(crate) fn close_enumeration(&self, arguments: &Arguments<'_>) -> Result<Answer, Fault> {
         let context = arguments.required_text("EnumerationContext")?;
-        let mut enumerations = self.enumerations.lock();
-        enumerations.expire(Instant::now());
-        let closed = enumerations.open.remove(&context);
-        closed.map(|_| Answer::default()).ok_or_else(unknown)
+        self.enumerations.lock().close(&context)?;
+        Ok(Answer::default())
     }
 }
 

@@ -17,7 +17,7 @@ use crate::access::{Act, Identity};
 /// Who asks, as jobs remember it, if nobody was asked who it is.
 const CLIENT: &str = "a CIM-XML client";
 
-fn allowed(identity: &Identity, role: Role) -> Result<(), Fault> {
+pub(super) fn allowed(identity: &Identity, role: Role) -> Result<(), Fault> {
     if identity.role >= role {
         return Ok(());
     }
@@ -117,7 +117,11 @@ impl Cimom {
         remembered.then(|| Act { method: method.clone(), object, outcome })
     }
 
-    fn work<'a>(&'a self, place: &str, how: &'a Circumstances) -> Result<Work<'a>, Fault> {
+    pub(super) fn work<'a>(
+        &'a self,
+        place: &str,
+        how: &'a Circumstances,
+    ) -> Result<Work<'a>, Fault> {
         let (space, namespace): (Space, &'static str) = namespace(place)?;
         Ok(Work {
             engine: &self.engine,

@@ -71,11 +71,18 @@ fn find(table: &[(&str, Role)], name: &str) -> Option<Role> {
 /// What a call needs. What is not known is refused to all but administrators, who are told that it
 /// is not known.
 pub(crate) fn role(call: &Call) -> Role {
-    let found = match call {
-        Call::Intrinsic { name, .. } => find(OPERATIONS, name),
-        Call::Method { name, .. } => find(METHODS, name),
-    };
-    found.unwrap_or(Role::Administrator)
+    match call {
+        Call::Intrinsic { name, .. } => of_operation(name),
+        Call::Method { name, .. } => of_method(name),
+    }
+}
+
+pub(super) fn of_operation(name: &str) -> Role {
+    find(OPERATIONS, name).unwrap_or(Role::Administrator)
+}
+
+pub(super) fn of_method(name: &str) -> Role {
+    find(METHODS, name).unwrap_or(Role::Administrator)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::*;
 use crate::cim::rights::{METHODS, OPERATIONS};
+use crate::cim::wsman;
 use crate::routes::Who;
 
 /// Nobody, and one of each role.
@@ -100,6 +101,50 @@ async fn every_cim_operation_and_method_is_for_those_that_the_table_names() {
     assert_eq!((of("KillJob"), of("CreateClass")), (3, 3));
 }
 
+const CLASS: &str = "http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_Job";
+
+async fn manage(server: &Server, action: &str, role: Option<Role>) -> Answer {
+    let envelope = format!(
+        "<s:Envelope xmlns:s='http://www.w3.org/2003/05/soap-envelope' \
+         xmlns:a='http://schemas.xmlsoap.org/ws/2004/08/addressing' \
+         xmlns:w='http://schemas.dmtf.org/wbem/wsman/1/wsman.xsd'><s:Header>\
+         <a:Action>{action}</a:Action><a:MessageID>uuid:1</a:MessageID>\
+         <w:ResourceURI>{CLASS}</w:ResourceURI></s:Header><s:Body/></s:Envelope>"
+    );
+    let mut request = Request::post("/wsman").header("content-type", "application/soap+xml");
+    if let Some(role) = role {
+        request = request.header("authorization", bearer(role));
+    }
+    server.send(loopback(), request.body(Body::from(envelope)).unwrap()).await
+}
+
+#[tokio::test]
+async fn every_action_of_ws_management_is_for_those_that_the_table_names() {
+    let server = Server::closed();
+    let role_of = |operation: &str| OPERATIONS.iter().find(|(own, _)| *own == operation).unwrap().1;
+    let actions = wsman::actions().map(|(action, operation)| (action, role_of(operation)));
+    let methods = METHODS.iter().map(|(name, role)| (format!("{CLASS}/{name}"), *role));
+    let unknown = [(format!("{CLASS}/Format"), Role::Administrator)];
+    for (action, needed) in actions.chain(methods).chain(unknown) {
+        for role in everybody() {
+            let answer = manage(&server, &action, role).await;
+            let Some(role) = role else {
+                assert_eq!(answer.status, 401, "{action}");
+                assert!(answer.header("www-authenticate").starts_with("Basic "), "{action}");
+                continue;
+            };
+            // There is no such instance, or no body.
+            assert_eq!(answer.status, 500, "{action}: {answer:?}");
+            assert!(answer.text.contains("<a:RelatesTo>uuid:1<"), "{answer:?}");
+            let denied = answer.text.contains("w:AccessDenied");
+            assert_eq!(denied, role < needed, "{action} for {role}: {answer:?}");
+        }
+    }
+    let audit = server.audit();
+    let of = |name: &str| audit.iter().filter(|it| it["method"] == name).count();
+    assert_eq!((of("DeleteInstance"), of("GetInstance"), of("KillJob")), (3, 0, 3));
+}
+
 /// `docs/access.md`
 fn document(table: &Table) -> String {
     let mut text = String::from(
@@ -125,6 +170,13 @@ fn document(table: &Table) -> String {
         for (name, role) in list {
             writeln!(text, "| {kind} | `{name}` | {role} |").unwrap();
         }
+    }
+    text.push_str(
+        "\n## WS-Management\n\nFor `/wsman`: an action needs what the CIM operation beside it needs, \
+         a method what is said above.\n\n| | |\n|---|---|\n",
+    );
+    for (action, operation) in wsman::actions() {
+        writeln!(text, "| `{action}` | `{operation}` |").unwrap();
     }
     text
 }
