@@ -206,9 +206,8 @@ impl Core {
         count_write(&job, plan, length / block_length.max(1));
         match plan {
             Plan::VerifyCompare { lba, blocks, single_block } => {
-                let times = if single_block { blocks } else { 1 };
-                let work = Work::Compare { offset: lba * block_length, data, times };
-                self.hand_off(job, work, length);
+                let (offset, times) = (lba * block_length, if single_block { blocks } else { 1 });
+                self.hand_off(job, Work::Compare { offset, data, times }, length);
             }
             Plan::WriteAndVerify { lba, blocks, compare } => {
                 let length = u64::from(blocks) * block_length;
@@ -234,8 +233,8 @@ impl Core {
                 self.hand_off(job, work, length);
             }
             Plan::Unmap => {
-                let ranges = std::mem::take(&mut self.ranges);
-                self.hand_off(job, Work::Unmap { ranges, block_length }, length);
+                let work = Work::Unmap { ranges: std::mem::take(&mut self.ranges), block_length };
+                self.hand_off(job, work, length);
             }
             Plan::MediumOperation => self.medium_operation(job, &data),
             Plan::ThirdPartyCopy => self.third_party_copy(job, &data),

@@ -232,7 +232,7 @@ impl Core {
                 self.check(pending.job.task, Some(&pending.job.unit), sense);
             }
             None if streaming.durable || !pending.job.unit.mode().write_cache_enabled => {
-                self.hand_off(pending.job, Work::Flush, streaming.length)
+                self.hand_off(pending.job, Work::Flush, streaming.length);
             }
             None => self.good(pending.job.task, streaming.length),
         }
