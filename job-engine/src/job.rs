@@ -293,6 +293,8 @@ pub enum Purpose {
     RollBack,
     /// Makes a disk of a snapshot.
     ExposeSnapshot,
+    /// Makes a disk of a snapshot, which is none any more.
+    DetachSnapshot,
 }
 
 impl Purpose {
@@ -312,6 +314,7 @@ impl Purpose {
             Self::DeleteSnapshot => "delete-snapshot",
             Self::RollBack => "roll-back",
             Self::ExposeSnapshot => "expose-snapshot",
+            Self::DetachSnapshot => "detach-snapshot",
         }
     }
 
@@ -319,13 +322,17 @@ impl Purpose {
     #[must_use]
     pub fn method_name(self) -> Option<&'static str> {
         match self {
-            Self::CloneDisk | Self::CreateSnapshot => Some("CreateElementReplica"),
-            Self::DeleteSnapshot | Self::RollBack => Some("ModifyReplicaSynchronization"),
+            Self::CloneDisk | Self::CreateSnapshot | Self::ExposeSnapshot => {
+                Some("CreateElementReplica")
+            }
+            Self::DeleteSnapshot | Self::RollBack | Self::DetachSnapshot => {
+                Some("ModifyReplicaSynchronization")
+            }
             Self::ConvertDisk | Self::ShrinkDisk | Self::ProvisionDisk => {
                 Some("CreateOrModifyElementFromStoragePool")
             }
             Self::OverwriteDisk => Some("ReturnToStoragePool"),
-            Self::ImportDisk | Self::ExportDisk | Self::CheckDisk | Self::ExposeSnapshot => None,
+            Self::ImportDisk | Self::ExportDisk | Self::CheckDisk => None,
         }
     }
 }

@@ -30,7 +30,7 @@ pub use disk_image::ImageFormat;
 pub use engine::{
     AccessChange, AccountChange, BadEventPosition, CloneDisk, CreateSnapshots, Engine,
     EngineConfig, EventPosition, Events, Expose, ExposeTo, ExposeUnit, Hide, ImportDisk,
-    ImportError, Imported, LiveImages, MapRequest, OpenError, Snapshot, TargetRequest,
+    ImportError, Imported, LiveImages, MapRequest, OpenError, Outbox, Snapshot, TargetRequest,
     import_state,
 };
 pub use error::{Cause, CimError, ObjectPaths, RequestError};
@@ -43,6 +43,6 @@ pub use job::{
     RequestedState, Submission,
 };
 pub use kinds::{
-    CreateDisk, DiskOperation, OperationControl, OperationError, OperationRequest, OperationRunner,
-    Stopped,
+    CreateDisk, DiskOperation, MAX_SIZE_BYTES, OperationControl, OperationError, OperationRequest,
+    OperationRunner, Stopped,
 };

@@ -198,6 +198,30 @@ fn a_disk_is_rolled_back_while_it_is_a_lun_and_its_snapshots_stay_what_they_are(
 }
 
 #[test]
+fn a_detached_snapshot_is_a_disk_of_its_own_with_the_identifier_that_it_had() {
+    let Some(xfs) = xfs::Xfs::mount() else { return };
+    let bench = Bench::new(xfs.path());
+    let disk = bench.lun("a");
+    write(&disk, 0, 1);
+    bench.done(bench.snapshot("s", &[&disk]));
+    let snapshot = bench.engine.snapshots().pop().unwrap();
+    write(&disk, 0, 2);
+    let job = bench.done(bench.engine.detach_snapshot(snapshot.id, Submission::default()));
+    assert!(bench.engine.snapshots().is_empty());
+    let detached = bench.engine.disk(&job.kind.disk()).unwrap();
+    assert_eq!((detached.id.uuid(), detached.name.as_str()), (snapshot.id.uuid(), "s"));
+    assert!(!snapshot.path.exists());
+    let first = |disk: &Disk| std::fs::read(&disk.path).unwrap()[0];
+    assert_eq!((first(&disk), first(&detached)), (2, 1));
+    // Its name is that of a disk now.
+    bench.done(bench.snapshot("s", &[&disk]));
+    let again = bench.engine.snapshots().pop().unwrap();
+    let refused = bench.engine.detach_snapshot(again.id, Submission::default());
+    assert_eq!(refusal(refused), "ISCT-CFG-002");
+    bench.done(bench.engine.delete_disk(detached.id));
+}
+
+#[test]
 fn disks_in_use_are_cloned_and_exported_as_they_are_at_one_instant() {
     let Some(xfs) = xfs::Xfs::mount() else { return };
     let bench = Bench::new(xfs.path());

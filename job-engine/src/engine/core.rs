@@ -159,11 +159,24 @@ impl Core {
     }
 
     /// Makes changes durable, then visible. Nobody sees anything of them if this fails.
-    pub(crate) fn commit(&mut self, point: Commit, changes: Vec<Change>) -> Result<(), StoreError> {
+    pub(crate) fn commit(
+        &mut self,
+        point: Commit,
+        mut changes: Vec<Change>,
+    ) -> Result<(), StoreError> {
         if !self.is_up() {
             let state = self.shared.state.lock();
             return Err(StoreError::Unavailable(state.store_down.clone().unwrap_or_default()));
         }
+        let told = self.tell(&mut changes);
+        let done = self.commit_all(point, changes);
+        if told {
+            self.told(done.is_ok());
+        }
+        done
+    }
+
+    fn commit_all(&mut self, point: Commit, changes: Vec<Change>) -> Result<(), StoreError> {
         let mut batch = batch(&changes)?;
         let entry = self.journal_entry(&changes);
         if let Some(entry) = &entry {
@@ -217,7 +230,10 @@ impl Core {
                         .is_some_and(|entry| entry.record.job.state.is_terminal());
                     record.job.state.is_terminal() && !ended
                 }
-                Change::PutDebris(_) | Change::DeleteDebris(_) => false,
+                Change::PutDebris(_)
+                | Change::DeleteDebris(_)
+                | Change::PutMessage(_)
+                | Change::DeleteMessage(_) => false,
                 Change::DeleteJob(_)
                 | Change::PutDisk(_)
                 | Change::DeleteDisk(_)

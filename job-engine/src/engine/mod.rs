@@ -10,6 +10,7 @@ mod exposure;
 mod masking;
 mod notify;
 mod open;
+mod outbox;
 mod pace;
 mod provisioning;
 mod saved;
@@ -35,6 +36,7 @@ pub use copying::{CloneDisk, ImportDisk};
 pub(crate) use core::Core;
 pub use events::{BadEventPosition, EventPosition, Events};
 pub use masking::{Expose, ExposeTo, ExposeUnit, Hide};
+pub use outbox::Outbox;
 pub use saved::{ImportError, Imported, import_state};
 pub(crate) use shared::{Message, Shared};
 pub use snapshots::CreateSnapshots;
@@ -84,6 +86,8 @@ pub struct EngineConfig {
     pub allowed_directories: Vec<PathBuf>,
     /// What has the disks open.
     pub data_path: Arc<dyn DataPath>,
+    /// Who makes messages of changes, if somebody does.
+    pub outbox: Option<Arc<dyn Outbox>>,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
 }
@@ -107,6 +111,7 @@ impl EngineConfig {
             min_free_bytes: 4 << 20,
             allowed_directories: Vec::new(),
             data_path: Arc::new(NoDataPath),
+            outbox: None,
             clock: Arc::new(SystemClock),
         }
     }
@@ -244,6 +249,9 @@ impl Engine {
             let _ = waker.send(Message::Wake);
         }));
         let path = config.directory.clone();
+        if let Some(outbox) = &config.outbox {
+            outbox.open(state.stored_records(), state.stored_messages());
+        }
         let shared = Shared::new(config, state, sender);
         let core = Core::new(shared.clone(), store, journal, lock);
         let thread = std::thread::Builder::new()

@@ -162,6 +162,9 @@ fn read(
     let (snapshots, damaged) = load(store, Tree::Snapshots)?;
     changes.extend(snapshots.into_iter().map(Change::PutSnapshot));
     bad.extend(damaged);
+    let (messages, damaged) = load(store, Tree::Messages)?;
+    changes.extend(messages.into_iter().map(Change::PutMessage));
+    bad.extend(damaged);
     let (debris, damaged) = load(store, Tree::Debris)?;
     changes.extend(debris.into_iter().map(Change::PutDebris));
     bad.extend(damaged);

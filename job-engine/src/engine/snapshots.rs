@@ -84,6 +84,20 @@ impl Engine {
         self.shared.request(move |core| core.submit_exposure(snapshot, name, read_only, submission))
     }
 
+    /// Submits that a snapshot becomes a disk, with the identifier and the name that it has, and is a
+    /// snapshot no more.
+    ///
+    /// # Errors
+    /// `NotFound`, `DiskInUse` while a job works with the snapshot or changes its disk, `NameInUse`,
+    /// `CouldNotStart`, `StoreNearlyFull`, `StoreUnavailable`, `ShuttingDown`.
+    pub fn detach_snapshot(
+        &self,
+        snapshot: SnapshotId,
+        submission: Submission,
+    ) -> Result<JobId, RequestError> {
+        self.shared.request(move |core| core.submit_detachment(snapshot, submission))
+    }
+
     /// All snapshots in the order of their creation.
     #[must_use]
     pub fn snapshots(&self) -> Vec<DiskSnapshot> {
@@ -104,6 +118,31 @@ pub(super) fn without_snapshots(state: &State, disk: &Disk) -> Result<(), Cause>
 fn find(state: &State, id: SnapshotId) -> Result<DiskSnapshot, Cause> {
     let found = state.snapshots.get(&id).map(|snapshot| DiskSnapshot::clone(snapshot));
     found.ok_or_else(|| Cause::NotFound { what: "snapshot".to_owned(), name: id.to_string() })
+}
+
+/// A snapshot that no job reads, with its disk.
+fn unread(state: &State, id: SnapshotId) -> Result<(Disk, DiskSnapshot), Cause> {
+    let snapshot = find(state, id)?;
+    let disk = shared_disk(state, snapshot.disk)?;
+    match state.reader(&snapshot.path) {
+        Some(job) => Err(Cause::DiskInUse {
+            disk: format!("{}@{}", disk.name, snapshot.name),
+            holder: format!("job {job}"),
+        }),
+        None => Ok((disk, snapshot)),
+    }
+}
+
+/// A disk with the data of a snapshot.
+fn like(source: &Disk, snapshot: &DiskSnapshot, name: String) -> CreateDisk {
+    CreateDisk {
+        name,
+        size_bytes: snapshot.size_bytes,
+        block_length: source.block_length,
+        provisioning: Provisioning::Thin,
+        format: source.format,
+        pool: Some(source.pool.clone()),
+    }
 }
 
 fn directory(disk: &Disk) -> PathBuf {
@@ -191,19 +230,7 @@ impl Core {
         id: SnapshotId,
         submission: Submission,
     ) -> Result<JobId, RequestError> {
-        let planned = {
-            let state = self.shared.state.lock();
-            find(&state, id).and_then(|snapshot| {
-                let disk = shared_disk(&state, snapshot.disk)?;
-                match state.reader(&snapshot.path) {
-                    Some(job) => Err(Cause::DiskInUse {
-                        disk: format!("{}@{}", disk.name, snapshot.name),
-                        holder: format!("job {job}"),
-                    }),
-                    None => Ok((disk, snapshot)),
-                }
-            })
-        };
+        let planned = unread(&self.shared.state.lock(), id);
         let (disk, snapshot) = planned.map_err(|cause| self.refuse(cause, None))?;
         let place = Place::pool(&snapshot.path);
         let plan = Builder::default()
@@ -272,14 +299,7 @@ impl Core {
             let state = self.shared.state.lock();
             find(&state, id).and_then(|snapshot| {
                 let source = shared_disk(&state, snapshot.disk)?;
-                let create = CreateDisk {
-                    name,
-                    size_bytes: snapshot.size_bytes,
-                    block_length: source.block_length,
-                    provisioning: Provisioning::Thin,
-                    format: source.format,
-                    pool: Some(source.pool.clone()),
-                };
+                let create = like(&source, &snapshot, name);
                 let disk = kinds::plan_disk(&create, job, self.now(), &self.shared.config, &state)?;
                 Ok((source, snapshot, Disk { read_only, ..disk }))
             })
@@ -302,6 +322,50 @@ impl Core {
         ];
         let kind = JobKind::Planned {
             purpose: Purpose::ExposeSnapshot,
+            disk: disk.id,
+            makes: Some(Box::new(disk)),
+        };
+        self.submit_planned(job, (name, kind, affected), Some(plan), submission)
+    }
+
+    fn submit_detachment(
+        &mut self,
+        id: SnapshotId,
+        submission: Submission,
+    ) -> Result<JobId, RequestError> {
+        let job = JobId::generate();
+        let planned = {
+            let state = self.shared.state.lock();
+            unread(&state, id).and_then(|(source, snapshot)| {
+                let create = like(&source, &snapshot, snapshot.name.clone());
+                let disk = kinds::plan_disk(&create, job, self.now(), &self.shared.config, &state)?;
+                // Clients find it where the snapshot was.
+                let id = DiskId::from(id.uuid());
+                let path = disk.path.with_file_name(format!("{id}.{}", disk.format));
+                Ok((source, snapshot, Disk { id, path, ..disk }))
+            })
+        };
+        let (source, snapshot, disk) = planned.map_err(|cause| self.refuse(cause, None))?;
+        let (from, to) = (Place::pool(&snapshot.path), Place::pool(&disk.path));
+        let bytes = (disk.format == ImageFormat::Raw).then_some(snapshot.size_bytes);
+        let changes = vec![Change::PutDisk(Box::new(disk.clone())), Change::DeleteSnapshot(id)];
+        let plan = Builder::default()
+            .claim(source.id, false)
+            .claim(disk.id, true)
+            .making(&to)
+            .then(Action::Copy { from: from.clone(), to: to.clone(), bytes, full: false })
+            .then(Action::Publish { place: to, identity: None })
+            .no_return()
+            .then(Action::Apply { changes })
+            .then(Action::Remove { place: from })
+            .finish(Vec::new());
+        let name = format!("Detach snapshot {} from disk {}", snapshot.name, source.name);
+        let affected = vec![
+            affected(Element::Disk(disk.id), ElementEffect::Create),
+            affected(Element::Disk(source.id), ElementEffect::Other),
+        ];
+        let kind = JobKind::Planned {
+            purpose: Purpose::DetachSnapshot,
             disk: disk.id,
             makes: Some(Box::new(disk)),
         };

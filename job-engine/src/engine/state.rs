@@ -159,6 +159,8 @@ pub(crate) enum Change {
     DeleteSnapshot(SnapshotId),
     PutDebris(Debris),
     DeleteDebris(PathBuf),
+    PutMessage(StoredRecord),
+    DeleteMessage(String),
 }
 
 /// A job in memory.
@@ -210,6 +212,8 @@ pub(crate) struct State {
     pub(crate) conditions: BTreeMap<DiskId, Arc<StoredCondition>>,
     pub(crate) snapshots: BTreeMap<SnapshotId, Arc<DiskSnapshot>>,
     pub(crate) debris: BTreeMap<PathBuf, Debris>,
+    /// What is still to be sent, by key.
+    pub(crate) messages: BTreeMap<String, String>,
     /// Why the database cannot be written, while it cannot.
     pub(crate) store_down: Option<String>,
     /// What happened to the database when it was opened.
@@ -291,11 +295,70 @@ impl State {
             | Change::PutModePages(_)
             | Change::PutRecord(_)
             | Change::DeleteRecord(_)
+            | Change::PutMessage(_)
+            | Change::DeleteMessage(_)
             | Change::PutDebris(_)
             | Change::DeleteDebris(_)) => {
                 self.apply_silently(change);
                 None
             }
+        }
+    }
+
+    /// What subscribers will be told of a change of jobs, disks and targets that is about to be
+    /// made.
+    pub(crate) fn foretell(&self, change: &Change, now: Timestamp) -> Option<ChangeKind> {
+        match change {
+            Change::PutJob(record) => {
+                let before = self.jobs.get(&record.job.id);
+                let live = before.map_or_else(Arc::default, |entry| entry.live.clone());
+                let entry = JobEntry { record: Arc::new(JobRecord::clone(record)), live };
+                let current = Arc::new(entry.view(now));
+                Some(match before {
+                    Some(before) => {
+                        let previous = Arc::new(before.record.job.clone());
+                        ChangeKind::JobChanged { previous, current }
+                    }
+                    None => ChangeKind::JobCreated(current),
+                })
+            }
+            Change::DeleteJob(id) => {
+                let entry = self.jobs.get(id)?;
+                Some(ChangeKind::JobDeleted(Arc::new(entry.view(now))))
+            }
+            Change::PutDisk(disk) if !self.disks.contains_key(&disk.id) => {
+                Some(ChangeKind::DiskCreated(Arc::new(Disk::clone(disk))))
+            }
+            Change::DeleteDisk(id) => self.disks.get(id).cloned().map(ChangeKind::DiskDeleted),
+            Change::PutTarget(target) if !self.targets.contains_key(&target.name) => {
+                Some(ChangeKind::TargetCreated(Arc::new(target.clone())))
+            }
+            Change::DeleteTarget(name) => {
+                self.targets.get(name).cloned().map(ChangeKind::TargetDeleted)
+            }
+            Change::PutDisk(_)
+            | Change::PutTarget(_)
+            | Change::PutMapping(_)
+            | Change::DeleteMapping { .. }
+            | Change::PutReservations(_)
+            | Change::DeleteReservations(_)
+            | Change::PutUser(_)
+            | Change::DeleteUser(_)
+            | Change::PutToken(_)
+            | Change::DeleteToken(_)
+            | Change::PutAccessState(_)
+            | Change::DeleteAccessState { .. }
+            | Change::PutModePages(_)
+            | Change::PutRecord(_)
+            | Change::DeleteRecord(_)
+            | Change::PutCondition(_)
+            | Change::DeleteCondition(_)
+            | Change::PutSnapshot(_)
+            | Change::DeleteSnapshot(_)
+            | Change::PutDebris(_)
+            | Change::DeleteDebris(_)
+            | Change::PutMessage(_)
+            | Change::DeleteMessage(_) => None,
         }
     }
 
@@ -334,6 +397,12 @@ impl State {
             }
             Change::DeleteRecord(name) => {
                 self.records.remove(&name);
+            }
+            Change::PutMessage(message) => {
+                self.messages.insert(message.name, message.text);
+            }
+            Change::DeleteMessage(key) => {
+                self.messages.remove(&key);
             }
             Change::PutDebris(debris) => {
                 self.debris.insert(debris.path.clone(), debris);
@@ -437,7 +506,8 @@ impl State {
             .values()
             .map(|entry| Change::PutJob(Box::new(JobRecord::clone(&entry.record))));
         let debris = self.debris.values().cloned().map(Change::PutDebris);
-        self.catalogue().into_iter().chain(jobs).chain(debris).collect()
+        let messages = self.stored_messages().into_iter().map(Change::PutMessage);
+        self.catalogue().into_iter().chain(jobs).chain(debris).chain(messages).collect()
     }
 
     /// The job that works on a disk, if one does.
@@ -574,6 +644,10 @@ pub(crate) fn batch(changes: &[Change]) -> Result<Batch, StoreError> {
                 batch.put(Tree::Snapshots, snapshot.id.uuid().as_bytes(), snapshot)?;
             }
             Change::DeleteSnapshot(id) => batch.delete(Tree::Snapshots, id.uuid().as_bytes()),
+            Change::PutMessage(message) => {
+                batch.put(Tree::Messages, message.name.as_bytes(), message)?;
+            }
+            Change::DeleteMessage(key) => batch.delete(Tree::Messages, key.as_bytes()),
             Change::PutDebris(debris) => {
                 batch.put(Tree::Debris, path_key(&debris.path), debris)?;
             }

@@ -93,12 +93,7 @@ impl Engine {
     /// What [`Engine::save_record`] stored, by name.
     #[must_use]
     pub fn records(&self) -> Vec<StoredRecord> {
-        let state = self.shared.state.lock();
-        let record = |(name, text): (&String, &String)| StoredRecord {
-            name: name.clone(),
-            text: text.clone(),
-        };
-        state.records.iter().map(record).collect()
+        self.shared.state.lock().stored_records()
     }
 
     /// Stores the saved values of a disk's mode pages; durable when it returns. Does not wait for

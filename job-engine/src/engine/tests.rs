@@ -17,6 +17,7 @@ mod many;
 mod masking;
 mod operation;
 mod outage;
+mod outbox;
 mod restart;
 mod retention;
 mod saved;

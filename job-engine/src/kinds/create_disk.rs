@@ -39,7 +39,7 @@ pub struct CreateDisk {
 }
 
 /// The largest disk in bytes: what a file offset can say, in whole physical blocks.
-pub(super) const MAX_SIZE_BYTES: u64 = (1 << 63) - 4096;
+pub const MAX_SIZE_BYTES: u64 = (1 << 63) - 4096;
 
 impl CreateDisk {
     /// A thin disk with 512-byte blocks in the default pool.

@@ -9,7 +9,7 @@ mod expand_disk;
 mod operation;
 mod space;
 
-pub use create_disk::CreateDisk;
+pub use create_disk::{CreateDisk, MAX_SIZE_BYTES};
 pub(crate) use create_disk::{create_options, plan_disk};
 pub(crate) use expand_disk::check_growth;
 pub use operation::{

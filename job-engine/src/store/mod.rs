@@ -47,13 +47,15 @@ pub enum Tree {
     Snapshots,
     /// Files that have no owner any more and are to be removed, by path.
     Debris,
+    /// Messages about changes that are still to be sent, by key.
+    Messages,
     /// What the database says about itself.
     Meta,
 }
 
 impl Tree {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Jobs,
         Self::Disks,
         Self::Targets,
@@ -67,6 +69,7 @@ impl Tree {
         Self::Conditions,
         Self::Snapshots,
         Self::Debris,
+        Self::Messages,
         Self::Meta,
     ];
 
@@ -87,6 +90,7 @@ impl Tree {
             Self::Conditions => "conditions",
             Self::Snapshots => "snapshots",
             Self::Debris => "debris",
+            Self::Messages => "messages",
             Self::Meta => "meta",
         }
     }
