@@ -243,9 +243,6 @@ impl ChapAccounts {
 }
 
 fn targets_of(names: &[String]) -> service::Result<Vec<String>> {
-    if names.is_empty() {
-        return Err(invalid("`targets` is empty; without it the account is good for all"));
-    }
     let name_of = |name: &String| {
         let name = default_target_name(name);
         let wrong = |error| invalid(format!("`targets` names `{name}`, no target's name: {error}"));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use job_engine::{Engine, EngineConfig};
 use mgmt_api::access::Access;
-use mgmt_api::cim::Cimom;
+use mgmt_api::cim::{Cimom, Indications};
 use mgmt_api::listen::Plain;
 use mgmt_api::server;
 use mgmt_api::service::{Host, Service};
@@ -57,7 +57,9 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     engine_config.allowed_directories.clone_from(&config.allowed_directories);
     let exposed = Arc::new(Exposed::default());
     engine_config.data_path = exposed.clone();
-    let system_name = engine_config.system_name.clone();
+    let indications =
+        Indications::new(engine_config.system_name.clone()).map_err(anyhow::Error::msg)?;
+    engine_config.outbox = Some(indications.clone());
     // Whoever holds the data directory may take the addresses; nobody else gets that far.
     let engine = Engine::open(engine_config)?;
     let recorder = Arc::new(Recorder::default());
@@ -89,7 +91,8 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         .inspect_err(|_| exposed.stop())?;
     exposed.connect(exposure.clone());
     let served =
-        runtime.block_on(serve(config, &engine, &node, (chap, limits), system_name, sockets));
+        runtime.block_on(serve(config, &engine, &node, (chap, limits), &indications, sockets));
+    indications.stop();
     exposed.stop();
     engine.shutdown();
     exposed.disconnect();
@@ -104,7 +107,7 @@ async fn serve(
     engine: &Arc<Engine>,
     node: &Arc<Node>,
     (chap, limits): (Arc<ChapAccounts>, Arc<IoLimits>),
-    system_name: String,
+    indications: &Arc<Indications>,
     mut sockets: Sockets,
 ) -> anyhow::Result<()> {
     // Before anything is printed: whoever reads an address may send a signal at once.
@@ -122,7 +125,7 @@ async fn serve(
     let local = local::listen(&config.management).await?;
     let secure = config.management.tls.as_ref().map(secure::prepare).transpose()?;
 
-    let cimom = Cimom::new(engine.clone(), system_name).map_err(anyhow::Error::msg)?;
+    let cimom = Cimom::new(engine.clone(), indications.clone());
     let host = NodeHost {
         node: node.clone(),
         portals: addresses.iter().map(ToString::to_string).collect(),

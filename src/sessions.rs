@@ -7,7 +7,9 @@ use bytes::Bytes;
 use futures_util::Stream;
 use mgmt_api::api;
 use mgmt_api::service::{self, TotalCounters, TraceRefusal};
-use target_core::{Authentication, Node, SessionDetail, SessionSummary, TraceError};
+use target_core::{
+    Authentication, Node, NodeConfig, Parameters, SessionDetail, SessionSummary, TraceError,
+};
 
 pub(crate) fn summary(session: SessionSummary) -> api::Session {
     api::Session {
@@ -21,6 +23,21 @@ pub(crate) fn summary(session: SessionSummary) -> api::Session {
         commands: session.commands,
         read_bytes: session.read_bytes,
         written_bytes: session.written_bytes,
+    }
+}
+
+fn parameters(parameters: &Parameters) -> api::SessionParameters {
+    api::SessionParameters {
+        max_connections: parameters.max_connections,
+        initial_r2t: parameters.initial_r2t,
+        immediate_data: parameters.immediate_data,
+        max_burst_length: parameters.max_burst_length,
+        first_burst_length: parameters.first_burst_length,
+        max_outstanding_r2t: parameters.max_outstanding_r2t,
+        default_time2wait: parameters.default_time2wait,
+        default_time2retain: parameters.default_time2retain,
+        error_recovery_level: parameters.error_recovery_level,
+        protocol_level: parameters.protocol_level,
     }
 }
 
@@ -47,18 +64,7 @@ pub(crate) fn detail(detail: SessionDetail) -> api::SessionDetail {
         },
         target_portal_group_tag: detail.target_portal_group_tag,
         connections: vec![connection],
-        parameters: api::SessionParameters {
-            max_connections: parameters.max_connections,
-            initial_r2t: parameters.initial_r2t,
-            immediate_data: parameters.immediate_data,
-            max_burst_length: parameters.max_burst_length,
-            first_burst_length: parameters.first_burst_length,
-            max_outstanding_r2t: parameters.max_outstanding_r2t,
-            default_time2wait: parameters.default_time2wait,
-            default_time2retain: parameters.default_time2retain,
-            error_recovery_level: parameters.error_recovery_level,
-            protocol_level: parameters.protocol_level,
-        },
+        parameters: self::parameters(&parameters),
         counters: api::SessionCounters {
             pdus_received: counters.pdus_received,
             pdus_sent: counters.pdus_sent,
@@ -71,6 +77,19 @@ pub(crate) fn detail(detail: SessionDetail) -> api::SessionDetail {
         exp_cmd_sn: detail.exp_cmd_sn,
         max_cmd_sn: detail.max_cmd_sn,
         outstanding_commands: detail.outstanding,
+    }
+}
+
+/// What sessions begin their negotiation with.
+pub(crate) fn offered(config: &NodeConfig) -> api::SessionParameters {
+    let (offer, rest) = (&config.offer, Parameters::default());
+    api::SessionParameters {
+        initial_r2t: offer.initial_r2t,
+        immediate_data: offer.immediate_data,
+        max_burst_length: offer.max_burst_length,
+        first_burst_length: offer.first_burst_length,
+        max_outstanding_r2t: offer.max_outstanding_r2t,
+        ..parameters(&rest)
     }
 }
 

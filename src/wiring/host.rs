@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mgmt_api::api;
 use mgmt_api::service::{self, AccessStateRefusal, Host, SessionRequest, TraceRefusal};
 use scsi::AccessMethods;
-use target_core::{Node, NodeState};
+use target_core::{Node, NodeConfig, NodeState};
 use tokio::runtime::Handle;
 
 use super::DRAIN_LIMIT;
@@ -37,6 +37,10 @@ impl Host for NodeHost {
 
     fn session(&self, tsih: u16) -> Option<api::SessionDetail> {
         self.node.session(tsih).map(sessions::detail)
+    }
+
+    fn session_parameters(&self) -> api::SessionParameters {
+        sessions::offered(&NodeConfig::default())
     }
 
     fn ask(&self, tsih: u16, request: SessionRequest) -> bool {

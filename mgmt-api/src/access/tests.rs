@@ -16,7 +16,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::api;
-use crate::cim::Cimom;
+use crate::cim::{Cimom, Indications};
 use crate::routes::Table;
 use crate::server;
 use crate::service::{self, AccessStateRefusal, Host, Service, SessionRequest, TraceRefusal};
@@ -25,6 +25,9 @@ use crate::service::{self, AccessStateRefusal, Host, Service, SessionRequest, Tr
 struct Nobody;
 
 impl Host for Nobody {
+    fn session_parameters(&self) -> api::SessionParameters {
+        unreachable!()
+    }
     fn sessions(&self) -> Vec<api::Session> {
         Vec::new()
     }
@@ -130,10 +133,12 @@ impl Server {
         let clock = ManualClock::new(Timestamp::now());
         let mut config = EngineConfig::new(directory.path());
         config.clock = clock.clone();
+        let indications = Indications::new("lund".to_owned()).unwrap();
+        config.outbox = Some(indications.clone());
         let engine = Engine::open(config).unwrap();
         let host = Arc::new(Nobody);
         let service = Arc::new(Service::new(engine.clone(), host));
-        let cimom = Arc::new(Cimom::new(engine.clone(), "lund".to_owned()).unwrap());
+        let cimom = Arc::new(Cimom::new(engine.clone(), indications));
         let access = Arc::new(Access::new(engine.clone()).unwrap());
         let (router, table) = server::router(service, cimom, access);
         Self { directory, engine, clock, router, table }

@@ -7,8 +7,8 @@ use std::path::Path;
 use job_engine::{AffectedElement, Disk, DiskSnapshot, Element, ElementEffect, Job, Pool, Target};
 
 use super::instances::{
-    PARTS, POOL, Part, SERVICE, Space, View, by_id, capabilities_path, job_path, link, pool_path,
-    primordial_id,
+    JOB, PARTS, POOL, Part, SERVICE, Space, View, by_id, capabilities_path, job_path, link,
+    pool_path, primordial_id,
 };
 use super::masking::{
     HARDWARE_SERVICE, MASKING_CAPABILITIES, MASKING_CAPABILITIES_ID, MASKING_SERVICE,
@@ -20,6 +20,9 @@ use super::ports::{
 };
 use super::replicas::{
     self, REPLICATION_CAPABILITIES, REPLICATION_CAPABILITIES_ID, REPLICATION_SERVICE,
+};
+use super::settings::{
+    REPLICA_CAPABILITIES, REPLICA_CAPABILITIES_ID, STORAGE_CAPABILITIES, STORAGE_CAPABILITIES_ID,
 };
 use super::value::{Instance, Value};
 
@@ -58,15 +61,7 @@ fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
     let state = || view.snapshot();
     match class {
         AFFECTED => state().jobs.iter().flat_map(|job| affected(view, job)).collect(),
-        OWNING => {
-            let owned = |job: &Job| {
-                let replication = replicas::is_replication(job);
-                let service = if replication { REPLICATION_SERVICE } else { SERVICE };
-                let owner = ("OwningElement", view.service_path(service));
-                link(owner, ("OwnedElement", job_path(&job.id)))
-            };
-            state().jobs.iter().map(owned).collect()
-        }
+        OWNING => state().jobs.iter().map(|job| owned(view, job)).collect(),
         HOSTED_SERVICE => {
             let hosted = SERVICES.iter().map(|service| {
                 let service = ("Dependent", view.service_path(service));
@@ -139,7 +134,12 @@ fn capable(view: &View<'_>) -> Vec<Instance> {
     let masking = || by_id(MASKING_CAPABILITIES, MASKING_CAPABILITIES_ID);
     let replication = by_id(REPLICATION_CAPABILITIES, REPLICATION_CAPABILITIES_ID);
     let iscsi = by_id(ISCSI_SERVICE_CAPABILITIES, ISCSI_SERVICE_CAPABILITIES_ID);
+    let volumes = || by_id(STORAGE_CAPABILITIES, STORAGE_CAPABILITIES_ID);
+    let of_volumes = view.pools().iter().map(|pool| (pool_path(&pool.id), volumes()));
+    let replicas = by_id(REPLICA_CAPABILITIES, REPLICA_CAPABILITIES_ID);
     let others = [
+        (view.service_path(SERVICE), volumes()),
+        (view.service_path(SERVICE), replicas),
         (view.service_path(MASKING_SERVICE), masking()),
         (view.system_path(), masking()),
         (view.service_path(REPLICATION_SERVICE), replication),
@@ -149,7 +149,7 @@ fn capable(view: &View<'_>) -> Vec<Instance> {
         let capabilities = by_id(ISCSI_CAPABILITIES, ISCSI_CAPABILITIES_ID);
         (view.controller_path(&target.name), capabilities)
     });
-    let all = storage.chain(others).chain(targets);
+    let all = storage.chain(of_volumes).chain(others).chain(targets);
     all.map(|(path, its)| link(CAPABLE, ("ManagedElement", path), ("Capabilities", its))).collect()
 }
 
@@ -251,6 +251,7 @@ pub(crate) fn references(
     filter: &Filter<'_>,
 ) -> Vec<Instance> {
     let mut found = Vec::new();
+    let job = job_of(view, element);
     for class in links(view, space, filter) {
         let role_fits = |instance: &Instance| {
             instance
@@ -258,7 +259,12 @@ pub(crate) fn references(
                 .iter()
                 .any(|(name, value)| refers(name, value, element, filter.role))
         };
-        found.extend(view.instances(class).into_iter().filter(role_fits));
+        // Those who poll a job must not pay for all others.
+        let all = match job.as_ref().map(|job| of_job(view, class, job)) {
+            Some(Some(few)) => few,
+            _ => view.instances(class),
+        };
+        found.extend(all.into_iter().filter(role_fits));
     }
     found
 }
@@ -288,6 +294,36 @@ pub(crate) fn neighbours(
         }
     }
     found
+}
+
+/// The job that an element is.
+fn job_of(view: &View<'_>, element: &ObjectPath) -> Option<Job> {
+    let id = element.text_key("InstanceID").filter(|_| view.schema.is_a(&element.class, JOB))?;
+    view.engine.job(&id.parse().ok()?)
+}
+
+/// The associations of a class with a job, if they can be told without all others.
+fn of_job(view: &View<'_>, class: &str, job: &Job) -> Option<Vec<Instance>> {
+    match class {
+        AFFECTED => {
+            // Another one may be affected by this one, as well.
+            let touches =
+                |it: &&Job| it.affected.iter().any(|own| own.element == Element::Job(job.id));
+            let others = view.snapshot().jobs.iter().filter(touches);
+            let others = others.flat_map(|other| affected(view, other));
+            Some(affected(view, job).into_iter().chain(others).collect())
+        }
+        OWNING => Some(vec![owned(view, job)]),
+        _ => replicas::of_job(class, job),
+    }
+}
+
+/// A job and the service that it is of.
+fn owned(view: &View<'_>, job: &Job) -> Instance {
+    let replication = replicas::is_replication(job);
+    let service = if replication { REPLICATION_SERVICE } else { SERVICE };
+    let owner = ("OwningElement", view.service_path(service));
+    link(OWNING, owner, ("OwnedElement", job_path(&job.id)))
 }
 
 fn refers(name: &str, value: &Value, element: &ObjectPath, role: Option<&str>) -> bool {

@@ -1,5 +1,7 @@
 //! Instances, paths and values as DSP0201 writes them.
 
+use super::indications::SUBSCRIPTION;
+use super::instances::INTEROP;
 use super::mof::{Class, Member};
 use super::out::Out;
 use super::path::{Key, ObjectPath};
@@ -36,13 +38,21 @@ impl Encoder<'_> {
         out.open("INSTANCE", &[("CLASSNAME", &instance.class)]);
         if let Some(class) = self.schema.class(&instance.class) {
             for member in class.properties.iter().filter(|member| wanted.has(&member.name)) {
-                self.property(out, member, instance.get(&member.name), wanted.origin);
+                let value = instance.get(&member.name);
+                self.property(out, &instance.class, member, value, wanted.origin);
             }
         }
         out.close("INSTANCE");
     }
 
-    fn property(&self, out: &mut Out, member: &Member, value: Option<&Value>, origin: bool) {
+    fn property(
+        &self,
+        out: &mut Out,
+        holder: &str,
+        member: &Member,
+        value: Option<&Value>,
+        origin: bool,
+    ) {
         let element = property_element(member);
         let mut attributes = vec![("NAME", member.name.as_str())];
         attributes.push(member.type_attribute());
@@ -50,10 +60,10 @@ impl Encoder<'_> {
             attributes.push(("CLASSORIGIN", &member.origin));
         }
         attributes.extend(member.embedded().map(|kind| ("EmbeddedObject", kind)));
-        out.element(element, &attributes, |out| {
-            if let Some(value) = value {
-                self.value(out, value);
-            }
+        out.element(element, &attributes, |out| match value {
+            None => {}
+            Some(Value::Reference(path)) => self.reference(out, holder, path),
+            Some(value) => self.value(out, value),
         });
     }
 
@@ -102,9 +112,24 @@ impl Encoder<'_> {
                         out.leaf("KEYVALUE", &[("VALUETYPE", "string"), ("TYPE", "string")], text);
                     }
                     Key::Reference(inner) => {
-                        out.element("VALUE.REFERENCE", &[], |out| self.instance_path(out, inner));
+                        self.reference(out, &path.class, inner);
                     }
                 });
+            }
+        });
+    }
+
+    /// A reference. Those of subscriptions, which lead to their own namespace, go without the host
+    /// and are equal then to the paths that clients have of what they lead to.
+    fn reference(&self, out: &mut Out, holder: &str, path: &ObjectPath) {
+        out.element("VALUE.REFERENCE", &[], |out| {
+            if holder == SUBSCRIPTION {
+                out.element("LOCALINSTANCEPATH", &[], |out| {
+                    local_namespace_path(out, path.namespace.as_deref().unwrap_or(INTEROP[0]));
+                    self.instance_name(out, path);
+                });
+            } else {
+                self.instance_path(out, path);
             }
         });
     }

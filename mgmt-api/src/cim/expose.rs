@@ -1,4 +1,4 @@
-//! Methods that expose and hide disks, and that make initiators and targets known.
+//! Methods that expose and hide disks, and that make initiators known.
 
 use job_engine::catalogue::{check_iscsi_name, default_target_name};
 use job_engine::{Cause, DiskId, Expose, ExposeTo, ExposeUnit, Hide, RequestError};
@@ -102,7 +102,7 @@ fn disk_named(view: &View<'_>, name: &str) -> Option<DiskId> {
 }
 
 /// The target that a controller is.
-fn controller(work: &Work<'_>, path: &ObjectPath) -> Result<String, Fault> {
+pub(crate) fn controller(work: &Work<'_>, path: &ObjectPath) -> Result<String, Fault> {
     let instance = work.existing(path)?;
     let name = instance.get("DeviceID").and_then(Value::as_text);
     let is_controller = instance.class == CONTROLLER;
@@ -138,7 +138,7 @@ fn missing(error: RequestError) -> Answer {
 }
 
 /// A name for a target that has none yet.
-fn new_name(kind: &str) -> String {
+pub(crate) fn new_name(kind: &str) -> String {
     let id = uuid::Uuid::new_v4().simple().to_string();
     default_target_name(&format!("{kind}-{id}"))
 }
@@ -298,44 +298,6 @@ impl Work<'_> {
             return Ok(Outcome::of(FAILED));
         }
         self.engine.save_record(masking::record(name), None)?;
-        Ok(Outcome::of(COMPLETED))
-    }
-
-    /// `CreateiSCSINode`: a target that lets nobody in yet.
-    pub(crate) fn create_node(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
-        const ALIAS_IN_USE: u32 = 4097;
-        let alias = inputs.get("Alias").and_then(Value::as_text).unwrap_or_default();
-        let targets = &self.view.snapshot().targets;
-        if !alias.is_empty() && targets.iter().any(|target| target.alias == alias) {
-            return Ok(Outcome::of(ALIAS_IN_USE));
-        }
-        let wanted = default_target_name(alias);
-        let usable = check_iscsi_name(&wanted).is_ok()
-            && !targets.iter().any(|target| target.name == wanted);
-        let target = if usable { wanted } else { new_name("node") };
-        let request = Expose {
-            target: target.clone(),
-            create: Some(alias.to_owned()),
-            units: Vec::new(),
-            initiators: Vec::new(),
-            to: ExposeTo::Everybody,
-        };
-        self.engine.expose(request)?;
-        Ok(Outcome::of(COMPLETED).with("iSCSINode", self.view.controller_path(&target)))
-    }
-
-    /// `DeleteiSCSINode`
-    pub(crate) fn delete_node(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
-        const UNKNOWN: u32 = 4096;
-        const SESSIONS: u32 = 4097;
-        let Ok(target) = controller(self, inputs.required_reference("iSCSINode")?) else {
-            return Ok(Outcome::of(UNKNOWN));
-        };
-        let sessions = self.view.sessions().iter();
-        if sessions.into_iter().any(|it| it.session.target.as_ref() == Some(&target)) {
-            return Ok(Outcome::of(SESSIONS));
-        }
-        self.engine.hide(Hide { target, remove: true, ..Hide::default() })?;
         Ok(Outcome::of(COMPLETED))
     }
 }

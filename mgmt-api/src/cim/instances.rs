@@ -15,9 +15,11 @@ use super::path::ObjectPath;
 use super::schema::Schema;
 use super::time;
 use super::value::{Instance, Value};
-use super::{associations, masking, ports, profiles, replicas};
+use super::{
+    associations, credentials, masking, network, ports, profiles, replicas, settings, statistics,
+};
 use crate::api;
-use crate::service::Host;
+use crate::service::{Host, TotalCounters};
 
 pub(crate) const JOB: &str = "MSISCSITARGET_ConcreteJob";
 pub(crate) const POOL: &str = "MSISCSITARGET_StoragePool";
@@ -26,7 +28,9 @@ pub(crate) const SERVICE: &str = "MSISCSITARGET_StorageConfigurationService";
 pub(crate) const CONTROLLER: &str = "MSISCSITARGET_SCSIProtocolController";
 pub(crate) const CAPABILITIES: &str = "MSISCSITARGET_StorageConfigurationCapabilities";
 pub(crate) const OBJECT_MANAGER: &str = "MSFTSM_ObjectManager";
-const INDICATION_SERVICE: &str = "CIM_IndicationService";
+pub(crate) const INDICATION_SERVICE: &str = "CIM_IndicationService";
+/// The host, as the server itself sees it.
+pub(crate) const SERVER_SYSTEM: &str = "MSFTSM_System";
 const NAMESPACE_CLASS: &str = "MSFTSM_Namespace";
 
 /// Key of the one instance that says what can be done.
@@ -64,8 +68,17 @@ impl Part {
 }
 
 /// What is not here.
-pub(crate) const PARTS: [&Part; 5] =
-    [&associations::PART, &profiles::PART, &masking::PART, &ports::PART, &replicas::PART];
+pub(crate) const PARTS: [&Part; 9] = [
+    &associations::PART,
+    &profiles::PART,
+    &masking::PART,
+    &ports::PART,
+    &replicas::PART,
+    &settings::PART,
+    &network::PART,
+    &credentials::PART,
+    &statistics::PART,
+];
 
 /// Classes that have instances here, associations aside.
 const ELEMENTS: [(&str, Space); 13] = [
@@ -95,6 +108,7 @@ pub(crate) struct View<'a> {
     pools: OnceCell<Vec<Pool>>,
     groups: OnceCell<Vec<api::PortalGroup>>,
     sessions: OnceCell<Vec<api::SessionDetail>>,
+    accounts: OnceCell<Vec<api::ChapAccount>>,
     disks: OnceCell<HashSet<DiskId>>,
     faulty: OnceCell<HashSet<DiskId>>,
 }
@@ -127,6 +141,7 @@ impl<'a> View<'a> {
             pools: OnceCell::new(),
             groups: OnceCell::new(),
             sessions: OnceCell::new(),
+            accounts: OnceCell::new(),
             disks: OnceCell::new(),
             faulty: OnceCell::new(),
         }
@@ -135,6 +150,24 @@ impl<'a> View<'a> {
     /// With what there is of the data path.
     pub(crate) fn over(self, host: Option<&'a dyn Host>) -> Self {
         Self { host, ..self }
+    }
+
+    pub(crate) fn host(&self) -> Option<&'a dyn Host> {
+        self.host
+    }
+
+    pub(crate) fn chap_accounts(&self) -> &[api::ChapAccount] {
+        self.accounts.get_or_init(|| self.host.map(Host::chap_accounts).unwrap_or_default())
+    }
+
+    /// What initiators did since the daemon's start.
+    pub(crate) fn totals(&self) -> Option<TotalCounters> {
+        self.host.map(Host::totals)
+    }
+
+    /// What sessions begin their negotiation with.
+    pub(crate) fn session_parameters(&self) -> Option<api::SessionParameters> {
+        self.host.map(Host::session_parameters)
     }
 
     pub(crate) fn portal_groups(&self) -> &[api::PortalGroup] {
@@ -224,6 +257,10 @@ impl<'a> View<'a> {
             let found = self.engine.job(&id).as_ref().map(job_instance)?;
             return path_of(&class, &found, NAMESPACE).same_as(&path).then_some(found);
         }
+        if class.name == replicas::RESULT {
+            let found = replicas::find_result(self.engine, path.text_key("InstanceID")?)?;
+            return path_of(&class, &found, NAMESPACE).same_as(&path).then_some(found);
+        }
         if class.name == VOLUME {
             let id = path.text_key("DeviceID")?.parse::<DiskId>().ok()?;
             let found = self.snapshot().disks.iter().find(|disk| disk.id == id);
@@ -264,7 +301,7 @@ impl<'a> View<'a> {
 
     pub(crate) fn namespace_path(&self, name: &str) -> ObjectPath {
         ObjectPath::new(INTEROP[0], NAMESPACE_CLASS)
-            .with("SystemCreationClassName", SYSTEM_CLASS)
+            .with("SystemCreationClassName", SERVER_SYSTEM)
             .with("SystemName", self.system)
             .with("ObjectManagerCreationClassName", OBJECT_MANAGER)
             .with("ObjectManagerName", SERVICE_NAME)
@@ -293,7 +330,12 @@ impl<'a> View<'a> {
     }
 
     fn computer_system(&self) -> Instance {
-        healthy(Instance::new(SYSTEM_CLASS))
+        let instance = Instance::new(SYSTEM_CLASS);
+        let instance = match self.engine.alerts().first() {
+            Some(alert) => state(instance, 3, &alert.message, 10),
+            None => healthy(instance),
+        };
+        instance
             .with("CreationClassName", SYSTEM_CLASS)
             .with("Name", self.system)
             .with("NameFormat", "Other")
@@ -324,7 +366,7 @@ impl<'a> View<'a> {
     }
 
     fn object_manager(&self) -> Instance {
-        healthy(self.in_system(OBJECT_MANAGER))
+        healthy(self.in_server(OBJECT_MANAGER))
             .with("Name", SERVICE_NAME)
             .with("ElementName", "lund")
             .with("Description", concat!("lund ", env!("CARGO_PKG_VERSION")))
@@ -334,12 +376,16 @@ impl<'a> View<'a> {
             .with("RequestedState", 12_u16)
     }
 
-    /// Deliveries are tried again for ever, so neither attempts nor a removal are told.
+    /// Deliveries are tried again for ever, at least every so many seconds.
     fn indication_service(&self) -> Instance {
-        healthy(self.in_system(INDICATION_SERVICE))
+        healthy(self.in_server(INDICATION_SERVICE))
             .with("Name", SERVICE_NAME)
             .with("ElementName", "Indications")
             .with("FilterCreationEnabled", true)
+            .with("DeliveryRetryAttempts", u16::MAX)
+            .with("DeliveryRetryInterval", indications::RETRY_SECONDS)
+            // Ignore.
+            .with("SubscriptionRemovalAction", 4_u16)
             .with("Started", true)
             .with("EnabledState", 2_u16)
             .with("RequestedState", 12_u16)
@@ -348,7 +394,7 @@ impl<'a> View<'a> {
     fn namespaces(&self) -> Vec<Instance> {
         let names = INTEROP.into_iter().chain([NAMESPACE]);
         let namespace = |name: &str| {
-            self.in_system(NAMESPACE_CLASS)
+            self.in_server(NAMESPACE_CLASS)
                 .with("ObjectManagerCreationClassName", OBJECT_MANAGER)
                 .with("ObjectManagerName", SERVICE_NAME)
                 .with("Name", name)
@@ -358,63 +404,81 @@ impl<'a> View<'a> {
     }
 
     pub(crate) fn volume(&self, disk: &Disk) -> Instance {
-        let full = disk.provisioning == Provisioning::Full;
-        let path = disk.path.display().to_string();
-        let instance = self.in_system(VOLUME);
-        let instance = if self.is_faulty(disk.id) {
-            state(instance, 3, "Errors on the data path", 10)
-        } else {
-            healthy(instance)
-        };
-        instance
-            .with("DeviceID", disk.id.to_string())
-            .with("ElementName", disk.name.as_str())
-            .with("Caption", disk.name.as_str())
-            .with("InstallDate", time::datetime(disk.created))
-            .with("Name", disk.naa.to_string())
-            // NAA, as in VPD page 83h.
-            .with("NameFormat", 9_u16)
-            .with("NameNamespace", 2_u16)
-            .with("OtherIdentifyingInfo", Value::texts([&disk.serial]))
-            .with("IdentifyingDescriptions", Value::texts(["Unit serial number"]))
-            .with("EnabledState", 2_u16)
-            .with("RequestedState", 12_u16)
-            .with("Access", 3_u16)
-            .with("BlockSize", u64::from(disk.block_length.bytes()))
-            .with("NumberOfBlocks", disk.block_count())
-            .with("ConsumableBlocks", disk.block_count())
-            .with("IsBasedOnUnderlyingRedundancy", false)
-            .with("NoSinglePointOfFailure", false)
-            .with("DataRedundancy", 1_u16)
-            .with("SequentialAccess", false)
-            .with("Primordial", false)
-            .with("Usage", 2_u16)
-            .with("CanDelete", true)
-            .with("ThinlyProvisioned", !full)
-            .with("MSDevicePath", path)
-            .with("MSType", Value::Sint(if full { 2 } else { 3 }))
+        volume(self.system, disk, self.is_faulty(disk.id))
     }
 
     pub(crate) fn controller(&self, target: &Target) -> Instance {
-        let title = if target.alias.is_empty() { &target.name } else { &target.alias };
-        healthy(self.in_system(CONTROLLER))
-            .with("DeviceID", target.name.as_str())
-            .with("Name", target.name.as_str())
-            // iSCSI name.
-            .with("NameFormat", 3_u16)
-            .with("ElementName", title.as_str())
-            .with("InstallDate", time::datetime(target.created))
-            .with("EnabledState", 2_u16)
-            .with("RequestedState", 12_u16)
-            .with("MaxUnitsControlled", u32::from(job_engine::catalogue::MAX_LUN) + 1)
+        controller(self.system, target)
     }
 
-    pub(crate) fn in_system(&self, class: &str) -> Instance {
+    /// Something of the server itself.
+    pub(crate) fn in_server(&self, class: &str) -> Instance {
         Instance::new(class)
-            .with("SystemCreationClassName", SYSTEM_CLASS)
+            .with("SystemCreationClassName", SERVER_SYSTEM)
             .with("SystemName", self.system)
             .with("CreationClassName", class)
     }
+
+    pub(crate) fn in_system(&self, class: &str) -> Instance {
+        in_system(self.system, class)
+    }
+}
+
+fn in_system(system: &str, class: &str) -> Instance {
+    Instance::new(class)
+        .with("SystemCreationClassName", SYSTEM_CLASS)
+        .with("SystemName", system)
+        .with("CreationClassName", class)
+}
+
+/// A disk. A faulty one had errors that nobody has cleared.
+pub(crate) fn volume(system: &str, disk: &Disk, faulty: bool) -> Instance {
+    let full = disk.provisioning == Provisioning::Full;
+    let instance = in_system(system, VOLUME);
+    let instance =
+        if faulty { state(instance, 3, "Errors on the data path", 10) } else { healthy(instance) };
+    instance
+        .with("DeviceID", disk.id.to_string())
+        .with("ElementName", disk.name.as_str())
+        .with("Caption", disk.name.as_str())
+        .with("InstallDate", time::datetime(disk.created))
+        .with("Name", disk.naa.to_string())
+        // NAA, as in VPD page 83h.
+        .with("NameFormat", 9_u16)
+        .with("NameNamespace", 2_u16)
+        .with("OtherIdentifyingInfo", Value::texts([&disk.serial]))
+        .with("IdentifyingDescriptions", Value::texts(["Unit serial number"]))
+        .with("EnabledState", 2_u16)
+        .with("RequestedState", 12_u16)
+        .with("Access", 3_u16)
+        .with("BlockSize", u64::from(disk.block_length.bytes()))
+        .with("NumberOfBlocks", disk.block_count())
+        .with("ConsumableBlocks", disk.block_count())
+        .with("IsBasedOnUnderlyingRedundancy", false)
+        .with("NoSinglePointOfFailure", false)
+        .with("DataRedundancy", 1_u16)
+        .with("SequentialAccess", false)
+        .with("Primordial", false)
+        .with("Usage", 2_u16)
+        .with("CanDelete", true)
+        .with("ThinlyProvisioned", !full)
+        .with("MSDevicePath", disk.path.display().to_string())
+        .with("MSType", Value::Sint(if full { 2 } else { 3 }))
+}
+
+/// A target.
+pub(crate) fn controller(system: &str, target: &Target) -> Instance {
+    let title = if target.alias.is_empty() { &target.name } else { &target.alias };
+    healthy(in_system(system, CONTROLLER))
+        .with("DeviceID", target.name.as_str())
+        .with("Name", target.name.as_str())
+        // iSCSI name.
+        .with("NameFormat", 3_u16)
+        .with("ElementName", title.as_str())
+        .with("InstallDate", time::datetime(target.created))
+        .with("EnabledState", 2_u16)
+        .with("RequestedState", 12_u16)
+        .with("MaxUnitsControlled", u32::from(job_engine::catalogue::MAX_LUN) + 1)
 }
 
 pub(crate) fn job_path(id: &JobId) -> ObjectPath {
@@ -477,7 +541,7 @@ pub(crate) fn healthy(instance: Instance) -> Instance {
     state(instance, 2, "OK", 5)
 }
 
-fn state(instance: Instance, operational: u16, text: &str, health: u16) -> Instance {
+pub(crate) fn state(instance: Instance, operational: u16, text: &str, health: u16) -> Instance {
     instance
         .with("OperationalStatus", Value::numbers(&[operational]))
         .with("StatusDescriptions", Value::texts([text]))

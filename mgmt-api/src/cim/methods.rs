@@ -14,10 +14,11 @@ use super::mof::{Member, Method};
 use super::operations::Work;
 use super::out::Out;
 use super::path::ObjectPath;
-use super::ports::ISCSI_SERVICE;
+use super::ports::{CONNECTION, ISCSI_SERVICE, SESSION};
 use super::replicas::{REPLICATION_CAPABILITIES, REPLICATION_SERVICE};
 use super::replicate;
 use super::request::Parameter;
+use super::settings::{self, SETTING, STORAGE_CAPABILITIES};
 use super::time;
 use super::value::{CimType, Instance, Raw, Value, convert};
 
@@ -182,6 +183,11 @@ impl Work<'_> {
         let outcome = match (class.name.as_str(), method.name.as_str()) {
             (SERVICE, "CreateOrModifyElementFromStoragePool") => self.create(&inputs)?,
             (SERVICE, "ReturnToStoragePool") => self.give_back(&inputs)?,
+            (SERVICE, "CreateReplica") => self.create_copy(&inputs)?,
+            (SERVICE, "ModifySynchronization") => self.modify_copy(&inputs)?,
+            (STORAGE_CAPABILITIES, "CreateSetting") => self.create_setting(&inputs)?,
+            (POOL, "GetSupportedSizes") => Self::supported_sizes(&inputs)?,
+            (POOL, "GetSupportedSizeRange") => self.supported_size_range(object, &inputs)?,
             (MASKING_SERVICE, "ExposePaths") => self.expose_paths(&inputs)?,
             (MASKING_SERVICE, "HidePaths") => self.hide_paths(&inputs)?,
             (MASKING_SERVICE, "DeleteProtocolController") => self.delete_controller(&inputs)?,
@@ -191,7 +197,12 @@ impl Work<'_> {
             (HARDWARE_SERVICE, "DeleteStorageHardwareID") => self.delete_hardware_id(&inputs)?,
             (ISCSI_SERVICE, "CreateiSCSINode") => self.create_node(&inputs)?,
             (ISCSI_SERVICE, "DeleteiSCSINode") => self.delete_node(&inputs)?,
+            (ISCSI_SERVICE, "CreateiSCSIProtocolEndpoint") => self.create_endpoint(&inputs)?,
+            (ISCSI_SERVICE, "DeleteiSCSIProtocolEndpoint" | "BindiSCSIProtocolEndPoint") => {
+                self.change_endpoint(&inputs)?
+            }
             (REPLICATION_SERVICE, "CreateElementReplica") => self.create_replica(&inputs)?,
+            (REPLICATION_SERVICE, "CreateListReplica") => self.create_replicas(&inputs)?,
             (REPLICATION_SERVICE, "ModifyReplicaSynchronization") => {
                 self.modify_synchronization(&inputs)?
             }
@@ -205,6 +216,8 @@ impl Work<'_> {
             (JOB, "RequestStateChange") => {
                 request_state_change(self, &job(self, object)?, &inputs)?
             }
+            (SESSION | CONNECTION, "RequestStateChange") => self.end_session(object, &inputs)?,
+            (_, "RequestStateChange") => Outcome::of(NOT_SUPPORTED),
             (JOB, "KillJob") => {
                 let delete = inputs.get("DeleteOnKill").and_then(Value::as_bool).unwrap_or(false);
                 Outcome::of(engine.kill(&job(self, object)?, delete, self.client).number())
@@ -251,16 +264,23 @@ impl Work<'_> {
         if let Some(element) = inputs.reference("TheElement") {
             return self.expand(element, inputs);
         }
-        let provisioning = match inputs.required_number("ElementType")? {
+        let element_type = inputs.required_number("ElementType")?;
+        let provisioning = match element_type {
             // StorageVolume, ThinlyProvisionedStorageVolume, FullyProvisionedStorageVolume
             2 | 5 => Provisioning::Thin,
             7 => Provisioning::Full,
             3 | 4 | 6 | 8 => return Ok(Outcome::of(NOT_SUPPORTED)),
             _ => return Ok(Outcome::of(INVALID_PARAMETER)),
         };
-        if inputs.get("Goal").is_some() {
-            return Err(Fault::invalid_parameter("there are no settings that could be a Goal"));
-        }
+        let provisioning = match inputs.reference("Goal") {
+            None => provisioning,
+            Some(goal) => match (self.goal(goal)?, element_type) {
+                // What the type leaves open, the setting may say.
+                (Some(Some(wish)), 2) => wish,
+                (Some(wish), _) if wish.is_none_or(|wish| wish == provisioning) => provisioning,
+                _ => return Ok(Outcome::of(NOT_SUPPORTED)),
+            },
+        };
         let size = inputs.required_number("Size")?;
         let mut request = CreateDisk::new(inputs.required_text("ElementName")?, size);
         request.provisioning = provisioning;
@@ -311,8 +331,17 @@ impl Work<'_> {
         }
     }
 
+    /// What a client asks for with a setting.
+    fn goal(&self, path: &ObjectPath) -> Result<Option<Option<Provisioning>>, Fault> {
+        let goal = self.existing(path)?;
+        if goal.class != SETTING {
+            return Err(Fault::invalid_parameter("Goal is no CIM_StorageSetting"));
+        }
+        Ok(settings::wish(&goal))
+    }
+
     /// What a storage volume is.
-    fn volume(&self, element: &ObjectPath) -> Result<Volume, Fault> {
+    pub(super) fn volume(&self, element: &ObjectPath) -> Result<Volume, Fault> {
         let instance = self.existing(element)?;
         if instance.class != VOLUME {
             return Err(Fault::invalid_parameter("it is no storage volume"));
@@ -348,7 +377,7 @@ impl Work<'_> {
 }
 
 /// What a storage volume is.
-enum Volume {
+pub(super) enum Volume {
     Disk(DiskId),
     Snapshot(SnapshotId),
 }

@@ -4,6 +4,7 @@
 
 mod arguments;
 mod associations;
+mod credentials;
 mod encode;
 mod encode_class;
 mod expose;
@@ -16,6 +17,8 @@ mod methods;
 mod modify;
 mod mof;
 mod mof_token;
+mod network;
+mod nodes;
 mod operations;
 mod out;
 mod path;
@@ -28,6 +31,9 @@ mod request;
 mod respond;
 pub(crate) mod rights;
 mod schema;
+mod settings;
+mod statistics;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -42,10 +48,10 @@ use job_engine::Engine;
 use parking_lot::Mutex;
 
 pub use http::routes;
+pub use indications::Indications;
 
 use crate::service::Host;
 
-use indications::Indications;
 use pull::Enumerations;
 use schema::Schema;
 
@@ -60,17 +66,14 @@ pub struct Cimom {
 }
 
 impl Cimom {
-    /// Serves `engine`; `system_name` is `CIM_ComputerSystem.Name` and should be what the engine
-    /// itself was configured with, so that paths in errors lead to instances.
-    ///
-    /// # Errors
-    /// The text says what is wrong with the built-in class declarations, or why the engine tells of
-    /// no changes.
-    pub fn new(engine: Arc<Engine>, system_name: String) -> Result<Self, String> {
-        let schema = Arc::new(Schema::load()?);
-        let indications = Indications::start(&engine, schema.clone(), system_name.clone())?;
+    /// Serves `engine`, whose outbox `indications` is; its system's name should be that of the
+    /// engine itself, so that paths in errors lead to instances.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>, indications: Arc<Indications>) -> Self {
+        let (schema, system_name) = (indications.schema().clone(), indications.system().to_owned());
+        indications.connect(&engine);
         let enumerations = Mutex::default();
-        Ok(Self { engine, schema, indications, system_name, enumerations, host: None })
+        Self { engine, schema, indications, system_name, enumerations, host: None }
     }
 
     /// Shows what there is of the data path: ports, sessions and connections.

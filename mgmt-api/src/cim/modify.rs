@@ -1,14 +1,17 @@
-//! Making, changing and removing instances: jobs, and what subscribes to indications.
+//! Making, changing and removing instances: jobs, settings, accounts, and what subscribes to
+//! indications.
 
 use job_engine::{Cause, JobId, JobSettings};
 
 use super::arguments::Arguments;
+use super::credentials;
 use super::fault::{Fault, Status};
 use super::indications::is_ours;
 use super::instances::{JOB, Space, named_keys};
 use super::operations::Work;
 use super::path::ObjectPath;
 use super::schema::has;
+use super::settings::SETTING;
 use super::time;
 use super::value::{Raw, Value, convert};
 
@@ -19,6 +22,9 @@ pub(crate) fn create_instance(
 ) -> Result<ObjectPath, Fault> {
     let instance = arguments.instance("NewInstance")?;
     let class = work.class(&instance.class)?;
+    if credentials::is_ours(&class.name) && work.space == Space::Storage {
+        return work.create_credential(instance);
+    }
     if !is_ours(&class.name) || work.space != Space::Interop {
         let text = format!("instances of {} cannot be made in {}", class.name, work.namespace);
         return Err(Fault::not_supported(text));
@@ -41,8 +47,14 @@ pub(crate) fn modify_instance(work: &Work<'_>, arguments: &Arguments<'_>) -> Res
     if is_of_indications(work, path)? {
         return work.indications.modify(work.engine, path, instance);
     }
-    let id = job(work, path)?;
     let listed = arguments.names("PropertyList")?;
+    if credentials::is_ours(&path.class) {
+        return work.modify_credential(path, instance, listed.as_deref());
+    }
+    if work.class(&path.class)?.name == SETTING {
+        return work.modify_setting(path, instance, listed.as_deref());
+    }
+    let id = job(work, path)?;
     let mut settings = JobSettings::default();
     if let Some(names) = &listed {
         for name in names {
@@ -75,6 +87,12 @@ pub(crate) fn delete_instance(work: &Work<'_>, arguments: &Arguments<'_>) -> Res
     let path = arguments.path("InstanceName")?;
     if is_of_indications(work, path)? {
         return work.indications.delete(work.engine, path);
+    }
+    if credentials::is_ours(&path.class) {
+        return work.delete_credential(path);
+    }
+    if work.class(&path.class)?.name == SETTING {
+        return work.delete_setting(path);
     }
     let id = job(work, path)?;
     work.engine.delete_job(&id).map_err(|refused| {

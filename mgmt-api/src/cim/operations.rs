@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use job_engine::Engine;
 use job_engine::error::NAMESPACE;
+use job_engine::{Engine, Role};
 use parking_lot::Mutex;
 
 use super::arguments::Arguments;
@@ -44,6 +44,8 @@ pub(crate) struct Work<'a> {
     pub(crate) encoder: Encoder<'a>,
     /// Who asks, as jobs remember it.
     pub(crate) client: &'a str,
+    /// What he may do; the operation itself is allowed.
+    pub(crate) role: Role,
     pub(crate) indications: &'a Indications,
     pub(crate) enumerations: &'a Mutex<Enumerations>,
     pub(crate) space: Space,

@@ -21,8 +21,8 @@ const BINDS: &str = "MSISCSITARGET_BindsTo";
 const HOSTED: &str = "MSISCSITARGET_HostedAccessPoint";
 const HOSTED_ADDRESS: &str = "MSFTSMNET_HostedAccessPoint";
 const AVAILABLE: &str = "MSISCSITARGET_SAPAvailableForElement";
-const SESSION: &str = "MSISCSITARGET_iSCSISession";
-const CONNECTION: &str = "MSISCSITARGET_iSCSIConnection";
+pub(crate) const SESSION: &str = "MSISCSITARGET_iSCSISession";
+pub(crate) const CONNECTION: &str = "MSISCSITARGET_iSCSIConnection";
 const COMPOSITION: &str = "MSISCSITARGET_NetworkPipeComposition";
 const ENDPOINT: &str = "MSISCSITARGET_EndpointOfNetworkPipe";
 
@@ -79,29 +79,49 @@ fn point(view: &View<'_>, class: &str, name: &str) -> ObjectPath {
 }
 
 /// Portals with the tag of their group.
-fn portals(view: &View<'_>) -> Vec<(u16, SocketAddr)> {
+pub(crate) fn portals(view: &View<'_>) -> Vec<(u16, SocketAddr)> {
     let groups = view.portal_groups().iter();
     let of = groups.flat_map(|group| group.portals.iter().map(|portal| (group.tag, portal)));
     of.filter_map(|(tag, portal)| Some((tag, portal.parse().ok()?))).collect()
 }
 
-fn addresses(view: &View<'_>) -> BTreeSet<IpAddr> {
+pub(crate) fn addresses(view: &View<'_>) -> BTreeSet<IpAddr> {
     portals(view).into_iter().map(|(_, portal)| portal.ip()).collect()
 }
 
 /// Every port: the target and the tag of the group.
-fn ports<'v>(view: &'v View<'_>) -> impl Iterator<Item = (&'v Target, u16)> {
+pub(crate) fn ports<'v>(view: &'v View<'_>) -> impl Iterator<Item = (&'v Target, u16)> {
     let groups = view.portal_groups();
     let targets = view.snapshot().targets.iter();
     targets.flat_map(move |target| groups.iter().map(move |group| (target, group.tag)))
 }
 
-fn port_path(view: &View<'_>, target: &str, tag: u16) -> ObjectPath {
+pub(crate) fn port_path(view: &View<'_>, target: &str, tag: u16) -> ObjectPath {
     point(view, PORT, &port_name(target, tag))
+}
+
+/// The path of a portal's address.
+pub(crate) fn address_path(view: &View<'_>, address: IpAddr) -> ObjectPath {
+    point(view, IP, &address.to_string())
+}
+
+/// The path of a session.
+pub(crate) fn session_path(tsih: u16) -> ObjectPath {
+    by_id(SESSION, &session_id(tsih))
 }
 
 fn session_id(tsih: u16) -> String {
     format!("{INSTANCE_ID_PREFIX}session:{tsih}")
+}
+
+/// The session that an `InstanceID` is about: its own, or that of a connection.
+pub(crate) fn tsih_of(id: &str) -> Option<u16> {
+    let rest = id.strip_prefix(INSTANCE_ID_PREFIX)?;
+    let tsih = match rest.strip_prefix("connection:") {
+        Some(both) => both.split_once(':')?.0,
+        None => rest.strip_prefix("session:")?,
+    };
+    tsih.parse().ok()
 }
 
 fn connection_id(tsih: u16, cid: u16) -> String {

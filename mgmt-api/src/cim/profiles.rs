@@ -1,8 +1,12 @@
 //! Which profiles the server keeps to, what it is, and how it is talked to.
 
-use job_engine::error::{NAMESPACE, SYSTEM_CLASS};
+use job_engine::error::NAMESPACE;
 
-use super::instances::{INTEROP, OBJECT_MANAGER, Part, SERVICE, SERVICE_NAME, Space, View, link};
+use super::indications::{MAX_DESTINATIONS, MAX_SUBSCRIPTIONS};
+use super::instances::{
+    INDICATION_SERVICE, INTEROP, OBJECT_MANAGER, Part, SERVER_SYSTEM, SERVICE, SERVICE_NAME, Space,
+    View, healthy, link,
+};
 use super::masking::MASKING_SERVICE;
 use super::path::ObjectPath;
 use super::replicas::REPLICATION_SERVICE;
@@ -13,15 +17,20 @@ const SUB_PROFILE: &str = "MSFTSM_RegisteredSubProfile";
 const REQUIRES: &str = "MSFTSM_SubProfileRequiresProfile";
 const REFERENCED: &str = "MSFTSM_ReferencedProfile";
 const CONFORMS: &str = "MSFTSM_ElementConformsToProfile";
+const CONFORMS_TO: &str = "MSFTSM_ElementConformsToProfileEx";
+const HOSTED: &str = "MSFTSM_HostedService";
+const HOSTED_POINT: &str = "MSFTSM_HostedAccessPoint";
 const SOFTWARE: &str = "MSFTSM_SoftwareIdentity";
 const OF_SOFTWARE: &str = "MSFTSM_ElementSoftwareIdentity";
 const NAMESPACES: &str = "MSFTSM_NamespaceInManager";
 const SPOKEN: &str = "MSFTSM_CommMechanismForManager";
 const CIM_XML: &str = "LUND_CIMXMLCommunicationMechanism";
-const INDICATION_SERVICE: &str = "CIM_IndicationService";
+const CAPABLE: &str = "LUND_ElementCapabilities";
+const DELIVERY: &str = "LUND_IndicationServiceCapabilities";
 
 const SOFTWARE_ID: &str = "LUND:software";
 const CIM_XML_NAME: &str = "CIM-XML";
+const DELIVERY_ID: &str = "LUND:capabilities:indications";
 
 /// These classes.
 pub(crate) const PART: Part = Part {
@@ -30,10 +39,17 @@ pub(crate) const PART: Part = Part {
         (SUB_PROFILE, Space::Interop),
         (SOFTWARE, Space::Interop),
         (CIM_XML, Space::Interop),
+        (SERVER_SYSTEM, Space::Interop),
+        (DELIVERY, Space::Interop),
     ],
     links: &[
         (CONFORMS, Space::Interop),
         (CONFORMS, Space::Storage),
+        (CONFORMS_TO, Space::Interop),
+        (CONFORMS_TO, Space::Storage),
+        (HOSTED, Space::Interop),
+        (HOSTED_POINT, Space::Interop),
+        (CAPABLE, Space::Interop),
         (OF_SOFTWARE, Space::Interop),
         (OF_SOFTWARE, Space::Storage),
         (REQUIRES, Space::Interop),
@@ -138,7 +154,7 @@ fn software_path() -> ObjectPath {
 
 fn in_system(view: &View<'_>, class: &str, name: &str) -> ObjectPath {
     interop(class)
-        .with("SystemCreationClassName", SYSTEM_CLASS)
+        .with("SystemCreationClassName", SERVER_SYSTEM)
         .with("SystemName", view.system)
         .with("CreationClassName", class)
         .with("Name", name)
@@ -171,13 +187,26 @@ fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
             own.map(|profile| profile.instance(PROFILE)).collect()
         }
         SUB_PROFILE => SUBPROFILES.iter().map(|profile| profile.instance(SUB_PROFILE)).collect(),
-        CONFORMS => {
+        CONFORMS | CONFORMS_TO => {
             let conforms = all().map(|profile| {
                 let element = ("ManagedElement", central(view, profile.central));
-                link(CONFORMS, ("ConformantStandard", profile.path()), element)
+                link(class, ("ConformantStandard", profile.path()), element)
             });
             conforms.collect()
         }
+        SERVER_SYSTEM => vec![server_system(view)],
+        HOSTED => {
+            let service = in_system(view, INDICATION_SERVICE, SERVICE_NAME);
+            let hosted = [manager_path(view), service]
+                .map(|path| link(HOSTED, ("Antecedent", server_path(view)), ("Dependent", path)));
+            hosted.into()
+        }
+        HOSTED_POINT => {
+            let spoken = in_system(view, CIM_XML, CIM_XML_NAME);
+            vec![link(HOSTED_POINT, ("Antecedent", server_path(view)), ("Dependent", spoken))]
+        }
+        DELIVERY => vec![delivery()],
+        CAPABLE => vec![capable(view)],
         REQUIRES => {
             let requires = SUBPROFILES.iter().map(|profile| {
                 link(REQUIRES, ("Antecedent", ARRAY.path()), ("Dependent", profile.path()))
@@ -211,6 +240,41 @@ fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
     }
 }
 
+fn server_path(view: &View<'_>) -> ObjectPath {
+    interop(SERVER_SYSTEM).with("CreationClassName", SERVER_SYSTEM).with("Name", view.system)
+}
+
+fn server_system(view: &View<'_>) -> Instance {
+    healthy(Instance::new(SERVER_SYSTEM))
+        .with("CreationClassName", SERVER_SYSTEM)
+        .with("Name", view.system)
+        .with("NameFormat", "Other")
+        .with("ElementName", view.system)
+        .with("Description", "The host, as the server of this interface sees it")
+        .with("EnabledState", 2_u16)
+        .with("RequestedState", 12_u16)
+}
+
+fn capable(view: &View<'_>) -> Instance {
+    let service = in_system(view, INDICATION_SERVICE, SERVICE_NAME);
+    let capabilities = interop(DELIVERY).with("InstanceID", DELIVERY_ID);
+    link(CAPABLE, ("ManagedElement", service), ("Capabilities", capabilities))
+}
+
+fn delivery() -> Instance {
+    Instance::new(DELIVERY)
+        .with("InstanceID", DELIVERY_ID)
+        .with("ElementName", "Indications")
+        .with("FilterCreationEnabledIsSettable", false)
+        .with("DeliveryRetryAttemptsIsSettable", false)
+        .with("DeliveryRetryIntervalIsSettable", false)
+        .with("SubscriptionRemovalActionIsSettable", false)
+        .with("SubscriptionRemovalTimeIntervalIsSettable", false)
+        .with("MaxListenerDestinations", MAX_DESTINATIONS)
+        .with("MaxActiveSubscriptions", MAX_SUBSCRIPTIONS)
+        .with("SubscriptionsPersisted", true)
+}
+
 fn software() -> Instance {
     let version = env!("CARGO_PKG_VERSION");
     let mut numbers = version.split('.').map(|part| part.parse::<u16>().unwrap_or_default());
@@ -230,7 +294,7 @@ fn software() -> Instance {
 }
 
 fn cim_xml(view: &View<'_>) -> Instance {
-    view.in_system(CIM_XML)
+    view.in_server(CIM_XML)
         .with("Name", CIM_XML_NAME)
         .with("ElementName", CIM_XML_NAME)
         .with("CommunicationMechanism", 2_u16)

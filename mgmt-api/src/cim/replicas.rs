@@ -1,6 +1,6 @@
 //! Snapshots of disks, and the calls that jobs come from.
 
-use job_engine::{DiskSnapshot, Job, JobId, JobKind, Purpose};
+use job_engine::{DiskSnapshot, Engine, Job, JobId, JobKind, Purpose};
 
 use super::instances::{Part, Space, View, by_id, healthy, job_path, link};
 use super::time;
@@ -9,7 +9,9 @@ use super::value::{Instance, Value};
 pub(crate) const REPLICATION_SERVICE: &str = "MSISCSITARGET_ReplicationService";
 pub(crate) const REPLICATION_CAPABILITIES: &str = "MSISCSITARGET_ReplicationServiceCapabilities";
 pub(crate) const SYNCHRONIZED: &str = "MSISCSITARGET_StorageSynchronized";
-const RESULT: &str = "LUND_MethodResult";
+pub(crate) const RESULT: &str = "LUND_MethodResult";
+/// Their `InstanceID`s end so, behind those of the jobs.
+const CALL: &str = ":call";
 const OF_JOB: &str = "LUND_AssociatedJobMethodResult";
 
 /// `InstanceID` of its capabilities.
@@ -39,14 +41,21 @@ pub(crate) fn is_replication(job: &Job) -> bool {
                 | Purpose::CreateSnapshot
                 | Purpose::DeleteSnapshot
                 | Purpose::RollBack
-                | Purpose::ExposeSnapshot,
+                | Purpose::ExposeSnapshot
+                | Purpose::DetachSnapshot,
             ..
         }
     )
 }
 
 fn result_id(job: &JobId) -> String {
-    format!("{}:call", job.instance_id())
+    format!("{}{CALL}", job.instance_id())
+}
+
+/// The call that an `InstanceID` is of.
+pub(crate) fn find_result(engine: &Engine, id: &str) -> Option<Instance> {
+    let job = engine.job(&id.strip_suffix(CALL)?.parse().ok()?)?;
+    job.kind.method_name().map(|method| result(&job, method))
 }
 
 /// Jobs that a method of the model makes, with its name.
@@ -60,15 +69,20 @@ fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
         REPLICATION_CAPABILITIES => vec![capabilities()],
         SYNCHRONIZED => view.snapshot().snapshots.iter().map(|it| synchronized(view, it)).collect(),
         RESULT => called(view).map(|(job, method)| result(job, method)).collect(),
-        OF_JOB => {
-            let all = called(view).map(|(job, _)| {
-                let result = ("JobParameters", by_id(RESULT, &result_id(&job.id)));
-                link(OF_JOB, ("Job", job_path(&job.id)), result)
-            });
-            all.collect()
-        }
+        OF_JOB => called(view).map(|(job, _)| of_call(job)).collect(),
         _ => Vec::new(),
     }
+}
+
+fn of_call(job: &Job) -> Instance {
+    let result = ("JobParameters", by_id(RESULT, &result_id(&job.id)));
+    link(OF_JOB, ("Job", job_path(&job.id)), result)
+}
+
+/// The associations of a class with a job, if it is a class from here.
+pub(crate) fn of_job(class: &str, job: &Job) -> Option<Vec<Instance>> {
+    let called = || job.kind.method_name().map(|_| of_call(job)).into_iter().collect();
+    (class == OF_JOB).then(called)
 }
 
 /// A disk and a snapshot of it.

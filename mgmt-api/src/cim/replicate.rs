@@ -5,9 +5,10 @@ use job_engine::{Cause, CloneDisk, CreateSnapshots, RequestError, SnapshotId};
 use super::fault::Fault;
 use super::instances::POOL;
 use super::methods::{
-    COMPLETED, IN_USE, INVALID_PARAMETER, Inputs, NOT_SUPPORTED, Outcome, started,
+    COMPLETED, IN_USE, INVALID_PARAMETER, Inputs, NOT_SUPPORTED, Outcome, Volume, started,
 };
 use super::operations::Work;
+use super::path::ObjectPath;
 use super::replicas::{CLONE_TYPE, SNAPSHOT_TYPE, SYNCHRONIZED};
 use super::value::Value;
 
@@ -19,6 +20,7 @@ const SYNCHRONOUS: u64 = 2;
 /// `CopyState`
 const COPIED: u16 = 4;
 /// `Operation`
+const DETACH: u16 = 8;
 const RESTORE: u16 = 15;
 const RETURN: u16 = 19;
 const LAST_OPERATION: u64 = 27;
@@ -57,7 +59,19 @@ impl Work<'_> {
         {
             return Ok(Outcome::of(NOT_SUPPORTED));
         }
-        let Some(disk) = self.engine.disk(&self.disk(source)?) else {
+        self.replicate(source, kind, inputs)
+    }
+
+    /// A snapshot or a clone in the pool of its source. Of a snapshot, there are clones.
+    fn replicate(&self, source: &ObjectPath, kind: u64, inputs: &Inputs) -> Result<Outcome, Fault> {
+        let (source, snapshot) = match self.volume(source)? {
+            Volume::Disk(id) => (Some(id), None),
+            Volume::Snapshot(id) => {
+                let found = self.view.snapshot().snapshots.iter().find(|it| it.id == id);
+                (found.map(|it| it.disk), Some(id))
+            }
+        };
+        let Some(disk) = source.and_then(|id| self.engine.disk(&id)) else {
             return Err(Fault::not_found("there is no such storage volume"));
         };
         if let Some(pool) = inputs.reference("TargetPool") {
@@ -71,36 +85,110 @@ impl Work<'_> {
             Some(name) => name.to_owned(),
             None => format!("{}-{}", disk.name, uuid::Uuid::new_v4().simple()),
         };
-        match kind {
-            SNAPSHOT => {
+        match (kind, snapshot) {
+            (CLONE, Some(id)) => {
+                job(self.engine.expose_snapshot(id, name, false, self.submission()))
+            }
+            (_, Some(_)) => Ok(Outcome::of(NOT_SUPPORTED)),
+            (SNAPSHOT, None) => {
                 let request = CreateSnapshots { disks: vec![disk.id], name };
                 job(self.engine.create_snapshots(request, self.submission()))
             }
-            CLONE => {
+            (CLONE, None) => {
                 let request = CloneDisk { source: disk.id, name, provisioning: None, format: None };
                 job(self.engine.clone_disk(request, self.submission()))
             }
-            6 | 9 => Ok(Outcome::of(NOT_SUPPORTED)),
+            (6 | 9, None) => Ok(Outcome::of(NOT_SUPPORTED)),
+            (_, None) => Ok(Outcome::of(INVALID_PARAMETER)),
+        }
+    }
+
+    /// `CreateListReplica`: snapshots of several disks at one instant, in one job.
+    pub(crate) fn create_replicas(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
+        const UNSUPPORTED: [&str; 7] = [
+            "ReplicationSettingData",
+            "SourceAccessPoint",
+            "TargetElements",
+            "TargetAccessPoint",
+            "TargetSettingGoal",
+            "TargetPool",
+            "Collections",
+        ];
+        let kind = inputs.required_number("SyncType")?;
+        let sources = inputs.references("SourceElements");
+        if sources.is_empty() {
+            return Err(super::arguments::missing("SourceElements"));
+        }
+        let number = |name| inputs.get(name).and_then(Value::as_uint);
+        if kind != SNAPSHOT
+            || UNSUPPORTED.iter().any(|name| inputs.has(name))
+            || number("Mode").is_some_and(|mode| mode != SYNCHRONOUS)
+            || number("WaitForCopyState").is_some_and(|state| state != u64::from(COPIED))
+        {
+            return Ok(Outcome::of(NOT_SUPPORTED));
+        }
+        let disks = sources.into_iter().map(|path| self.disk(path)).collect::<Result<_, _>>()?;
+        let name = match inputs.texts("ElementNames").as_slice() {
+            [] => format!("snapshot-{}", uuid::Uuid::new_v4().simple()),
+            [name] => (*name).to_owned(),
+            // Those of one instant have one name.
+            _ => return Ok(Outcome::of(NOT_SUPPORTED)),
+        };
+        job(self.engine.create_snapshots(CreateSnapshots { disks, name }, self.submission()))
+    }
+
+    /// `CreateReplica`, which older clients call: `CopyType` says which replica.
+    pub(crate) fn create_copy(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
+        const ASSOCIATED: u64 = 4;
+        const UNASSOCIATED: u64 = 5;
+        let source = inputs.required_reference("SourceElement")?;
+        let kind = match inputs.required_number("CopyType")? {
+            ASSOCIATED => SNAPSHOT,
+            UNASSOCIATED => CLONE,
+            2 | 3 => return Ok(Outcome::of(NOT_SUPPORTED)),
+            _ => return Ok(Outcome::of(INVALID_PARAMETER)),
+        };
+        if inputs.has("TargetSettingGoal") {
+            return Ok(Outcome::of(NOT_SUPPORTED));
+        }
+        self.replicate(source, kind, inputs)
+    }
+
+    /// `ModifySynchronization`, which older clients call.
+    pub(crate) fn modify_copy(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
+        const DETACH: u64 = 2;
+        const RESTORE: u64 = 5;
+        const LAST: u64 = 13;
+        let id = self.synchronized(inputs.required_reference("Synchronization")?)?;
+        match inputs.required_number("Operation")? {
+            DETACH => job(self.engine.detach_snapshot(id, self.submission())),
+            RESTORE => job(self.engine.roll_back(id, self.submission())),
+            3..=4 | 6..=LAST => Ok(Outcome::of(NOT_SUPPORTED)),
             _ => Ok(Outcome::of(INVALID_PARAMETER)),
         }
+    }
+
+    /// The snapshot that an association with its disk is of.
+    fn synchronized(&self, path: &ObjectPath) -> Result<SnapshotId, Fault> {
+        let association = self.existing(path)?;
+        if association.class != SYNCHRONIZED {
+            return Err(Fault::invalid_parameter("Synchronization is no CIM_StorageSynchronized"));
+        }
+        let synced = association.get("SyncedElement").and_then(Value::as_reference);
+        let id = synced.and_then(|path| path.text_key("DeviceID"));
+        let id = id.and_then(|id| id.parse::<SnapshotId>().ok());
+        id.ok_or_else(|| Fault::not_found("there is no such snapshot"))
     }
 
     /// `ModifyReplicaSynchronization`: gives a snapshot back, or rolls its disk back to it.
     pub(crate) fn modify_synchronization(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
         let operation = inputs.required_number("Operation")?;
-        let path = inputs.required_reference("Synchronization")?;
-        let association = self.existing(path)?;
-        if association.class != SYNCHRONIZED {
-            return Err(Fault::invalid_parameter("Synchronization is no CIM_StorageSynchronized"));
-        }
+        let id = self.synchronized(inputs.required_reference("Synchronization")?)?;
         if inputs.has("ReplicationSettingData") || inputs.has("SyncPair") {
             return Ok(Outcome::of(NOT_SUPPORTED));
         }
-        let synced = association.get("SyncedElement").and_then(Value::as_reference);
-        let id = synced.and_then(|path| path.text_key("DeviceID"));
-        let id = id.and_then(|id| id.parse::<SnapshotId>().ok());
-        let id = id.ok_or_else(|| Fault::not_found("there is no such snapshot"))?;
         match u16::try_from(operation) {
+            Ok(DETACH) => job(self.engine.detach_snapshot(id, self.submission())),
             Ok(RETURN) => job(self.engine.delete_snapshot(id, self.submission())),
             Ok(RESTORE) => job(self.engine.roll_back(id, self.submission())),
             _ if (2..=LAST_OPERATION).contains(&operation) => Ok(Outcome::of(NOT_SUPPORTED)),
@@ -144,7 +232,7 @@ pub(crate) fn features(inputs: &Inputs) -> Result<Outcome, Fault> {
 
 /// `GetSupportedOperations`: a clone is on its own as soon as it is there.
 pub(crate) fn operations(inputs: &Inputs) -> Result<Outcome, Fault> {
-    let of = |kind| if kind == SNAPSHOT_TYPE { &[RESTORE, RETURN][..] } else { &[] };
+    let of = |kind| if kind == SNAPSHOT_TYPE { &[DETACH, RESTORE, RETURN][..] } else { &[] };
     list(inputs, "SupportedOperations", |kind| Value::numbers(of(kind)))
 }
 

@@ -130,6 +130,7 @@ impl Cimom {
                 .over(self.host.as_deref()),
             encoder: Encoder { schema: &self.schema, host: &how.host },
             client: how.identity.name.as_deref().unwrap_or(CLIENT),
+            role: how.identity.role,
             indications: &self.indications,
             enumerations: &self.enumerations,
             space,

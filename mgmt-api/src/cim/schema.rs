@@ -7,12 +7,17 @@ use super::mof::{self, Class, Literal, Member, Method, Qualifier, QualifierType}
 use super::value::CimType;
 
 /// The declarations of everything that is served; superclasses before their subclasses.
-const SOURCES: [(&str, &str); 5] = [
+const SOURCES: [(&str, &str); 10] = [
     ("lund.mof", include_str!("../../mof/lund.mof")),
     ("profiles.mof", include_str!("../../mof/profiles.mof")),
     ("masking.mof", include_str!("../../mof/masking.mof")),
     ("iscsi.mof", include_str!("../../mof/iscsi.mof")),
     ("replication.mof", include_str!("../../mof/replication.mof")),
+    ("settings.mof", include_str!("../../mof/settings.mof")),
+    ("network.mof", include_str!("../../mof/network.mof")),
+    ("security.mof", include_str!("../../mof/security.mof")),
+    ("statistics.mof", include_str!("../../mof/statistics.mof")),
+    ("indication_service.mof", include_str!("../../mof/indication_service.mof")),
 ];
 
 /// All classes.

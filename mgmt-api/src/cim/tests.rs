@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tower::ServiceExt as _;
 
 use super::xml::{self, Element};
-use super::{Cimom, routes};
+use super::{Cimom, Indications, routes};
 use crate::access::{Identity, Via};
 
 struct Server {
@@ -28,8 +28,11 @@ struct Server {
 impl Server {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
-        let engine = Engine::open(EngineConfig::new(directory.path())).unwrap();
-        let cimom = Arc::new(Cimom::new(engine.clone(), "lund".to_owned()).unwrap());
+        let indications = Indications::new("lund".to_owned()).unwrap();
+        let mut config = EngineConfig::new(directory.path());
+        config.outbox = Some(indications.clone());
+        let engine = Engine::open(config).unwrap();
+        let cimom = Arc::new(Cimom::new(engine.clone(), indications));
         Self { _directory: directory, engine, cimom, role: Role::Administrator }
     }
 
@@ -338,4 +341,17 @@ async fn parameters_that_an_operation_does_not_have_are_refused() {
     let many = ("PropertyList", &*many);
     assert_eq!(code(&server.intrinsic("EnumerateInstances", &[class, many]).await), 4);
     assert_eq!(code(&server.intrinsic("NoSuchOperation", &[]).await), 7);
+}
+
+#[tokio::test]
+async fn accounts_of_chap_are_for_administrators() {
+    let server = Server::new();
+    let account = "<INSTANCE CLASSNAME='CIM_SharedSecret'><PROPERTY NAME='RemoteID' \
+                   TYPE='string'><VALUE>u</VALUE></PROPERTY></INSTANCE>";
+    let create = async |server: &Server| {
+        code(&server.intrinsic("CreateInstance", &[("NewInstance", account)]).await)
+    };
+    // There is no data path whose initiators it could let in.
+    assert_eq!(create(&server).await, 7);
+    assert_eq!(create(&Server { role: Role::Operator, ..server }).await, 2);
 }

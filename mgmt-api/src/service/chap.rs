@@ -31,6 +31,10 @@ impl Service {
         user: &str,
         request: &api::SetChapAccount,
     ) -> Result<api::ChapAccount> {
+        if request.targets.as_ref().is_some_and(Vec::is_empty) {
+            let text = "`targets` is empty; without it the account is good for all";
+            return Err(ServiceError::new(Refusal::Invalid, text));
+        }
         self.host.set_chap_account(user, request)
     }
 

@@ -40,6 +40,8 @@ pub trait Host: Send + Sync {
     fn totals(&self) -> TotalCounters;
     /// A session with everything that is known of it.
     fn session(&self, tsih: u16) -> Option<api::SessionDetail>;
+    /// What sessions begin their negotiation with.
+    fn session_parameters(&self) -> api::SessionParameters;
     /// Asks the initiator of a session for something, or ends it; false if it is not there.
     fn ask(&self, tsih: u16, request: SessionRequest) -> bool;
     /// Takes a trace of a session, from now on.

@@ -20,6 +20,13 @@ def lund():
 
 
 @pytest.fixture
+def everywhere():
+    """A daemon that initiators reach at all addresses, for one test."""
+    with Lund("--iscsi-listen", "0.0.0.0:0") as running:
+        yield running
+
+
+@pytest.fixture
 def server(lund):
     return lund.server
 

@@ -21,29 +21,33 @@ def targets(portal, name):
     return found
 
 
-def _image(portal, target, lun, name):
+def _image(portal, target, lun, name, **more):
     return "json:" + json.dumps({"driver": "raw", "file": {
         "driver": "iscsi", "transport": "tcp", "portal": portal, "target": target, "lun": lun,
-        "initiator-name": name}})
+        "initiator-name": name, **more}})
 
 
-def _run(portal, target, lun, name, *commands, read_only=False):
+def _run(portal, target, lun, name, *commands, read_only=False, user=None, password=None):
     words = ["qemu-io"] + (["-r"] if read_only else [])
     for command in commands:
         words += ["-c", command]
-    done = subprocess.run([*words, _image(portal, target, lun, name)], stdin=subprocess.DEVNULL,
+    secret = {}
+    if user:
+        words += ["--object", f"secret,id=chap,data={password}"]
+        secret = {"user": user, "password-secret": "chap"}
+    done = subprocess.run([*words, _image(portal, target, lun, name, **secret)], stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, timeout=60)
     return done.returncode == 0 and "failed" not in done.stdout + done.stderr
 
 
-def write(portal, target, lun, name, byte):
+def write(portal, target, lun, name, byte, **secret):
     """Writes 64 KiB of a byte; whether that could be done."""
-    return _run(portal, target, lun, name, f"write -P {byte} 0 64k", "flush")
+    return _run(portal, target, lun, name, f"write -P {byte} 0 64k", "flush", **secret)
 
 
-def reads(portal, target, lun, name, byte):
+def reads(portal, target, lun, name, byte, **secret):
     """Whether the first 64 KiB can be read and are of that byte."""
-    return _run(portal, target, lun, name, f"read -P {byte} 0 64k", read_only=True)
+    return _run(portal, target, lun, name, f"read -P {byte} 0 64k", read_only=True, **secret)
 
 
 class Session:

@@ -152,6 +152,81 @@ def test_subscriptions_survive_a_kill(own_lund):
         assert ear.nothing()
 
 
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
+def test_what_a_listener_has_not_taken_survives_a_restart(own_lund, how):
+    """Each indication once and in order, those of all lives of the daemon.
+
+    One that was taken in the moment of a crash may come again, with the number that it had.
+    """
+    port = free_port()
+    with subscriptions(own_lund.server) as manager:
+        manager.subscribe(port, CREATED, CHANGED, owned=False)
+    told, contexts, taken = [], set(), {}
+
+    def take(ear, until):
+        while True:
+            indication = ear.next()
+            contexts.add(indication["SequenceContext"])
+            number, name = ear.numbers[-1], indication["IndicationIdentifier"]
+            if how == "SIGKILL" and number == max(taken, default=-1):
+                assert taken[number] == name
+                continue
+            taken[number] = name
+            source = indication["SourceInstance"]
+            told.append((source["InstanceID"], indication.classname, source["JobState"]))
+            if told[-1] == until:
+                return
+
+    def make(name):
+        client = Client(own_lund.server)
+        path = client.create(name)
+        assert client.wait(path)["JobState"] == 7
+        return path["InstanceID"]
+
+    def again():
+        if how == "SIGTERM":
+            assert own_lund.stop() == 0
+        else:
+            own_lund.kill()
+        own_lund.start()
+
+    jobs = [make("first"), make("second")]
+    again()
+    jobs.append(make("third"))
+    again()
+    ended = (jobs[2], "CIM_InstModification", 7)
+    with Ear(port) as ear:
+        take(ear, until=ended)
+        again()
+        jobs.append(make("fourth"))
+        take(ear, until=(jobs[3], "CIM_InstModification", 7))
+        assert ear.nothing()
+    assert list(taken) == list(range(len(told))), "each once, in order, none missing"
+    assert len(contexts) == 1
+    for job in jobs:
+        states = [state for name, _, state in told if name == job]
+        kinds = [kind for name, kind, _ in told if name == job]
+        assert kinds.count("CIM_InstCreation") == 1 and kinds[0] == "CIM_InstCreation"
+        assert states == sorted(set(states)) and states[-1] == 7, states
+    assert [name for name, kind, _ in told if kind == "CIM_InstCreation"] == jobs
+
+
+def test_a_listener_that_is_removed_leaves_nothing_behind(own_lund):
+    """What waited for it is not told to the next one at the same address."""
+    port = free_port()
+    client = Client(own_lund.server)
+    with subscriptions(own_lund.server) as manager:
+        manager.subscribe(port, CREATED)
+        client.wait(client.create("for nobody"))
+    own_lund.restart()
+    with subscriptions(own_lund.server) as manager, Ear(port) as ear:
+        manager.subscribe(port, CREATED)
+        job = client.create("for somebody")
+        indication = ear.next()
+        assert indication["SourceInstance"]["InstanceID"] == job["InstanceID"]
+        assert ear.numbers == [0]
+
+
 def test_a_disabled_subscription_is_silent_until_it_is_enabled(client, manager):
     with Ear() as ear:
         manager.subscribe(ear.port, CREATED)

@@ -9,10 +9,13 @@ from client import NAMESPACE
 
 MOF = pathlib.Path(__file__).resolve().parents[3] / "mgmt-api" / "mof"
 # Superclasses before their subclasses.
-FILES = ["lund", "profiles", "masking", "iscsi", "replication"]
+FILES = ["lund", "profiles", "masking", "iscsi", "replication", "settings", "network", "security",
+         "statistics", "indication_service"]
 INTEROP = {"MSFTSM_ObjectManager": 1, "MSFTSM_Namespace": 3, "MSFTSM_RegisteredProfile": 3,
            "MSFTSM_RegisteredSubProfile": 6, "MSFTSM_SoftwareIdentity": 1,
-           "MSFTSM_NamespaceInManager": 3, "LUND_CIMXMLCommunicationMechanism": 1}
+           "MSFTSM_NamespaceInManager": 3, "LUND_CIMXMLCommunicationMechanism": 1,
+           "MSFTSM_System": 1, "MSFTSM_HostedService": 2, "MSFTSM_HostedAccessPoint": 1,
+           "LUND_IndicationServiceCapabilities": 1}
 INITIATOR = "iqn.2026-01.example:model"
 
 
@@ -120,7 +123,7 @@ def test_every_class_is_enumerated_and_its_instances_keep_to_the_mof(filled, dec
                  "MSISCSITARGET_iSCSIConfigurationCapabilities", "MSISCSITARGET_iSCSICapabilities",
                  "MSISCSITARGET_ReplicationService",
                  "MSISCSITARGET_ReplicationServiceCapabilities", "LUND_MethodResult",
-                 "LUND_AssociatedJobMethodResult", "MSFTSM_ElementConformsToProfile",
+                 "LUND_AssociatedJobMethodResult", "MSFTSM_ElementConformsToProfileEx",
                  "MSFTSM_ElementSoftwareIdentity"]:
         assert counts.get(leaf), leaf
 

@@ -111,7 +111,8 @@ def state(lund, wbem):
     for name in ("CIM_ManagedElement", "CIM_Dependency", "CIM_Component", "CIM_AuthorizedSubject"):
         for one in wbem.EnumerateInstances(name):
             values = {n: p.value for n, p in one.properties.items()
-                      if n not in ("RemainingManagedSpace", "SpaceConsumed", "TotalManagedSpace")}
+                      if n not in ("RemainingManagedSpace", "SpaceConsumed", "TotalManagedSpace",
+                                "StatisticTime", "TimeLastSampled")}
             there[str(one.path)] = str(sorted(values.items(), key=str))
     return there
 

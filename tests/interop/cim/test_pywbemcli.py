@@ -77,8 +77,10 @@ def test_subscriptions(cli, client):
         "--query-language", "DMTF:CQL", "--source-namespaces", NAMESPACE)
     cli("subscription", "add-subscription", "here", "jobs")
     assert "jobs" in cli("subscription", "list-filters", output="table")
-    # It does not find what it is to remove: references here have a host.
-    [path] = client.wbem.EnumerateInstanceNames("CIM_IndicationSubscription", namespace="interop")
-    client.wbem.DeleteInstance(path)
+    assert "here" in cli("subscription", "list-destinations", output="table")
+    assert "jobs" in cli("subscription", "list-subscriptions", output="table")
+    assert "CIM_IndicationSubscription" in cli("subscription", "list-subscriptions")
+    cli("subscription", "remove-subscription", "here", "jobs")
+    assert client.wbem.EnumerateInstanceNames("CIM_IndicationSubscription", "interop") == []
     cli("subscription", "remove-filter", "jobs")
     cli("subscription", "remove-destination", "here")

@@ -310,6 +310,75 @@ def test_openstack(shared):
     assert invoke(masking, "DeleteProtocolController", ProtocolController=node)[0] == 0
 
 
+def test_snapshots_become_volumes(shared):
+    """Detach, clones of snapshots, snapshots of several volumes, and the older methods."""
+    client = Client(shared.server)
+    wbem = client.wbem
+    one, two = (client.make_disk(f"detach {name}", 8 * MIB) for name in ("one", "two"))
+    replication = "CIM_ReplicationService"
+
+    def done(outcome):
+        value, output = outcome
+        assert value == 4096, (value, output)
+        assert client.wait(output["Job"])["JobState"] == 7, client.error(output["Job"])
+        return output["Job"]
+
+    def write(view, byte):
+        assert initiator.write(shared.portal, view["DeviceID"], 0, NAME, byte)
+
+    view = client.expose(LUNames=[one["Name"]], InitiatorPortIDs=[NAME])
+    write(view, 0x21)
+    done(client.call(replication, "CreateListReplica", SyncType=pywbem.Uint16(7),
+                     ElementNames=["together"], SourceElements=[one.path, two.path]))
+    write(view, 0x22)
+    snapshots = {}
+    for volume in (one, two):
+        [sync] = wbem.References(volume.path, ResultClass="CIM_StorageSynchronized")
+        snapshots[volume["DeviceID"]] = sync
+    times = {sync["WhenSynced"] for sync in snapshots.values()}
+    assert len(times) == 1, "of one instant"
+    sync = snapshots[one["DeviceID"]]
+
+    # A clone of the snapshot, not of the volume as it is now.
+    job = done(client.call(replication, "CreateElementReplica", ElementName="of a snapshot",
+                           SyncType=pywbem.Uint16(8), SourceElement=sync["SyncedElement"]))
+    [clone] = client.volumes(job)
+    at = client.expose(LUNames=[clone["Name"]], InitiatorPortIDs=[NAME])
+    assert initiator.reads(shared.portal, at["DeviceID"], 0, NAME, 0x21)
+
+    # Detached, the snapshot is a volume at the same path, and can be exposed.
+    before = wbem.GetInstance(sync["SyncedElement"])
+    assert before["Usage"] == 8
+    done(client.call(replication, "ModifyReplicaSynchronization", Operation=pywbem.Uint16(8),
+                     Synchronization=sync.path))
+    assert wbem.References(one.path, ResultClass="CIM_StorageSynchronized") == []
+    after = wbem.GetInstance(sync["SyncedElement"])
+    assert after["Usage"] == 2 and after["NameFormat"] == 9
+    of = client.expose(LUNames=[after["Name"]], InitiatorPortIDs=[NAME])
+    assert initiator.reads(shared.portal, of["DeviceID"], 0, NAME, 0x21)
+    assert initiator.write(shared.portal, of["DeviceID"], 0, NAME, 0x23)
+    assert initiator.reads(shared.portal, view["DeviceID"], 0, NAME, 0x22)
+
+    # What older clients call.
+    service = "CIM_StorageConfigurationService"
+    done(client.call(service, "CreateReplica", ElementName="older", SourceElement=two.path,
+                     CopyType=pywbem.Uint16(4)))
+    links = wbem.References(two.path, ResultClass="CIM_StorageSynchronized")
+    for link in links:
+        done(client.call(service, "ModifySynchronization", Operation=pywbem.Uint16(5),
+                         Synchronization=link.path))
+        done(client.call(service, "ReturnToStoragePool", TheElement=link["SyncedElement"]))
+    job = done(client.call(service, "CreateReplica", ElementName="older clone",
+                           SourceElement=two.path, CopyType=pywbem.Uint16(5)))
+    [copy] = client.volumes(job)
+    for made in (view, at, of):
+        assert client.call("CIM_ControllerConfigurationService", "DeleteProtocolController",
+                           ProtocolController=made)[0] == 0
+    for volume in (one, two, clone, after, copy):
+        client.wait(client.give_back(volume.path))
+    assert wbem.EnumerateInstanceNames("CIM_StorageVolume") == []
+
+
 def test_vipr(shared):
     """It decides at 100 % by OperationalStatus, and asks for GetErrors then."""
     client = Client(shared.server)

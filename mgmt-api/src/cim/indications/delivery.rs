@@ -1,10 +1,11 @@
 //! Delivery to one listener: in order, each once, again and again while the listener is away.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -17,16 +18,28 @@ const MAX_WAITING: usize = 10_000;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Until the next attempt: it doubles from the one to the other.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+const LONGEST_PAUSE: Duration = Duration::from_secs(RETRY_SECONDS as u64);
+/// A listener that is away is called at least so often.
+pub(crate) const RETRY_SECONDS: u32 = 15;
 /// The longest answer that is read.
 const MAX_ANSWER: u64 = 1 << 20;
+
+/// Where messages lie until they are delivered.
+pub(super) trait Source: Send + Sync {
+    /// The text of a message; nothing if it is not there any more.
+    fn text(&self, key: &str) -> Option<String>;
+    /// It is delivered: it must not be delivered again, not even after a crash.
+    fn delivered(&self, key: String);
+}
 
 /// What waits.
 #[derive(Debug, Default)]
 struct Waiting {
-    /// With their numbers.
-    messages: VecDeque<(u64, String)>,
+    /// Keys of messages.
+    messages: VecDeque<String>,
     dropped: u64,
+    /// An attempt is under way.
+    calling: bool,
     closed: bool,
 }
 
@@ -36,22 +49,33 @@ struct Shared {
     changed: Condvar,
 }
 
-/// The way to one listener; dropped, it ends and forgets what waits.
-#[derive(Debug)]
+/// The way to one listener; dropped, it ends. What waits stays where it lies.
 pub(super) struct Delivery {
     url: String,
     shared: Arc<Shared>,
 }
 
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
 impl Delivery {
+    /// With what waits already.
+    pub(super) fn new(url: &str, messages: VecDeque<String>) -> Self {
+        let waiting = Waiting { messages, ..Waiting::default() };
+        let shared = Arc::new(Shared { waiting: Mutex::new(waiting), ..Shared::default() });
+        Self { url: url.to_owned(), shared }
+    }
+
     /// Starts its thread.
-    pub(super) fn start(url: &str) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
-        let (for_thread, own) = (shared.clone(), url.to_owned());
+    pub(super) fn start(&self, source: Arc<dyn Source>) -> io::Result<()> {
+        let (shared, url) = (self.shared.clone(), self.url.clone());
         thread::Builder::new()
             .name("lund-listener".to_owned())
-            .spawn(move || deliver(&for_thread, &own))?;
-        Ok(Self { url: url.to_owned(), shared })
+            .spawn(move || deliver(&shared, &url, &*source))
+            .map(|_| ())
     }
 
     /// Where it leads.
@@ -60,53 +84,82 @@ impl Delivery {
     }
 
     /// Puts a message behind the others. Never waits for the listener.
-    pub(super) fn push(&self, number: u64, message: String) {
+    pub(super) fn push(&self, key: String) {
+        self.shared.waiting.lock().messages.push_back(key);
+        self.shared.changed.notify_all();
+    }
+
+    /// Drops the oldest message if there is no room for another one.
+    pub(super) fn make_room(&self) -> Option<String> {
         let mut waiting = self.shared.waiting.lock();
-        if waiting.messages.len() >= MAX_WAITING {
-            waiting.messages.pop_front();
-            waiting.dropped += 1;
-            if waiting.dropped.is_power_of_two() {
-                tracing::warn!(dropped = waiting.dropped, "a listener misses indications");
+        if waiting.messages.len() < MAX_WAITING {
+            return None;
+        }
+        waiting.dropped += 1;
+        if waiting.dropped.is_power_of_two() {
+            tracing::warn!(dropped = waiting.dropped, "a listener misses indications");
+        }
+        waiting.messages.pop_front()
+    }
+
+    /// Everything that waits.
+    pub(super) fn keys(&self) -> Vec<String> {
+        self.shared.waiting.lock().messages.iter().cloned().collect()
+    }
+
+    /// Begins no other attempt.
+    pub(super) fn close(&self) {
+        self.shared.waiting.lock().closed = true;
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits until the attempt that is under way has ended, as long as that is not over.
+    pub(super) fn wait(&self, deadline: Instant) {
+        let mut waiting = self.shared.waiting.lock();
+        while waiting.calling {
+            if self.shared.changed.wait_until(&mut waiting, deadline).timed_out() {
+                return;
             }
         }
-        waiting.messages.push_back((number, message));
-        self.shared.changed.notify_all();
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        self.shared.waiting.lock().closed = true;
-        self.shared.changed.notify_all();
+        self.close();
     }
 }
 
 /// Waits for the next message, or the end.
-fn next(shared: &Shared) -> Option<(u64, String)> {
+fn next(shared: &Shared) -> Option<String> {
     let mut waiting = shared.waiting.lock();
     loop {
         if waiting.closed {
             return None;
         }
         if let Some(first) = waiting.messages.front() {
-            return Some(first.clone());
+            let first = first.clone();
+            waiting.calling = true;
+            return Some(first);
         }
         shared.changed.wait(&mut waiting);
     }
 }
 
-/// The message with this number is delivered; it may have been dropped meanwhile.
-fn done(shared: &Shared, number: u64) {
+/// An attempt has ended; if it did well, its message is done with. It may have been dropped.
+fn ended(shared: &Shared, delivered: Option<&str>) {
     let mut waiting = shared.waiting.lock();
-    if waiting.messages.front().is_some_and(|(first, _)| *first == number) {
+    waiting.calling = false;
+    if delivered.is_some() && waiting.messages.front().map(String::as_str) == delivered {
         waiting.messages.pop_front();
     }
+    shared.changed.notify_all();
 }
 
 /// Waits before the next attempt; false at the end.
 fn pause(shared: &Shared, length: Duration) -> bool {
     let mut waiting = shared.waiting.lock();
-    let end = std::time::Instant::now() + length;
+    let end = Instant::now() + length;
     while !waiting.closed {
         if shared.changed.wait_until(&mut waiting, end).timed_out() {
             break;
@@ -115,17 +168,20 @@ fn pause(shared: &Shared, length: Duration) -> bool {
     !waiting.closed
 }
 
-fn deliver(shared: &Shared, url: &str) {
+fn deliver(shared: &Shared, url: &str, source: &dyn Source) {
     let agent: ureq::Agent =
         ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build().into();
     let mut length = FIRST_PAUSE;
-    while let Some((number, message)) = next(shared) {
-        match post(&agent, url, &message) {
+    while let Some(key) = next(shared) {
+        let done = source.text(&key).map_or(Ok(()), |message| post(&agent, url, &message));
+        match done {
             Ok(()) => {
-                done(shared, number);
+                source.delivered(key.clone());
+                ended(shared, Some(&key));
                 length = FIRST_PAUSE;
             }
             Err(reason) => {
+                ended(shared, None);
                 tracing::info!(listener = url, reason, "an indication is not delivered yet");
                 if !pause(shared, length) {
                     return;

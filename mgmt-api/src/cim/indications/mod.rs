@@ -1,33 +1,38 @@
 //! Indications (DSP1054): clients subscribe to changes of jobs, disks and targets and to errors of
 //! the data path, and have them delivered over CIM-XML.
 //!
-//! Filters, destinations and subscriptions survive a restart; what was not delivered when the
-//! daemon ends does not. A listener that is away holds up nobody but itself.
+//! Filters, destinations and subscriptions survive a restart, and so does what is not delivered: an
+//! indication is stored in the transaction of the change that it tells of (`outbox`), and removed
+//! when its listener has taken it. A crash between the two delivers it again, with the number that
+//! it had. A listener that is away holds up nobody but itself.
 
 mod delivery;
 mod message;
+mod outbox;
 mod query;
 mod registry;
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use jiff::Timestamp;
 use job_engine::error::{NAMESPACE, SYSTEM_CLASS};
-use job_engine::{ChangeEvent, ChangeKind, CimError, Engine, Job, JobKind};
+use job_engine::{ChangeKind, CimError, Engine, Job, JobKind};
 use parking_lot::Mutex;
 
-use self::delivery::Delivery;
-use self::query::Subject;
-pub(crate) use self::registry::{DESTINATION, FILTER, SUBSCRIPTION, is_ours};
+pub(crate) use self::delivery::RETRY_SECONDS;
+use self::outbox::Routes;
+pub(crate) use self::registry::{
+    DESTINATION, FILTER, MAX_DESTINATIONS, MAX_SUBSCRIPTIONS, SUBSCRIPTION, is_ours,
+};
 use self::registry::{PREFIX, Registry, key, key_of};
-use super::encode::{Encoder, path_of};
+use super::encode::path_of;
 use super::fault::{Fault, Status};
-use super::instances::{View, job_instance};
+use super::instances::{controller, job_instance, volume};
 use super::methods::error_instance;
 use super::path::ObjectPath;
 use super::schema::Schema;
+use super::stored;
 use super::time;
 use super::value::{Instance, RawInstance, Value};
 
@@ -36,29 +41,15 @@ const MODIFICATION: &str = "CIM_InstModification";
 const DELETION: &str = "CIM_InstDeletion";
 const ALERT: &str = "CIM_AlertIndication";
 
-/// The way to a listener, and the numbers of what goes there.
-#[derive(Debug)]
-struct Listener {
-    delivery: Delivery,
-    /// `SequenceContext`: anew with every start.
-    context: String,
-    /// `SequenceNumber` of the next indication.
-    next: u64,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    registry: Registry,
-    subscriptions: Vec<registry::Subscription>,
-    /// By the destination's key.
-    listeners: HashMap<String, Listener>,
-}
-
 /// Who wants to hear what.
-pub(crate) struct Indications {
+pub struct Indications {
     schema: Arc<Schema>,
     system: String,
-    state: Mutex<State>,
+    /// One change of subscriptions at a time: it waits for the store.
+    registry: Mutex<Registry>,
+    /// For the engine's thread: nobody waits for anything while he holds it.
+    routes: Mutex<Routes>,
+    engine: OnceLock<Weak<Engine>>,
 }
 
 impl fmt::Debug for Indications {
@@ -77,28 +68,28 @@ struct Happening {
 }
 
 impl Indications {
-    /// Takes up what is in the store, and listens to the engine from now on.
+    /// To be the outbox of an engine, and then part of a [`super::Cimom`]. `system` is
+    /// `CIM_ComputerSystem.Name`.
     ///
     /// # Errors
-    /// The engine has no thread for it, or stops.
-    pub(crate) fn start(
-        engine: &Arc<Engine>,
-        schema: Arc<Schema>,
-        system: String,
-    ) -> Result<Arc<Self>, String> {
-        let registry = Registry::load(engine.records(), &schema);
-        let state = Mutex::new(State { registry, ..State::default() });
-        let this = Arc::new(Self { schema, system, state });
-        this.refresh(&mut this.state.lock());
-        let (weak, source) = (Arc::downgrade(&this), Arc::downgrade(engine));
-        let hear = move |event: &ChangeEvent| hear(&weak, &source, event);
-        engine.subscribe(Box::new(hear)).map_err(|error| error.to_string())?;
-        Ok(this)
+    /// The text says what is wrong with the built-in class declarations.
+    pub fn new(system: String) -> Result<Arc<Self>, String> {
+        let (registry, routes) = (Mutex::default(), Mutex::default());
+        let (schema, engine) = (Arc::new(Schema::load()?), OnceLock::new());
+        Ok(Arc::new(Self { schema, system, registry, routes, engine }))
+    }
+
+    pub(crate) fn schema(&self) -> &Arc<Schema> {
+        &self.schema
+    }
+
+    pub(crate) fn system(&self) -> &str {
+        &self.system
     }
 
     /// Instances of a class, if clients make such.
     pub(crate) fn instances(&self, class: &str) -> Vec<Instance> {
-        self.state.lock().registry.of_class(class).cloned().collect()
+        self.registry.lock().of_class(class).cloned().collect()
     }
 
     /// `CreateInstance`; the path of the new instance.
@@ -108,18 +99,17 @@ impl Indications {
         raw: &RawInstance,
         namespace: &str,
     ) -> Result<ObjectPath, Fault> {
-        let mut state = self.state.lock();
-        let instance =
-            state.registry.check(raw, None, &self.schema, (SYSTEM_CLASS, &self.system))?;
+        let mut registry = self.registry.lock();
+        let instance = registry.check(raw, None, &self.schema, (SYSTEM_CLASS, &self.system))?;
         let (path, key) = self.names(&instance, namespace)?;
-        if state.registry.get(&key).is_some() {
+        if registry.get(&key).is_some() {
             // CIM_ERR_ALREADY_EXISTS
             let text = format!("there is {} already", path.to_uri());
             return Err(Fault::new(Status::Other(11), text));
         }
         self.store(engine, &key, &instance)?;
-        state.registry.put(key, instance);
-        self.refresh(&mut state);
+        registry.put(key, instance);
+        self.refresh(&registry);
         Ok(path)
     }
 
@@ -130,13 +120,12 @@ impl Indications {
         path: &ObjectPath,
         raw: &RawInstance,
     ) -> Result<(), Fault> {
-        let mut state = self.state.lock();
+        let mut registry = self.registry.lock();
         let key = key(path, &self.schema);
-        let before = state.registry.get(&key).cloned().ok_or_else(|| missing(path))?;
+        let before = registry.get(&key).cloned().ok_or_else(|| missing(path))?;
         // It makes room for itself.
-        state.registry.remove(&key);
-        let checked = state
-            .registry
+        registry.remove(&key);
+        let checked = registry
             .check(raw, Some(&before), &self.schema, (SYSTEM_CLASS, &self.system))
             .and_then(|instance| match key_of(&instance, &self.schema) {
                 Some(own) if own == key => Ok(instance),
@@ -147,24 +136,24 @@ impl Indications {
             Ok(instance) => (instance, Ok(())),
             Err(fault) => (before, Err(fault)),
         };
-        state.registry.put(key, now);
-        self.refresh(&mut state);
+        registry.put(key, now);
+        self.refresh(&registry);
         result
     }
 
     /// `DeleteInstance`
     pub(crate) fn delete(&self, engine: &Engine, path: &ObjectPath) -> Result<(), Fault> {
-        let mut state = self.state.lock();
+        let mut registry = self.registry.lock();
         let key = key(path, &self.schema);
-        if state.registry.get(&key).is_none() {
+        if registry.get(&key).is_none() {
             return Err(missing(path));
         }
-        if state.registry.user_of(&key, &self.schema).is_some() {
+        if registry.user_of(&key, &self.schema).is_some() {
             return Err(Fault::new(Status::Failed, "a subscription uses it: delete that before"));
         }
         engine.save_record(format!("{PREFIX}{key}"), None)?;
-        state.registry.remove(&key);
-        self.refresh(&mut state);
+        registry.remove(&key);
+        self.refresh(&registry);
         Ok(())
     }
 
@@ -177,60 +166,9 @@ impl Indications {
     }
 
     fn store(&self, engine: &Engine, key: &str, instance: &Instance) -> Result<(), Fault> {
-        let text = registry::write(instance);
+        let text = stored::write(instance);
         let text = text.ok_or_else(|| Fault::new(Status::Failed, "it cannot be stored"))?;
         Ok(engine.save_record(format!("{PREFIX}{key}"), Some(text))?)
-    }
-
-    /// Makes subscriptions and listeners anew after a change of the registry. A listener that goes
-    /// on keeps what waits for it.
-    fn refresh(&self, state: &mut State) {
-        state.subscriptions = state.registry.subscriptions(&self.schema);
-        let destinations: HashMap<_, _> =
-            state.registry.destinations(&self.schema).into_iter().collect();
-        let used = |key: &String| state.subscriptions.iter().any(|it| it.destination == *key);
-        state.listeners.retain(|key, listener| {
-            used(key) && destinations.get(key).is_some_and(|url| listener.delivery.url() == url)
-        });
-        for (key, url) in destinations.iter().filter(|(key, _)| used(key)) {
-            if state.listeners.contains_key(key) {
-                continue;
-            }
-            match Delivery::start(url) {
-                Ok(delivery) => {
-                    let context = uuid::Uuid::new_v4().to_string();
-                    let listener = Listener { delivery, context, next: 0 };
-                    state.listeners.insert(key.clone(), listener);
-                }
-                Err(error) => tracing::error!(%error, listener = url, "no thread for a listener"),
-            }
-        }
-    }
-
-    /// Queues what happened for everybody who subscribed to it.
-    fn tell(&self, happening: &Happening) {
-        let mut state = self.state.lock();
-        let State { subscriptions, listeners, .. } = &mut *state;
-        let subject = Subject {
-            class: happening.class,
-            source: happening.source.as_ref(),
-            previous: happening.previous.as_ref(),
-        };
-        for subscription in subscriptions.iter() {
-            if !subscription.query.selects(&subject, &self.schema) {
-                continue;
-            }
-            let Some(listener) = listeners.get_mut(&subscription.destination) else { continue };
-            let number = listener.next;
-            listener.next += 1;
-            let indication = self
-                .indication(happening)
-                .with("IndicationFilterName", subscription.filter_name.as_str())
-                .with("SequenceContext", listener.context.as_str())
-                .with("SequenceNumber", Value::Sint(i64::try_from(number).unwrap_or(i64::MAX)));
-            let encoder = Encoder { schema: &self.schema, host: &self.system };
-            listener.delivery.push(number, message::export(&encoder, number, &indication));
-        }
     }
 
     fn indication(&self, happening: &Happening) -> Instance {
@@ -254,23 +192,9 @@ fn missing(path: &ObjectPath) -> Fault {
     Fault::not_found(format!("there is no instance {}", path.to_uri()))
 }
 
-/// On the engine's thread: waits for no listener, only for a subscription that is being stored.
-fn hear(indications: &Weak<Indications>, engine: &Weak<Engine>, event: &ChangeEvent) {
-    let (Some(indications), Some(engine)) = (indications.upgrade(), engine.upgrade()) else {
-        return;
-    };
-    if indications.state.lock().subscriptions.is_empty() {
-        return;
-    }
-    for happening in indications.happenings(&engine, &event.change) {
-        indications.tell(&happening);
-    }
-}
-
 impl Indications {
     /// What a change is to clients. Of disks and targets the changes have no before.
-    fn happenings(&self, engine: &Engine, change: &ChangeKind) -> Vec<Happening> {
-        let view = View::new(engine, &self.schema, &self.system, self);
+    fn happenings(&self, change: &ChangeKind) -> Vec<Happening> {
         let plain = |class, source| {
             vec![Happening { class, source: Some(source), previous: None, properties: Vec::new() }]
         };
@@ -287,10 +211,10 @@ impl Indications {
                 properties: Vec::new(),
             }],
             ChangeKind::JobDeleted(job) => plain(DELETION, job_instance(job)),
-            ChangeKind::DiskCreated(disk) => plain(CREATION, view.volume(disk)),
-            ChangeKind::DiskDeleted(disk) => plain(DELETION, view.volume(disk)),
-            ChangeKind::TargetCreated(target) => plain(CREATION, view.controller(target)),
-            ChangeKind::TargetDeleted(target) => plain(DELETION, view.controller(target)),
+            ChangeKind::DiskCreated(disk) => plain(CREATION, volume(&self.system, disk, false)),
+            ChangeKind::DiskDeleted(disk) => plain(DELETION, volume(&self.system, disk, false)),
+            ChangeKind::TargetCreated(target) => plain(CREATION, controller(&self.system, target)),
+            ChangeKind::TargetDeleted(target) => plain(DELETION, controller(&self.system, target)),
             ChangeKind::SnapshotCreated(_)
             | ChangeKind::SnapshotDeleted(_)
             | ChangeKind::DiskChanged(_)

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use job_engine::StoredRecord;
 use job_engine::error::NAMESPACE;
-use serde::{Deserialize, Serialize};
 
 use super::query::Query;
 use crate::cim::encode::path_of;
@@ -12,6 +11,7 @@ use crate::cim::fault::{Fault, Status};
 use crate::cim::mof::Member;
 use crate::cim::path::{Key, ObjectPath};
 use crate::cim::schema::Schema;
+use crate::cim::stored;
 use crate::cim::value::{CimType, Instance, RawInstance, Value, convert};
 
 pub(crate) const FILTER: &str = "CIM_IndicationFilter";
@@ -21,58 +21,14 @@ pub(crate) const SUBSCRIPTION: &str = "CIM_IndicationSubscription";
 /// Their names in the store begin so.
 pub(super) const PREFIX: &str = "cim:";
 /// Objects of each kind; a destination has a thread.
-const MAX_FILTERS: usize = 1024;
-const MAX_DESTINATIONS: usize = 64;
-const MAX_SUBSCRIPTIONS: usize = 1024;
+const MAX_FILTERS: u32 = 1024;
+pub(crate) const MAX_DESTINATIONS: u32 = 64;
+pub(crate) const MAX_SUBSCRIPTIONS: u32 = 1024;
 /// `SubscriptionState`
 const ENABLED: u16 = 2;
 const DISABLED: u16 = 4;
 /// Languages whose common part is understood.
 const LANGUAGES: [&str; 3] = ["WQL", "DMTF:CQL", "CQL"];
-
-/// A property as it is stored.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Stored {
-    Bool(bool),
-    Uint(u64),
-    Text(String),
-    Texts(Vec<String>),
-    Reference(String),
-}
-
-impl Stored {
-    fn of(value: &Value) -> Option<Self> {
-        Some(match value {
-            Value::Bool(flag) => Self::Bool(*flag),
-            Value::Uint(number) => Self::Uint(*number),
-            Value::Text(text) => Self::Text(text.clone()),
-            Value::Reference(path) => Self::Reference(path.to_uri()),
-            Value::Array(items) => {
-                let texts = items.iter().map(|item| item.as_text().map(str::to_owned));
-                Self::Texts(texts.collect::<Option<_>>()?)
-            }
-            Value::Sint(_) | Value::Real(_) | Value::Embedded(_) => return None,
-        })
-    }
-
-    fn value(self) -> Option<Value> {
-        Some(match self {
-            Self::Bool(flag) => Value::Bool(flag),
-            Self::Uint(number) => Value::Uint(number),
-            Self::Text(text) => Value::Text(text),
-            Self::Texts(texts) => Value::texts(texts),
-            Self::Reference(uri) => Value::Reference(ObjectPath::parse_uri(&uri)?),
-        })
-    }
-}
-
-/// An object as it is stored.
-#[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    class: String,
-    properties: Vec<(String, Stored)>,
-}
 
 /// A subscription with what it joins.
 #[derive(Debug, Clone)]
@@ -96,7 +52,7 @@ impl Registry {
         let mut registry = Self::default();
         for record in records {
             let Some(key) = record.name.strip_prefix(PREFIX) else { continue };
-            match read(&record.text, schema) {
+            match stored::read(&record.text, schema).filter(|it| is_ours(&it.class)) {
                 Some(instance) => {
                     registry.objects.insert(key.to_owned(), instance);
                 }
@@ -250,8 +206,8 @@ impl Registry {
         one_of(instance, "RepeatNotificationPolicy", &[2])
     }
 
-    fn room(&self, class: &str, limit: usize) -> Result<(), Fault> {
-        if self.of_class(class).count() < limit {
+    fn room(&self, class: &str, limit: u32) -> Result<(), Fault> {
+        if u32::try_from(self.of_class(class).count()).is_ok_and(|count| count < limit) {
             return Ok(());
         }
         let text = format!("there are {limit} instances of {class}, which is the limit");
@@ -358,21 +314,4 @@ fn is_reference(member: &Member) -> bool {
 
 fn reference(instance: &Instance, property: &str, schema: &Schema) -> Option<String> {
     Some(key(instance.get(property)?.as_reference()?, schema))
-}
-
-/// What the store keeps of an object.
-pub(super) fn write(instance: &Instance) -> Option<String> {
-    let stored = |(name, value): &(String, Value)| Some((name.clone(), Stored::of(value)?));
-    let properties = instance.properties.iter().filter_map(stored).collect();
-    serde_json::to_string(&Record { class: instance.class.clone(), properties }).ok()
-}
-
-fn read(text: &str, schema: &Schema) -> Option<Instance> {
-    let record: Record = serde_json::from_str(text).ok()?;
-    let class = schema.class(&record.class).filter(|class| is_ours(&class.name))?;
-    let mut instance = Instance::new(&class.name);
-    for (name, value) in record.properties {
-        instance.properties.push((name, value.value()?));
-    }
-    Some(instance)
 }
