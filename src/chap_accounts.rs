@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use job_engine::Engine;
 use job_engine::catalogue::{StoredRecord, check_iscsi_name, default_target_name};
 use mgmt_api::api;
-use mgmt_api::service::{self, Refusal, ServiceError};
+use mgmt_api::service::{self, Kept, KeptRecords, Refusal, ServiceError};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use target_core::{ChapAccount, InitiatorPattern, Node, Secret};
@@ -145,6 +145,8 @@ impl ChapAccounts {
 
     /// As the management shows them.
     pub(crate) fn list(&self) -> Vec<api::ChapAccount> {
+        // Not what is about to change.
+        let _one = self.changing.lock();
         let mut list = self.configured.list();
         list.extend(self.managed.read().values().map(Managed::shown));
         list
@@ -161,23 +163,71 @@ impl ChapAccounts {
         let present = self.managed.read().clone();
         let secret = request.secret.clone();
         let secret = secret.or_else(|| Some(present.get(user)?.stored.secret.clone()));
-        let secret = secret.ok_or_else(|| invalid("a new account needs a `secret`"))?;
-        let targets = request.targets.as_deref().map(targets_of).transpose()?;
-        let stored = Stored { secret, targets, initiators: request.initiators.clone() };
-        let account = Managed::new(user, stored)?;
-        if self.configured.is_mutual_secret(&account.account.secret) {
-            let reason = "`secret` is that of the target: whoever knows it could pose as the \
-                          target, so each side needs one of its own (RFC 7143 §9.2.1)";
-            return Err(invalid(reason));
-        }
+        let (targets, initiators) = (request.targets.as_deref(), request.initiators.clone());
+        let account = self.account(user, secret, targets, initiators)?;
         if present.len() >= MOST && !present.contains_key(user) {
-            let message = format!("there are {MOST} accounts already");
-            return Err(ServiceError::new(Refusal::Conflict, message));
+            return Err(too_many());
         }
         let mut next = present.clone();
         next.insert(user.to_owned(), account.clone());
         self.change(&present, next, user, request.open)?;
         Ok(account.shown())
+    }
+
+    /// Makes the accounts these and no others, as far as anything is said. `commit` stores them.
+    pub(crate) fn replace(
+        &self,
+        wanted: &Kept,
+        commit: &mut dyn FnMut(KeptRecords) -> service::Result<bool>,
+    ) -> service::Result<()> {
+        let _one = self.changing.lock();
+        let Some(list) = &wanted.accounts else {
+            return commit(KeptRecords::default()).map(drop);
+        };
+        if list.len() > MOST {
+            return Err(too_many());
+        }
+        let present = self.managed.read().clone();
+        let mut next = Accounts::new();
+        let mut records = KeptRecords::default();
+        for account in list {
+            let user = &account.user;
+            self.refuse_configured(user)?;
+            let of_user = |error: ServiceError| {
+                let message = format!("CHAP account `{user}`: {}", error.problem.message);
+                ServiceError::new(error.refusal, message)
+            };
+            let before = present.get(user);
+            let secret = account.secret.clone().or_else(|| Some(before?.stored.secret.clone()));
+            let (targets, initiators) = (account.targets.as_deref(), account.initiators.clone());
+            let made = self.account(user, secret, targets, initiators).map_err(of_user)?;
+            if before.is_some_and(|it| it.stored.secret != made.stored.secret) {
+                records.secrets.push(user.clone());
+            }
+            records.texts.push((format!("{PREFIX}{user}"), Some(text_of(&made)?)));
+            next.insert(user.clone(), made);
+        }
+        let gone = present.keys().filter(|user| !next.contains_key(*user));
+        records.texts.extend(gone.map(|user| (format!("{PREFIX}{user}"), None)));
+        let mut targets = self.targets();
+        if !wanted.open {
+            targets.retain(|target| wanted.targets.contains(target));
+            self.refuse_opening(&present, &next, &targets)?;
+        }
+        // What is to be protected is so before anything of it can be seen.
+        let mut both = present.clone();
+        both.extend(next.iter().map(|(user, account)| (user.clone(), account.clone())));
+        let protected = |target: &&String| of(&both, target).next().is_some();
+        let early: Vec<String> = targets.iter().filter(protected).cloned().collect();
+        *self.managed.write() = both;
+        early.iter().for_each(|target| self.protect(target));
+        let done = commit(records);
+        let made = matches!(done, Ok(true));
+        *self.managed.write() = if made { next } else { present };
+        self.protect_discovery();
+        let now = if made { self.targets() } else { early };
+        now.iter().for_each(|target| self.protect(target));
+        done.map(drop)
     }
 
     /// Takes an account away.
@@ -202,6 +252,56 @@ impl ChapAccounts {
         Ok(())
     }
 
+    fn targets(&self) -> Vec<String> {
+        self.engine.targets().into_iter().map(|target| target.name).collect()
+    }
+
+    /// An account, if it may be one.
+    fn account(
+        &self,
+        user: &str,
+        secret: Option<api::Secret>,
+        targets: Option<&[String]>,
+        initiators: Option<Vec<String>>,
+    ) -> service::Result<Managed> {
+        let secret = secret.ok_or_else(|| invalid("a new account needs a `secret`"))?;
+        let targets = targets.map(targets_of).transpose()?;
+        let account = Managed::new(user, Stored { secret, targets, initiators })?;
+        if self.configured.is_mutual_secret(&account.account.secret) {
+            let reason = "`secret` is that of the target: whoever knows it could pose as the \
+                          target, so each side needs one of its own (RFC 7143 §9.2.1)";
+            return Err(invalid(reason));
+        }
+        Ok(account)
+    }
+
+    /// Nothing is opened to everybody by the way.
+    fn refuse_opening(
+        &self,
+        present: &Accounts,
+        next: &Accounts,
+        targets: &[String],
+    ) -> service::Result<()> {
+        if self.configured.is_required() {
+            return Ok(());
+        }
+        let opens = |target: &&String| {
+            of(present, target).next().is_some() && of(next, target).next().is_none()
+        };
+        let mut opened: Vec<&str> = targets.iter().filter(opens).map(String::as_str).collect();
+        if !present.is_empty() && next.is_empty() {
+            opened.push("discovery");
+        }
+        if opened.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "that would open to everybody: {}; say so with `open` (lunctl: --open) if it is meant",
+            opened.join(", ")
+        );
+        Err(ServiceError::new(Refusal::Conflict, message))
+    }
+
     /// Stores what is said of a user from now on, and puts it in force.
     fn change(
         &self,
@@ -210,29 +310,11 @@ impl ChapAccounts {
         user: &str,
         open: bool,
     ) -> service::Result<()> {
-        let targets: Vec<String> =
-            self.engine.targets().into_iter().map(|target| target.name.clone()).collect();
-        if !open && !self.configured.is_required() {
-            let opens = |target: &&String| {
-                of(present, target).next().is_some() && of(&next, target).next().is_none()
-            };
-            let mut opened: Vec<&str> = targets.iter().filter(opens).map(String::as_str).collect();
-            if !present.is_empty() && next.is_empty() {
-                opened.push("discovery");
-            }
-            if !opened.is_empty() {
-                let message = format!(
-                    "that would open to everybody: {}; say so with `open` (lunctl: --open) if it \
-                     is meant",
-                    opened.join(", ")
-                );
-                return Err(ServiceError::new(Refusal::Conflict, message));
-            }
+        let targets = self.targets();
+        if !open {
+            self.refuse_opening(present, &next, &targets)?;
         }
-        let text = next.get(user).map(|account| serde_json::to_string(&account.stored));
-        let text = text.transpose().map_err(|error| {
-            ServiceError::new(Refusal::Internal, format!("the account cannot be stored: {error}"))
-        })?;
+        let text = next.get(user).map(text_of).transpose()?;
         self.engine.save_record(format!("{PREFIX}{user}"), text)?;
         // A target that comes meanwhile looks for its accounts when it is there.
         *self.managed.write() = next;
@@ -240,6 +322,16 @@ impl ChapAccounts {
         targets.iter().for_each(|target| self.protect(target));
         Ok(())
     }
+}
+
+fn too_many() -> ServiceError {
+    ServiceError::new(Refusal::Conflict, format!("there are at most {MOST} accounts"))
+}
+
+fn text_of(account: &Managed) -> service::Result<String> {
+    serde_json::to_string(&account.stored).map_err(|error| {
+        ServiceError::new(Refusal::Internal, format!("the account cannot be stored: {error}"))
+    })
 }
 
 fn targets_of(names: &[String]) -> service::Result<Vec<String>> {

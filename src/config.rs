@@ -7,6 +7,7 @@ mod management;
 mod portal_group;
 mod redirect;
 mod scsi;
+mod show;
 mod threshold;
 
 use std::net::SocketAddr;

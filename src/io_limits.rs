@@ -67,6 +67,37 @@ impl IoLimits {
         stored.iter().filter_map(|(name, it)| Some((of_record(name)?, it.clone()))).collect()
     }
 
+    /// Makes the limits these and no others, as far as anything is said; what is new is in force
+    /// when `commit` has stored it.
+    pub(crate) fn replace(
+        &self,
+        wanted: Option<&[(LimitOf, SetLimit)]>,
+        commit: &mut dyn FnMut(Vec<(String, Option<String>)>) -> service::Result<bool>,
+    ) -> service::Result<()> {
+        let mut stored = self.stored.lock();
+        let Some(wanted) = wanted else { return commit(Vec::new()).map(drop) };
+        if wanted.len() > MOST {
+            return Err(too_many());
+        }
+        let next: BTreeMap<String, SetLimit> =
+            wanted.iter().map(|(of, limit)| (record_of(of), limit.clone())).collect();
+        let gone = stored.keys().filter(|record| !next.contains_key(*record));
+        let mut changed: Vec<(String, Option<String>)> =
+            gone.map(|record| (record.clone(), None)).collect();
+        for (record, limit) in next.iter().filter(|(record, it)| stored.get(*record) != Some(it)) {
+            changed.push((record.clone(), Some(text_of(limit)?)));
+        }
+        if commit(changed.clone())? {
+            for of in changed.iter().map(|(record, _)| record) {
+                if let Some(whom) = of_record(of) {
+                    enforce(&self.node, whom, next.get(of));
+                }
+            }
+            *stored = next;
+        }
+        Ok(())
+    }
+
     /// Stores a limit, or that there is none, then puts that in force.
     pub(crate) fn set(&self, of: &LimitOf, limit: Option<SetLimit>) -> service::Result<()> {
         let record = record_of(of);
@@ -75,12 +106,9 @@ impl IoLimits {
             return Err(ServiceError::new(Refusal::NotFound, "there is no such limit"));
         }
         if stored.len() >= MOST && !stored.contains_key(&record) {
-            let message = format!("there are {MOST} limits already");
-            return Err(ServiceError::new(Refusal::Conflict, message));
+            return Err(too_many());
         }
-        let text = limit.as_ref().map(serde_json::to_string).transpose().map_err(|error| {
-            ServiceError::new(Refusal::Internal, format!("the limit cannot be stored: {error}"))
-        })?;
+        let text = limit.as_ref().map(text_of).transpose()?;
         self.engine.save_record(record.clone(), text)?;
         enforce(&self.node, of.clone(), limit.as_ref());
         match limit {
@@ -89,6 +117,16 @@ impl IoLimits {
         };
         Ok(())
     }
+}
+
+fn too_many() -> ServiceError {
+    ServiceError::new(Refusal::Conflict, format!("there are at most {MOST} limits"))
+}
+
+fn text_of(limit: &SetLimit) -> service::Result<String> {
+    serde_json::to_string(limit).map_err(|error| {
+        ServiceError::new(Refusal::Internal, format!("the limit cannot be stored: {error}"))
+    })
 }
 
 fn enforce(node: &Node, of: LimitOf, limit: Option<&SetLimit>) {

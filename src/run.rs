@@ -128,6 +128,8 @@ async fn serve(
     let cimom = Cimom::new(engine.clone(), indications.clone());
     let host = NodeHost {
         node: node.clone(),
+        engine: engine.clone(),
+        settings: config.settings(),
         portals: addresses.iter().map(ToString::to_string).collect(),
         access_methods: config.access_methods,
         chap,

@@ -71,6 +71,8 @@ pub const STEPS: &[&str] = &[
     "removed.after",
     "catalogue.before",
     "catalogue.after",
+    "configuration.before",
+    "configuration.after",
     "faults.before",
     "faults.after",
     "store.flushed",
@@ -120,6 +122,7 @@ commits! {
     SWEPT = "swept";
     REMOVED = "removed";
     CATALOGUE = "catalogue";
+    CONFIGURATION = "configuration";
     FAULTS = "faults";
 }
 

@@ -28,10 +28,10 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use datapath::{DataPath, NoDataPath};
 pub use disk_image::ImageFormat;
 pub use engine::{
-    AccessChange, AccountChange, BadEventPosition, CloneDisk, CreateSnapshots, Engine,
-    EngineConfig, EventPosition, Events, Expose, ExposeTo, ExposeUnit, Hide, ImportDisk,
-    ImportError, Imported, LiveImages, MapRequest, OpenError, Outbox, Snapshot, TargetRequest,
-    import_state,
+    AccessChange, AccountChange, BadEventPosition, CloneDisk, Condition, Configuration,
+    CreateSnapshots, Engine, EngineConfig, EventPosition, Events, Expose, ExposeTo, ExposeUnit,
+    Hide, ImportDisk, ImportError, Imported, LiveImages, MapRequest, OpenError, Outbox, Snapshot,
+    TargetRequest, WantedTarget, import_state, under,
 };
 pub use error::{Cause, CimError, ObjectPaths, RequestError};
 pub use event::{ChangeEvent, ChangeKind};

@@ -22,6 +22,7 @@ macro_rules! files {
 const FILES: &[(&str, &str, &str)] = files! {
     "/": "text/html; charset=utf-8" = "index.html";
     "/style.css": "text/css; charset=utf-8" = "style.css";
+    "/accounts.js": "text/javascript; charset=utf-8" = "accounts.js";
     "/app.js": "text/javascript; charset=utf-8" = "app.js";
     "/api.js": "text/javascript; charset=utf-8" = "api.js";
     "/dialogs.js": "text/javascript; charset=utf-8" = "dialogs.js";

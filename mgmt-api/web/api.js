@@ -36,10 +36,13 @@ export async function call(method, path, body) {
 export const get = (...path) => call("GET", path);
 
 /** Everything that the views show. */
-export async function everything() {
+export async function everything(needs) {
   // Whether one may look at all, before the rest is asked for.
   const session = await get("session");
   const names = ["status", "pools", "disks", "snapshots", "targets", "sessions", "jobs"];
   const values = await Promise.all(names.map((name) => get(name)));
-  return { session, ...Object.fromEntries(names.map((name, index) => [name, values[index]])) };
+  const named = (names, values) => Object.fromEntries(names.map((name, index) => [name, values[index]]));
+  const others = needs?.(session) ?? [];
+  const more = named(others, await Promise.all(others.map((name) => get(name))));
+  return { session, ...named(names, values), more };
 }

@@ -4,8 +4,10 @@
 import { everything } from "./api.js";
 import { h } from "./dom.js";
 import * as signIn from "./sign-in.js";
-import * as views from "./views.js";
+import { accounts, needs, settings } from "./accounts.js";
+import * as base from "./views.js";
 
+const views = { ...base, accounts, settings };
 const PAUSE = 2000;
 const KEPT = 60;
 
@@ -77,7 +79,7 @@ function ask(note) {
 async function look() {
   if (asked) return;
   try {
-    state = await everything();
+    state = await everything(needs[name()]);
     measure(state.sessions, performance.now());
     lost.hidden = true;
     signIn.show(state.session, () => ask());
@@ -119,7 +121,7 @@ async function run() {
   }
 }
 
-window.addEventListener("hashchange", () => { draw(true); if (!asked) main.focus(); });
+window.addEventListener("hashchange", () => { draw(true); look(); if (!asked) main.focus(); });
 document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
 // What was changed is seen at once.
 document.getElementById("dialog").addEventListener("close", () => { look(); });

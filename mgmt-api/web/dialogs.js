@@ -1,6 +1,6 @@
 // Dialogs: forms that change something, and details that are read.
 
-import { Problem } from "./api.js";
+import { get, Problem } from "./api.js";
 import { button, h, say } from "./dom.js";
 
 const dialog = document.getElementById("dialog");
@@ -24,6 +24,30 @@ export function explain(error) {
     actions.length > 0 && h("ul", null, actions.map((action) => h("li", null, action))),
     h("p", { class: "faint" }, `Message ${error.message_id}`),
   ];
+}
+
+export function confirm(title, note, action, danger) {
+  ask(title, [], title.replace("…", ""), action, { note, danger });
+}
+
+/** Shows how far a job is, until it has ended. */
+async function watch(job) {
+  const bar = h("progress", { max: 100, value: job.percent_complete, "aria-label": `Progress of ${job.name}` });
+  const text = h("span", null, job.name);
+  const end = say(h("a", { href: "#jobs" }, text), " ", bar);
+  let now = job;
+  while (!now.ended) {
+    await new Promise((resolve) => { setTimeout(resolve, 500); });
+    try {
+      now = await get("jobs", job.id);
+    } catch {
+      return end();
+    }
+    bar.value = now.percent_complete;
+  }
+  text.textContent = `${now.name}: ${now.state}`;
+  if (now.errors.length > 0) text.textContent += `: ${now.errors[0].message}`;
+  return end();
 }
 
 /** Fields: {name, label, hint, type, value, options, optional, parse}. */
@@ -66,7 +90,8 @@ export function ask(title, fields, verb, action, { danger, note } = {}) {
     try {
       const said = await action(values);
       dialog.close();
-      if (said) say(said);
+      if (typeof said === "string") say(said);
+      else if (said?.percent_complete !== undefined) watch(said);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       problem.replaceChildren(...(error.error ? explain(error.error).filter(Boolean) : [h("p", null, error.message)]));

@@ -19,6 +19,8 @@ export function table(caption, heads, rows, empty) {
     h("table", null, h("thead", null, h("tr", null, head)), h("tbody", null, rows)));
 }
 
+export const head = (title, ...buttons) => h("div", { class: "head" }, h("h2", null, title), buttons);
+
 export function facts(pairs) {
   return h("dl", null, pairs.filter(([, value]) => value != null && value !== "")
     .map(([name, value]) => [h("dt", null, name), h("dd", null, value)]));
@@ -58,12 +60,11 @@ export function duration(ms) {
   return `${Math.floor(seconds / 3600)} h ${Math.floor(seconds % 3600 / 60)} min`;
 }
 
-let polite;
-
-/** Says something that goes away by itself. */
-export function say(text) {
-  const place = document.getElementById("said");
-  place.replaceChildren(h("p", null, text));
-  clearTimeout(polite);
-  polite = setTimeout(() => place.replaceChildren(), 8000);
+/** Says something that goes away by itself; with more than a text, some time after it has ended. */
+export function say(...content) {
+  const said = h("p", null, content);
+  document.getElementById("said").append(said);
+  const end = () => { setTimeout(() => said.remove(), 8000); };
+  if (content.length === 1) end();
+  return end;
 }

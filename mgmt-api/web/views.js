@@ -1,14 +1,12 @@
 // What each view shows of the daemon's state.
 
 import { call, get } from "./api.js";
-import { ask, explain, show } from "./dialogs.js";
-import { button, duration, facts, h, parseSize, say, size, table, time } from "./dom.js";
+import { ask, confirm, explain, show } from "./dialogs.js";
+import { button, duration, facts, h, head, parseSize, say, size, table, time } from "./dom.js";
 
 const SIZE_HINT = "A number with a unit: 500MiB, 10GiB, 2TiB.";
 const sizeField = (value) => ({ name: "size", label: "Size", hint: SIZE_HINT, value,
   parse: parseSize, wrong: "write a number with KiB, MiB, GiB or TiB, as in 10GiB" });
-
-const head = (title, ...buttons) => h("div", { class: "head" }, h("h2", null, title), buttons);
 
 // Overview -----------------------------------------------------------------------------------
 
@@ -67,10 +65,6 @@ function capacity(pool) {
       ["Promised to jobs", pool.reserved_bytes > 0 ? size(pool.reserved_bytes) : null], ["Directory", pool.directory]])];
 }
 
-function confirm(title, note, action, danger) {
-  ask(title, [], title.replace("…", ""), action, { note, danger });
-}
-
 // Disks --------------------------------------------------------------------------------------
 
 export function disks({ disks, targets }) {
@@ -97,23 +91,20 @@ function newDisk() {
     { name: "provisioning", label: "Space", options: [["thin", "Thin: taken when it is written"], ["full", "Full: taken now"]] },
     { name: "block_length", label: "Block length", options: [["512", "512 bytes"], ["4096", "4096 bytes"]], parse: Number },
   ], "Create", async ({ name, size, format, provisioning, block_length }) => {
-    await call("POST", ["disks"], { name, size_bytes: size, format, provisioning, block_length });
-    return `A job creates disk ${name}.`;
+    return call("POST", ["disks"], { name, size_bytes: size, format, provisioning, block_length });
   });
 }
 
 function growDisk(disk) {
   ask(`Grow ${disk.name}`, [sizeField(size(disk.size_bytes).replace(" ", ""))], "Grow", async ({ size }) => {
-    await call("POST", ["disks", disk.id, "expand"], { size_bytes: size });
-    return `A job makes disk ${disk.name} larger.`;
+    return call("POST", ["disks", disk.id, "expand"], { size_bytes: size });
   }, { note: `It has ${size(disk.size_bytes)} now. Initiators that use it are told.` });
 }
 
 function deleteDisk(disk) {
   ask(`Delete ${disk.name}`, [{ name: "name", label: "Write its name to confirm" }], "Delete", async ({ name }) => {
     if (name !== disk.name) return `Disk ${disk.name} stays: that was not its name.`;
-    await call("DELETE", ["disks", disk.id]);
-    return `A job deletes disk ${disk.name}.`;
+    return call("DELETE", ["disks", disk.id]);
   }, { danger: true, note: "The disk and everything on it are gone for good." });
 }
 
@@ -158,8 +149,7 @@ function newSnapshot(disks) {
     { name: "disk", label: "Disk", options: disks.map((disk) => [disk.id, disk.name]) },
     { name: "name", label: "Name" },
   ], "Take", async ({ disk, name }) => {
-    await call("POST", ["snapshots"], { disks: [disk], name });
-    return `A job takes snapshot ${name}.`;
+    return call("POST", ["snapshots"], { disks: [disk], name });
   });
 }
 
@@ -168,8 +158,7 @@ function exposeSnapshot(snapshot, key) {
     { name: "name", label: "Name" },
     { name: "read_only", label: "Writes to it are refused", type: "checkbox" },
   ], "Make", async ({ name, read_only }) => {
-    await call("POST", ["snapshots", snapshot.id, "expose"], { name, read_only });
-    return `A job makes disk ${name}.`;
+    return call("POST", ["snapshots", snapshot.id, "expose"], { name, read_only });
   });
 }
 

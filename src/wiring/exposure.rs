@@ -128,6 +128,9 @@ impl Exposure {
             ChangeKind::DiskDeleted(disk) => self.disks.lock().retain(|it| it.id != disk.id),
             ChangeKind::TargetCreated(target) => self.add_target(target),
             ChangeKind::TargetChanged(target) => {
+                if let Err(error) = self.node.set_target_alias(&target.name, &target.alias) {
+                    tracing::error!(%error, "the data path disagrees with the catalogue");
+                }
                 let change = self.node.set_access(&target.name, access_of(target));
                 self.finish(&target.name, change);
             }

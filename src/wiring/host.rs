@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use job_engine::Engine;
 use mgmt_api::api;
-use mgmt_api::service::{self, AccessStateRefusal, Host, SessionRequest, TraceRefusal};
+use mgmt_api::service::{
+    self, AccessStateRefusal, Host, Kept, KeptRecords, SessionRequest, TraceRefusal,
+};
 use scsi::AccessMethods;
 use target_core::{Node, NodeConfig, NodeState};
 use tokio::runtime::Handle;
@@ -18,6 +21,8 @@ use crate::sessions;
 /// The node as the management sees it.
 pub(crate) struct NodeHost {
     pub(crate) node: Arc<Node>,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) settings: Vec<api::Setting>,
     pub(crate) portals: Vec<String>,
     pub(crate) isns: Option<isns::Status>,
     pub(crate) access_methods: AccessMethods,
@@ -102,6 +107,41 @@ impl Host for NodeHost {
         limit: Option<api::SetLimit>,
     ) -> service::Result<()> {
         self.limits.set(of, limit)
+    }
+
+    fn configure(
+        &self,
+        wanted: &Kept,
+        commit: &mut dyn FnMut(KeptRecords) -> service::Result<bool>,
+    ) -> service::Result<()> {
+        self.chap.replace(wanted, &mut |accounts| {
+            let mut made = false;
+            self.limits.replace(wanted.limits.as_deref(), &mut |limits| {
+                let mut all = accounts.clone();
+                all.texts.extend(limits);
+                made = commit(all)?;
+                Ok(made)
+            })?;
+            Ok(made)
+        })
+    }
+
+    fn settings(&self) -> Vec<api::Setting> {
+        self.settings.clone()
+    }
+
+    fn has_access_states(&self) -> bool {
+        self.access_methods.any()
+    }
+
+    fn reload_access_states(&self) {
+        if self.access_methods.any() {
+            let stored = || {
+                let stored = self.engine.access_states();
+                stored.into_iter().map(access_states::restored).collect()
+            };
+            self.node.reload_access_states(stored);
+        }
     }
 
     fn isns(&self) -> Option<api::Isns> {

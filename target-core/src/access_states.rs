@@ -145,7 +145,10 @@ impl AccessStates {
     }
 
     fn apply(&self, changes: &[AccessStateChange]) {
-        let mut set = self.set.write();
+        Self::put(&mut self.set.write(), changes);
+    }
+
+    fn put(set: &mut BTreeMap<Key, Set>, changes: &[AccessStateChange]) {
         for change in changes {
             match change {
                 AccessStateChange::Put(put) => {
@@ -185,6 +188,38 @@ impl Node {
         *states.store.write() = store;
         let stored: Vec<_> = stored.into_iter().map(AccessStateChange::Put).collect();
         states.apply(&stored);
+    }
+
+    /// Puts in force what `stored` has, and nothing else that was set; every session that sees a
+    /// change is told. `stored` is asked while nobody else changes anything.
+    pub fn reload_access_states(&self, stored: impl FnOnce() -> Vec<StoredAccessState>) {
+        let states = &self.access_states;
+        let _changing = states.changing.lock();
+        let tags: Vec<u16> = self.portal_groups.read().iter().map(|group| group.tag).collect();
+        let targets = self.target_names();
+        let seen = || -> Vec<Arc<[TargetPortGroup]>> {
+            targets.iter().map(|target| self.groups_of(target, &tags)).collect()
+        };
+        let before = seen();
+        let stored: Vec<_> = stored().into_iter().map(AccessStateChange::Put).collect();
+        {
+            let mut set = states.set.write();
+            set.clear();
+            AccessStates::put(&mut set, &stored);
+        }
+        for ((target, before), after) in targets.iter().zip(before).zip(seen()) {
+            let differ = |(before, after): (&TargetPortGroup, &TargetPortGroup)| {
+                (before.state != after.state).then_some(after.tag)
+            };
+            let tags: Vec<u16> = before.iter().zip(after.iter()).filter_map(differ).collect();
+            if !tags.is_empty() {
+                let groups = self.groups_of(target, &tags);
+                self.sessions.send(Some(target), || Message::AccessStates {
+                    groups: groups.clone(),
+                    told: true,
+                });
+            }
+        }
     }
 
     /// All portal groups and their states.

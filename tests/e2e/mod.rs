@@ -5,6 +5,7 @@ mod access_states;
 mod accounts;
 mod chap;
 mod configuration;
+mod declarative;
 mod deleted_files;
 mod drain;
 mod exit_status;

@@ -23,7 +23,7 @@ pub use mapping::{MAX_LUN, Mapping, lowest_free_lun};
 pub use mode_pages::StoredModePages;
 pub use name::{InvalidName, check_disk_name, check_initiator_pattern, check_iscsi_name};
 pub use pool::{Pool, PoolState};
-pub use record::StoredRecord;
+pub use record::{CONFIGURATION_RECORDS, StoredRecord};
 pub use reservations::StoredReservations;
 pub use snapshot::{DiskSnapshot, MAX_SNAPSHOTS};
 pub use target::{IQN_PREFIX, Target, default_target_name};

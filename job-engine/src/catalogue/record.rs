@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// What the names of records begin with that belong to the configuration: limits and CHAP accounts.
+pub const CONFIGURATION_RECORDS: &[&str] = &["limit/", "chap-account/"];
+
 /// A text under a name. Nothing here reads it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredRecord {

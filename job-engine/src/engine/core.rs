@@ -168,6 +168,7 @@ impl Core {
             let state = self.shared.state.lock();
             return Err(StoreError::Unavailable(state.store_down.clone().unwrap_or_default()));
         }
+        self.shared.state.lock().raise_generation(&mut changes);
         let told = self.tell(&mut changes);
         let done = self.commit_all(point, changes);
         if told {

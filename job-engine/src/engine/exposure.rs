@@ -19,7 +19,7 @@ use crate::job::Element;
 pub(super) const MAX_MAPPINGS: usize = 256;
 
 /// Targets of one system.
-const MAX_TARGETS: usize = 1024;
+pub(super) const MAX_TARGETS: usize = 1024;
 
 /// Access entries of one target.
 pub(super) const MAX_ENTRIES: usize = 1024;
@@ -35,21 +35,43 @@ pub(super) fn normalized(entry: AccessEntry) -> Result<AccessEntry, Cause> {
     Err(Cause::BadValue { property, reason })
 }
 
-/// Whether a target can be made.
-pub(super) fn check_target(state: &State, name: &str, alias: &str) -> Result<(), Cause> {
-    let what = || "target".to_owned();
-    if let Err(reason) = check_iscsi_name(name) {
-        let reason = reason.to_string();
-        return Err(Cause::BadName { what: what(), name: name.to_owned(), reason });
-    }
+pub(super) fn check_name(name: &str) -> Result<(), Cause> {
+    check_iscsi_name(name).map_err(|reason| {
+        let (what, name) = ("target".to_owned(), name.to_owned());
+        Cause::BadName { what, name, reason: reason.to_string() }
+    })
+}
+
+pub(super) fn check_alias(alias: &str) -> Result<(), Cause> {
     if alias.len() > MAX_ALIAS || alias.chars().any(char::is_control) {
         return Err(Cause::BadValue {
             property: "TargetAlias".to_owned(),
             reason: "it has at most 255 bytes and no control characters".to_owned(),
         });
     }
+    Ok(())
+}
+
+/// Entries in the form in which they are kept.
+pub(super) fn distinct_entries(list: Vec<AccessEntry>) -> Result<Vec<AccessEntry>, Cause> {
+    let mut entries: Vec<AccessEntry> = Vec::with_capacity(list.len());
+    for entry in list {
+        let entry = normalized(entry)?;
+        if entries.iter().any(|other| other.concerns_same(&entry)) {
+            let reason = "each initiator and address stands once".to_owned();
+            return Err(Cause::BadValue { property: shown(&entry), reason });
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+/// Whether a target can be made.
+pub(super) fn check_target(state: &State, name: &str, alias: &str) -> Result<(), Cause> {
+    check_name(name)?;
+    check_alias(alias)?;
     if state.targets.contains_key(name) {
-        return Err(Cause::NameInUse { what: what(), name: name.to_owned() });
+        return Err(Cause::NameInUse { what: "target".to_owned(), name: name.to_owned() });
     }
     if state.targets.len() >= MAX_TARGETS {
         return Err(Cause::LimitReached { what: "targets".to_owned(), limit: 1024 });
@@ -104,18 +126,7 @@ impl Core {
         let mut entries = found.access.clone().unwrap_or_default();
         let access = match change {
             AccessChange::Open => None,
-            AccessChange::Replace(list) => {
-                entries.clear();
-                for entry in list {
-                    let entry = normalized(entry)?;
-                    if entries.iter().any(|other| other.concerns_same(&entry)) {
-                        let reason = "each initiator and address stands once".to_owned();
-                        return Err(Cause::BadValue { property: shown(&entry), reason });
-                    }
-                    entries.push(entry);
-                }
-                Some(entries)
-            }
+            AccessChange::Replace(list) => Some(distinct_entries(list)?),
             AccessChange::Allow(entry) => {
                 let entry = normalized(entry)?;
                 match entries.iter_mut().find(|other| other.concerns_same(&entry)) {

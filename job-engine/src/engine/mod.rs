@@ -2,6 +2,8 @@
 
 mod accounts;
 mod checking;
+mod condition;
+mod configuration;
 mod control;
 mod copying;
 mod core;
@@ -32,6 +34,8 @@ use ipnet::IpNet;
 use parking_lot::Mutex;
 
 pub use accounts::AccountChange;
+pub use condition::{Condition, under};
+pub use configuration::{Configuration, WantedTarget};
 pub use copying::{CloneDisk, ImportDisk};
 pub(crate) use core::Core;
 pub use events::{BadEventPosition, EventPosition, Events};

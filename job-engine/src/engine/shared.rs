@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use disk_image::Image;
 use parking_lot::{Condvar, Mutex, RwLock};
 
+use super::condition;
 use super::core::Core;
 use super::pace::Turns;
 use super::state::State;
@@ -124,8 +125,12 @@ impl Shared {
         if self.is_stopping() {
             return Err(self.refuse(Cause::ShuttingDown, None));
         }
+        let condition = condition::take();
         let done = self.call(move |core| {
-            let result = work(core);
+            let result = match condition {
+                Some(holds) if !holds() => Err(core.refuse(Cause::ChangedMeanwhile, None)),
+                Some(_) | None => work(core),
+            };
             (result, core.sequence())
         });
         let Some((result, sequence)) = done else {

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Snapshot;
+use super::configuration::is_generation;
 use super::events::Recent;
 use crate::catalogue::{
     Disk, DiskSnapshot, Mapping, StoredAccessState, StoredCondition, StoredModePages, StoredRecord,
@@ -223,7 +224,10 @@ pub(crate) struct State {
 impl State {
     /// Makes a change visible, and tells what to tell subscribers.
     pub(crate) fn apply(&mut self, change: Change, now: Timestamp) -> Option<ChangeKind> {
-        self.sequence += 1;
+        // It says of the changes beside it that they were made.
+        if !is_generation(&change) {
+            self.sequence += 1;
+        }
         match change {
             Change::PutJob(record) => Some(self.put_job(*record, now)),
             Change::DeleteJob(id) => {

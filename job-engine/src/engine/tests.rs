@@ -4,6 +4,7 @@
 mod accounts;
 mod catalogue;
 mod checking;
+mod configuration;
 mod control;
 mod convert;
 mod copying;

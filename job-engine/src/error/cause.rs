@@ -80,6 +80,8 @@ pub enum Cause {
     NotFound { what: String, name: String },
     /// The target still has mappings.
     TargetInUse { target: String, mappings: usize },
+    /// What a request was for is not as its condition has it any more.
+    ChangedMeanwhile,
     /// A value that a property cannot take.
     BadValue { property: String, reason: String },
     /// The database cannot be written now.
@@ -244,6 +246,7 @@ impl Cause {
             Self::BadName { .. } => &table::BAD_NAME,
             Self::NotFound { .. } => &table::NOT_FOUND,
             Self::TargetInUse { .. } => &table::TARGET_IN_USE,
+            Self::ChangedMeanwhile => &table::CHANGED_MEANWHILE,
             Self::BadValue { .. } => &table::BAD_VALUE,
             Self::StoreUnavailable { .. } => &table::STORE_UNAVAILABLE,
             Self::StoreReplaced { .. } => &table::STORE_REPLACED,
@@ -325,7 +328,7 @@ impl Cause {
             Self::StoreNearlyFull { place, available, needed } => {
                 vec![show(place), available.to_string(), needed.to_string()]
             }
-            Self::ShuttingDown => Vec::new(),
+            Self::ShuttingDown | Self::ChangedMeanwhile => Vec::new(),
             Self::LastAdministrator { user } => vec![user.clone()],
             Self::LoginChapFailed { initiator, target }
             | Self::LoginNotAuthorized { initiator, target } => {

@@ -467,6 +467,20 @@ pub(crate) const BAD_VALUE: MessageRow = MessageRow {
     actions: &["Correct the value."],
 };
 
+pub(crate) const CHANGED_MEANWHILE: MessageRow = MessageRow {
+    id: "ISCT-CFG-009",
+    error_code: 309,
+    error_type: 4,
+    other_error_type: None,
+    severity: 2,
+    probable_cause: 8,
+    description: "A request with a condition came too late: somebody else was quicker.",
+    status: 1,
+    message: "It was changed meanwhile, and nothing of this request was done",
+    arguments: &[],
+    actions: &["Read it again, and decide anew."],
+};
+
 pub(crate) const TAIL_IN_USE: MessageRow = MessageRow {
     id: "ISCT-CFG-008",
     error_code: 308,
@@ -711,6 +725,7 @@ pub const ROWS: &[MessageRow] = &[
     TARGET_IN_USE,
     BAD_VALUE,
     TAIL_IN_USE,
+    CHANGED_MEANWHILE,
     STORE_UNAVAILABLE,
     STORE_REPLACED,
     STORE_NEARLY_FULL,

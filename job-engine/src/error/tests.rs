@@ -129,6 +129,7 @@ fn causes() -> Vec<Cause> {
         Cause::RecordsDamaged { damaged: 5, restored: 4 },
         Cause::StoreNearlyFull { place, available: 1, needed: 2 },
         Cause::ShuttingDown,
+        Cause::ChangedMeanwhile,
         Cause::LoginChapFailed { initiator: initiator.clone(), target: target.clone() },
         Cause::LoginNotAuthorized { initiator: initiator.clone(), target: target.clone() },
         Cause::LoginUnavailable {

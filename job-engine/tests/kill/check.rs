@@ -58,6 +58,10 @@ pub(crate) fn all(directory: &Path) {
         assert!(engine.targets().iter().any(|target| target.name == mapping.target));
         assert!(engine.disk(&mapping.disk).is_some(), "{mapping:?}");
     }
+    let of_pair =
+        engine.targets().into_iter().filter(|it| scenario::PAIR.contains(&it.name.as_str()));
+    let of_pair = of_pair.count();
+    assert!(of_pair == 0 || of_pair == 2, "half of a configuration");
     everything_works(&engine);
 }
 

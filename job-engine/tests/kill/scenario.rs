@@ -14,10 +14,11 @@ use disk_image::{
 };
 use jiff::Timestamp;
 use job_engine::{
-    ChangeKind, CloneDisk, CreateDisk, CreateSnapshots, Disk, Engine, EngineConfig, FaultReport,
-    ImportDisk, Job, JobId, JobKind, JobSettings, JobState, KillJobResult, MapRequest,
+    ChangeKind, CloneDisk, Configuration, CreateDisk, CreateSnapshots, Disk, Engine, EngineConfig,
+    FaultReport, ImportDisk, Job, JobId, JobKind, JobSettings, JobState, KillJobResult, MapRequest,
     OperationControl, OperationError, OperationRequest, OperationRunner, Provisioning,
     RequestError, RequestStateChangeResult, RequestedState, Submission, TargetRequest,
+    WantedTarget,
 };
 
 use crate::PATIENCE;
@@ -65,6 +66,9 @@ pub(crate) fn config(directory: &Path) -> EngineConfig {
     config.allowed_directories = vec![directory.join("files")];
     config
 }
+
+/// Targets of one configuration.
+pub(crate) const PAIR: [&str; 2] = ["iqn.2026-01.io.lund:one", "iqn.2026-01.io.lund:two"];
 
 /// What the operation of the scenario writes.
 pub(crate) const FILL: u8 = 0x5a;
@@ -135,6 +139,7 @@ pub(crate) fn run(directory: &Path) {
     child.transitions();
     child.failures();
     child.exposure(&disk);
+    child.configuration(&disk);
     child.fault(&disk);
     let rest = child.debris();
     child.engine.shutdown();
@@ -352,6 +357,25 @@ impl Child {
             self.promises.gone(&format!("target {target}"));
             self.promises.open_end(&format!("target {target}"));
             self.promises.open_end(&format!("mapping {target}"));
+        }
+    }
+
+    /// Two targets come together, and go together.
+    fn configuration(&mut self, disk: &Disk) {
+        let pair = PAIR.map(|name| WantedTarget {
+            name: name.to_owned(),
+            luns: vec![(0, disk.id)],
+            ..WantedTarget::default()
+        });
+        for wanted in [pair.to_vec(), Vec::new()] {
+            let there = !wanted.is_empty();
+            let targets = Some(wanted);
+            PAIR.iter().for_each(|name| self.promises.open_end(&format!("mapping {name}")));
+            self.engine.configure(None, Configuration { targets, ..Default::default() }).unwrap();
+            for name in PAIR {
+                let what = format!("mapping {name}");
+                if there { self.promises.there(&what) } else { self.promises.gone(&what) }
+            }
         }
     }
 

@@ -78,6 +78,20 @@ impl Host for Nobody {
     fn set_limit(&self, _: &service::LimitOf, _: Option<api::SetLimit>) -> service::Result<()> {
         Ok(())
     }
+    fn configure(
+        &self,
+        _: &service::Kept,
+        commit: &mut dyn FnMut(service::KeptRecords) -> service::Result<bool>,
+    ) -> service::Result<()> {
+        commit(service::KeptRecords::default()).map(drop)
+    }
+    fn settings(&self) -> Vec<api::Setting> {
+        Vec::new()
+    }
+    fn has_access_states(&self) -> bool {
+        true
+    }
+    fn reload_access_states(&self) {}
     fn isns(&self) -> Option<api::Isns> {
         None
     }

@@ -31,6 +31,6 @@ pub struct SetLimit {
     pub burst_ms: u32,
 }
 
-const fn burst() -> u32 {
+pub(super) const fn burst() -> u32 {
     100
 }

@@ -2,10 +2,12 @@
 
 mod account;
 mod chap;
+mod configuration;
 mod job;
 mod limit;
 mod portal_group;
 mod session;
+mod setting;
 mod snapshot;
 
 use jiff::Timestamp;
@@ -19,6 +21,10 @@ pub use self::account::{
     SignedIn, Token, User,
 };
 pub use self::chap::{ChapAccount, DeleteChapAccount, SetChapAccount};
+pub use self::configuration::{
+    Change, Configuration, ConfigurationChange, ConfigurationChanges, ConfigurationJob, Configure,
+    DeclaredAccount, DeclaredDisk, DeclaredLimit, DeclaredLun, DeclaredState, DeclaredTarget,
+};
 pub use self::job::{ChangeJob, JobLimits, JobOptions};
 pub use self::limit::{Limit, SetLimit};
 pub use self::portal_group::{
@@ -28,6 +34,7 @@ pub use self::session::{
     AskInitiator, Authentication, Connection, Session, SessionCounters, SessionDetail,
     SessionParameters,
 };
+pub use self::setting::Setting;
 pub use self::snapshot::{CreateSnapshots, ExposeSnapshot, Snapshot};
 
 /// The format of a disk's file.

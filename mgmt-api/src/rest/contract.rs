@@ -2,11 +2,13 @@
 //! that start a job once however often they come (`Idempotency-Key`), errors as problem details.
 //!
 //! A tag is that of what changes change: the free space of a disk or the progress of a job are no
-//! part of it. A change with a condition is made while no other change comes over REST; what jobs
-//! and CIM clients change in that moment is not kept out.
+//! part of it. A change with a condition is made while no other change comes over REST, and the
+//! engine looks at the condition once more right before the change, when nobody else changes
+//! anything: jobs and CIM clients are kept out too.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::RequestExt as _;
 use axum::body::{Body, Bytes, to_bytes};
@@ -14,7 +16,7 @@ use axum::extract::{FromRequestParts as _, MatchedPath, RawPathParams, Request, 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use job_engine::RequestKey;
+use job_engine::{Condition, RequestKey};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex, RwLock};
@@ -32,6 +34,19 @@ const MAX_TEXT: usize = 4096;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// What a change with `If-Match` says when it comes too late.
+const TOO_LATE: &str = "somebody has changed it meanwhile: read it again, and decide anew";
+
+tokio::task_local! {
+    /// What the engine asks before it carries out the request that is being answered.
+    static CONDITION: Condition;
+}
+
+/// The condition of the request that is being answered.
+pub(super) fn condition() -> Option<Condition> {
+    CONDITION.try_with(Clone::clone).ok()
+}
 
 /// With what [`keep`] works.
 #[derive(Debug, Clone)]
@@ -62,7 +77,7 @@ async fn resource(request: &mut Request) -> Option<Resource> {
     let matched = request.extensions().get::<MatchedPath>()?.as_str().to_owned();
     let mut parts = matched.strip_prefix(PREFIX)?.trim_start_matches('/').split('/');
     let collection = parts.next()?.to_owned();
-    if collection == "job-limits" {
+    if is_single(&collection) {
         return Some(Resource { collection, key: String::new(), itself: true });
     }
     let (_, itself) = (parts.next().filter(|part| part.starts_with('{'))?, parts.next().is_none());
@@ -71,8 +86,16 @@ async fn resource(request: &mut Request) -> Option<Resource> {
     Some(Resource { collection, key, itself })
 }
 
-/// The entity tag of a resource.
+/// There is one of its kind.
+pub(crate) fn is_single(collection: &str) -> bool {
+    ["job-limits", "configuration"].contains(&collection)
+}
+
+/// The entity tag of a resource; a number is one by itself.
 fn tag(resource: Value) -> String {
+    if resource.is_number() {
+        return format!("\"{resource}\"");
+    }
     let digest = Sha256::digest(lasting(resource).to_string());
     let mut tag = String::from("\"");
     for byte in digest.iter().take(12) {
@@ -131,7 +154,12 @@ async fn tagged(resource: &Resource, headers: &HeaderMap, response: Response) ->
     let Ok(body) = to_bytes(body, usize::MAX).await else {
         return problem(StatusCode::INTERNAL_SERVER_ERROR, "the answer broke off");
     };
-    if let Ok(value) = serde_json::from_slice(&body) {
+    if let Ok(mut value) = serde_json::from_slice::<Value>(&body) {
+        if resource.collection == "configuration"
+            && let Some(generation) = value.get_mut("generation")
+        {
+            value = generation.take();
+        }
         let tag = tag(value);
         let same = lists(headers, header::IF_NONE_MATCH, Some(&tag));
         if let Ok(value) = HeaderValue::try_from(tag) {
@@ -162,14 +190,55 @@ async fn change(
         if let Some(why) = unmet(&contract.service, resource.as_ref(), headers).await {
             return problem(StatusCode::PRECONDITION_FAILED, why);
         }
-        let response = keyed(&contract, request, next).await;
+        let (condition, late) = lasting_condition(&contract.service, resource, headers);
+        let response = CONDITION.scope(condition, keyed(&contract, request, next)).await;
         drop(alone);
+        if late.load(Ordering::Acquire) {
+            return problem(StatusCode::PRECONDITION_FAILED, TOO_LATE);
+        }
         return response;
     }
     shared = contract.changes.clone().read_owned().await;
     let response = keyed(&contract, request, next).await;
     drop(shared);
     response
+}
+
+/// What the engine looks at right before it makes the change, and whether it was not so. For what
+/// the engine does not hold, nothing.
+fn lasting_condition(
+    service: &Arc<Service>,
+    resource: Option<Resource>,
+    headers: &HeaderMap,
+) -> (Condition, Arc<AtomicBool>) {
+    let late = Arc::new(AtomicBool::new(false));
+    let (told, service, headers) = (late.clone(), service.clone(), headers.clone());
+    let resource = resource.filter(|it| OF_ENGINE.contains(&it.collection.as_str()));
+    let holds = move || {
+        let Some(Resource { collection, key, .. }) = &resource else { return true };
+        let tag = service.current(collection, key).map(tag);
+        let holds = refusal(tag.as_deref(), &headers).is_none();
+        told.store(!holds, Ordering::Release);
+        holds
+    };
+    (Arc::new(holds), late)
+}
+
+/// Collections that the engine alone holds and changes.
+const OF_ENGINE: &[&str] = &["disks", "snapshots", "targets", "jobs", "users", "tokens"];
+
+/// Why a state with this tag is not what the client means.
+fn refusal(tag: Option<&str>, headers: &HeaderMap) -> Option<&'static str> {
+    if headers.contains_key(header::IF_MATCH) && !lists(headers, header::IF_MATCH, tag) {
+        return Some(match tag {
+            Some(_) => TOO_LATE,
+            None => "what If-Match is for is not there, or has no tag",
+        });
+    }
+    if headers.contains_key(header::IF_NONE_MATCH) && lists(headers, header::IF_NONE_MATCH, tag) {
+        return Some("it is there already");
+    }
+    None
 }
 
 /// Why the resource is not in the state that the client means.
@@ -187,18 +256,7 @@ async fn unmet(
         }
         None => None,
     };
-    if headers.contains_key(header::IF_MATCH) && !lists(headers, header::IF_MATCH, tag.as_deref()) {
-        return Some(match tag {
-            Some(_) => "somebody has changed it meanwhile: read it again, and decide anew",
-            None => "what If-Match is for is not there, or has no tag",
-        });
-    }
-    if headers.contains_key(header::IF_NONE_MATCH)
-        && lists(headers, header::IF_NONE_MATCH, tag.as_deref())
-    {
-        return Some("it is there already");
-    }
-    None
+    refusal(tag.as_deref(), headers)
 }
 
 /// A request with a key is answered with the job that it has started before, if it has.

@@ -46,6 +46,7 @@ impl IntoResponse for ServiceError {
             Refusal::Invalid => StatusCode::BAD_REQUEST,
             Refusal::NotFound => StatusCode::NOT_FOUND,
             Refusal::Conflict => StatusCode::CONFLICT,
+            Refusal::Changed => StatusCode::PRECONDITION_FAILED,
             Refusal::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
             Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Internal => StatusCode::INTERNAL_SERVER_ERROR,

@@ -76,6 +76,7 @@ listed! {
         "owner": Some(it.owner.clone()),
     };
     api::Pool: |it| it.id.clone(), {};
+    api::Setting: |it| it.key.clone(), {};
     api::PortalGroup: |it| format!("{:05}", it.tag), {};
     api::Limit: |it| {
         let disk = it.disk.as_ref().map(|disk| format!("disk/{disk}"));

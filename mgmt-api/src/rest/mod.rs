@@ -1,6 +1,7 @@
 //! The service over HTTP and JSON, below `/api/v1`.
 
 mod chap;
+mod configuration;
 mod contract;
 mod copying;
 mod error;
@@ -29,7 +30,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::contract::{Contract, keep, problems};
+pub(crate) use self::contract::{Contract, is_single, keep, problems};
 pub(crate) use self::error::problem;
 pub(crate) use self::events::MAX_READERS;
 use self::jobs::{By, Submit};
@@ -55,9 +56,13 @@ pub fn routes(service: Arc<Service>) -> Routes {
         .get(Viewer, "/status", status)
         // Secrets are in it.
         .get(Administrator, "/state", saved_state)
+        .get(Viewer, "/configuration", configuration::show)
+        // Who proves what he is with which secret is in it.
+        .put(Administrator, "/configuration", configuration::set)
         .post(Operator, "/drain", drain)
         .post(Operator, "/resume", resume)
         .get(Viewer, "/events", events::follow)
+        .get(Viewer, "/settings", settings)
         .get(Viewer, "/pools", pools)
         .get(Viewer, "/portal-groups", portal_group::list)
         .get(Viewer, "/portal-groups/{group}", portal_group::show)
@@ -130,7 +135,9 @@ where
     T: Send + 'static,
     F: FnOnce(&S) -> Result<T> + Send + 'static,
 {
-    let done = tokio::task::spawn_blocking(move || function(&state)).await;
+    let condition = contract::condition();
+    let work = move || job_engine::under(condition, || function(&state));
+    let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| {
         tracing::error!(%error, "a request failed inside");
         Err(ServiceError::new(Refusal::Internal, "the request failed inside; the log says why"))
@@ -253,6 +260,10 @@ async fn drain(State(service): Shared) -> Response {
 
 async fn resume(State(service): Shared) -> Response {
     answer(service, StatusCode::OK, Service::resume).await
+}
+
+async fn settings(State(service): Shared, uri: Uri) -> Response {
+    list(service, uri, &[], |service| Ok(service.settings())).await
 }
 
 async fn pools(State(service): Shared, uri: Uri) -> Response {

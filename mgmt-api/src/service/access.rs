@@ -49,7 +49,7 @@ impl Service {
     }
 }
 
-fn entry(request: api::Access) -> Result<AccessEntry> {
+pub(super) fn entry(request: api::Access) -> Result<AccessEntry> {
     let api::Access { initiator, address, luns, read_only } = request;
     let network = |text: String| {
         parse_network(&text).map_err(|error| {

@@ -18,16 +18,17 @@ pub fn lasting(mut resource: Value) -> Value {
 }
 
 impl Service {
-    /// A resource of a collection as JSON; none if it is not there, or cannot be asked for alone.
+    /// What lasts of a resource of a collection, as JSON; none if it is not there, or cannot be asked for alone.
     #[must_use]
     pub fn current(&self, collection: &str, key: &str) -> Option<Value> {
         let value = match collection {
-            "disks" => serde_json::to_value(self.disk(key).ok()?),
+            "disks" => serde_json::to_value(self.lasting_disk(key).ok()?),
             "snapshots" => serde_json::to_value(self.snapshot(key).ok()?),
-            "targets" => serde_json::to_value(self.target(key).ok()?),
+            "targets" => serde_json::to_value(self.lasting_target(key)?),
             "jobs" => serde_json::to_value(self.job(key).ok()?),
             "portal-groups" => serde_json::to_value(self.portal_group(key).ok()?),
             "chap-accounts" => serde_json::to_value(self.chap_account(key).ok()?),
+            "configuration" => Ok(self.engine.generation().into()),
             "job-limits" => serde_json::to_value(self.job_limits()),
             "users" => serde_json::to_value(crate::access::user(&self.engine, key).ok()?),
             "tokens" => serde_json::to_value(crate::access::token(&self.engine, key).ok()?),

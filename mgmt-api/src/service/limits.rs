@@ -57,18 +57,25 @@ impl Service {
     }
 
     fn limit(&self, of: &LimitOf, limit: Option<api::SetLimit>) -> Result<()> {
-        if let Some(api::SetLimit { iops, bytes_per_second, burst_ms }) = &limit {
-            let invalid = |message: &str| Err(ServiceError::new(Refusal::Invalid, message));
-            if iops.is_none() && bytes_per_second.is_none() {
-                return invalid("a limit has `iops`, `bytes_per_second`, or both");
-            }
-            if *iops == Some(0) || *bytes_per_second == Some(0) {
-                return invalid("a limit is at least 1 a second");
-            }
-            if *burst_ms > MAX_BURST_MS {
-                return invalid("`burst_ms` is at most 60000");
-            }
+        if let Some(limit) = &limit {
+            let invalid = |message: &str| ServiceError::new(Refusal::Invalid, message);
+            check_limit(limit).map_err(invalid)?;
         }
         self.host.set_limit(of, limit)
     }
+}
+
+/// What is wrong with a limit.
+pub(super) fn check_limit(limit: &api::SetLimit) -> std::result::Result<(), &'static str> {
+    let api::SetLimit { iops, bytes_per_second, burst_ms } = limit;
+    if iops.is_none() && bytes_per_second.is_none() {
+        return Err("a limit has `iops`, `bytes_per_second`, or both");
+    }
+    if *iops == Some(0) || *bytes_per_second == Some(0) {
+        return Err("a limit is at least 1 a second");
+    }
+    if *burst_ms > MAX_BURST_MS {
+        return Err("`burst_ms` is at most 60000");
+    }
+    Ok(())
 }

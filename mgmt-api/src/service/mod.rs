@@ -2,6 +2,7 @@
 
 mod access;
 mod chap;
+mod configuration;
 mod copying;
 mod current;
 mod events;
@@ -25,6 +26,7 @@ use job_engine::{
 use crate::api;
 use crate::rest::MAX_READERS;
 
+pub use self::configuration::{Kept, KeptRecords};
 pub use self::current::lasting;
 pub use self::events::{Event, Found};
 pub use self::jobs::submission;
@@ -87,6 +89,23 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// Nothing has changed then.
     fn set_limit(&self, of: &LimitOf, limit: Option<api::SetLimit>) -> Result<()>;
+    /// Makes limits and CHAP accounts what is wanted. `commit` makes the records durable, and
+    /// whatever shall be in the same transaction; `false`: nothing was to be done, and nothing is
+    /// put in force. What protects targets is in force before that.
+    ///
+    /// # Errors
+    /// What is wrong with it, or why `commit` refused; nothing has changed then.
+    fn configure(
+        &self,
+        wanted: &Kept,
+        commit: &mut dyn FnMut(KeptRecords) -> Result<bool>,
+    ) -> Result<()>;
+    /// What the daemon was started with.
+    fn settings(&self) -> Vec<api::Setting>;
+    /// Whether portal groups have access states.
+    fn has_access_states(&self) -> bool;
+    /// Puts in force the access states that the engine has.
+    fn reload_access_states(&self);
     /// The iSNS server that is kept informed, if there is one.
     fn isns(&self) -> Option<api::Isns>;
     /// Whether initiators are let in.
@@ -110,6 +129,8 @@ pub enum Refusal {
     NoSpace,
     /// Not now.
     Unavailable,
+    /// It is for a state that is over.
+    Changed,
     /// Our fault.
     Internal,
 }
@@ -142,6 +163,7 @@ impl From<job_engine::RequestError> for ServiceError {
 #[allow(clippy::wildcard_enum_match_arm, reason = "the enum of another crate may grow")]
 fn refusal(cause: &Cause) -> Refusal {
     match cause {
+        Cause::ChangedMeanwhile => Refusal::Changed,
         Cause::NotFound { .. } => Refusal::NotFound,
         Cause::NameInUse { .. }
         | Cause::DiskInUse { .. }
@@ -218,6 +240,16 @@ impl Service {
             .map_err(|error| ServiceError::new(Refusal::Internal, error.to_string()))
     }
 
+    /// What the daemon runs with.
+    #[must_use]
+    pub fn settings(&self) -> Vec<api::Setting> {
+        let mut settings = self.host.settings();
+        for setting in settings.iter_mut().filter(|it| it.key == "jobs.bandwidth") {
+            setting.value = self.engine.bandwidth().into();
+        }
+        settings
+    }
+
     /// Lets nobody in any more and has all sessions end; what is left then.
     #[must_use]
     pub fn drain(&self) -> api::Drained {
@@ -259,6 +291,11 @@ impl Service {
     /// [`Refusal::NotFound`].
     pub fn disk(&self, key: &str) -> Result<api::Disk> {
         Ok(view::disk(&self.find_disk(key)?, &self.engine.mappings()))
+    }
+
+    /// A disk without asking its file system.
+    fn lasting_disk(&self, key: &str) -> Result<api::Disk> {
+        Ok(view::lasting_disk(&self.find_disk(key)?, &self.engine.mappings()))
     }
 
     fn find_disk(&self, key: &str) -> Result<job_engine::Disk> {
@@ -347,6 +384,19 @@ impl Service {
         let missing =
             || ServiceError::new(Refusal::NotFound, format!("there is no target `{name}`"));
         self.targets().into_iter().find(|target| target.name == name).ok_or_else(missing)
+    }
+
+    /// A target without its sessions.
+    fn lasting_target(&self, key: &str) -> Option<api::Target> {
+        let name = job_engine::catalogue::default_target_name(key);
+        let targets = self.engine.targets();
+        let target = targets.iter().find(|target| target.name == name)?;
+        let snapshot = job_engine::Snapshot {
+            disks: self.engine.disks(),
+            mappings: self.engine.mappings(),
+            ..job_engine::Snapshot::default()
+        };
+        Some(view::target(target, &snapshot, &[]))
     }
 
     /// Makes a target.

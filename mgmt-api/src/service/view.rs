@@ -7,8 +7,15 @@ use job_engine::{JobKind, PoolState, Snapshot};
 use crate::api;
 
 pub(super) fn disk(disk: &job_engine::Disk, mappings: &[job_engine::Mapping]) -> api::Disk {
-    let of_disk = mappings.iter().filter(|mapping| mapping.disk == disk.id);
     let metadata = std::fs::metadata(&disk.path).ok();
+    // st_blocks counts in 512 bytes, whatever the file system.
+    let allocated_bytes = metadata.map(|metadata| metadata.blocks() * 512);
+    api::Disk { allocated_bytes, ..lasting_disk(disk, mappings) }
+}
+
+/// What the catalogue says of a disk.
+pub(super) fn lasting_disk(disk: &job_engine::Disk, mappings: &[job_engine::Mapping]) -> api::Disk {
+    let of_disk = mappings.iter().filter(|mapping| mapping.disk == disk.id);
     api::Disk {
         id: disk.id.to_string(),
         name: disk.name.clone(),
@@ -21,8 +28,7 @@ pub(super) fn disk(disk: &job_engine::Disk, mappings: &[job_engine::Mapping]) ->
         pool: disk.pool.to_string(),
         path: disk.path.display().to_string(),
         created: disk.created,
-        // st_blocks counts in 512 bytes, whatever the file system.
-        allocated_bytes: metadata.map(|metadata| metadata.blocks() * 512),
+        allocated_bytes: None,
         read_only: disk.read_only,
         mappings: of_disk
             .map(|mapping| api::Mapping { target: mapping.target.clone(), lun: mapping.lun })
@@ -52,6 +58,13 @@ pub(super) fn target(
             .collect(),
         sessions: sessions.iter().filter(of_target).count(),
     }
+}
+
+/// Entries in an order of their own: theirs means nothing.
+pub(super) fn access_list(entries: &[job_engine::AccessEntry]) -> Vec<api::Access> {
+    let mut list: Vec<_> = entries.iter().map(access).collect();
+    list.sort_by(|a, b| (&a.initiator, &a.address).cmp(&(&b.initiator, &b.address)));
+    list
 }
 
 fn access(entry: &job_engine::AccessEntry) -> api::Access {

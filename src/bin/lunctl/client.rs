@@ -190,6 +190,22 @@ impl Client {
         self.read(self.with(self.agent.put(self.url(path))).send_json(body))
     }
 
+    /// With parameters, for one generation of what is changed.
+    pub(crate) fn put_of<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        generation: Option<u64>,
+        body: &impl Serialize,
+    ) -> Result<T> {
+        let mut request = self.with(self.agent.put(self.url(path)));
+        request = request.query_pairs(query.iter().copied());
+        if let Some(generation) = generation {
+            request = request.header("If-Match", format!("\"{generation}\""));
+        }
+        self.read(request.send_json(body))
+    }
+
     pub(crate) fn patch<T: DeserializeOwned>(
         &self,
         path: &[&str],

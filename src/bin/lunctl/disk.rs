@@ -34,6 +34,10 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<(
             let disks: Vec<Disk> = client.get(&["disks"])?;
             output.value(&disks, || list(&disks));
         }
+        args::Disk::Show { disk } => {
+            let disk: Disk = client.get(&["disks", &disk])?;
+            output.value(&disk, || show(&disk));
+        }
         args::Disk::Expand { disk, size, waiting } => {
             resize(client, output, (&disk, "expand", size), &waiting)?;
         }
@@ -191,6 +195,28 @@ fn text(path: PathBuf) -> Result<String> {
     path.into_os_string()
         .into_string()
         .map_err(|path| Failure::Usage(format!("{}: the path is no UTF-8", path.display())))
+}
+
+fn show(disk: &Disk) -> String {
+    let used = disk.allocated_bytes.map_or_else(|| "file missing".to_owned(), size::format);
+    let luns = disk.mappings.iter().map(|it| format!("LUN {} of {}", it.lun, it.target));
+    let luns: Vec<_> = luns.collect();
+    let rows = [
+        ["name", &disk.name],
+        ["identifier", &disk.id],
+        ["size", &format!("{} ({} bytes)", size::format(disk.size_bytes), disk.size_bytes)],
+        ["used", &used],
+        ["block length", &disk.block_length.to_string()],
+        ["format", &disk.format.to_string()],
+        ["writes", if disk.read_only { "refused" } else { "allowed" }],
+        ["serial number", &disk.serial],
+        ["NAA", &disk.naa],
+        ["pool", &disk.pool],
+        ["file", &disk.path],
+        ["created", &format!("{:.0}", disk.created)],
+        ["exposed as", &luns.join(", ")],
+    ];
+    rows.iter().map(|[name, value]| format!("{name:<14} {value}\n")).collect()
 }
 
 fn list(disks: &[Disk]) -> String {

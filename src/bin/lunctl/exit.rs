@@ -13,6 +13,9 @@ pub(crate) enum Failure {
     Job { job: Box<Job> },
     #[error("job {job} has not ended after {seconds} s")]
     Timeout { job: String, seconds: u64 },
+    /// What `diff` has printed.
+    #[error("there are differences")]
+    Differs,
     #[error("{0}")]
     Usage(String),
     #[error("{0}")]
@@ -37,10 +40,11 @@ impl Failure {
             Self::Usage(_) | Self::Refused { status: 400, .. } => 2,
             Self::Refused { status: 401 | 403 | 429, .. } => 8,
             Self::Refused { status: 404, .. } => 3,
-            Self::Refused { status: 409, .. } => 4,
+            Self::Refused { status: 409 | 412, .. } => 4,
             Self::Job { .. } if self.is_cancel() => 6,
             Self::Job { .. } => 5,
             Self::Unreachable { .. } => 7,
+            Self::Differs => 9,
             Self::Refused { .. } | Self::Timeout { .. } | Self::Other(_) => 1,
         }
     }

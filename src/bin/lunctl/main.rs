@@ -6,6 +6,7 @@ mod account;
 mod args;
 mod chap;
 mod client;
+mod configuration;
 mod disk;
 mod events;
 mod exit;
@@ -57,8 +58,14 @@ fn main() -> ExitCode {
             Noun::State(args::State::Export { output: file }) => {
                 system::export_state(&client, output, file.as_deref())
             }
+            Noun::Export { output: file } => {
+                configuration::export(&client, output, file.as_deref())
+            }
+            Noun::Diff(from) => configuration::diff(&client, output, &from),
+            Noun::Apply { from, dry_run } => configuration::apply(&client, output, &from, dry_run),
             Noun::Events => events::follow(&client, output),
             Noun::Top { every, count } => top::run(&client, output, every, count),
+            Noun::Settings => system::settings(&client, output),
             Noun::Status => system::status(&client, output),
             Noun::Drain => system::drain(&client, output),
             Noun::Resume => system::resume(&client, output),

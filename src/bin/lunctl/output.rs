@@ -30,10 +30,14 @@ impl Output {
 
     /// Prints a failure: what went wrong, and what can be done.
     pub(crate) fn failure(self, failure: &Failure) {
+        if matches!(failure, Failure::Differs) {
+            return;
+        }
         let error = match failure {
             Failure::Refused { problem, .. } => problem.error.as_ref(),
             Failure::Job { job } => job.errors.first(),
             Failure::Unreachable { .. }
+            | Failure::Differs
             | Failure::Timeout { .. }
             | Failure::Usage(_)
             | Failure::Other(_) => None,

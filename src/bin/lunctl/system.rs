@@ -1,10 +1,10 @@
-//! `lunctl pool`, `lunctl status`, `lunctl drain`, `lunctl resume`
+//! `lunctl pool`, `lunctl settings`, `lunctl status`, `lunctl drain`, `lunctl resume`
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use mgmt_api::api::{Drained, NodeState, Pool, Status};
+use mgmt_api::api::{Drained, NodeState, Pool, Setting, Status};
 use mgmt_api::size;
 
 use crate::args::List;
@@ -45,6 +45,23 @@ pub(crate) fn export_state(client: &Client, output: Output, file: Option<&Path>)
     saved.write_all(text.as_bytes()).and_then(|()| saved.sync_all()).map_err(failed)?;
     output.value(&serde_json::json!({ "file": path, "bytes": text.len() }), || {
         format!("the state is saved in {}\n", path.display())
+    });
+    Ok(())
+}
+
+pub(crate) fn settings(client: &Client, output: Output) -> Result<()> {
+    let settings: Vec<Setting> = client.get(&["settings"])?;
+    output.value(&settings, || {
+        let rows = settings.iter().map(|it| {
+            let run_time = it.run_time.clone().unwrap_or_default();
+            let value = match &it.value {
+                serde_json::Value::String(text) => text.clone(),
+                serde_json::Value::Null => "-".to_owned(),
+                other => other.to_string(),
+            };
+            [it.key.clone(), value, run_time]
+        });
+        table(["KEY", "VALUE", "CHANGED BY"], rows)
     });
     Ok(())
 }

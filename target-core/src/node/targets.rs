@@ -91,6 +91,23 @@ impl Node {
         Ok(())
     }
 
+    /// Gives a target another `TargetAlias`, for logins from now on.
+    ///
+    /// # Errors
+    /// [`NodeError::NoSuchTarget`].
+    pub fn set_target_alias(&self, name: &str, alias: &str) -> Result<(), NodeError> {
+        let mut targets = self.targets.write();
+        let found = targets.get_mut(name);
+        let found = found.ok_or_else(|| NodeError::NoSuchTarget(name.to_owned()))?;
+        alias.clone_into(&mut found.alias);
+        Ok(())
+    }
+
+    /// Names of all targets.
+    pub(crate) fn target_names(&self) -> Vec<String> {
+        self.targets.read().keys().map(ToString::to_string).collect()
+    }
+
     /// Sends logins of a target elsewhere, or no more. Sessions that are there go on.
     ///
     /// # Errors

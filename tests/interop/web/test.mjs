@@ -11,7 +11,7 @@ import { chromium } from "playwright-core";
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const { LUND_PAGE: page_url, LUNCTL: lunctl, CHROMIUM: executablePath, PICTURES: pictures } = process.env;
 const password = "correct horse battery";
-const VIEWS = ["overview", "disks", "snapshots", "targets", "sessions", "jobs"];
+const VIEWS = ["overview", "disks", "snapshots", "targets", "sessions", "jobs", "accounts", "settings"];
 const say = (text) => console.log(`web: ${text}`);
 
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu",
@@ -63,6 +63,7 @@ await dialog.getByLabel("Size").fill("3MiB");
 // With the keyboard alone.
 await dialog.getByLabel("Size").press("Enter");
 await row("web").getByText("3 MiB").first().waitFor();
+await page.getByRole("status").getByText("Create disk web: Completed").waitFor();
 await view("jobs");
 await row("Create disk web").getByText("Completed").waitFor();
 say("a disk is made, and its job is followed to its end");
@@ -147,6 +148,45 @@ await dialog.getByText(/in use/).waitFor();
 await page.keyboard.press("Escape");
 say("a disk that is exposed is not deleted, and the page says so");
 
+await view("settings");
+await page.getByRole("button", { name: "Limit a disk" }).click();
+await dialog.getByLabel("Disk").selectOption({ label: "web" });
+await dialog.getByLabel("Commands a second").fill("500");
+await dialog.getByRole("button", { name: "Limit", exact: true }).click();
+await row("web").getByText("500/s").waitFor();
+await page.getByRole("button", { name: "Lift web" }).click();
+await dialog.getByRole("button", { name: /^Lift/ }).click();
+await page.getByText("Nobody is limited.").waitFor();
+// With the keyboard alone.
+await page.getByRole("button", { name: "Change what jobs may do" }).focus();
+await page.keyboard.press("Enter");
+await dialog.getByLabel("Bytes a second").waitFor();
+await page.keyboard.type("100MiB");
+await page.keyboard.press("Enter");
+await page.getByText("at most 100 MiB a second").waitFor();
+say("a disk is limited and let go, jobs are slowed down");
+
+await view("accounts");
+await page.getByText("There are no users: nobody is asked").waitFor();
+await page.getByRole("button", { name: "New token" }).click();
+await dialog.getByLabel("Name").fill("backup");
+await dialog.getByRole("button", { name: "Make" }).click();
+await dialog.getByText("It is not told again").waitFor();
+await accessible("a token's secret");
+await dialog.getByRole("button", { name: "Close" }).click();
+await row("backup").getByText("viewer").waitFor();
+await page.getByRole("region", { name: "Audit log" }).getByText("POST /api/v1/tokens").waitFor();
+await page.getByRole("button", { name: "New CHAP account" }).click();
+await dialog.getByLabel("User").fill("bob");
+await dialog.getByLabel("Secret").fill("short");
+await dialog.getByLabel("Targets").fill("from-the-page");
+await dialog.getByRole("button", { name: "Make" }).click();
+await dialog.getByText("must have 12 to 255").waitFor();
+await dialog.getByLabel("Secret").fill("twelve bytes or more");
+await dialog.getByRole("button", { name: "Make" }).click();
+await row("bob").getByText("from-the-page").waitFor();
+say("a token is made and told once, a CHAP account is made, the audit log has it");
+
 for (const colorScheme of ["light", "dark"]) {
   for (const [device, width] of [["wide", 1200], ["phone", 390]]) {
     await page.emulateMedia({ colorScheme });
@@ -190,6 +230,8 @@ await dialog.getByLabel("Size").fill("1MiB");
 await dialog.getByRole("button", { name: "Create" }).click();
 await row("signed-in").getByText("1 MiB").first().waitFor();
 await accessible("signed in");
+await view("accounts");
+await page.getByText("are for administrators").waitFor();
 await page.reload();
 await page.getByText("anna, operator").waitFor();
 await page.getByRole("button", { name: "Sign out" }).click();

@@ -135,3 +135,87 @@ async fn lists_come_in_pages_and_only_what_is_wanted() {
         problem(&server.ask("GET", &format!("/targets?{wrong}"), &[], &Value::Null).await, 400);
     }
 }
+
+#[tokio::test]
+async fn a_change_that_jobs_or_cim_clients_overtake_is_refused() {
+    let server = Server::open();
+    let none = Value::Null;
+    server.ask("POST", "/targets", &[], &json!({"name": "t"})).await;
+    let name = "iqn.2026-01.io.lund:t";
+    for round in 0..40 {
+        let tag = server.ask("GET", "/targets/t", &[], &none).await.header("etag").to_owned();
+        // Straight to the engine, as CIM and jobs go, at the same time.
+        let entry = |text: String| job_engine::AccessEntry {
+            initiator: Some(text),
+            ..job_engine::AccessEntry::default()
+        };
+        let theirs = entry(format!("iqn.2026-11.example:theirs-{round}"));
+        let engine = server.engine.clone();
+        let other = tokio::task::spawn_blocking(move || {
+            engine.change_access(name, job_engine::AccessChange::Replace(vec![theirs])).unwrap();
+        });
+        let ours = format!("iqn.2026-11.example:ours-{round}");
+        let body = json!({"access": [{"initiator": ours}]});
+        let answer = server.ask("PUT", "/targets/t/access", &[("if-match", &tag)], &body).await;
+        other.await.unwrap();
+        let found = server.ask("GET", "/targets/t", &[], &none).await.json();
+        let found = found["access"][0]["initiator"].as_str().unwrap().to_owned();
+        // Theirs has no condition: it is what stays, whoever was first. If ours were made behind
+        // it, that is ours.
+        assert!(found.contains("theirs"), "{round}: {} {found}", answer.status);
+        match answer.status {
+            200 => {}
+            412 => drop(problem(&answer, 412)),
+            other => panic!("{other}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_configuration_is_changed_for_a_generation_and_as_a_whole() {
+    let server = Server::open();
+    let none = Value::Null;
+    let get = async || server.ask("GET", "/configuration", &[], &none).await;
+    let put = async |query: &str, headers: &[(&str, &str)], body: &Value| {
+        server.ask("PUT", &format!("/configuration{query}"), headers, body).await
+    };
+    let found = get().await;
+    assert_eq!((found.status, found.header("etag")), (200, "\"0\""), "{found:?}");
+    let wanted = json!({"targets": [{"name": "a"}, {"name": "b", "access": []}]});
+    problem(&put("", &[], &wanted).await, 428);
+    problem(&put("", &[("if-match", "\"1\"")], &wanted).await, 412);
+    let dry = put("?dry_run=true", &[], &wanted).await;
+    assert_eq!(dry.status, 200, "{dry:?}");
+    let plan = dry.json();
+    assert_eq!((&plan["applied"], &plan["generation"]), (&json!(false), &json!(0)));
+    assert_eq!(plan["changes"].as_array().unwrap().len(), 2);
+    assert_eq!(get().await.header("etag"), "\"0\"");
+    let made = put("", &[("if-match", "\"0\"")], &wanted).await;
+    assert_eq!((made.status, made.header("etag")), (200, "\"1\""), "{made:?}");
+    // What was read is what there is: nothing to change, and no generation more.
+    let all = get().await.json();
+    let same = put("", &[("if-match", "*")], &all).await.json();
+    assert_eq!((&same["changes"], &same["generation"]), (&json!([]), &json!(1)));
+    assert_eq!(same["configuration"], all);
+    server.ask("POST", "/targets", &[], &json!({"name": "c"})).await;
+    // The body says what it is for, too.
+    let late = problem(&put("", &[("if-match", "*")], &all).await, 412);
+    assert!(late["detail"].as_str().unwrap().contains("generation 2"), "{late}");
+    let wrong = [
+        json!({"targets": [{"name": "a"}, {"name": "A"}]}),
+        json!({"targets": [{"name": "a", "lun": 1}]}),
+        json!({"limits": [{"iops": 1}]}),
+        json!({"limits": [{"initiator": "iqn.2026-11.example:a", "iops": 0}]}),
+        json!({"access_states": [{"group": 9, "state": "standby"}]}),
+    ];
+    for body in wrong {
+        problem(&put("", &[("if-match", "*")], &body).await, 400);
+    }
+    let lun = json!({"targets": [{"name": "a", "luns": [{"lun": 0, "disk": "ghost"}]}]});
+    problem(&put("", &[("if-match", "*")], &lun).await, 404);
+    let disk = json!({"disks": [{"name": "new", "size_bytes": 1 << 20}]});
+    problem(&put("", &[("if-match", "*")], &disk).await, 409);
+    let dry = put("?dry_run=true", &[], &disk).await.json();
+    assert_eq!(dry["jobs"][0]["kind"], "create-disk");
+    assert_eq!(get().await.header("etag"), "\"2\"");
+}

@@ -97,7 +97,7 @@ impl Operation {
     pub(super) fn has_tag(&self) -> bool {
         let parts = self.path.split('/').filter(|part| !part.is_empty()).count();
         let below = self.path.contains('{') && (self.changes() || parts == 2);
-        self.path == "/job-limits" || (below && self.tag() != "sessions")
+        crate::rest::is_single(self.tag()) || (below && self.tag() != "sessions")
     }
 
     pub(super) fn id(&self) -> String {
@@ -120,6 +120,9 @@ impl Operation {
         }
         if self.changes() {
             all.extend([404, 409, 412, 413, 422, 507]);
+            if self.path == "/configuration" {
+                all.push(428);
+            }
         }
         all.sort_unstable();
         all.dedup();
@@ -139,10 +142,17 @@ pub(super) fn all() -> Vec<Operation> {
         get("/openapi.json", "This document").answers::<serde_json::Map<_, _>>(),
         get("/status", "The daemon").answers::<api::Status>(),
         get("/state", "All that the daemon knows, to be kept").answers::<serde_json::Map<_, _>>(),
+        get("/configuration", "Targets, LUNs, access, limits and accounts as a whole")
+            .answers::<api::Configuration>(),
+        put("/configuration", "Make all of it what is wanted, or nothing; with If-Match")
+            .takes::<api::Configuration>()
+            .asks::<api::Configure>()
+            .answers::<api::ConfigurationChanges>(),
         post("/drain", "Let no initiator in any more").answers::<api::Drained>(),
         post("/resume", "Let initiators in again").answers::<api::Drained>(),
         get("/events", "What changes, from now on or from Last-Event-ID on")
             .sends("text/event-stream"),
+        get("/settings", "What the daemon runs with").lists::<api::Setting>(),
         get("/pools", "All pools").lists::<api::Pool>(),
         get("/portal-groups", "All portal groups").lists::<api::PortalGroup>(),
         get("/portal-groups/{group}", "A portal group").answers::<api::PortalGroup>(),
