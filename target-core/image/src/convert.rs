@@ -68,6 +68,7 @@ fn make(
         ImageFormat::Qcow2 => crate::qcow2::write_new(&file, options)?,
         ImageFormat::Vhdx => write(&crate::vhdx::Plan::of(&path, options)?)?,
         ImageFormat::Vhd => write(&crate::vhd::Plan::of(&path, options)?)?,
+        ImageFormat::Vmdk => return Err(crate::create::read_only_format(path)),
     }
     let chain = Chain::of(file.identity());
     let size_bytes = Some(options.size_bytes);

@@ -114,8 +114,16 @@ pub fn create_image(
             let plan = crate::vhd::Plan::of(&path, &options)?;
             Ok(Box::new(FormatCreator::begin(path, &options, plan)?))
         }
+        ImageFormat::Vmdk => Err(read_only_format(path)),
     }
 }
+
+/// There are images of this format that others made, and no new ones.
+pub(crate) fn read_only_format(path: Arc<Path>) -> ImageError {
+    ImageError::new(ImageErrorKind::Unsupported, Operation::Create, path).because(VMDK_IS_READ)
+}
+
+const VMDK_IS_READ: &str = "VMDK images are imported, as disks of another format, and not made";
 
 /// Checks what can be said of a new image before there is a file.
 ///
@@ -128,6 +136,7 @@ pub fn check_create(format: ImageFormat, options: &CreateOptions) -> Result<(), 
         ImageFormat::Qcow2 => crate::qcow2::check_create(options),
         ImageFormat::Vhdx => crate::vhdx::check_create(options),
         ImageFormat::Vhd => crate::vhd::check_create(options),
+        ImageFormat::Vmdk => Err(VMDK_IS_READ.to_owned()),
     }
 }
 
@@ -136,7 +145,7 @@ pub fn check_create(format: ImageFormat, options: &CreateOptions) -> Result<(), 
 pub fn is_whole(path: &Path, format: ImageFormat, size_bytes: u64) -> bool {
     match format {
         ImageFormat::Raw => std::fs::metadata(path).is_ok_and(|file| file.len() == size_bytes),
-        ImageFormat::Qcow2 | ImageFormat::Vhdx | ImageFormat::Vhd => {
+        ImageFormat::Qcow2 | ImageFormat::Vhdx | ImageFormat::Vhd | ImageFormat::Vmdk => {
             let options = OpenOptions::read_only();
             open_image(path, format, &options).is_ok_and(|image| image.size_bytes() >= size_bytes)
         }

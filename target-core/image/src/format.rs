@@ -18,6 +18,7 @@ use crate::raw::RawImage;
 use crate::redo;
 use crate::vhd::VhdImage;
 use crate::vhdx::VhdxImage;
+use crate::vmdk::VmdkImage;
 
 /// The format of a disk image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -32,10 +33,12 @@ pub enum ImageFormat {
     Vhdx,
     /// VHD, that which QEMU calls vpc.
     Vhd,
+    /// VMDK, for imports: it can be read, and nothing else.
+    Vmdk,
 }
 
 impl ImageFormat {
-    /// All of them.
+    /// Those that disks have.
     pub const ALL: [Self; 4] = [Self::Raw, Self::Qcow2, Self::Vhdx, Self::Vhd];
 
     /// Its name, which is also the extension of its files.
@@ -46,6 +49,7 @@ impl ImageFormat {
             Self::Qcow2 => "qcow2",
             Self::Vhdx => "vhdx",
             Self::Vhd => "vhd",
+            Self::Vmdk => "vmdk",
         }
     }
 }
@@ -61,9 +65,10 @@ impl FromStr for ImageFormat {
 
     /// By its name; `vpc` is VHD, as QEMU has it.
     fn from_str(name: &str) -> Result<Self, String> {
-        let named = Self::ALL.into_iter().find(|format| format.name() == name);
+        let mut all = Self::ALL.into_iter().chain([Self::Vmdk]);
+        let named = all.find(|format| format.name() == name);
         let format = named.or((name == "vpc").then_some(Self::Vhd));
-        format.ok_or_else(|| format!("`{name}` is no image format: raw, qcow2, vhdx or vhd"))
+        format.ok_or_else(|| format!("`{name}` is no image format: raw, qcow2, vhdx, vhd or vmdk"))
     }
 }
 
@@ -136,6 +141,7 @@ pub(crate) fn open_in_chain(
         ImageFormat::Qcow2 => Ok(Arc::new(Qcow2Image::open(Arc::new(file), options, chain)?)),
         ImageFormat::Vhdx => Ok(Arc::new(VhdxImage::open_file(file, options)?)),
         ImageFormat::Vhd => Ok(Arc::new(VhdImage::open_file(file, options)?)),
+        ImageFormat::Vmdk => Ok(Arc::new(VmdkImage::open_file(file, options.size_bytes)?)),
     }
 }
 
@@ -147,7 +153,7 @@ pub(crate) fn open_in_chain(
 pub fn probe(file: &dyn BlockFile) -> Result<Option<ImageFormat>, ImageError> {
     let length = file.length()?;
     let mark = |offset: u64, mark: &[u8]| -> Result<bool, ImageError> {
-        let mut found = [0; 8];
+        let mut found = [0; 24];
         let Some(found) = found.get_mut(..mark.len()) else { return Ok(false) };
         if offset.checked_add(mark.len() as u64).is_none_or(|end| end > length) {
             return Ok(false);
@@ -161,6 +167,9 @@ pub fn probe(file: &dyn BlockFile) -> Result<Option<ImageFormat>, ImageError> {
     }
     if mark(0, b"vhdxfile")? {
         found.push(ImageFormat::Vhdx);
+    }
+    if mark(0, crate::vmdk::SPARSE_MARK)? || mark(0, crate::vmdk::DESCRIPTOR_MARK)? {
+        found.push(ImageFormat::Vmdk);
     }
     // A dynamic one has a copy of its footer at the start; a fixed one only the footer, which ends
     // with the file. Footers of old Virtual PCs have 511 bytes.
@@ -211,7 +220,7 @@ mod tests {
 
     #[test]
     fn formats_have_names() {
-        for format in ImageFormat::ALL {
+        for format in ImageFormat::ALL.into_iter().chain([ImageFormat::Vmdk]) {
             assert_eq!(format.to_string().parse(), Ok(format));
         }
         assert_eq!("vpc".parse(), Ok(ImageFormat::Vhd));

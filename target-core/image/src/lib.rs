@@ -37,6 +37,7 @@ mod testing;
 mod verify;
 mod vhd;
 mod vhdx;
+mod vmdk;
 
 pub use block_file::BlockFile;
 pub use cache::DEFAULT_CACHE_BYTES;

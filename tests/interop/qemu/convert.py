@@ -61,6 +61,48 @@ def fill(model, image, driver, chance):
     call("qemu-io", "-f", driver, *commands, image)
 
 
+# VMDK images are imported only.
+VMDK = ["monolithicSparse", "streamOptimized", "monolithicFlat", "twoGbMaxExtentFlat",
+        "twoGbMaxExtentSparse"]
+
+
+def vmdk(lund, files, chance):
+    """Images that QEMU makes in each form of VMDK, and refusals."""
+    model, filled = files / "vmdk-model", files / "vmdk-filled"
+    call("qemu-img", "create", "-q", "-f", "raw", filled, SIZE)
+    fill(model, filled, "raw", chance)
+    for form in VMDK:
+        image = files / f"{form}.vmdk"
+        call("qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", f"subformat={form}", model, image)
+        for target in ("raw", "qcow2"):
+            words = ["--to-format", target] if target != "raw" else []
+            disk = lunctl(lund, "disk", "import", image, f"{form}-{target}", *words)
+            assert disk["format"] == target, disk
+            same(model, disk["path"], target)
+            lunctl(lund, "disk", "delete", f"{form}-{target}")
+    child = files / "child.vmdk"
+    call("qemu-img", "create", "-q", "-f", "vmdk", "-b", files / "monolithicSparse.vmdk", "-F", "vmdk", child)
+    flat = files / "monolithicFlat-flat.vmdk"
+    aside = files / "aside"
+    for image, break_it, words in [
+            (child, lambda: None, "parent"),
+            (files / "monolithicSparse.vmdk",
+             lambda: truncate(files / "monolithicSparse.vmdk", 0.6), "behind the end"),
+            (files / "monolithicFlat.vmdk", lambda: truncate(flat, 0.5), "the extent ends at"),
+            (files / "monolithicFlat.vmdk",
+             lambda: (flat.rename(aside), flat.symlink_to(aside)), "no links")]:
+        break_it()
+        done = subprocess.run([binary("lunctl"), "--server", lund.server, "disk", "import", image, "x"],
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode != 0 and words in done.stderr, (image, words, done.stderr)
+    print(f"convert: {', '.join(VMDK)} are imported; damaged ones, links and parents are refused", flush=True)
+
+
+def truncate(path, part):
+    with open(path, "r+b") as file:
+        file.truncate(int(path.stat().st_size * part))
+
+
 def main():
     seed = random.randrange(1 << 30)
     chance = random.Random(seed)
@@ -71,6 +113,7 @@ def main():
         config = pathlib.Path(directory, "lund.toml")
         config.write_text(f"[disks]\nallowed_directories = ['{files}']\n")
         with Lund("--config", config) as lund:
+            vmdk(lund, files, chance)
             for source, (driver, options) in FORMATS.items():
                 image, model = files / f"brought.{source}", files / f"model.{source}"
                 call("qemu-img", "create", "-q", "-f", driver, *options, image, SIZE)
