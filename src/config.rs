@@ -4,11 +4,11 @@ mod alua;
 mod chap;
 mod isns;
 mod management;
+mod pool;
 mod portal_group;
 mod redirect;
 mod scsi;
 mod show;
-mod threshold;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use ::scsi::AccessMethods;
 use anyhow::Context as _;
+use job_engine::{PoolLimits, PoolSettings};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -25,7 +26,6 @@ pub(crate) use self::management::{Management, TlsConfig};
 pub(crate) use self::portal_group::PortalGroup;
 pub(crate) use self::redirect::Redirects;
 pub(crate) use self::scsi::Scsi;
-pub(crate) use self::threshold::Threshold;
 use crate::args::{LogFormat, Serve};
 
 const DEFAULT_DATA_DIR: &str = "./lund-data";
@@ -36,8 +36,10 @@ const ISCSI_PORT: u16 = 3260;
 pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     pub(crate) disks_dir: PathBuf,
-    /// Free space of a pool at which hosts are warned.
-    pub(crate) thresholds: Vec<Threshold>,
+    /// What the space of the default pool may be used for.
+    pub(crate) default_limits: PoolLimits,
+    /// The other pools.
+    pub(crate) pools: Vec<PoolSettings>,
     /// In the order of their tags.
     pub(crate) portal_groups: Vec<PortalGroup>,
     pub(crate) access_methods: AccessMethods,
@@ -62,7 +64,6 @@ pub(crate) struct Config {
     /// Bytes a second.
     pub(crate) job_bandwidth: Option<u64>,
     pub(crate) job_back_off: bool,
-    pub(crate) overcommit: bool,
     /// Absolute, without links.
     pub(crate) allowed_directories: Vec<PathBuf>,
     pub(crate) log_format: LogFormat,
@@ -85,6 +86,8 @@ struct File {
     management: management::Table,
     #[serde(default)]
     disks: Disks,
+    #[serde(default)]
+    pools: Vec<pool::Table>,
     #[serde(default)]
     jobs: Jobs,
     #[serde(default)]
@@ -115,8 +118,10 @@ struct Iscsi {
 #[serde(deny_unknown_fields)]
 struct Disks {
     directory: Option<PathBuf>,
-    overcommit: Option<bool>,
+    overcommit: Option<Spanned<pool::Overcommitted>>,
+    reserve: Option<Spanned<String>>,
     thresholds: Option<Vec<Spanned<String>>>,
+    hard_threshold: Option<Spanned<String>>,
     allowed_directories: Option<Spanned<Vec<PathBuf>>>,
 }
 
@@ -238,9 +243,19 @@ impl Config {
             (1, 64),
         )?;
         let management = management::management(source, serve, &file.management, &data_dir)?;
+        let space = pool::Space {
+            table: "disks",
+            overcommit: file.disks.overcommit.as_ref(),
+            reserve: file.disks.reserve.as_ref(),
+            thresholds: file.disks.thresholds.as_deref(),
+            hard_threshold: file.disks.hard_threshold.as_ref(),
+        };
+        let default_limits = space.limits(source)?;
+        let disks_dir = file.disks.directory.unwrap_or_else(|| data_dir.join("disks"));
         Ok(Self {
-            disks_dir: file.disks.directory.unwrap_or_else(|| data_dir.join("disks")),
-            thresholds: threshold::thresholds(source, file.disks.thresholds.as_deref())?,
+            pools: pool::pools(source, &file.pools, &disks_dir)?,
+            disks_dir,
+            default_limits,
             data_dir,
             portal_groups,
             access_methods,
@@ -261,7 +276,6 @@ impl Config {
             max_running_jobs_per_pool: usize::try_from(per_pool)?,
             job_bandwidth: bandwidth(source, file.jobs.bandwidth.as_ref())?,
             job_back_off: file.jobs.back_off.unwrap_or(true),
-            overcommit: file.disks.overcommit.unwrap_or(false),
             allowed_directories: allowed(source, file.disks.allowed_directories.as_ref())?,
             log_format: serve.log_format.or(file.log.format).unwrap_or_default(),
             log_level: log_level(source, serve, file.log.level)?,

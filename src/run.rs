@@ -53,7 +53,8 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     engine_config.max_workers_per_pool = config.max_running_jobs_per_pool;
     engine_config.bandwidth = config.job_bandwidth;
     engine_config.back_off = config.job_back_off;
-    engine_config.overcommit = config.overcommit;
+    engine_config.default_limits.clone_from(&config.default_limits);
+    engine_config.pools.clone_from(&config.pools);
     engine_config.allowed_directories.clone_from(&config.allowed_directories);
     let exposed = Arc::new(Exposed::default());
     engine_config.data_path = exposed.clone();
@@ -84,7 +85,6 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         portal_groups: config.portal_groups.clone(),
         access_methods: config.access_methods,
         scsi: config.scsi.clone(),
-        thresholds: config.thresholds.clone(),
     };
     let handle = runtime.handle().clone();
     let exposure = Exposure::start(node.clone(), &engine, handle, rules, recorder.clone())

@@ -1,11 +1,11 @@
 //! Looks after what nobody tells us of: images that could not be opened, and the space of the pool.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use disk_image::{ImageErrorKind, OpenOptions, open_image, pool_space};
-use job_engine::{Disk, FaultReport};
+use disk_image::{ImageErrorKind, OpenOptions, open_image};
+use job_engine::{Disk, FaultReport, Pool, PoolId, PoolState};
 use target_core::LogicalUnit;
 
 use crate::wiring::Exposure;
@@ -35,7 +35,10 @@ fn run(exposure: &Weak<Exposure>) {
 struct Watch {
     /// Why units have no image, as it was found last.
     causes: BTreeMap<String, ImageErrorKind>,
-    thresholds: Thresholds,
+    /// Of each pool.
+    thresholds: BTreeMap<PoolId, Thresholds>,
+    /// Pools that were not there at the last look.
+    gone: BTreeSet<PoolId>,
 }
 
 impl Watch {
@@ -49,7 +52,12 @@ impl Watch {
                 reopen(exposure, disk, unit);
             }
         }
-        self.count(exposure, &units);
+        let pools = exposure.recorder.engine().map(|engine| engine.pools()).unwrap_or_default();
+        self.thresholds.retain(|id, _| pools.iter().any(|pool| pool.id == *id));
+        for pool in &pools {
+            let of_pool = units.iter().filter(|(disk, _)| disk.pool == pool.id);
+            self.look_at(exposure, pool, &of_pool.collect::<Vec<_>>());
+        }
     }
 
     fn open(&mut self, exposure: &Exposure, disk: &Disk, unit: &Arc<LogicalUnit>) {
@@ -70,19 +78,42 @@ impl Watch {
         }
     }
 
-    /// Looks at the space of the pool and of the thin disks in it.
-    fn count(&mut self, exposure: &Exposure, units: &[(Arc<Disk>, Arc<LogicalUnit>)]) {
+    /// Looks whether a pool is there, at its space and at that of the thin disks in it.
+    fn look_at(
+        &mut self,
+        exposure: &Exposure,
+        pool: &Pool,
+        units: &[&(Arc<Disk>, Arc<LogicalUnit>)],
+    ) {
+        if let PoolState::Unavailable(reason) = &pool.state {
+            if self.gone.insert(pool.id.clone()) {
+                tracing::error!(pool = %pool.id, reason, "the pool is not there");
+            }
+            // Whoever holds a file keeps the file system from being mounted anew.
+            for (disk, unit) in units {
+                if unit.is_open() && std::fs::metadata(&disk.path).is_err() {
+                    tracing::error!(disk = disk.name, "the disk is gone with its pool");
+                    exposure.replace(disk, unit);
+                }
+            }
+            return;
+        }
+        if self.gone.remove(&pool.id) {
+            tracing::info!(pool = %pool.id, "the pool is there again");
+        }
+        let free = pool.free_bytes.saturating_add(pool.reserved_bytes);
         let thin = || units.iter().filter(|(_, unit)| unit.device().is_thin());
-        let Some(directory) = thin().find_map(|(disk, _)| disk.path.parent()) else { return };
-        // A pool that cannot be asked has disks that say so themselves.
-        let Ok(space) = pool_space(directory) else { return };
         for (disk, unit) in thin() {
             let used = std::fs::metadata(&disk.path).map_or(0, |file| allocated(&file));
-            unit.set_space(space.free, used);
+            unit.set_space(free, used);
+            unit.set_exhausted(pool.is_exhausted());
         }
-        for threshold in self.thresholds.reached(exposure.thresholds(space.total), space.free) {
+        let bytes = Exposure::soft_thresholds(&pool.limits, pool.total_bytes);
+        let thresholds = self.thresholds.entry(pool.id.clone()).or_default();
+        for threshold in thresholds.reached(bytes, free) {
             tracing::warn!(
-                free = space.free,
+                pool = %pool.id,
+                free,
                 threshold,
                 "the pool has less free space than the threshold; initiators are told"
             );

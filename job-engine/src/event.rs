@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::catalogue::{Disk, DiskSnapshot, Mapping, StoredCondition, Target};
+use crate::catalogue::{Disk, DiskSnapshot, Mapping, PoolSettings, StoredCondition, Target};
 use crate::id::DiskId;
 use crate::job::Job;
 
@@ -39,6 +39,12 @@ pub enum ChangeKind {
     ConditionOver(DiskId),
     /// A disk is gone.
     DiskDeleted(Arc<Disk>),
+    /// A pool was made.
+    PoolCreated(Arc<PoolSettings>),
+    /// What the space of a pool may be used for has changed.
+    PoolChanged(Arc<PoolSettings>),
+    /// A pool is used no more.
+    PoolDeleted(Arc<PoolSettings>),
     /// A snapshot was taken.
     SnapshotCreated(Arc<DiskSnapshot>),
     /// A snapshot is gone.

@@ -20,9 +20,10 @@ mod plan;
 pub mod store;
 
 pub use catalogue::{
-    AccessEntry, AccessState, AccessStateChange, BlockLength, Disk, DiskSnapshot, LunView, Mapping,
-    Pool, PoolState, Provisioning, Role, SecretHash, StoredAccessState, StoredCondition,
-    StoredRecord, Target, Token, User,
+    AccessEntry, AccessState, AccessStateChange, BlockLength, Disk, DiskSnapshot, LunView,
+    MAX_SOFT_THRESHOLDS, Mapping, Overcommit, Pool, PoolLimits, PoolSettings, PoolState,
+    Provisioning, Role, SecretHash, StoredAccessState, StoredCondition, StoredRecord, Target,
+    Threshold, Token, User,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use datapath::{DataPath, NoDataPath};

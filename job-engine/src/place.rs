@@ -222,13 +222,13 @@ impl Place {
 
     /// Removes the file under which it grows and, if that got its name, the file; what is not there
     /// is removed already. A file with the name and another identity is somebody else's.
+    ///
+    /// # Errors
+    /// `NotFound` if the directory is not there: with its file system the file may come back.
     pub(crate) fn remove(&self, identity: Option<Identity>) -> Result<(), ImageError> {
         let operation = Operation::Delete;
         let fail = |errno| self.error(operation, errno);
-        let directory = match self.directory(operation) {
-            Err(error) if error.kind() == ImageErrorKind::NotFound => return Ok(()),
-            other => other?,
-        };
+        let directory = self.directory(operation)?;
         let named = identity.is_some() && self.identity_of(&directory, &self.name())? == identity;
         let names = [Some(self.partial_name()), named.then(|| self.name())];
         for name in names.into_iter().flatten() {

@@ -11,5 +11,6 @@ pub mod routes;
 pub mod server;
 pub mod service;
 pub mod size;
+pub mod space;
 pub mod tls;
 mod web;

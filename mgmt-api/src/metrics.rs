@@ -138,10 +138,13 @@ fn initiators(registry: &mut Registry, totals: &Totals) {
 fn storage(registry: &mut Registry, service: &Service) {
     let (total, free, reserved) = (Gauges::default(), Gauges::default(), Gauges::default());
     let available = Gauges::default();
+    let (provisioned, exhausted) = (Gauges::default(), Gauges::default());
     for pool in service.pools() {
         let labels = vec![("pool", pool.id)];
         available.get_or_create(&labels).set(u64::from(pool.unavailable.is_none()));
         reserved.get_or_create(&labels).set(pool.reserved_bytes);
+        provisioned.get_or_create(&labels).set(pool.provisioned_bytes);
+        exhausted.get_or_create(&labels).set(u64::from(pool.exhausted));
         if pool.unavailable.is_none() {
             total.get_or_create(&labels).set(pool.total_bytes);
             free.get_or_create(&labels).set(pool.free_bytes);
@@ -152,6 +155,9 @@ fn storage(registry: &mut Registry, service: &Service) {
     register(registry, "pool_size", "Size of a pool's file system", bytes(), &total);
     register(registry, "pool_free", "What may still be used of a pool", bytes(), &free);
     register(registry, "pool_reserved", "Promised to jobs that allocate", bytes(), &reserved);
+    register(registry, "pool_provisioned", "Sizes of a pool's disks", bytes(), &provisioned);
+    let help = "Whether a pool is below its hard threshold";
+    register(registry, "pool_exhausted", help, None, &exhausted);
     let (size, allocated) = (Gauges::default(), Gauges::default());
     for disk in service.disks() {
         let labels = vec![("disk", disk.name)];

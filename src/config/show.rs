@@ -1,6 +1,7 @@
 //! What the daemon runs with, for people: everything but secrets.
 
 use mgmt_api::api::Setting;
+use mgmt_api::space;
 use serde_json::{Value, json};
 
 use super::Config;
@@ -27,7 +28,7 @@ impl Config {
             fixed("data_dir", json!(self.data_dir)),
             fixed("disks.allowed_directories", json!(self.allowed_directories)),
             fixed("disks.directory", json!(self.disks_dir)),
-            fixed("disks.overcommit", json!(self.overcommit)),
+            fixed("disks.overcommit", json!(space::show(self.default_limits.overcommit))),
             fixed("iscsi.abort_seconds", json!(self.abort_time.as_secs())),
             fixed("iscsi.alua", json!(alua)),
             fixed("iscsi.logout_seconds", json!(self.logout_time.as_secs())),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use disk_image::{Image, pool_space};
 use job_engine::{
     ChangeEvent, ChangeKind, Disk, DiskId, Engine, ImageFormat, LiveImages, LunView, Mapping,
-    Provisioning, Snapshot, Target,
+    PoolId, PoolLimits, Provisioning, Snapshot, Target,
 };
 use parking_lot::Mutex;
 use scsi::{AccessMethods, Device, ProvisioningType};
@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use super::Recorder;
 use crate::access_states;
 use crate::chap_accounts::ChapAccounts;
-use crate::config::{PortalGroup, Redirects, Scsi, Threshold};
+use crate::config::{PortalGroup, Redirects, Scsi};
 use crate::watch;
 
 /// For so long an unmapping waits for the commands that are under way. After that they still
@@ -33,7 +33,6 @@ pub(crate) struct Rules {
     pub(crate) portal_groups: Vec<PortalGroup>,
     pub(crate) access_methods: AccessMethods,
     pub(crate) scsi: Scsi,
-    pub(crate) thresholds: Vec<Threshold>,
 }
 
 impl Rules {
@@ -143,7 +142,10 @@ impl Exposure {
                 let removal = self.node.remove_unit(&mapping.target, mapping.lun);
                 self.finish(&mapping.target, removal);
             }
-            ChangeKind::SnapshotCreated(_)
+            ChangeKind::PoolCreated(_)
+            | ChangeKind::PoolChanged(_)
+            | ChangeKind::PoolDeleted(_)
+            | ChangeKind::SnapshotCreated(_)
             | ChangeKind::SnapshotDeleted(_)
             | ChangeKind::JobCreated(_)
             | ChangeKind::JobChanged { .. }
@@ -194,8 +196,15 @@ impl Exposure {
     }
 
     /// Free bytes below which initiators are warned, in a pool of `total` bytes.
-    pub(crate) fn thresholds(&self, total: u64) -> Vec<u64> {
-        let bytes = self.rules.thresholds.iter().map(|threshold| threshold.bytes(total));
+    fn thresholds(&self, pool: &PoolId, total: u64) -> Vec<u64> {
+        let pools = self.recorder.engine().map(|engine| engine.pool_settings()).unwrap_or_default();
+        let limits = pools.into_iter().find(|(it, _)| it.id == *pool).map(|(it, _)| it.limits);
+        Self::soft_thresholds(&limits.unwrap_or_default(), total)
+    }
+
+    /// The same of what is known of a pool, from the highest to the lowest.
+    pub(crate) fn soft_thresholds(limits: &PoolLimits, total: u64) -> Vec<u64> {
+        let bytes = limits.soft_thresholds.iter().map(|threshold| threshold.bytes(total));
         let mut bytes: Vec<u64> = bytes.collect();
         bytes.sort_unstable_by(|a, b| b.cmp(a));
         bytes.dedup();
@@ -305,7 +314,7 @@ impl Exposure {
             name: name.clone(),
             device: Device {
                 access_methods: self.rules.access_methods,
-                soft_thresholds: self.thresholds(total.map_or(0, |space| space.total)),
+                soft_thresholds: self.thresholds(&disk.pool, total.map_or(0, |space| space.total)),
                 ..self.rules.scsi.limit(device(disk))
             },
             image,

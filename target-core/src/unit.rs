@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use disk_image::{Image, ImageError, ImageErrorKind};
+use disk_image::{BlockState, Image, ImageError, ImageErrorKind, Operation};
 use parking_lot::Mutex;
 use scsi::operation::Condition;
 use scsi::{AdditionalSense, Device, MediumState, ModeParameters, Provisioning, Sense, SenseKey};
@@ -121,6 +121,8 @@ pub struct LogicalUnit {
     stopped: AtomicBool,
     /// Writes are refused, as [`Node::set_read_only`](crate::Node::set_read_only) has it.
     read_only: AtomicBool,
+    /// Its pool is below the hard threshold: nothing takes space that has none.
+    exhausted: AtomicBool,
     /// The last check found the image.
     healthy: AtomicBool,
     not_ready: Mutex<Sense>,
@@ -173,6 +175,7 @@ impl LogicalUnit {
             reservations: UnitReservations::new(reservations.as_deref(), store),
             stopped: AtomicBool::new(false),
             read_only: AtomicBool::new(false),
+            exhausted: AtomicBool::new(false),
             not_ready: Mutex::new(sense),
             next_health_check: AtomicU64::new(0),
             slow_until: AtomicU64::new(0),
@@ -233,6 +236,42 @@ impl LogicalUnit {
     /// Takes note of the bytes that are free in the pool, and of those that it uses itself.
     pub fn set_space(&self, available: u64, used: u64) {
         self.device().space.set(available, used);
+    }
+
+    /// From now on nothing of it takes space that it has not got, or that is over: its pool is below
+    /// the hard threshold, or is not any more.
+    pub fn set_exhausted(&self, exhausted: bool) {
+        self.exhausted.store(exhausted, Ordering::Relaxed);
+    }
+
+    /// Whether writes may only go to where there is space already.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.exhausted.load(Ordering::Relaxed)
+    }
+
+    /// Refuses a write that would take space while nothing may. May sleep.
+    ///
+    /// # Errors
+    /// `OutOfSpace`.
+    pub(crate) fn check_space(
+        &self,
+        image: &Arc<dyn Image>,
+        range: Range<u64>,
+    ) -> Result<(), ImageError> {
+        if !self.is_exhausted() {
+            return Ok(());
+        }
+        let (start, mut at) = (range.start, range.start);
+        while at < range.end {
+            let extent = image.block_status(at, range.end - at)?;
+            if extent.state == BlockState::Deallocated {
+                let (kind, operation) = (ImageErrorKind::OutOfSpace, Operation::Write);
+                let error = ImageError::new(kind, operation, image.path());
+                return Err(error.at(start, range.end - start));
+            }
+            at = at.saturating_add(extent.length.max(1));
+        }
+        Ok(())
     }
 
     /// Makes it as large as its image has been made. Sessions are not told of it:

@@ -22,7 +22,10 @@ pub use disk::{BlockLength, Disk, PHYSICAL_BLOCK_LENGTH, Provisioning};
 pub use mapping::{MAX_LUN, Mapping, lowest_free_lun};
 pub use mode_pages::StoredModePages;
 pub use name::{InvalidName, check_disk_name, check_initiator_pattern, check_iscsi_name};
-pub use pool::{Pool, PoolState};
+pub use pool::{
+    MAX_POOLS, MAX_SOFT_THRESHOLDS, Overcommit, Pool, PoolLimits, PoolSettings, PoolState,
+    Threshold, check_pool_name,
+};
 pub use record::{CONFIGURATION_RECORDS, StoredRecord};
 pub use reservations::StoredReservations;
 pub use snapshot::{DiskSnapshot, MAX_SNAPSHOTS};

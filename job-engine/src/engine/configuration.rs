@@ -151,6 +151,8 @@ impl State {
             | Change::DeleteCondition(_)
             | Change::PutSnapshot(_)
             | Change::DeleteSnapshot(_)
+            | Change::PutPool(_)
+            | Change::DeletePool(_)
             | Change::PutDebris(_)
             | Change::DeleteDebris(_)
             | Change::PutMessage(_)

@@ -26,6 +26,8 @@ pub struct CloneDisk {
     pub provisioning: Option<Provisioning>,
     /// The format; as the source without it.
     pub format: Option<ImageFormat>,
+    /// The pool; as the source without it.
+    pub pool: Option<PoolId>,
 }
 
 /// A request for a disk that is made of an image.
@@ -48,6 +50,8 @@ pub struct ImportDisk {
     pub format: Option<ImageFormat>,
     /// The format of the copy; as the file without it.
     pub to_format: Option<ImageFormat>,
+    /// The pool; the default pool without it. A file that stays where it is has none to choose.
+    pub pool: Option<PoolId>,
 }
 
 impl Engine {
@@ -202,6 +206,12 @@ impl Builder {
         self
     }
 
+    /// What it takes space of, if it makes no disk.
+    pub(super) fn in_pool(mut self, pool: &PoolId) -> Self {
+        self.plan.pool = Some(pool.clone());
+        self
+    }
+
     pub(super) fn then(mut self, action: Action) -> Self {
         self.plan.actions.push(action);
         self
@@ -256,7 +266,8 @@ impl Builder {
         if !mapped {
             return self.making(&to.place).then(copy(from, to));
         }
-        if whole && to.place.root.is_none() && !full {
+        let near = to.place.root.is_none() && to.place.parent() == from.parent();
+        if whole && near && !full {
             return self.making(&to.place).then(Action::Share { files: vec![share(&to.place)] });
         }
         let instant = instant_of(disk, job);
@@ -285,7 +296,7 @@ impl Core {
                     block_length: source.block_length,
                     provisioning: request.provisioning.unwrap_or(source.provisioning),
                     format: request.format.unwrap_or(source.format),
-                    pool: Some(source.pool.clone()),
+                    pool: Some(request.pool.clone().unwrap_or_else(|| source.pool.clone())),
                 };
                 let disk = kinds::plan_disk(&create, id, self.now(), &self.shared.config, &state)?;
                 Ok((state.is_mapped(source.id), source, disk))
@@ -361,11 +372,17 @@ impl Core {
             let options = OpenOptions { no_parents: true, ..OpenOptions::read_only() };
             disk_image::open_named(file, format, &options).map_err(failed)?.size_bytes()
         };
-        let made = request.to_format.unwrap_or(format);
+        // Of this format there are no disks.
+        let usual = if format == ImageFormat::Vmdk { ImageFormat::Raw } else { format };
+        let made = request.to_format.unwrap_or(usual);
         if request.in_place && made != format {
             let property = "Format".to_owned();
             let reason = format!("a file that stays where it is stays a {format} image");
             return Err(Cause::BadValue { property, reason });
+        }
+        if request.in_place && request.pool.is_some() {
+            let reason = "a file that stays where it is comes into no other pool".to_owned();
+            return Err(Cause::BadValue { property: "Pool".to_owned(), reason });
         }
         let block = u64::from(request.block_length.bytes());
         // A copy of a raw file is filled with zeroes up to the next block; somebody's file is left
@@ -378,7 +395,7 @@ impl Core {
             block_length: request.block_length,
             provisioning: request.provisioning,
             format: made,
-            pool: Some(PoolId::default()),
+            pool: request.pool.clone(),
         };
         let state = self.shared.state.lock();
         let mut disk = kinds::plan_disk(&create, id, self.now(), config, &state)?;
@@ -448,7 +465,10 @@ impl Core {
                 }
                 check_format(&disk, format, provisioning)?;
                 // Never the name of the file that there is.
-                let directory = self.shared.config.default_pool.as_path();
+                let pool = super::find_pool(&self.shared.config, &state, &disk.pool);
+                let missing =
+                    || Cause::NotFound { what: "pool".to_owned(), name: disk.pool.to_string() };
+                let directory = pool.ok_or_else(missing)?.directory;
                 let path = directory.join(format!("{}.{}.{format}", disk.id, id.uuid().simple()));
                 Ok((Disk { path, format, provisioning, ..disk.clone() }, disk))
             })
@@ -466,6 +486,7 @@ impl Core {
         let old = Debris::of_disk(&disk.path, id);
         let plan = Builder::default()
             .claim(disk.id, true)
+            .in_pool(&made.pool)
             .then(Action::Await { place: from.place.clone() })
             .making(&to.place)
             .then(Action::Convert(Box::new(conversion)))

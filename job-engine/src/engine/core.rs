@@ -244,6 +244,8 @@ impl Core {
                 | Change::DeleteMapping { .. }
                 | Change::PutSnapshot(_)
                 | Change::DeleteSnapshot(_)
+                | Change::PutPool(_)
+                | Change::DeletePool(_)
                 | Change::PutReservations(_)
                 | Change::DeleteReservations(_)
                 | Change::PutUser(_)
@@ -441,7 +443,7 @@ impl Core {
             let state = self.shared.state.lock();
             state.disks.get(&kind.disk()).map(|disk| disk.pool.clone())
         };
-        kind.pool().or_else(of_disk).unwrap_or_default()
+        record.pool().or_else(of_disk).unwrap_or_default()
     }
 
     /// Whether there is a worker for one more job, in all and in a pool. Those that follow what

@@ -14,6 +14,7 @@ mod notify;
 mod open;
 mod outbox;
 mod pace;
+mod pools;
 mod provisioning;
 mod saved;
 mod shared;
@@ -41,19 +42,22 @@ pub(crate) use core::Core;
 pub use events::{BadEventPosition, EventPosition, Events};
 pub use masking::{Expose, ExposeTo, ExposeUnit, Hide};
 pub use outbox::Outbox;
+pub(crate) use pools::{Wish, find_pool};
 pub use saved::{ImportError, Imported, import_state};
 pub(crate) use shared::{Message, Shared};
 pub use snapshots::CreateSnapshots;
 pub(crate) use state::{Change, Debris, JobRecord, State};
 pub(crate) use worker::{Failure, IfEnding, Interrupt, JobContext, remove_files};
 
-use crate::catalogue::{AccessEntry, Disk, DiskSnapshot, Mapping, Pool, PoolState, Target};
+use crate::catalogue::{
+    AccessEntry, Disk, DiskSnapshot, Mapping, PoolLimits, PoolSettings, Target,
+};
 use crate::clock::{Clock, SystemClock};
 use crate::datapath::{DataPath, NoDataPath};
 use crate::error::{Cause, CimError, ObjectPaths, RequestError};
 use crate::event::ChangeEvent;
 use crate::faults::FaultReport;
-use crate::id::{DiskId, JobId, PoolId};
+use crate::id::{DiskId, JobId};
 use crate::job::{
     Element, Job, JobSettings, KillJobResult, RequestKey, RequestStateChangeResult, RequestedState,
     Submission,
@@ -82,8 +86,10 @@ pub struct EngineConfig {
     pub max_unfinished_jobs: usize,
     /// Jobs that are kept after their end; beyond it the oldest go.
     pub max_ended_jobs: usize,
-    /// Allows thin disks that are larger than the free space of their pool.
-    pub overcommit: bool,
+    /// What the space of the default pool may be used for.
+    pub default_limits: PoolLimits,
+    /// Other pools. Directories that do not exist are not made: they may not be mounted.
+    pub pools: Vec<PoolSettings>,
     /// No job is accepted while the data directory's file system has fewer free bytes.
     pub min_free_bytes: u64,
     /// Directories, absolute and without links, that disks may be imported from and exported to.
@@ -111,7 +117,8 @@ impl EngineConfig {
             back_off: true,
             max_unfinished_jobs: 1024,
             max_ended_jobs: 4096,
-            overcommit: false,
+            default_limits: PoolLimits::default(),
+            pools: Vec::new(),
             min_free_bytes: 4 << 20,
             allowed_directories: Vec::new(),
             data_path: Arc::new(NoDataPath),
@@ -460,19 +467,6 @@ impl Engine {
         self.shared.request(move |core| core.delete(id))
     }
 
-    /// Pools with their space now; asks the file systems.
-    #[must_use]
-    pub fn pools(&self) -> Vec<Pool> {
-        let id = PoolId::default();
-        let directory = self.shared.config.default_pool.clone();
-        let reserved_bytes = self.shared.state.lock().reserved(&id, None);
-        let (total_bytes, free_bytes, state) = match disk_image::pool_space(&directory) {
-            Ok(space) => (space.total, space.free.saturating_sub(reserved_bytes), PoolState::Ready),
-            Err(error) => (0, 0, PoolState::Unavailable(error.to_string())),
-        };
-        vec![Pool { id, directory, total_bytes, free_bytes, reserved_bytes, state }]
-    }
-
     /// All disks in the order of their creation.
     #[must_use]
     pub fn disks(&self) -> Vec<Disk> {
@@ -637,14 +631,18 @@ impl Engine {
     }
 
     /// What operators should know about the engine itself: a replaced database, a database that
-    /// cannot be written now.
+    /// cannot be written now, a pool that is not there or nearly full. Asks file systems.
     #[must_use]
     pub fn alerts(&self) -> Vec<CimError> {
+        let pools = self.pool_causes().into_iter().map(|(pool, cause)| {
+            cause.to_cim_error(Some(&Element::Pool(pool)), &self.shared.paths)
+        });
+        let pools: Vec<_> = pools.collect();
         let state = self.shared.state.lock();
         let down = state.store_down.clone().map(|reason| {
             Cause::StoreUnavailable { reason }.to_cim_error(None, &self.shared.paths)
         });
-        state.alerts.iter().cloned().chain(down).collect()
+        state.alerts.iter().cloned().chain(down).chain(pools).collect()
     }
 
     /// Makes object paths as they stand in errors.

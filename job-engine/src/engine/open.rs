@@ -165,6 +165,9 @@ fn read(
     let (messages, damaged) = load(store, Tree::Messages)?;
     changes.extend(messages.into_iter().map(Change::PutMessage));
     bad.extend(damaged);
+    let (pools, damaged) = load(store, Tree::Pools)?;
+    changes.extend(pools.into_iter().map(Change::PutPool));
+    bad.extend(damaged);
     let (debris, damaged) = load(store, Tree::Debris)?;
     changes.extend(debris.into_iter().map(Change::PutDebris));
     bad.extend(damaged);
@@ -185,6 +188,7 @@ pub(super) fn replay(entries: Vec<JournalEntry>, now: jiff::Timestamp) -> State 
             state.mappings.clear();
             state.reservations.clear();
             state.snapshots.clear();
+            state.pools.clear();
             state.users.clear();
             state.tokens.clear();
             state.access_states.clear();

@@ -13,8 +13,8 @@ use super::Snapshot;
 use super::configuration::is_generation;
 use super::events::Recent;
 use crate::catalogue::{
-    Disk, DiskSnapshot, Mapping, StoredAccessState, StoredCondition, StoredModePages, StoredRecord,
-    StoredReservations, Target, Token, User,
+    Disk, DiskSnapshot, Mapping, PoolSettings, StoredAccessState, StoredCondition, StoredModePages,
+    StoredRecord, StoredReservations, Target, Token, User,
 };
 use crate::clock::{between, later};
 use crate::error::CimError;
@@ -76,6 +76,12 @@ impl JobRecord {
             None if self.job.kind.follows() => Vec::new(),
             None => vec![Claim { disk: self.job.kind.disk(), exclusive: true }],
         }
+    }
+
+    /// The pool that it takes space of.
+    pub(crate) fn pool(&self) -> Option<PoolId> {
+        let planned = self.plan.as_ref().and_then(|plan| plan.pool.clone());
+        planned.or_else(|| self.job.kind.pool())
     }
 
     /// What it leaves if it ends now, without being undone.
@@ -158,6 +164,8 @@ pub(crate) enum Change {
     DeleteCondition(DiskId),
     PutSnapshot(DiskSnapshot),
     DeleteSnapshot(SnapshotId),
+    PutPool(PoolSettings),
+    DeletePool(PoolId),
     PutDebris(Debris),
     DeleteDebris(PathBuf),
     PutMessage(StoredRecord),
@@ -212,6 +220,8 @@ pub(crate) struct State {
     pub(crate) records: BTreeMap<String, String>,
     pub(crate) conditions: BTreeMap<DiskId, Arc<StoredCondition>>,
     pub(crate) snapshots: BTreeMap<SnapshotId, Arc<DiskSnapshot>>,
+    /// Those that do not stand in the configuration.
+    pub(crate) pools: BTreeMap<PoolId, Arc<PoolSettings>>,
     pub(crate) debris: BTreeMap<PathBuf, Debris>,
     /// What is still to be sent, by key.
     pub(crate) messages: BTreeMap<String, String>,
@@ -288,6 +298,15 @@ impl State {
             Change::DeleteSnapshot(id) => {
                 self.snapshots.remove(&id).map(ChangeKind::SnapshotDeleted)
             }
+            Change::PutPool(pool) => {
+                let pool = Arc::new(pool);
+                let before = self.pools.insert(pool.id.clone(), pool.clone());
+                Some(match before {
+                    Some(_) => ChangeKind::PoolChanged(pool),
+                    None => ChangeKind::PoolCreated(pool),
+                })
+            }
+            Change::DeletePool(id) => self.pools.remove(&id).map(ChangeKind::PoolDeleted),
             change @ (Change::PutReservations(_)
             | Change::DeleteReservations(_)
             | Change::PutUser(_)
@@ -359,6 +378,8 @@ impl State {
             | Change::DeleteCondition(_)
             | Change::PutSnapshot(_)
             | Change::DeleteSnapshot(_)
+            | Change::PutPool(_)
+            | Change::DeletePool(_)
             | Change::PutDebris(_)
             | Change::DeleteDebris(_)
             | Change::PutMessage(_)
@@ -420,6 +441,8 @@ impl State {
             | Change::DeleteDisk(_)
             | Change::PutSnapshot(_)
             | Change::DeleteSnapshot(_)
+            | Change::PutPool(_)
+            | Change::DeletePool(_)
             | Change::PutTarget(_)
             | Change::DeleteTarget(_)
             | Change::PutMapping(_)
@@ -494,7 +517,9 @@ impl State {
         let conditions = conditions.map(|it| Change::PutCondition(StoredCondition::clone(it)));
         let snapshots = self.snapshots.values();
         let snapshots = snapshots.map(|it| Change::PutSnapshot(DiskSnapshot::clone(it)));
+        let pools = self.pools.values().map(|it| Change::PutPool(PoolSettings::clone(it)));
         exposure
+            .chain(pools)
             .chain(users)
             .chain(tokens)
             .chain(records)
@@ -581,7 +606,7 @@ impl State {
             .iter()
             .filter(|id| Some(**id) != except)
             .filter_map(|id| self.jobs.get(id))
-            .filter(|entry| entry.record.job.kind.pool().as_ref() == Some(pool))
+            .filter(|entry| entry.record.pool().as_ref() == Some(pool))
             .map(|entry| entry.live.reserved.load(Ordering::Relaxed))
             .fold(0, u64::saturating_add)
     }
@@ -652,6 +677,8 @@ pub(crate) fn batch(changes: &[Change]) -> Result<Batch, StoreError> {
                 batch.put(Tree::Messages, message.name.as_bytes(), message)?;
             }
             Change::DeleteMessage(key) => batch.delete(Tree::Messages, key.as_bytes()),
+            Change::PutPool(pool) => batch.put(Tree::Pools, pool.id.0.as_bytes(), pool)?,
+            Change::DeletePool(id) => batch.delete(Tree::Pools, id.0.as_bytes()),
             Change::PutDebris(debris) => {
                 batch.put(Tree::Debris, path_key(&debris.path), debris)?;
             }

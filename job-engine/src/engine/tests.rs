@@ -19,6 +19,7 @@ mod masking;
 mod operation;
 mod outage;
 mod outbox;
+mod progress;
 mod restart;
 mod retention;
 mod saved;
@@ -188,6 +189,8 @@ fn files(directory: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
     let mut names: Vec<_> =
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    // The mark of a pool.
+    names.retain(|name| !name.starts_with('.'));
     names.sort();
     names
 }

@@ -78,6 +78,14 @@ pub enum Cause {
     BadName { what: String, name: String, reason: String },
     /// Something asked for by its name does not exist.
     NotFound { what: String, name: String },
+    /// A pool's file system is not there or does not answer.
+    PoolUnavailable { pool: String, directory: PathBuf, reason: String },
+    /// A pool has less free space than a soft threshold. Bytes.
+    PoolNearlyFull { pool: String, free: u64, threshold: u64 },
+    /// A pool has less free space than its hard threshold: thin disks take no more. Bytes.
+    PoolExhausted { pool: String, free: u64, threshold: u64 },
+    /// There is something in the pool still.
+    PoolInUse { pool: String, disks: usize, jobs: usize },
     /// The target still has mappings.
     TargetInUse { target: String, mappings: usize },
     /// What a request was for is not as its condition has it any more.
@@ -247,6 +255,10 @@ impl Cause {
             Self::NotFound { .. } => &table::NOT_FOUND,
             Self::TargetInUse { .. } => &table::TARGET_IN_USE,
             Self::ChangedMeanwhile => &table::CHANGED_MEANWHILE,
+            Self::PoolUnavailable { .. } => &table::POOL_UNAVAILABLE,
+            Self::PoolNearlyFull { .. } => &table::POOL_NEARLY_FULL,
+            Self::PoolExhausted { .. } => &table::POOL_EXHAUSTED,
+            Self::PoolInUse { .. } => &table::POOL_IN_USE,
             Self::BadValue { .. } => &table::BAD_VALUE,
             Self::StoreUnavailable { .. } => &table::STORE_UNAVAILABLE,
             Self::StoreReplaced { .. } => &table::STORE_REPLACED,
@@ -318,6 +330,16 @@ impl Cause {
                 vec![name.clone(), what.clone(), reason.clone()]
             }
             Self::TargetInUse { target, mappings } => vec![target.clone(), mappings.to_string()],
+            Self::PoolUnavailable { pool, directory, reason } => {
+                vec![pool.clone(), show(directory), reason.clone()]
+            }
+            Self::PoolNearlyFull { pool, free, threshold }
+            | Self::PoolExhausted { pool, free, threshold } => {
+                vec![pool.clone(), free.to_string(), threshold.to_string()]
+            }
+            Self::PoolInUse { pool, disks, jobs } => {
+                vec![pool.clone(), disks.to_string(), jobs.to_string()]
+            }
             Self::BadValue { property, reason } => vec![property.clone(), reason.clone()],
             Self::StoreReplaced { moved_to, restored } => {
                 vec![show(moved_to), restored.to_string()]

@@ -453,6 +453,20 @@ pub(crate) const TARGET_IN_USE: MessageRow = MessageRow {
     actions: &["Unmap the disks first."],
 };
 
+pub(crate) const POOL_IN_USE: MessageRow = MessageRow {
+    id: "ISCT-CFG-009",
+    error_code: 309,
+    error_type: 9,
+    other_error_type: None,
+    severity: 3,
+    probable_cause: 8,
+    description: "There are disks or snapshots in the pool, or jobs work there.",
+    status: 1,
+    message: "Pool %1 is in use: %2 disks and snapshots are in it, %3 jobs work there",
+    arguments: &["the pool", "disks and snapshots", "jobs"],
+    actions: &["Delete the disks or move them to another pool first."],
+};
+
 pub(crate) const BAD_VALUE: MessageRow = MessageRow {
     id: "ISCT-CFG-007",
     error_code: 307,
@@ -689,6 +703,51 @@ pub(crate) const UNKNOWN_JOB: MessageRow = MessageRow {
     ],
 };
 
+pub(crate) const POOL_UNAVAILABLE: MessageRow = MessageRow {
+    id: "ISCT-STG-016",
+    error_code: 116,
+    error_type: 9,
+    other_error_type: None,
+    severity: 6,
+    probable_cause: 73,
+    description: "The directory of a pool is gone, its file system is not mounted or does not answer. Its disks are not ready until it is back. Kin: SNIA DRM26.",
+    status: 1,
+    message: "Pool %1 cannot be used: %2 (%3)",
+    arguments: &["the pool", "its directory", "why"],
+    actions: &[
+        "Mount the file system of the pool; its disks become ready by themselves.",
+        "Read the kernel's log for errors of the device that holds it.",
+    ],
+};
+
+pub(crate) const POOL_NEARLY_FULL: MessageRow = MessageRow {
+    id: "ISCT-STG-017",
+    error_code: 117,
+    error_type: 8,
+    other_error_type: None,
+    severity: 3,
+    probable_cause: 51,
+    description: "The free space of a pool is below a soft threshold; initiators of its thin disks are warned (THIN PROVISIONING SOFT THRESHOLD REACHED).",
+    status: 1,
+    message: "Pool %1 has %2 free bytes, less than the threshold of %3",
+    arguments: &["the pool", "free bytes", "the threshold in bytes"],
+    actions: &["Free space in the pool's file system, or move disks to another pool."],
+};
+
+pub(crate) const POOL_EXHAUSTED: MessageRow = MessageRow {
+    id: "ISCT-STG-018",
+    error_code: 118,
+    error_type: 8,
+    other_error_type: None,
+    severity: 5,
+    probable_cause: 50,
+    description: "The free space of a pool is below its hard threshold; writes of thin disks that need more space are refused (SPACE ALLOCATION FAILED WRITE PROTECT).",
+    status: 1,
+    message: "Pool %1 has %2 free bytes, less than the hard threshold of %3: thin disks take no more",
+    arguments: &["the pool", "free bytes", "the threshold in bytes"],
+    actions: &["Free space in the pool's file system, or move disks to another pool."],
+};
+
 /// All messages, in the order of their codes.
 pub const ROWS: &[MessageRow] = &[
     OUT_OF_SPACE,
@@ -706,6 +765,9 @@ pub const ROWS: &[MessageRow] = &[
     UNSUPPORTED_OPERATION,
     NO_REFLINKS,
     LOST_SPACE,
+    POOL_UNAVAILABLE,
+    POOL_NEARLY_FULL,
+    POOL_EXHAUSTED,
     CANCELLED,
     KILLED,
     RESTARTED_DURING_JOB,
@@ -726,6 +788,7 @@ pub const ROWS: &[MessageRow] = &[
     BAD_VALUE,
     TAIL_IN_USE,
     CHANGED_MEANWHILE,
+    POOL_IN_USE,
     STORE_UNAVAILABLE,
     STORE_REPLACED,
     STORE_NEARLY_FULL,

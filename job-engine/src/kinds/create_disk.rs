@@ -12,9 +12,9 @@ use uuid::Uuid;
 
 use super::Step;
 use super::space::Wanted;
-use crate::catalogue::{BlockLength, Disk, Provisioning, check_disk_name};
+use crate::catalogue::{BlockLength, Disk, PoolSettings, Provisioning, check_disk_name};
 use crate::engine::{
-    Change, Debris, EngineConfig, Failure, IfEnding, JobContext, State, remove_files,
+    Change, Debris, EngineConfig, Failure, IfEnding, JobContext, State, find_pool, remove_files,
 };
 use crate::error::Cause;
 use crate::failpoint;
@@ -92,16 +92,16 @@ pub(crate) fn plan_disk(
         return Err(Cause::BadSize { size: size_bytes, reason, nearest: Some(nearest) });
     }
     let pool = pool.unwrap_or_default();
-    if pool != PoolId::default() {
+    let Some(PoolSettings { directory, .. }) = find_pool(config, state, &pool) else {
         return Err(Cause::NotFound { what: "pool".to_owned(), name: pool.to_string() });
-    }
+    };
     let property = "Format".to_owned();
     check_create(format, &create_options(size_bytes, block_length, provisioning))
         .map_err(|reason| Cause::BadValue { property, reason })?;
     let id = DiskId::generate();
     let seed = Uuid::new_v4().as_u128();
     Ok(Disk {
-        path: config.default_pool.join(format!("{id}.{format}")),
+        path: directory.join(format!("{id}.{format}")),
         id,
         name,
         size_bytes,

@@ -39,6 +39,7 @@ fn lock(context: &JobContext, disk: &Disk) -> Result<Option<ImageFile>, Failure>
         let directory = disk.path.parent().unwrap_or(Path::new("."));
         // A file system that is not mounted would bring the file back one day.
         pool_space(directory).map_err(|error| Cause::from(&error))?;
+        context.find_pool_at(directory)?;
         let error = match ImageFile::open(disk.path.as_path(), false) {
             Ok(image) => return Ok(Some(image)),
             Err(error) => error,

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use disk_image::{Creator, Extender, ImageError, ImageErrorKind, Progress, pool_space};
 
 use crate::catalogue::{Disk, Provisioning};
-use crate::engine::{Failure, JobContext};
+use crate::engine::{Failure, JobContext, Wish};
 use crate::error::Cause;
 use crate::failpoint;
 
@@ -59,22 +59,12 @@ impl Wanted<'_> {
 
     /// Compares it with what the pool has left beside what other jobs were promised.
     pub(super) fn reserve(&self, context: &JobContext) -> Result<(), Failure> {
-        let place = self.directory();
-        let space = pool_space(&place).map_err(|error| Cause::from(&error))?;
-        let thin = self.disk.provisioning == Provisioning::Thin;
-        let overcommit = context.shared.config.overcommit && thin;
-        // Under the lock until it is promised: two jobs must not get the same bytes.
-        let state = context.shared.state.lock();
-        let promised = state.reserved(&self.disk.pool, Some(context.id));
-        let available = space.free.saturating_sub(promised);
-        if self.bytes > available && !overcommit {
-            let (what, needed, available) = (self.what(), self.bytes, Some(available));
-            return Err(Cause::OutOfSpace { what, place, needed, available }.into());
-        }
-        if !thin {
-            context.live.reserved.store(self.bytes, Ordering::Relaxed);
-        }
-        Ok(())
+        let takes = match self.disk.provisioning {
+            Provisioning::Thin => 0,
+            Provisioning::Full => self.bytes,
+        };
+        let wish = Wish { takes, fits: self.bytes, grows: self.bytes };
+        context.admit(&self.directory(), wish, &self.what())
     }
 
     /// Grows to the end; `piece` is passed after each step.

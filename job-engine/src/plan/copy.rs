@@ -1,6 +1,5 @@
 //! Actions that go through all of a file: copying, comparing, overwriting.
 
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use disk_image::{
@@ -10,7 +9,7 @@ use disk_image::{
 
 use super::run::Work;
 use super::{Action, Plan};
-use crate::engine::Failure;
+use crate::engine::{Failure, Wish};
 use crate::error::Cause;
 use crate::failpoint;
 use crate::kinds::Step;
@@ -112,23 +111,11 @@ impl Work<'_> {
 
     /// Refuses a copy for which there is no space, beside what other jobs were promised.
     pub(super) fn reserve(&self, to: &Place, bytes: u64, needed: u64) -> Result<(), Failure> {
-        let space = pool_space(to.parent()).map_err(|error| Cause::from(&error))?;
-        let needed = needed.saturating_sub(self.done);
         let record = self.context.record()?;
-        // Under the lock until it is promised: two jobs must not get the same bytes.
-        let state = self.context.shared.state.lock();
-        let promised = record
-            .job
-            .kind
-            .pool()
-            .filter(|_| to.root.is_none())
-            .map_or(0, |pool| state.reserved(&pool, Some(self.context.id)));
-        let available = space.free.saturating_sub(promised);
-        if needed > available {
-            return Err(self.no_space(to, bytes, Some(available)).into());
-        }
-        self.context.live.reserved.store(needed, Ordering::Relaxed);
-        Ok(())
+        let makes = record.job.kind.makes().is_some_and(|disk| disk.path == to.path);
+        let grows = if makes { bytes } else { 0 };
+        let wish = Wish { takes: needed.saturating_sub(self.done), fits: 0, grows };
+        self.context.admit(to.parent(), wish, &format!("write {}", to.path.display()))
     }
 
     fn no_space(&self, to: &Place, bytes: u64, available: Option<u64>) -> Cause {

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Disk;
 use crate::engine::{Change, Debris};
-use crate::id::{DiskId, JobId};
+use crate::id::{DiskId, JobId, PoolId};
 use crate::kinds::Step;
 use crate::place::{Identity, Place};
 
@@ -35,6 +35,9 @@ pub(crate) struct Plan {
     pub(crate) undo: Vec<Undo>,
     /// From this action on it goes on to its end, whatever a client wants.
     pub(crate) no_return: Option<u32>,
+    /// The pool that it takes space of, if it makes no disk there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pool: Option<PoolId>,
 }
 
 /// A disk that a job works on.

@@ -360,6 +360,10 @@ pub(crate) fn undo(plan: &Plan, step: Step, job: JobId) -> (Vec<Change>, Option<
         };
         if let Err(error) = removed {
             changes.push(Change::PutDebris(Debris { path: place.path.clone(), job, file }));
+            // What is gone with its directory is removed if that comes back.
+            if error.kind() == ImageErrorKind::NotFound {
+                continue;
+            }
             failed.get_or_insert(Cause::CleanupFailed {
                 path: place.path.clone(),
                 reason: error.to_string(),

@@ -45,6 +45,8 @@ pub enum Tree {
     Conditions,
     /// Snapshots of disks, by identifier.
     Snapshots,
+    /// Pools that are not configured, by name.
+    Pools,
     /// Files that have no owner any more and are to be removed, by path.
     Debris,
     /// Messages about changes that are still to be sent, by key.
@@ -55,7 +57,7 @@ pub enum Tree {
 
 impl Tree {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Jobs,
         Self::Disks,
         Self::Targets,
@@ -68,6 +70,7 @@ impl Tree {
         Self::Records,
         Self::Conditions,
         Self::Snapshots,
+        Self::Pools,
         Self::Debris,
         Self::Messages,
         Self::Meta,
@@ -89,6 +92,7 @@ impl Tree {
             Self::Records => "records",
             Self::Conditions => "conditions",
             Self::Snapshots => "snapshots",
+            Self::Pools => "pools",
             Self::Debris => "debris",
             Self::Messages => "messages",
             Self::Meta => "meta",

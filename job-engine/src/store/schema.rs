@@ -14,6 +14,8 @@ pub(crate) type Migration = fn(&dyn Store) -> Result<Batch, StoreError>;
 pub(crate) const MIGRATIONS: &[Migration] = &[
     // Only the number is new.
     |_| Ok(Batch::default()),
+    // Pools are new: an older version would look for their disks in the default pool.
+    |_| Ok(Batch::default()),
 ];
 
 /// The schema of this version.

@@ -236,6 +236,7 @@ impl Child {
             name: name.to_owned(),
             provisioning: Some(Provisioning::Full),
             format: None,
+            pool: None,
         };
         let id = self.engine.clone_disk(request("cloned"), later());
         let id = self.planned(id);
@@ -256,6 +257,7 @@ impl Child {
             verify: true,
             format: None,
             to_format: None,
+            pool: None,
         };
         let id = self.engine.import_disk(import, later());
         let id = self.planned(id);

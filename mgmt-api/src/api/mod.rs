@@ -5,6 +5,7 @@ mod chap;
 mod configuration;
 mod job;
 mod limit;
+mod pool;
 mod portal_group;
 mod session;
 mod setting;
@@ -27,6 +28,7 @@ pub use self::configuration::{
 };
 pub use self::job::{ChangeJob, JobLimits, JobOptions};
 pub use self::limit::{Limit, SetLimit};
+pub use self::pool::{ChangePool, CreatePool, Pool};
 pub use self::portal_group::{
     AccessState, PortalGroup, ResetAccessState, SetAccessState, TargetState,
 };
@@ -46,6 +48,8 @@ enum ImageFormat {
     Qcow2,
     Vhdx,
     Vhd,
+    /// For imports only.
+    Vmdk,
 }
 
 /// A request for a new disk.
@@ -101,6 +105,9 @@ pub struct CloneDisk {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<ImageFormat>")]
     pub format: Option<job_engine::ImageFormat>,
+    /// The pool; that of the other without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
 }
 
 /// A request to give a disk another format; its identity and its data stay.
@@ -149,10 +156,13 @@ pub struct ImportDisk {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<ImageFormat>")]
     pub format: Option<job_engine::ImageFormat>,
-    /// The format of the copy; as the file without it.
+    /// The format of the copy; as the file without it, raw for a VMDK image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<ImageFormat>")]
     pub to_format: Option<job_engine::ImageFormat>,
+    /// The pool of the copy; the default pool without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
 }
 
 fn yes() -> bool {
@@ -365,23 +375,6 @@ pub struct Job {
     pub affected: Vec<AffectedElement>,
     /// `GetErrors`; the first is `GetError`'s.
     pub errors: Vec<CimError>,
-}
-
-/// A pool.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Pool {
-    /// Its identifier.
-    pub id: String,
-    /// Its directory.
-    pub directory: String,
-    /// Size of its file system in bytes.
-    pub total_bytes: u64,
-    /// Bytes that may still be used.
-    pub free_bytes: u64,
-    /// Bytes promised to jobs that are still allocating.
-    pub reserved_bytes: u64,
-    /// Why it cannot be used; none if it can.
-    pub unavailable: Option<String>,
 }
 
 /// Whether initiators are let in.

@@ -81,7 +81,9 @@ fn refused(error: ServiceError) -> Fault {
         Refusal::Invalid => Status::InvalidParameter,
         Refusal::NotFound => Status::NotFound,
         Refusal::NoSpace => Status::ServerLimitsExceeded,
-        Refusal::Conflict | Refusal::Unavailable | Refusal::Internal => Status::Failed,
+        Refusal::Changed | Refusal::Conflict | Refusal::Unavailable | Refusal::Internal => {
+            Status::Failed
+        }
     };
     let problem = *error.problem;
     Fault::new(status, problem.message)

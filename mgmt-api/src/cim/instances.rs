@@ -221,8 +221,8 @@ impl<'a> View<'a> {
             SERVICE => vec![self.service(SERVICE, "Storage configuration")],
             CAPABILITIES => vec![capabilities()],
             POOL => {
-                let primordial = self.pools().first().map(primordial);
-                primordial.into_iter().chain(self.pools().iter().map(pool)).collect()
+                let primordial = std::iter::once(primordial(self.pools()));
+                primordial.chain(self.pools().iter().map(pool)).collect()
             }
             VOLUME => {
                 let disks = state().disks.iter().map(|disk| self.volume(disk));
@@ -548,11 +548,16 @@ pub(crate) fn state(instance: Instance, operational: u16, text: &str, health: u1
         .with("HealthState", health)
 }
 
-/// The file system that a pool takes its space from.
-fn primordial(pool: &Pool) -> Instance {
-    let instance = match &pool.state {
-        PoolState::Ready => healthy(Instance::new(POOL)),
-        PoolState::Unavailable(reason) => state(Instance::new(POOL), 6, reason, 25),
+/// The file systems that pools take their space from.
+fn primordial(pools: &[Pool]) -> Instance {
+    let total = pools.iter().map(|pool| pool.total_bytes).fold(0, u64::saturating_add);
+    let reason = pools.iter().find_map(|pool| match &pool.state {
+        PoolState::Ready => None,
+        PoolState::Unavailable(reason) => Some(reason),
+    });
+    let instance = match reason {
+        None => healthy(Instance::new(POOL)),
+        Some(reason) => state(Instance::new(POOL), 6, reason, 25),
     };
     instance
         .with("InstanceID", primordial_id())
@@ -560,7 +565,7 @@ fn primordial(pool: &Pool) -> Instance {
         .with("Name", "primordial")
         .with("ElementName", "primordial")
         .with("Primordial", true)
-        .with("TotalManagedSpace", pool.total_bytes)
+        .with("TotalManagedSpace", total)
         .with("RemainingManagedSpace", 0_u64)
         .with("ReservedSpace", 0_u64)
         .with("Usage", 2_u16)
@@ -569,6 +574,10 @@ fn primordial(pool: &Pool) -> Instance {
 fn pool(pool: &Pool) -> Instance {
     let instance = Instance::new(POOL);
     let instance = match &pool.state {
+        // Degraded: thin disks take no more.
+        PoolState::Ready if pool.is_exhausted() => {
+            state(instance, 3, "below the hard threshold", 10)
+        }
         PoolState::Ready => healthy(instance),
         PoolState::Unavailable(reason) => state(instance, 6, reason, 25),
     };

@@ -1,6 +1,6 @@
 //! Methods of the replication service and of its capabilities.
 
-use job_engine::{Cause, CloneDisk, CreateSnapshots, RequestError, SnapshotId};
+use job_engine::{Cause, CloneDisk, CreateSnapshots, PoolId, RequestError, SnapshotId};
 
 use super::fault::Fault;
 use super::instances::POOL;
@@ -62,7 +62,7 @@ impl Work<'_> {
         self.replicate(source, kind, inputs)
     }
 
-    /// A snapshot or a clone in the pool of its source. Of a snapshot, there are clones.
+    /// A snapshot or a clone, in the pool of its source if no other is named. Of a snapshot, there are clones.
     fn replicate(&self, source: &ObjectPath, kind: u64, inputs: &Inputs) -> Result<Outcome, Fault> {
         let (source, snapshot) = match self.volume(source)? {
             Volume::Disk(id) => (Some(id), None),
@@ -74,10 +74,15 @@ impl Work<'_> {
         let Some(disk) = source.and_then(|id| self.engine.disk(&id)) else {
             return Err(Fault::not_found("there is no such storage volume"));
         };
-        if let Some(pool) = inputs.reference("TargetPool") {
-            let instance = self.existing(pool)?;
-            let id = instance.get("InstanceID").and_then(Value::as_text);
-            if instance.class != POOL || id != Some(disk.pool.instance_id().as_str()) {
+        let mut pool = None;
+        if let Some(path) = inputs.reference("TargetPool") {
+            let instance = self.existing(path)?;
+            if instance.class != POOL {
+                return Ok(Outcome::of(INVALID_PARAMETER));
+            }
+            pool = instance.get("InstanceID").and_then(Value::as_text).map(PoolId::parse);
+            // A snapshot lies beside its disk, and so does what is made of it.
+            if (kind == SNAPSHOT || snapshot.is_some()) && pool.as_ref() != Some(&disk.pool) {
                 return Ok(Outcome::of(NOT_SUPPORTED));
             }
         }
@@ -95,7 +100,8 @@ impl Work<'_> {
                 job(self.engine.create_snapshots(request, self.submission()))
             }
             (CLONE, None) => {
-                let request = CloneDisk { source: disk.id, name, provisioning: None, format: None };
+                let (provisioning, format) = (None, None);
+                let request = CloneDisk { source: disk.id, name, provisioning, format, pool };
                 job(self.engine.clone_disk(request, self.submission()))
             }
             (6 | 9, None) => Ok(Outcome::of(NOT_SUPPORTED)),

@@ -361,8 +361,7 @@ impl Work<'_> {
             return Ok(Outcome::of(NOT_SUPPORTED));
         };
         let thin = inputs.required_number("ElementType")? == THIN;
-        let free = pool.free_bytes.saturating_sub(pool.reserved_bytes) / BLOCK * BLOCK;
-        let most = if thin && self.engine.config().overcommit { LARGEST } else { free };
+        let most = pool.largest_disk(thin) / BLOCK * BLOCK;
         Ok(Outcome::of(COMPLETED)
             .with("MinimumVolumeSize", BLOCK)
             .with("MaximumVolumeSize", most)
@@ -374,8 +373,6 @@ impl Work<'_> {
 const INVALID_TYPE: u32 = 3;
 /// Of volumes whose client does not say how long their blocks are.
 const BLOCK: u64 = 512;
-/// The size of the largest disk.
-const LARGEST: u64 = job_engine::MAX_SIZE_BYTES;
 
 /// Whether a client asks about volumes; what else there might be, there is not.
 fn is_volume(inputs: &Inputs) -> Result<bool, Fault> {

@@ -10,6 +10,7 @@ mod jobs;
 mod limits;
 mod list;
 pub(crate) mod openapi;
+mod pools;
 mod portal_group;
 mod session;
 mod snapshots;
@@ -63,7 +64,12 @@ pub fn routes(service: Arc<Service>) -> Routes {
         .post(Operator, "/resume", resume)
         .get(Viewer, "/events", events::follow)
         .get(Viewer, "/settings", settings)
-        .get(Viewer, "/pools", pools)
+        .get(Viewer, "/pools", pools::list)
+        // Any directory of the host can be named.
+        .post(Administrator, "/pools", pools::create)
+        .get(Viewer, "/pools/{pool}", pools::show)
+        .patch(Operator, "/pools/{pool}", pools::change)
+        .delete(Administrator, "/pools/{pool}", pools::delete)
         .get(Viewer, "/portal-groups", portal_group::list)
         .get(Viewer, "/portal-groups/{group}", portal_group::show)
         .put(Operator, "/portal-groups/{group}/state", portal_group::set_state)
@@ -264,10 +270,6 @@ async fn resume(State(service): Shared) -> Response {
 
 async fn settings(State(service): Shared, uri: Uri) -> Response {
     list(service, uri, &[], |service| Ok(service.settings())).await
-}
-
-async fn pools(State(service): Shared, uri: Uri) -> Response {
-    list(service, uri, &[], |service| Ok(service.pools())).await
 }
 
 async fn disks(State(service): Shared, uri: Uri) -> Response {

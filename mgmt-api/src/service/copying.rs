@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use job_engine::{BlockLength, CloneDisk, ImportDisk, Submission};
+use job_engine::{BlockLength, CloneDisk, ImportDisk, PoolId, Submission};
 
 use super::{Refusal, Result, Service, ServiceError};
 use crate::api;
@@ -19,8 +19,9 @@ impl Service {
         by: Submission,
     ) -> Result<api::Job> {
         let source = self.find_disk(key)?.id;
-        let api::CloneDisk { name, provisioning, format } = request;
-        let request = CloneDisk { source, name, provisioning, format };
+        let api::CloneDisk { name, provisioning, format, pool } = request;
+        let pool = pool.as_deref().map(PoolId::parse);
+        let request = CloneDisk { source, name, provisioning, format, pool };
         let id = self.engine.clone_disk(request, by)?;
         self.job_by_id(&id)
     }
@@ -42,6 +43,7 @@ impl Service {
             verify: request.verify,
             format: request.format,
             to_format: request.to_format,
+            pool: request.pool.as_deref().map(PoolId::parse),
         };
         let id = self.engine.import_disk(request, by)?;
         self.job_by_id(&id)

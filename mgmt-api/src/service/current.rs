@@ -5,8 +5,21 @@ use serde_json::Value;
 use super::Service;
 
 /// Members that change by themselves. They are no part of what a client wants to find unchanged.
-const VOLATILE: &[&str] =
-    &["allocated_bytes", "sessions", "percent_complete", "elapsed_ms", "remaining_ms", "expired"];
+const VOLATILE: &[&str] = &[
+    "allocated_bytes",
+    "sessions",
+    "percent_complete",
+    "elapsed_ms",
+    "remaining_ms",
+    "expired",
+    "total_bytes",
+    "free_bytes",
+    "reserved_bytes",
+    "provisioned_bytes",
+    "disks",
+    "unavailable",
+    "exhausted",
+];
 
 /// The part of a resource that only changes do change.
 #[must_use]
@@ -24,6 +37,7 @@ impl Service {
         let value = match collection {
             "disks" => serde_json::to_value(self.lasting_disk(key).ok()?),
             "snapshots" => serde_json::to_value(self.snapshot(key).ok()?),
+            "pools" => serde_json::to_value(self.pool(key).ok()?),
             "targets" => serde_json::to_value(self.lasting_target(key)?),
             "jobs" => serde_json::to_value(self.job(key).ok()?),
             "portal-groups" => serde_json::to_value(self.portal_group(key).ok()?),

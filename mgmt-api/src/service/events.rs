@@ -99,6 +99,7 @@ fn told(change: &ChangeKind, mappings: &[job_engine::Mapping]) -> (&'static str,
         json!({ "lun": { "target": target, "lun": lun, "disk": disk.to_string() } })
     };
     let target = |target: &Arc<job_engine::Target>| json!({ "target": { "name": target.name } });
+    let pool = |it: &job_engine::PoolSettings| json!({ "pool": { "id": it.id.to_string() } });
     let snapshot = |it: &job_engine::DiskSnapshot| {
         let (id, disk) = (it.id.to_string(), it.disk.to_string());
         json!({ "snapshot": { "id": id, "name": it.name, "disk": disk } })
@@ -116,6 +117,9 @@ fn told(change: &ChangeKind, mappings: &[job_engine::Mapping]) -> (&'static str,
             ("condition-changed", condition(it.disk.to_string(), true))
         }
         ChangeKind::ConditionOver(it) => ("condition-changed", condition(it.to_string(), false)),
+        ChangeKind::PoolCreated(it) => ("pool-created", pool(it)),
+        ChangeKind::PoolChanged(it) => ("pool-changed", pool(it)),
+        ChangeKind::PoolDeleted(it) => ("pool-deleted", pool(it)),
         ChangeKind::SnapshotCreated(it) => ("snapshot-created", snapshot(it)),
         ChangeKind::SnapshotDeleted(it) => ("snapshot-deleted", snapshot(it)),
         ChangeKind::TargetCreated(it) => ("target-created", target(it)),

@@ -8,6 +8,7 @@ mod current;
 mod events;
 mod jobs;
 mod limits;
+mod pools;
 mod portal_group;
 mod session;
 mod snapshots;
@@ -168,6 +169,7 @@ fn refusal(cause: &Cause) -> Refusal {
         Cause::NameInUse { .. }
         | Cause::DiskInUse { .. }
         | Cause::TargetInUse { .. }
+        | Cause::PoolInUse { .. }
         | Cause::LastAdministrator { .. }
         | Cause::JobNotEnded { .. }
         | Cause::InvalidTransition { .. } => Refusal::Conflict,
@@ -180,9 +182,10 @@ fn refusal(cause: &Cause) -> Refusal {
         Cause::OutOfSpace { .. } | Cause::LimitReached { .. } | Cause::StoreNearlyFull { .. } => {
             Refusal::NoSpace
         }
-        Cause::StoreUnavailable { .. } | Cause::ShuttingDown | Cause::CouldNotStart { .. } => {
-            Refusal::Unavailable
-        }
+        Cause::PoolUnavailable { .. }
+        | Cause::StoreUnavailable { .. }
+        | Cause::ShuttingDown
+        | Cause::CouldNotStart { .. } => Refusal::Unavailable,
         _ => Refusal::Internal,
     }
 }
@@ -270,12 +273,6 @@ impl Service {
 
     fn drained(&self) -> api::Drained {
         api::Drained { state: self.host.state(), sessions: self.host.sessions().len() }
-    }
-
-    /// All pools.
-    #[must_use]
-    pub fn pools(&self) -> Vec<api::Pool> {
-        self.engine.pools().iter().map(view::pool).collect()
     }
 
     /// All disks.

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use job_engine::{JobKind, PoolState, Snapshot};
+use job_engine::{JobKind, Snapshot};
 
 use crate::api;
 
@@ -79,20 +79,6 @@ fn access(entry: &job_engine::AccessEntry) -> api::Access {
         }),
         luns: entry.luns.clone(),
         read_only: entry.read_only,
-    }
-}
-
-pub(super) fn pool(pool: &job_engine::Pool) -> api::Pool {
-    api::Pool {
-        id: pool.id.to_string(),
-        directory: pool.directory.display().to_string(),
-        total_bytes: pool.total_bytes,
-        free_bytes: pool.free_bytes,
-        reserved_bytes: pool.reserved_bytes,
-        unavailable: match &pool.state {
-            PoolState::Ready => None,
-            PoolState::Unavailable(reason) => Some(reason.clone()),
-        },
     }
 }
 

@@ -16,10 +16,10 @@ use crate::progress::wait;
 
 pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<()> {
     match verb {
-        args::Disk::Create { name, size, block_length, provisioning, format, waiting } => {
+        args::Disk::Create { name, size, block_length, provisioning, format, pool, waiting } => {
             let provisioning = Some(provisioning.into());
             let format = Some(format);
-            let (size_bytes, pool) = (size, None);
+            let size_bytes = size;
             let request = CreateDisk { name, size_bytes, block_length, provisioning, format, pool };
             let job: Job = client.post(&["disks"], &request)?;
             if waiting.no_wait {
@@ -46,9 +46,9 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<(
         args::Disk::Shrink { disk, size, waiting } => {
             resize(client, output, (&disk, "shrink", size), &waiting)?;
         }
-        args::Disk::Clone { disk, name, provisioning, format, waiting } => {
+        args::Disk::Clone { disk, name, provisioning, format, pool, waiting } => {
             let provisioning = provisioning.map(Into::into);
-            let request = CloneDisk { name, provisioning, format };
+            let request = CloneDisk { name, provisioning, format, pool };
             let job: Job = client.post(&["disks", &disk, "clone"], &request)?;
             made(client, output, &job, "cloned", &waiting)?;
         }
@@ -73,6 +73,7 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<(
             no_verify,
             format,
             to_format,
+            pool,
             waiting,
         } => {
             let request = ImportDisk {
@@ -84,6 +85,7 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<(
                 verify: !no_verify,
                 format,
                 to_format,
+                pool,
             };
             let job: Job = client.post(&["import"], &request)?;
             made(client, output, &job, "imported", &waiting)?;
@@ -226,7 +228,7 @@ fn list(disks: &[Disk]) -> String {
         luns.collect::<Vec<_>>().join(" ")
     };
     table(
-        ["NAME", "SIZE", "USED", "BLOCK", "FORMAT", "SPACE", "EXPOSED AS"],
+        ["NAME", "SIZE", "USED", "BLOCK", "FORMAT", "SPACE", "POOL", "EXPOSED AS"],
         disks.iter().map(|disk| {
             [
                 disk.name.clone(),
@@ -238,6 +240,7 @@ fn list(disks: &[Disk]) -> String {
                     job_engine::Provisioning::Thin => "thin".to_owned(),
                     job_engine::Provisioning::Full => "full".to_owned(),
                 },
+                disk.pool.clone(),
                 luns(disk),
             ]
         }),

@@ -15,6 +15,7 @@ mod limit;
 mod manual;
 mod output;
 mod password;
+mod pool;
 mod portal_group;
 mod progress;
 mod session;
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
             }
             Noun::Target(verb) => target::run(&client, output, verb),
             Noun::Job(verb) => job::run(&client, output, verb),
-            Noun::Pool(verb) => system::pool(&client, output, &verb),
+            Noun::Pool(verb) => pool::run(&client, output, verb),
             Noun::PortalGroup(verb) => portal_group::run(&client, output, verb),
             Noun::Session(verb) => session::run(&client, output, verb),
             Noun::Limit(verb) => limit::run(&client, output, verb),

@@ -1,36 +1,14 @@
-//! `lunctl pool`, `lunctl settings`, `lunctl status`, `lunctl drain`, `lunctl resume`
+//! `lunctl settings`, `lunctl status`, `lunctl drain`, `lunctl resume`
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use mgmt_api::api::{Drained, NodeState, Pool, Setting, Status};
-use mgmt_api::size;
+use mgmt_api::api::{Drained, NodeState, Setting, Status};
 
-use crate::args::List;
 use crate::client::Client;
 use crate::exit::{Failure, Result};
 use crate::output::{Output, table};
-
-pub(crate) fn pool(client: &Client, output: Output, List::List: &List) -> Result<()> {
-    let pools: Vec<Pool> = client.get(&["pools"])?;
-    output.value(&pools, || {
-        table(
-            ["POOL", "SIZE", "FREE", "RESERVED", "DIRECTORY"],
-            pools.iter().map(|pool| {
-                let free = size::format(pool.free_bytes);
-                [
-                    pool.id.clone(),
-                    size::format(pool.total_bytes),
-                    pool.unavailable.as_ref().map_or(free, |why| format!("unavailable: {why}")),
-                    size::format(pool.reserved_bytes),
-                    pool.directory.clone(),
-                ]
-            }),
-        )
-    });
-    Ok(())
-}
 
 pub(crate) fn export_state(client: &Client, output: Output, file: Option<&Path>) -> Result<()> {
     let mut text = String::new();

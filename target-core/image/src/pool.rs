@@ -32,7 +32,8 @@ pub fn pool_space(directory: &Path) -> Result<PoolSpace, ImageError> {
 /// What a file that is not there means to [`delete`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MissingFile {
-    /// Nothing is left to do: the answer for a job that is repeated after a crash.
+    /// Nothing is left to do: the answer for a job that is repeated after a crash. A directory that is
+    /// not there may bring the file back with its file system, and is an error all the same.
     Tolerate,
     /// An error of kind `NotFound`.
     Refuse,
@@ -53,11 +54,7 @@ pub fn delete(path: &Path, missing: MissingFile) -> Result<(), ImageError> {
     match rustix::fs::unlink(path) {
         Ok(()) => {}
         // Even then the directory is synced: the unlink of a run that crashed may not be durable.
-        Err(rustix::io::Errno::NOENT) if missing == MissingFile::Tolerate => {
-            if !directory_of(path).exists() {
-                return Ok(());
-            }
-        }
+        Err(rustix::io::Errno::NOENT) if missing == MissingFile::Tolerate => {}
         Err(errno) => return Err(fail(errno)),
     }
     sync_directory(path).map_err(fail)

@@ -104,7 +104,8 @@ impl Batch {
         let mut waiting = Some(connection);
         let done = at_desk(|desk| {
             let now = waiting.as_ref().map(|connection| connection.core.now)?;
-            if self.unit.is_slow(now) {
+            // What has to look for space first may sleep.
+            if self.unit.is_slow(now) || self.unit.is_exhausted() {
                 return None;
             }
             // None if no other thread is left that could serve sockets while this one hangs.

@@ -326,6 +326,9 @@ impl Copy {
         let _second = (source_at != unit_at).then(|| second.exclusion().enter_sleeping());
         reachable(source)?;
         reachable(unit)?;
+        // Shared blocks take no space, but nobody knows beforehand that they will be shared.
+        let failed = |error| Failure::Destination(unit.clone(), error);
+        unit.check_space(image, to..to + length).map_err(failed)?;
         unit.tokens().changing(&(to..to + length));
         let copy = || image.copy_from(&**source_image, from, to, length);
         let write = || unit.regions().write(to..to + length, copy);
@@ -358,7 +361,10 @@ fn write(unit: &Arc<LogicalUnit>, offset: u64, data: &[u8]) -> Result<(), Failur
     let _inside = unit.exclusion().enter_sleeping();
     reachable(unit)?;
     let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
-    unit.tokens().changing(&(offset..offset.saturating_add(length)));
+    let range = offset..offset.saturating_add(length);
+    let failed = |error| Failure::Destination(unit.clone(), error);
+    unit.check_space(image, range.clone()).map_err(failed)?;
+    unit.tokens().changing(&range);
     let written = unit.regions().write(range_of(offset, data.len()), || {
         image.write(&[IoSlice::new(data)], offset, durability)
     });

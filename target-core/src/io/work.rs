@@ -1,6 +1,7 @@
 //! What a unit's thread does. All offsets and lengths are bytes of the image.
 
 use std::io::{IoSlice, IoSliceMut};
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -353,6 +354,39 @@ impl Work {
         }
     }
 
+    /// The bytes that have space of their own after it.
+    fn writes(&self) -> Option<Range<u64>> {
+        let (offset, length) = match self {
+            Self::Write { offset, data, .. }
+            | Self::WriteAndVerify { offset, data, .. }
+            | Self::WriteAtomic { offset, data, .. }
+            | Self::OrWrite { offset, data, .. } => (*offset, length_of(data)),
+            Self::CompareAndWrite { offset, data, .. } => (*offset, length_of(data) / 2),
+            Self::WriteSame { offset, length, .. }
+            | Self::Zeroes { offset, length, unmap: false, .. } => (*offset, *length),
+            Self::Zeroes { .. }
+            | Self::Read { .. }
+            | Self::Compare { .. }
+            | Self::Verify { .. }
+            | Self::PreFetch(_)
+            | Self::Unmap { .. }
+            | Self::ReserveOut { .. }
+            | Self::SaveMode { .. }
+            | Self::SetTargetPortGroups { .. }
+            | Self::ReserveUnit { .. }
+            | Self::BeginOperation { .. }
+            | Self::ExitFailureMode
+            // Each piece of it looks by itself.
+            | Self::Copy(_)
+            | Self::MakeToken(_)
+            | Self::Flush
+            | Self::LbaStatus { .. }
+            | Self::StartStop { .. }
+            | Self::Health => return None,
+        };
+        Some(offset..offset.saturating_add(length))
+    }
+
     /// Tells the unit what is about to change, which ends tokens for it.
     fn announce(&self, unit: &LogicalUnit) {
         let changing = |offset: u64, length: u64| {
@@ -394,6 +428,11 @@ impl Work {
 
     #[allow(clippy::too_many_lines, reason = "one arm for each operation")]
     fn run_on(self, unit: &LogicalUnit, image: &Arc<dyn Image>) -> Result<Output, WorkError> {
+        if unit.is_exhausted()
+            && let Some(range) = self.writes()
+        {
+            unit.check_space(image, range)?;
+        }
         match self {
             Self::Write { offset, data, durable } => {
                 let write = || image.write(&[IoSlice::new(&data)], offset, durability(durable));

@@ -252,7 +252,7 @@ fn a_condition_is_looked_at_when_the_engine_comes_to_the_request_and_once() {
     let bench = Bench::new();
     let create = |name: &str| TargetRequest { name: name.to_owned(), ..Default::default() };
     let holds = Arc::new(AtomicBool::new(true));
-    let condition = || -> Option<crate::engine::Condition> {
+    let condition = || -> Option<Condition> {
         let holds = holds.clone();
         Some(Arc::new(move || holds.load(Ordering::SeqCst)))
     };

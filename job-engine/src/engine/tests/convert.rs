@@ -109,6 +109,7 @@ fn a_clone_an_export_and_an_import_have_the_format_that_was_asked_for() {
             name: format!("clone-{format}"),
             provisioning: None,
             format: Some(format),
+            pool: None,
         };
         let id = bench.clone_disk(request, Submission::default()).unwrap();
         let made = disk_of(&completed(&bench, id));
@@ -130,6 +131,7 @@ fn a_clone_an_export_and_an_import_have_the_format_that_was_asked_for() {
                 verify: true,
                 format: None,
                 to_format,
+                pool: None,
             };
             let id = bench.import_disk(import, Submission::default()).unwrap();
             let made = disk_of(&completed(&bench, id));
@@ -145,6 +147,7 @@ fn a_clone_an_export_and_an_import_have_the_format_that_was_asked_for() {
             verify: true,
             format: Some(format),
             to_format: None,
+            pool: None,
         };
         let id = bench.import_disk(import, Submission::default()).unwrap();
         let taken = disk_of(&completed(&bench, id));
@@ -175,6 +178,7 @@ fn a_file_with_a_parent_or_of_another_format_is_not_imported() {
         verify: true,
         format,
         to_format: None,
+        pool: None,
     };
     let refused = |format| refusal(bench.import_disk(import(format), Submission::default()));
     assert_eq!(refused(None), "ISCT-STG-013");
@@ -186,7 +190,9 @@ fn a_file_with_a_parent_or_of_another_format_is_not_imported() {
 
 #[test]
 fn what_a_format_cannot_hold_is_refused_and_only_raw_disks_shrink() {
-    let (bench, _) = bench_with(|config| config.overcommit = true);
+    let (bench, _) = bench_with(|config| {
+        config.default_limits.overcommit = crate::catalogue::Overcommit::Unlimited
+    });
     let disk = filled(&bench, "a", ImageFormat::Qcow2);
     let request = CreateDisk::new("b", 3 << 40);
     let id = bench.create_disk(request).unwrap();

@@ -23,8 +23,13 @@ pub(super) fn bench_with(change: impl FnOnce(&mut EngineConfig)) -> (Bench, Path
 }
 
 fn clone(bench: &Bench, source: &Disk, name: &str) -> Result<JobId, RequestError> {
-    let request =
-        CloneDisk { source: source.id, name: name.to_owned(), provisioning: None, format: None };
+    let request = CloneDisk {
+        source: source.id,
+        name: name.to_owned(),
+        provisioning: None,
+        format: None,
+        pool: None,
+    };
     bench.clone_disk(request, Submission::default())
 }
 
@@ -38,6 +43,7 @@ fn import(path: &Path, name: &str, in_place: bool) -> ImportDisk {
         verify: true,
         format: None,
         to_format: None,
+        pool: None,
     }
 }
 
@@ -68,8 +74,13 @@ fn a_clone_has_the_data_of_its_source_and_an_identity_of_its_own() {
     let (bench, _) = bench();
     let source = filled(&bench, "a");
     for (name, provisioning) in [("thin", None), ("full", Some(Provisioning::Full))] {
-        let request =
-            CloneDisk { source: source.id, name: name.to_owned(), provisioning, format: None };
+        let request = CloneDisk {
+            source: source.id,
+            name: name.to_owned(),
+            provisioning,
+            format: None,
+            pool: None,
+        };
         let job = bench.clone_disk(request, Submission::default()).unwrap();
         let job = completed(&bench, job);
         assert_eq!(job.kind.word(), "clone-disk");
@@ -180,6 +191,7 @@ fn a_copy_goes_on_after_its_checkpoint_when_the_engine_is_opened_again() {
         name: "b".to_owned(),
         provisioning: Some(Provisioning::Full),
         format: None,
+        pool: None,
     };
     let id = bench.clone_disk(request, Submission::default()).unwrap();
     gate.reached();
@@ -259,8 +271,13 @@ fn readers_share_a_disk_and_nobody_else_gets_it() {
     assert_eq!(refusal(bench.expand_disk(disk.id, 64 * MIB)), "ISCT-CFG-001");
     assert_eq!(refusal(bench.shrink_disk(disk.id, MIB, Submission::default())), "ISCT-CFG-001");
     // The name of a disk that is being made is taken.
-    let request =
-        CloneDisk { source: disk.id, name: "b".to_owned(), provisioning: None, format: None };
+    let request = CloneDisk {
+        source: disk.id,
+        name: "b".to_owned(),
+        provisioning: None,
+        format: None,
+        pool: None,
+    };
     let later = Submission {
         scheduled_start_time: Some(start() + Duration::from_secs(3600)),
         ..Submission::default()

@@ -86,7 +86,9 @@ fn a_disk_larger_than_the_free_space_fails_with_the_capacity_error_and_leaves_no
 
 #[test]
 fn only_thin_disks_may_be_larger_than_the_free_space_and_only_if_that_is_allowed() {
-    let bench = Bench::with(|config| config.overcommit = true);
+    let bench = Bench::with(|config| {
+        config.default_limits.overcommit = crate::catalogue::Overcommit::Unlimited
+    });
     let free = disk_image::pool_space(&bench.config.default_pool).unwrap().free;
     let size = (free + (1 << 30)).next_multiple_of(4096);
     let thin = bench.create_disk(CreateDisk::new("thin", size)).unwrap();
@@ -120,10 +122,10 @@ fn a_pool_whose_directory_is_gone_is_named_in_the_error() {
     std::fs::remove_dir(&bench.config.default_pool).unwrap();
     let id = bench.create_disk(CreateDisk::new("a", MIB)).unwrap();
     let job = bench.end(id);
-    assert_eq!((job.state, ids(&job)), (JobState::Exception, vec!["ISCT-STG-004"]));
+    assert_eq!((job.state, ids(&job)), (JobState::Exception, vec!["ISCT-STG-016"]));
     let pool = bench.config.default_pool.display().to_string();
     assert!(job.error_description().contains(&pool), "{}", job.error_description());
-    assert!(matches!(bench.pools().remove(0).state, PoolState::Unavailable(_)));
+    assert!(matches!(bench.pools().remove(0).state, crate::catalogue::PoolState::Unavailable(_)));
     assert!(bench.disks().is_empty());
 }
 
@@ -140,7 +142,7 @@ fn a_request_that_cannot_succeed_is_refused_before_a_job_is_made() {
     assert_eq!(ask(CreateDisk::new("a", 0)), "ISCT-CFG-003");
     assert_eq!(ask(CreateDisk::new("a", 513)), "ISCT-CFG-003");
     assert_eq!(ask(CreateDisk::new("a", u64::MAX - 511)), "ISCT-CFG-003");
-    let pool = Some(PoolId("other".to_owned()));
+    let pool = Some(crate::id::PoolId("other".to_owned()));
     assert_eq!(ask(CreateDisk { pool, ..CreateDisk::new("a", MIB) }), "ISCT-CFG-005");
     let block_length = BlockLength::B4096;
     let odd = CreateDisk { block_length, ..CreateDisk::new("a", MIB + 512) };

@@ -33,6 +33,9 @@ impl Outbox for Teller {
                 | ChangeKind::ConditionOver(_)
                 | ChangeKind::SnapshotCreated(_)
                 | ChangeKind::SnapshotDeleted(_)
+                | ChangeKind::PoolCreated(_)
+                | ChangeKind::PoolChanged(_)
+                | ChangeKind::PoolDeleted(_)
                 | ChangeKind::TargetChanged(_)
                 | ChangeKind::MappingCreated(_)
                 | ChangeKind::MappingDeleted(_) => panic!("{change:?}"),

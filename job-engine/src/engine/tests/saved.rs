@@ -77,10 +77,10 @@ fn what_is_no_saved_state_or_from_the_future_changes_nothing() {
     let import = || import_state(&config, &file, true);
     assert!(matches!(import(), Err(ImportError::NoState { .. })));
     let entry: serde_json::Value = serde_json::from_str(&saved).unwrap();
-    let text = entry["entry"].to_string().replace("\"schema\":1", "\"schema\":99");
+    let text = entry["entry"].to_string().replace("\"schema\":2", "\"schema\":99");
     let crc = crc32c::crc32c(text.as_bytes());
     std::fs::write(&file, format!("{{\"crc\":\"{crc:08x}\",\"entry\":{text}}}\n")).unwrap();
-    assert!(matches!(import(), Err(ImportError::TooNew { found: 99, known: 1 })));
+    assert!(matches!(import(), Err(ImportError::TooNew { found: 99, known: 2 })));
     std::fs::write(&file, saved).unwrap();
     let engine = Engine::open(config.clone()).unwrap();
     assert!(matches!(import(), Err(ImportError::Open(OpenError::InUse { .. }))));

@@ -47,8 +47,13 @@ fn a_plan_with_an_unknown_action_is_not_begun_and_what_was_done_of_it_is_undone(
         scheduled_start_time: Some(start() + Duration::from_secs(3600)),
         ..Submission::default()
     };
-    let request =
-        CloneDisk { source: source.id, name: "b".to_owned(), provisioning: None, format: None };
+    let request = CloneDisk {
+        source: source.id,
+        name: "b".to_owned(),
+        provisioning: None,
+        format: None,
+        pool: None,
+    };
     let id = bench.clone_disk(request, submission).unwrap();
     let partial = disk_image::partial_path(&disk_of(&bench.job(&id).unwrap()).path);
     std::fs::write(&partial, b"half").unwrap();
@@ -74,8 +79,13 @@ fn an_unknown_step_or_undo_is_an_error_of_its_job_alone() {
         scheduled_start_time: Some(start() + Duration::from_secs(3600)),
         ..Submission::default()
     };
-    let request =
-        CloneDisk { source: source.id, name: "c".to_owned(), provisioning: None, format: None };
+    let request = CloneDisk {
+        source: source.id,
+        name: "c".to_owned(),
+        provisioning: None,
+        format: None,
+        pool: None,
+    };
     let id = bench.clone_disk(request, submission).unwrap();
     rewrite(&mut bench, id, |record| {
         record["step"] = json!({"planned": {"index": 0, "done": 0}});

@@ -215,7 +215,10 @@ impl Indications {
             ChangeKind::DiskDeleted(disk) => plain(DELETION, volume(&self.system, disk, false)),
             ChangeKind::TargetCreated(target) => plain(CREATION, controller(&self.system, target)),
             ChangeKind::TargetDeleted(target) => plain(DELETION, controller(&self.system, target)),
-            ChangeKind::SnapshotCreated(_)
+            ChangeKind::PoolCreated(_)
+            | ChangeKind::PoolChanged(_)
+            | ChangeKind::PoolDeleted(_)
+            | ChangeKind::SnapshotCreated(_)
             | ChangeKind::SnapshotDeleted(_)
             | ChangeKind::DiskChanged(_)
             | ChangeKind::ConditionChanged(_)

@@ -154,6 +154,14 @@ pub(super) fn all() -> Vec<Operation> {
             .sends("text/event-stream"),
         get("/settings", "What the daemon runs with").lists::<api::Setting>(),
         get("/pools", "All pools").lists::<api::Pool>(),
+        post("/pools", "Make a pool of a directory")
+            .takes::<api::CreatePool>()
+            .makes::<api::Pool>(),
+        get("/pools/{pool}", "A pool").answers::<api::Pool>(),
+        patch("/pools/{pool}", "Change what the space of a pool may be used for")
+            .takes::<api::ChangePool>()
+            .answers::<api::Pool>(),
+        delete("/pools/{pool}", "Use a pool no more"),
         get("/portal-groups", "All portal groups").lists::<api::PortalGroup>(),
         get("/portal-groups/{group}", "A portal group").answers::<api::PortalGroup>(),
         put("/portal-groups/{group}/state", "Set the access state of a portal group")

@@ -69,6 +69,9 @@ pub(crate) enum Disk {
         /// The format of its file: raw, qcow2, vhdx or vhd
         #[arg(long, default_value_t)]
         format: ImageFormat,
+        /// Its pool [default: the default pool]
+        #[arg(long)]
+        pool: Option<String>,
         #[command(flatten)]
         waiting: Waiting,
     },
@@ -124,6 +127,9 @@ pub(crate) enum Disk {
         /// Its format: raw, qcow2, vhdx or vhd [default: as the other]
         #[arg(long)]
         format: Option<ImageFormat>,
+        /// Its pool [default: as the other]
+        #[arg(long)]
+        pool: Option<String>,
         #[command(flatten)]
         waiting: Waiting,
     },
@@ -187,6 +193,9 @@ pub(crate) enum Disk {
         /// The format of the copy [default: as the file]
         #[arg(long, conflicts_with = "in_place")]
         to_format: Option<ImageFormat>,
+        /// The pool of the copy [default: the default pool]
+        #[arg(long, conflicts_with = "in_place")]
+        pool: Option<String>,
         #[command(flatten)]
         waiting: Waiting,
     },

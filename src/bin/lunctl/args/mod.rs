@@ -5,6 +5,7 @@ mod configuration;
 mod connection;
 mod disk;
 mod job;
+mod pool;
 mod target;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ pub(crate) use self::configuration::Declared;
 pub(crate) use self::connection::{Credentials, Fingerprint, Trust};
 pub(crate) use self::disk::{Disk, DiskCommand, How, Snapshot, SnapshotCommand, Space, Waiting};
 pub(crate) use self::job::Job;
+pub(crate) use self::pool::{Pool, PoolSpace};
 pub(crate) use self::target::{Limit, LimitOf, PortalGroup, Session, Target, Who};
 
 /// Manage a lund daemon.
@@ -60,7 +62,7 @@ pub(crate) enum Noun {
     Job(Job),
     /// Storage pools
     #[command(subcommand)]
-    Pool(List),
+    Pool(Pool),
     /// Portal groups, and how hosts shall use them (ALUA)
     #[command(subcommand)]
     PortalGroup(PortalGroup),
@@ -150,10 +152,4 @@ pub(crate) enum State {
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum List {
-    /// List all
-    List,
 }
