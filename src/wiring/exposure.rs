@@ -54,6 +54,8 @@ pub(crate) struct Exposure {
     units: Mutex<Vec<(String, Weak<LogicalUnit>)>>,
     /// Held while LUNs change.
     changing: Mutex<()>,
+    /// Held while a unit gets its image or another one.
+    pub(crate) opening: Mutex<()>,
 }
 
 impl std::fmt::Debug for Exposure {
@@ -83,6 +85,7 @@ impl Exposure {
             disks: Mutex::default(),
             units: Mutex::default(),
             changing: Mutex::default(),
+            opening: Mutex::default(),
         });
         let subscriber = exposure.clone();
         // Nothing changes before the daemon serves, so the snapshot and the events join up.
@@ -99,8 +102,8 @@ impl Exposure {
         let units: Vec<_> = self.units.lock().iter().filter_map(|(_, it)| it.upgrade()).collect();
         for image in units.iter().filter_map(|unit| unit.image()) {
             if let Err(error) = image.close() {
-                let image = image.path().display();
-                tracing::warn!(%image, %error, "the next opener has to replay what was put off");
+                let image = image.path();
+                tracing::warn!(image = %image.display(), %error, "the next opener has to replay what was put off");
             }
         }
     }
@@ -172,6 +175,11 @@ impl Exposure {
             }
         }
         self.node.medium_changed(&unit);
+    }
+
+    /// A disk as it is now.
+    pub(crate) fn disk(&self, id: DiskId) -> Option<Arc<Disk>> {
+        self.disks.lock().iter().find(|disk| disk.id == id).cloned()
     }
 
     /// The unit of a disk, if it is open.

@@ -90,6 +90,14 @@ pub trait BlockFile: Send + Sync + fmt::Debug {
     /// `NotFound` for a deleted file, `SyncFailed` after a failed flush.
     fn health(&self) -> Result<(), ImageError>;
 
+    /// Lets others open it for reading, from now on; it is not written any more.
+    ///
+    /// # Errors
+    /// `InUse` if somebody was faster.
+    fn share(&self) -> Result<(), ImageError> {
+        Ok(())
+    }
+
     /// Fills `buf`; for metadata.
     ///
     /// # Errors

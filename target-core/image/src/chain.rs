@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::{FileIdentity, ImageFile};
-use crate::format::{ImageFormat, OpenOptions, open_in_chain};
+use crate::format::{ImageFormat, OpenOptions, finish_atomic_write, open_in_chain};
 use crate::image::Image;
 
 /// Images of one chain, the disk's own included.
@@ -89,10 +89,24 @@ impl Chain {
             let reason = format!("{} is in its own chain of parents", real.display());
             return refuse(ImageErrorKind::ParentMismatch, reason);
         }
-        let file = ImageFile::open(real, true)?;
+        let real: Arc<Path> = real.into();
         let mut chain = self.clone();
-        chain.members.push(file.identity());
+        chain.members.push(identity);
         let options = OpenOptions { read_only: true, size_bytes: None, ..options.clone() };
-        open_in_chain(file, format, &options, &chain)
+        finish_atomic_write(&real, format, &options)?;
+        let open = |read_only| {
+            let options = OpenOptions { read_only, ..options.clone() };
+            open_in_chain(ImageFile::open(real.clone(), read_only)?, format, &options, &chain)
+        };
+        match open(true) {
+            // It was a disk's own image when a crash came: its log is replayed first.
+            Err(error) if error.kind() == ImageErrorKind::ReadOnly => {
+                match open(false).and_then(|image| image.close()) {
+                    Ok(()) => open(true),
+                    Err(_) => Err(error),
+                }
+            }
+            opened => opened,
+        }
     }
 }

@@ -34,6 +34,44 @@ pub fn open_named(
     open_in_chain(file, format, options, &chain)
 }
 
+/// The same without a lock, for who writes where the others that have it open do not look: they have
+/// it as a parent below images that have something themselves there.
+///
+/// # Errors
+/// As [`crate::open_image`].
+pub fn open_shared(
+    file: NamedFile,
+    format: ImageFormat,
+    options: &OpenOptions,
+) -> Result<Arc<dyn Image>, ImageError> {
+    let file = ImageFile::unlocked(file.file, file.path, options.read_only)?;
+    let chain = Chain::of(file.identity());
+    open_in_chain(file, format, options, &chain)
+}
+
+/// Makes a new image in an open file that was somebody's partial one, durably: what it holds goes.
+/// Its parent is not opened.
+///
+/// # Errors
+/// `Unsupported` with a reason for what the format cannot do, otherwise as the system says.
+pub fn make_named(
+    file: NamedFile,
+    format: ImageFormat,
+    options: &CreateOptions,
+) -> Result<(), ImageError> {
+    write_image(file, format, options)?.flush()
+}
+
+/// Names another parent in an image that has one, durably and in one piece. The image is not
+/// open for writing.
+///
+/// # Errors
+/// `Unsupported` by any format but qcow2, and as the system says.
+pub fn rebase_named(file: NamedFile, name: &str, format: ImageFormat) -> Result<(), ImageError> {
+    let file = ImageFile::unlocked(file.file, file.path, false)?;
+    crate::qcow2::write_backing(&file, name, format)
+}
+
 /// The format of a file that somebody brings: raw, if it has the mark of no other.
 ///
 /// # Errors
@@ -49,6 +87,17 @@ fn make(
     format: ImageFormat,
     options: &CreateOptions,
 ) -> Result<Arc<dyn Image>, ImageError> {
+    let file = write_image(file, format, options)?;
+    let chain = Chain::of(file.identity());
+    let size_bytes = Some(options.size_bytes);
+    open_in_chain(file, format, &OpenOptions { size_bytes, ..OpenOptions::default() }, &chain)
+}
+
+fn write_image(
+    file: NamedFile,
+    format: ImageFormat,
+    options: &CreateOptions,
+) -> Result<ImageFile, ImageError> {
     let path = file.path.clone();
     let file = ImageFile::lock(file.file, file.path, false)?;
     file.set_length(0)?;
@@ -70,9 +119,7 @@ fn make(
         ImageFormat::Vhd => write(&crate::vhd::Plan::of(&path, options)?)?,
         ImageFormat::Vmdk => return Err(crate::create::read_only_format(path)),
     }
-    let chain = Chain::of(file.identity());
-    let size_bytes = Some(options.size_bytes);
-    open_in_chain(file, format, &OpenOptions { size_bytes, ..OpenOptions::default() }, &chain)
+    Ok(file)
 }
 
 /// What becomes of a source.

@@ -249,7 +249,7 @@ impl Image for FaultImage {
         self.inner.features()
     }
 
-    fn path(&self) -> &Path {
+    fn path(&self) -> Arc<Path> {
         self.inner.path()
     }
 

@@ -69,6 +69,18 @@ impl ImageFile {
         Self::lock(file, path, read_only)
     }
 
+    /// Takes over a file that is open, without a lock: others have it open, and that is meant.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn unlocked(
+        file: OwnedFd,
+        path: Arc<Path>,
+        read_only: bool,
+    ) -> Result<Self, ImageError> {
+        Self::take(file, path, read_only, |_| Ok(()))
+    }
+
     /// Takes over a file that is open, and locks it.
     ///
     /// # Errors
@@ -78,6 +90,15 @@ impl ImageFile {
         path: Arc<Path>,
         read_only: bool,
     ) -> Result<Self, ImageError> {
+        Self::take(file, path, read_only, |file| lock(file, read_only))
+    }
+
+    fn take(
+        file: OwnedFd,
+        path: Arc<Path>,
+        read_only: bool,
+        lock: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
+    ) -> Result<Self, ImageError> {
         let fail = |operation| {
             let path = path.clone();
             move |errno: Errno| ImageError::from_io(operation, path, errno.into())
@@ -86,7 +107,7 @@ impl ImageFile {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(ImageError::new(ImageErrorKind::InvalidFormat, Operation::Open, path));
         }
-        lock(&file, read_only).map_err(fail(Operation::Lock))?;
+        lock(&file).map_err(fail(Operation::Lock))?;
         // Deleted or resized between open and lock: what counts is what the lock protects.
         let stat = rustix::fs::fstat(&file).map_err(fail(Operation::Open))?;
         if stat.st_nlink == 0 {
@@ -467,6 +488,11 @@ impl BlockFile for ImageFile {
         self.fallocate(&self.space, FallocateFlags::empty(), offset, length)
             .map(|_| ())
             .map_err(|errno| self.error(errno, Operation::Write, offset, length))
+    }
+
+    fn share(&self) -> Result<(), ImageError> {
+        lock(&self.file, true)
+            .map_err(|errno| ImageError::from_io(Operation::Lock, self.path.clone(), errno.into()))
     }
 
     fn health(&self) -> Result<(), ImageError> {

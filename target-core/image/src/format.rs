@@ -121,12 +121,53 @@ pub fn open_image(
     options: &OpenOptions,
 ) -> Result<Arc<dyn Image>, ImageError> {
     let path = path.into();
-    if options.read_only && format == ImageFormat::Raw {
-        redo::finish(&path)?;
+    if options.read_only {
+        finish_atomic_write(&path, format, options)?;
     }
     let file = ImageFile::open(path, options.read_only)?;
     let chain = Chain::of(file.identity());
     open_in_chain(file, format, options, &chain)
+}
+
+/// Opens an image over one that is open, whose file it names as its parent: the disk's own, whose
+/// place it takes. Nothing is written to that one any more; what is not durable of it becomes so with
+/// the first flush.
+///
+/// # Errors
+/// As [`open_image`]; `Unsupported` for any format but qcow2.
+pub fn open_over(
+    path: impl Into<Arc<Path>>,
+    format: ImageFormat,
+    options: &OpenOptions,
+    parent: Arc<dyn Image>,
+) -> Result<Arc<dyn Image>, ImageError> {
+    let path = path.into();
+    if format != ImageFormat::Qcow2 {
+        let kind = ImageErrorKind::Unsupported;
+        return Err(ImageError::new(kind, Operation::Open, path)
+            .because(format!("a {format} image is not laid over another one")));
+    }
+    let file = ImageFile::open(path, options.read_only)?;
+    Ok(Arc::new(Qcow2Image::open_over(file, options, parent)?.with_journal()?))
+}
+
+/// An atomic write that a crash has interrupted needs a writer for a moment.
+pub(crate) fn finish_atomic_write(
+    path: &Arc<Path>,
+    format: ImageFormat,
+    options: &OpenOptions,
+) -> Result<(), ImageError> {
+    if !redo::journal_path(path).exists() {
+        return Ok(());
+    }
+    match format {
+        ImageFormat::Raw => redo::finish(path),
+        ImageFormat::Qcow2 => {
+            let options = OpenOptions { read_only: false, ..options.clone() };
+            open_image(path.clone(), format, &options).map(drop)
+        }
+        ImageFormat::Vhdx | ImageFormat::Vhd => Ok(()),
+    }
 }
 
 /// Opens the image in a file that is open, as the last one of a chain.
@@ -138,7 +179,10 @@ pub(crate) fn open_in_chain(
 ) -> Result<Arc<dyn Image>, ImageError> {
     match format {
         ImageFormat::Raw => Ok(Arc::new(RawImage::from_file(file, options.size_bytes)?)),
-        ImageFormat::Qcow2 => Ok(Arc::new(Qcow2Image::open(Arc::new(file), options, chain)?)),
+        ImageFormat::Qcow2 => {
+            let image = Qcow2Image::open(Arc::new(file), options, chain)?;
+            Ok(Arc::new(image.with_journal()?))
+        }
         ImageFormat::Vhdx => Ok(Arc::new(VhdxImage::open_file(file, options)?)),
         ImageFormat::Vhd => Ok(Arc::new(VhdImage::open_file(file, options)?)),
         ImageFormat::Vmdk => Ok(Arc::new(VmdkImage::open_file(file, options.size_bytes)?)),

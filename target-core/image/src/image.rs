@@ -3,9 +3,13 @@
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::ImageFile;
+use crate::format::ImageFormat;
+use crate::layers::Own;
+use crate::switch::SwitchImage;
 
 /// Whether a call may sleep on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +91,7 @@ pub trait Image: Send + Sync + fmt::Debug {
     fn features(&self) -> Features;
 
     /// The file that holds it, for messages and fault records.
-    fn path(&self) -> &Path;
+    fn path(&self) -> Arc<Path>;
 
     /// Fills all of `bufs`, or fails; on failure their content is undefined.
     ///
@@ -135,6 +139,69 @@ pub trait Image: Send + Sync + fmt::Debug {
     /// The file whose byte n is the disk's byte n, where there is one.
     fn plain_file(&self) -> Option<&ImageFile> {
         None
+    }
+
+    /// There is such a file.
+    fn is_plain(&self) -> bool {
+        self.plain_file().is_some()
+    }
+
+    /// What stands for another image, and for which one may change: [`SwitchImage`].
+    fn switch(&self) -> Option<&SwitchImage> {
+        None
+    }
+
+    /// The image that this one shows where it has nothing of its own.
+    fn parent(&self) -> Option<Arc<dyn Image>> {
+        None
+    }
+
+    /// What this image has itself from `offset` on, without its parents, and for how many bytes that
+    /// is so: at least 1, at most `length`. An image that says of itself that it has no parent has
+    /// all of the disk.
+    ///
+    /// # Errors
+    /// As [`Self::block_status`].
+    fn own_extent(&self, offset: u64, length: u64) -> Result<(Own, u64), ImageError> {
+        let extent = self.block_status(offset, length)?;
+        let own = match extent.state {
+            BlockState::Mapped => Own::Data,
+            BlockState::Deallocated => Own::Zeroes,
+        };
+        Ok((own, extent.length))
+    }
+
+    /// Shows another image from now on where it has nothing of its own: one that has the same data
+    /// there. The file stays as it is; who has it open for writing wants [`Self::rebase`].
+    ///
+    /// # Errors
+    /// `Unsupported` by a format that has no such parents.
+    fn set_parent(&self, _parent: Arc<dyn Image>) -> Result<(), ImageError> {
+        let kind = ImageErrorKind::Unsupported;
+        Err(ImageError::new(kind, Operation::Open, self.path()))
+    }
+
+    /// The same, and the file names it: `name` is that of a file beside its own.
+    ///
+    /// # Errors
+    /// `Unsupported` as above; as a write.
+    fn rebase(
+        &self,
+        _name: &str,
+        _format: ImageFormat,
+        parent: Arc<dyn Image>,
+    ) -> Result<(), ImageError> {
+        self.set_parent(parent)
+    }
+
+    /// For an image that is never written again: everything is brought to its file, durably, and
+    /// others may open that for reading.
+    ///
+    /// # Errors
+    /// As [`Self::flush`].
+    fn retire(&self) -> Result<(), ImageError> {
+        self.close()?;
+        self.flush()
     }
 
     /// Has the file system copy bytes of another image, which it may do without moving any
@@ -214,7 +281,7 @@ pub trait Image: Send + Sync + fmt::Debug {
 
 /// Refuses a range that is not inside of an image of `size` bytes.
 pub(crate) fn check_range(
-    path: &std::sync::Arc<Path>,
+    path: &Arc<Path>,
     operation: Operation,
     offset: u64,
     length: u64,

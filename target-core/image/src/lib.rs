@@ -21,6 +21,7 @@ mod file;
 mod flush;
 mod format;
 mod image;
+mod layers;
 mod mem;
 mod mem_file;
 mod overwrite;
@@ -31,6 +32,7 @@ mod raw;
 mod redo;
 mod reflink;
 mod slices;
+mod switch;
 mod take_space;
 #[cfg(test)]
 mod testing;
@@ -42,7 +44,10 @@ mod vmdk;
 pub use block_file::BlockFile;
 pub use cache::DEFAULT_CACHE_BYTES;
 pub use check::check_named;
-pub use convert::{ConvertOptions, ImageCopier, ImageVerifier, open_named, probe_named};
+pub use convert::{
+    ConvertOptions, ImageCopier, ImageVerifier, make_named, open_named, open_shared, probe_named,
+    rebase_named,
+};
 pub use copy::{CopyOptions, FileCopier, NamedFile, first_data};
 pub use create::{
     CreateOptions, Creator, Parent, Preallocation, Progress, RawCreator, check_create,
@@ -52,8 +57,9 @@ pub use error::{ImageError, ImageErrorKind, Operation};
 pub use extend::{ExtendOptions, Extender, RawExtender, extend_image, undo_extension};
 pub use fault::{Fault, FaultImage, Gate};
 pub use file::{FileIdentity, ImageFile};
-pub use format::{ImageFormat, OpenOptions, open_image, probe};
+pub use format::{ImageFormat, OpenOptions, open_image, open_over, probe};
 pub use image::{AtomicWrites, BlockState, Durability, Extent, Features, Image, Wait};
+pub use layers::{Layer, LayerCopier, Layers, Own};
 pub use mem::MemImage;
 pub use mem_file::{FileEvent, MemFile};
 pub use overwrite::Overwriter;
@@ -62,7 +68,8 @@ pub use qcow2::{
     CheckReport, Finding, Qcow2Image, check as check_qcow2, check_file as check_qcow2_file,
 };
 pub use raw::RawImage;
-pub use reflink::{reflink, reflinks};
+pub use reflink::{reflink, reflinks, shares_blocks};
+pub use switch::SwitchImage;
 pub use take_space::SpaceTaker;
 pub use verify::Verifier;
 pub use vhd::VhdImage;

@@ -109,8 +109,8 @@ impl Image for MemImage {
         }
     }
 
-    fn path(&self) -> &Path {
-        &self.path
+    fn path(&self) -> Arc<Path> {
+        self.path.clone()
     }
 
     fn read(

@@ -16,6 +16,7 @@ use crate::image::{
     AtomicWrites, BlockState, Durability, Extent, Features, Image, PAGE, Wait, check_range,
 };
 use crate::redo::{self, RedoJournal};
+use crate::switch::SwitchImage;
 
 /// An open raw image. The file is locked until this is dropped, against other processes and
 /// against a second opener in this one.
@@ -92,8 +93,8 @@ impl Image for RawImage {
         }
     }
 
-    fn path(&self) -> &Path {
-        self.file.path()
+    fn path(&self) -> Arc<Path> {
+        self.file.path().clone()
     }
 
     fn read(&self, bufs: &mut [IoSliceMut<'_>], offset: u64, wait: Wait) -> Result<(), ImageError> {
@@ -166,6 +167,12 @@ impl Image for RawImage {
         write_zeroes().map_err(|errno| self.file.error(errno, operation, offset, length))
     }
 
+    fn retire(&self) -> Result<(), ImageError> {
+        self.flush()?;
+        self.redo.end();
+        self.file.share()
+    }
+
     fn plain_file(&self) -> Option<&ImageFile> {
         Some(&self.file)
     }
@@ -179,6 +186,8 @@ impl Image for RawImage {
     ) -> Result<u64, ImageError> {
         let operation = Operation::Write;
         self.check_write(operation, to, length)?;
+        let behind = source.switch().map(SwitchImage::current);
+        let source = behind.as_deref().unwrap_or(source);
         let Some(file) = source.plain_file() else {
             return Err(self.fault(ImageErrorKind::Unsupported, operation, to, length));
         };

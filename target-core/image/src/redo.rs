@@ -94,28 +94,67 @@ fn strike_out(journal: &dyn BlockFile) -> Result<(), ImageError> {
     journal.write(&[IoSlice::new(&[0; HEADER])], 0, Durability::Durable)
 }
 
+/// What a journal is for: a file, or an image.
+pub(crate) trait RedoTarget {
+    /// The path of its file.
+    fn file_path(&self) -> &Arc<Path>;
+
+    /// It is open for reading only.
+    fn cannot_be_written(&self) -> bool;
+
+    /// Takes the space that a write will need, as far as that can be done.
+    ///
+    /// # Errors
+    /// `OutOfSpace`.
+    fn take_space(&self, offset: u64, length: u64) -> Result<(), ImageError>;
+
+    /// Writes, durably.
+    ///
+    /// # Errors
+    /// As [`BlockFile::write`].
+    fn put(&self, data: &[u8], offset: u64) -> Result<(), ImageError>;
+}
+
+impl<F: BlockFile> RedoTarget for F {
+    fn file_path(&self) -> &Arc<Path> {
+        self.path()
+    }
+
+    fn cannot_be_written(&self) -> bool {
+        self.is_read_only()
+    }
+
+    fn take_space(&self, offset: u64, length: u64) -> Result<(), ImageError> {
+        self.allocate(offset, length)
+    }
+
+    fn put(&self, data: &[u8], offset: u64) -> Result<(), ImageError> {
+        self.write(&[IoSlice::new(data)], offset, Durability::Durable)
+    }
+}
+
 /// Writes through the journal.
 fn write(
     journal: &dyn BlockFile,
-    target: &dyn BlockFile,
+    target: &dyn RedoTarget,
     offset: u64,
     data: &[u8],
 ) -> Result<(), ImageError> {
     // A lack of space must show before anything is in its place.
-    target.allocate(offset, u64::try_from(data.len()).unwrap_or(u64::MAX))?;
+    target.take_space(offset, u64::try_from(data.len()).unwrap_or(u64::MAX))?;
     let header = header(offset, data);
     journal.write(&[IoSlice::new(&header), IoSlice::new(data)], 0, Durability::Cached)?;
     journal.flush()?;
-    let written = target.write(&[IoSlice::new(data)], offset, Durability::Durable);
+    let written = target.put(data, offset);
     // Even after a failure: who was told of it may write there in another way.
     strike_out(journal)?;
     written
 }
 
 /// Does again what a journal has, and strikes it out. True if there was something.
-fn replay(journal: &dyn BlockFile, target: &dyn BlockFile) -> Result<bool, ImageError> {
+fn replay(journal: &dyn BlockFile, target: &dyn RedoTarget) -> Result<bool, ImageError> {
     let Some(Record { offset, data }) = pending(journal)? else { return Ok(false) };
-    target.write(&[IoSlice::new(&data)], offset, Durability::Durable)?;
+    target.put(&data, offset)?;
     strike_out(journal)?;
     Ok(true)
 }
@@ -131,15 +170,15 @@ pub(crate) struct RedoJournal {
 
 impl RedoJournal {
     /// Finishes what a crash has interrupted. The image is locked by the caller.
-    pub(crate) fn open(target: &ImageFile) -> Result<Self, ImageError> {
-        let path = journal_path(target.path());
+    pub(crate) fn open(target: &dyn RedoTarget) -> Result<Self, ImageError> {
+        let path = journal_path(target.file_path());
         let journal = Self { path, file: Mutex::default() };
         if let Some(file) = open_file(&journal.path, false)? {
-            if target.is_read_only() {
-                return Err(unfinished(target.path()));
+            if target.cannot_be_written() {
+                return Err(unfinished(target.file_path()));
             }
             if replay(&file, target)? {
-                tracing::info!(path = %target.path().display(), "an atomic write is finished");
+                tracing::info!(path = %target.file_path().display(), "an atomic write is finished");
             }
             *journal.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
         }
@@ -148,7 +187,7 @@ impl RedoJournal {
 
     pub(crate) fn write(
         &self,
-        target: &ImageFile,
+        target: &dyn RedoTarget,
         offset: u64,
         data: &[u8],
     ) -> Result<(), ImageError> {
@@ -157,7 +196,7 @@ impl RedoJournal {
             Some(journal) => journal,
             none => match open_file(&self.path, true)? {
                 Some(made) => none.insert(made),
-                None => return Err(unfinished(target.path())),
+                None => return Err(unfinished(target.file_path())),
             },
         };
         let written = write(journal, target, offset, data);
@@ -173,15 +212,22 @@ impl RedoJournal {
     }
 }
 
-impl Drop for RedoJournal {
-    fn drop(&mut self) {
-        let file = self.file.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // One that could not be struck out stays for the next opener.
+impl RedoJournal {
+    /// The image is not written any more: the file goes. One that could not be struck out stays for
+    /// the next opener.
+    pub(crate) fn end(&self) {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(journal) = file
-            && matches!(pending(journal), Ok(None))
+            && matches!(pending(&journal), Ok(None))
         {
             let _ = rustix::fs::unlink(&self.path);
         }
+    }
+}
+
+impl Drop for RedoJournal {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -219,6 +265,12 @@ fn open_file(path: &Path, create: bool) -> Result<Option<ImageFile>, ImageError>
 fn unfinished(path: &Arc<Path>) -> ImageError {
     ImageError::new(ImageErrorKind::InUse, Operation::Open, path.clone())
         .because("a write that a crash has interrupted must be finished first")
+}
+
+/// A journal with a record, as a crash leaves it.
+#[cfg(test)]
+pub(crate) fn tests_leave(path: &Path, offset: u64, data: &[u8]) {
+    std::fs::write(path, [header(offset, data), data.to_vec()].concat()).unwrap();
 }
 
 #[cfg(test)]

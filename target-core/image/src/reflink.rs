@@ -2,6 +2,9 @@
 //! one instant, in milliseconds, where the file system has them (XFS, Btrfs, bcachefs, NFS 4.2 and
 //! others).
 
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::copy::NamedFile;
@@ -34,6 +37,19 @@ pub fn reflinks(source: &NamedFile, probe: &NamedFile) -> Result<bool, ImageErro
         Err(error) if error.kind() == ImageErrorKind::Unsupported => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Whether files of a directory can share blocks, asked of the kernel with two that have no names.
+#[must_use]
+pub fn shares_blocks(directory: &Path) -> bool {
+    let made = || -> Result<(), Errno> {
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let make = || rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR);
+        let (source, target) = (make()?, make()?);
+        rustix::io::pwrite(&source, &[1; 4096], 0)?;
+        retry_on_intr(|| rustix::fs::ioctl_ficlone(&target, &source))
+    };
+    made().is_ok()
 }
 
 #[cfg(test)]

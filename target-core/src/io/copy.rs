@@ -315,7 +315,7 @@ impl Copy {
     ) -> Result<Option<u64>, Failure> {
         let unit = &run.destination;
         let (image, source_image) = (image(unit)?, image(source)?);
-        if image.plain_file().is_none() || source_image.plain_file().is_none() {
+        if !image.is_plain() || !source_image.is_plain() {
             return Ok(None);
         }
         // Both at once, which lie on one file system: if one of them hangs, so does the other.

@@ -42,7 +42,7 @@ impl Image for SlowAtFirst {
         self.image.features()
     }
 
-    fn path(&self) -> &Path {
+    fn path(&self) -> Arc<Path> {
         self.image.path()
     }
 

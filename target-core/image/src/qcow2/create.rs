@@ -15,7 +15,7 @@ use crate::create::{
 };
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::ImageFile;
-use crate::format::{ImageFormat, OpenOptions};
+use crate::format::OpenOptions;
 use crate::image::{BlockState, Image as _};
 use crate::pool::{MissingFile, delete};
 
@@ -115,9 +115,7 @@ fn backing(options: &CreateOptions) -> Result<Option<Backing>, Problem> {
     let Some(name) = parent.path.to_str() else {
         return refuse("the path of the parent is no UTF-8 text");
     };
-    // QEMU has another name for VHD.
-    let format = if parent.format == ImageFormat::Vhd { "vpc" } else { parent.format.name() };
-    Ok(Some(Backing { name: name.to_owned(), format: format.to_owned() }))
+    Ok(Some(Backing::new(name, parent.format)))
 }
 
 /// What is wrong with options for a new image.

@@ -50,6 +50,70 @@ pub(crate) struct Backing {
     pub(crate) format: String,
 }
 
+impl Backing {
+    pub(crate) fn new(name: &str, format: ImageFormat) -> Self {
+        // QEMU has another name for VHD.
+        let format = if format == ImageFormat::Vhd { "vpc" } else { format.name() };
+        Self { name: name.to_owned(), format: format.to_owned() }
+    }
+}
+
+/// The first bytes of an image that has a parent, with another one named in it: as many as are to be
+/// written anew. All that lies in front of the extensions stays.
+pub(crate) fn rebased(first: &[u8], backing: &Backing) -> Result<Vec<u8>, Problem> {
+    let header = Header::parse(first)?;
+    if header.backing.is_none() {
+        return Err(unsupported("the image has no parent that could be another one"));
+    }
+    let length = if header.version == 2 { V2_LENGTH } else { u64::from(be32(first, 100)) };
+    let end = be64(first, 8).min(1 << header.cluster_bits);
+    let mut out = slice(first, 0, length).unwrap_or_default().to_vec();
+    extension(&mut out, BACKING_FORMAT, backing.format.as_bytes());
+    let mut at = length;
+    while at + 8 <= end {
+        let Some(head) = slice(first, at, 8) else { break };
+        let (kind, length) = (be32(head, 0), u64::from(be32(head, 4)));
+        if kind == END {
+            break;
+        }
+        if kind != BACKING_FORMAT {
+            extension(&mut out, kind, slice(first, at + 8, length).unwrap_or_default());
+        }
+        at += 8 + length.next_multiple_of(8);
+    }
+    out.extend_from_slice(&[0; 8]);
+    put_name(&mut out, &backing.name)?;
+    if out.len() > 1_usize << header.cluster_bits {
+        return Err(unsupported("the header does not fit one cluster"));
+    }
+    out.resize(out.len().next_multiple_of(512), 0);
+    Ok(out)
+}
+
+fn extension(out: &mut Vec<u8>, kind: u32, data: &[u8]) {
+    out.extend_from_slice(&kind.to_be_bytes());
+    out.extend_from_slice(&u32::try_from(data.len()).unwrap_or(0).to_be_bytes());
+    out.extend_from_slice(data);
+    out.resize(out.len().next_multiple_of(8), 0);
+}
+
+/// The name of the parent, and where it is.
+fn put_name(out: &mut Vec<u8>, name: &str) -> Result<(), Problem> {
+    let at = u64::try_from(out.len()).unwrap_or(0);
+    let length = u32::try_from(name.len()).unwrap_or(u32::MAX);
+    out.extend_from_slice(name.as_bytes());
+    if let Some(place) = out.get_mut(8..16) {
+        place.copy_from_slice(&at.to_be_bytes());
+    }
+    if let Some(place) = out.get_mut(16..20) {
+        place.copy_from_slice(&length.to_be_bytes());
+    }
+    if u64::from(length) > MAX_BACKING_NAME {
+        return Err(unsupported("the path of the parent has more than 1023 bytes"));
+    }
+    Ok(())
+}
+
 /// What a header says, checked as far as that goes without the rest of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Header {
@@ -252,27 +316,11 @@ impl Header {
         put(&112_u32.to_be_bytes());
         put(&[u8::from(self.compression == Compression::Zstd), 0, 0, 0, 0, 0, 0, 0]);
         if let Some(backing) = &self.backing {
-            let length = u32::try_from(backing.format.len()).unwrap_or(0);
-            put(&BACKING_FORMAT.to_be_bytes());
-            put(&length.to_be_bytes());
-            put(backing.format.as_bytes());
-            let padding = backing.format.len().next_multiple_of(8) - backing.format.len();
-            put([0; 8].get(..padding).unwrap_or_default());
+            extension(&mut out, BACKING_FORMAT, backing.format.as_bytes());
         }
-        put(&[0; 8]);
+        out.extend_from_slice(&[0; 8]);
         if let Some(backing) = &self.backing {
-            let at = u64::try_from(out.len()).unwrap_or(0);
-            let length = u32::try_from(backing.name.len()).unwrap_or(u32::MAX);
-            out.extend_from_slice(backing.name.as_bytes());
-            if let Some(place) = out.get_mut(8..16) {
-                place.copy_from_slice(&at.to_be_bytes());
-            }
-            if let Some(place) = out.get_mut(16..20) {
-                place.copy_from_slice(&length.to_be_bytes());
-            }
-            if u64::from(length) > MAX_BACKING_NAME {
-                return Err(unsupported("the path of the parent has more than 1023 bytes"));
-            }
+            put_name(&mut out, &backing.name)?;
         }
         if out.len() > cluster {
             return Err(unsupported("the header does not fit one cluster"));

@@ -221,7 +221,7 @@ impl Qcow2Image {
 
     /// The same for what the disk has not got itself.
     fn parent_extent(&self, at: u64, span: u64) -> Result<(BlockState, u64), ImageError> {
-        match &self.parent {
+        match &*self.parent.load() {
             Some(parent) if at < parent.size => {
                 let extent = parent.image.block_status(at, span.min(parent.size - at))?;
                 Ok((extent.state, extent.length))

@@ -25,6 +25,7 @@ mod header;
 mod map;
 mod open;
 mod owner;
+mod parent;
 mod read;
 mod resize;
 mod write;
@@ -35,20 +36,27 @@ use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
 pub use check::{CheckReport, Finding, check, check_file};
 pub(crate) use create::{Qcow2Creator, check_create, write_new};
+pub(crate) use parent::write_backing;
 
 use self::entry::Geometry;
 use self::gates::Gates;
 use self::header::Compression;
 use self::owner::Owner;
+use self::parent::Parent;
 use crate::block_file::BlockFile;
 use crate::cache::TableCache;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::bytes;
-use crate::image::{Durability, Extent, Features, Image, Wait, check_range};
+use crate::format::ImageFormat;
+use crate::image::{AtomicWrites, Durability, Extent, Features, Image, PAGE, Wait, check_range};
+use crate::layers::Own;
+use crate::redo::{self, RedoJournal};
 
 /// Pieces of the tables are cached in this size, or a cluster's if that is smaller.
 const PIECE_BYTES: u64 = 4096;
@@ -75,13 +83,6 @@ enum Kind {
     Map,
 }
 
-/// What a disk shows where it has nothing of its own.
-#[derive(Debug)]
-struct Parent {
-    image: Arc<dyn Image>,
-    size: u64,
-}
-
 /// The cluster that was decompressed last, by its place in the file.
 type Decompressed = Option<(u64, Arc<[u8]>)>;
 
@@ -103,7 +104,9 @@ pub struct Qcow2Image {
     tables: TableCache<Kind>,
     /// Host clusters that hold metadata: nothing is written to them as data.
     metadata: RwLock<HashSet<u64>>,
-    parent: Option<Parent>,
+    parent: ArcSwapOption<Parent>,
+    /// For atomic writes that no page holds.
+    redo: Option<RedoJournal>,
     decompressed: Mutex<Decompressed>,
     owner: Mutex<Owner>,
     /// Signalled when guest clusters are not busy any more.
@@ -168,11 +171,6 @@ impl Qcow2Image {
         let mut metadata = self.metadata.write().unwrap_or_else(PoisonError::into_inner);
         metadata.remove(&cluster);
     }
-
-    /// The end of what the parent shows.
-    fn parent_end(&self) -> u64 {
-        self.parent.as_ref().map_or(0, |parent| parent.size)
-    }
 }
 
 impl Image for Qcow2Image {
@@ -190,8 +188,8 @@ impl Image for Qcow2Image {
         }
     }
 
-    fn path(&self) -> &Path {
-        self.file.path()
+    fn path(&self) -> Arc<Path> {
+        self.file.path().clone()
     }
 
     fn read(&self, bufs: &mut [IoSliceMut<'_>], offset: u64, wait: Wait) -> Result<(), ImageError> {
@@ -217,7 +215,9 @@ impl Image for Qcow2Image {
         if self.read_only {
             return Ok(());
         }
-        self.commit().map_err(|error| error.during(Operation::Flush))
+        self.settle_parent()
+            .and_then(|()| self.commit())
+            .map_err(|error| error.during(Operation::Flush))
     }
 
     fn unmap(&self, offset: u64, length: u64) -> Result<(), ImageError> {
@@ -246,7 +246,64 @@ impl Image for Qcow2Image {
         self.grow_to(size_bytes).map_err(|error| error.during(Operation::Resize))
     }
 
+    fn parent(&self) -> Option<Arc<dyn Image>> {
+        self.parent.load().as_ref().map(|parent| parent.image.clone())
+    }
+
+    fn own_extent(&self, offset: u64, length: u64) -> Result<(Own, u64), ImageError> {
+        check_range(self.file.path(), Operation::BlockStatus, offset, length, self.size_bytes())?;
+        self.own(offset, length)
+            .map_err(|error| error.during(Operation::BlockStatus).at(offset, length))
+    }
+
+    fn set_parent(&self, parent: Arc<dyn Image>) -> Result<(), ImageError> {
+        self.parent.store(Some(Arc::new(Parent::of(parent))));
+        Ok(())
+    }
+
+    fn rebase(
+        &self,
+        name: &str,
+        format: ImageFormat,
+        parent: Arc<dyn Image>,
+    ) -> Result<(), ImageError> {
+        self.change_parent(name, format, parent)
+    }
+
+    fn retire(&self) -> Result<(), ImageError> {
+        self.close()?;
+        if let Some(journal) = &self.redo {
+            journal.end();
+        }
+        self.file.share()
+    }
+
+    fn atomic_writes(&self) -> AtomicWrites {
+        let max_length = if self.redo.is_some() { redo::LIMIT } else { 0 };
+        AtomicWrites { max_length, alignment: 0 }
+    }
+
+    fn write_atomic(
+        &self,
+        data: &[u8],
+        offset: u64,
+        durability: Durability,
+    ) -> Result<(), ImageError> {
+        self.check_write(Operation::Write, offset, bytes(data.len()))?;
+        let page = u64::from(PAGE);
+        let in_one_page = offset / page == (offset + bytes(data.len()).max(1) - 1) / page;
+        match &self.redo {
+            Some(journal) if !(in_one_page && self.file.granularity() >= PAGE) => {
+                journal.write(self, offset, data)
+            }
+            Some(_) | None => self.write(&[IoSlice::new(data)], offset, durability),
+        }
+    }
+
     fn close(&self) -> Result<(), ImageError> {
+        if !self.read_only {
+            self.settle_parent()?;
+        }
         // The second time writes what the first has freed.
         for _ in 0..2 {
             if self.read_only || self.is_settled() || self.broken.load(Ordering::Acquire) {
@@ -266,7 +323,7 @@ impl Image for Qcow2Image {
             let kind = ImageErrorKind::ShortTransfer;
             return Err(self.error(kind, Operation::Health, length, wanted - length));
         }
-        self.parent.as_ref().map_or(Ok(()), |parent| parent.image.health())
+        self.parent.load().as_ref().map_or(Ok(()), |parent| parent.image.health())
     }
 }
 

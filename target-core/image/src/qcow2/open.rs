@@ -1,5 +1,6 @@
 //! Opening an image: everything is checked that can be without reading all of its tables.
 
+use arc_swap::ArcSwapOption;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
@@ -8,7 +9,8 @@ use super::entry::{COPIED, Geometry, L1_RESERVED, OFFSET};
 use super::gates::{Gates, L1};
 use super::header::{self, Header};
 use super::owner::Owner;
-use super::{PIECE_BYTES, Parent, Problem, Qcow2Image};
+use super::parent::Parent;
+use super::{PIECE_BYTES, Problem, Qcow2Image};
 use crate::block_file::BlockFile;
 use crate::cache::TableCache;
 use crate::chain::Chain;
@@ -238,13 +240,13 @@ impl Qcow2Image {
                 let format =
                     header::backing_format(&backing.format).map_err(|problem| problem.on(path))?;
                 let image = chain.open_parent(path, &backing.name, format, options)?;
-                Some(Parent { size: image.size_bytes(), image })
+                Some(Parent::of(image))
             }
         };
         Self::assemble(file, layout, options, parent)
     }
 
-    fn assemble(
+    pub(super) fn assemble(
         file: Arc<dyn BlockFile>,
         layout: Layout,
         options: &OpenOptions,
@@ -285,7 +287,8 @@ impl Qcow2Image {
             gates: Gates::new(&l1),
             tables: TableCache::new(piece, options.cache_bytes),
             metadata: RwLock::new(metadata),
-            parent,
+            parent: ArcSwapOption::from(parent.map(Arc::new)),
+            redo: None,
             decompressed: Mutex::default(),
             owner: Mutex::new(owner),
             idle: Condvar::new(),

@@ -148,7 +148,7 @@ impl Qcow2Image {
         if there < length {
             fill_zeroes(&mut part_mut(bufs, index(there), index(length - there)));
         }
-        match &self.parent {
+        match &*self.parent.load() {
             Some(parent) if there == length => parent.image.read(bufs, at, wait),
             Some(parent) if there > 0 => {
                 parent.image.read(&mut part_mut(bufs, 0, index(there)), at, wait)

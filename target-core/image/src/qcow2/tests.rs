@@ -62,8 +62,8 @@ fn try_open(
     file: &Arc<MemFile>,
     parent: Option<&Arc<dyn Image>>,
 ) -> Result<Qcow2Image, ImageError> {
-    let mut image = Qcow2Image::open(file.clone(), &options(), &Chain::without_parents())?;
-    image.parent = parent.map(|image| Parent { size: image.size_bytes(), image: image.clone() });
+    let image = Qcow2Image::open(file.clone(), &options(), &Chain::without_parents())?;
+    image.parent.store(parent.map(|image| Arc::new(Parent::of(image.clone()))));
     Ok(image)
 }
 

@@ -293,8 +293,14 @@ impl Image for VhdxImage {
         }
     }
 
-    fn path(&self) -> &Path {
-        self.file.path()
+    fn retire(&self) -> Result<(), ImageError> {
+        self.close()?;
+        self.flush()?;
+        self.file.share()
+    }
+
+    fn path(&self) -> Arc<Path> {
+        self.file.path().clone()
     }
 
     fn read(&self, bufs: &mut [IoSliceMut<'_>], offset: u64, wait: Wait) -> Result<(), ImageError> {
