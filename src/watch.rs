@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use disk_image::{ImageErrorKind, OpenOptions, open_image};
+use disk_image::{ImageErrorKind, OpenOptions, SwitchImage, open_image};
 use job_engine::{Disk, FaultReport, Pool, PoolId, PoolState};
 use target_core::LogicalUnit;
 
@@ -61,6 +61,10 @@ impl Watch {
     }
 
     fn open(&mut self, exposure: &Exposure, disk: &Disk, unit: &Arc<LogicalUnit>) {
+        // The file may be another one than a moment ago.
+        let _opening = exposure.opening.lock();
+        let Some(disk) = exposure.disk(disk.id) else { return };
+        let disk = &*disk;
         match open(disk) {
             Ok(image) => {
                 tracing::info!(disk = disk.name, "the disk is ready now");
@@ -137,10 +141,11 @@ fn allocated(file: &std::fs::Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::blocks(file).saturating_mul(512)
 }
 
-/// Opens a disk's image. While a job makes the file longer, the disk is not.
+/// Opens a disk's image, in whose place another one may come. While a job makes the file longer, the disk is not.
 pub(crate) fn open(disk: &Disk) -> Result<Arc<dyn disk_image::Image>, disk_image::ImageError> {
     let options = OpenOptions { size_bytes: Some(disk.size_bytes), ..OpenOptions::default() };
-    open_image(disk.path.as_path(), disk.format, &options)
+    let image = open_image(disk.path.as_path(), disk.format, &options)?;
+    Ok(Arc::new(SwitchImage::new(image)))
 }
 
 impl Exposure {

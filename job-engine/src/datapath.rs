@@ -1,7 +1,12 @@
 //! What jobs need of the data path: a moment of quiet, other sizes, and how busy it is.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
+use disk_image::{ImageError, ImageFormat};
+use serde::{Deserialize, Serialize};
+
+use crate::catalogue::Disk;
 use crate::id::DiskId;
 
 /// The data path as jobs see it. Who opens an engine gives it one that does not answer before the
@@ -22,11 +27,56 @@ pub trait DataPath: fmt::Debug + Send + Sync {
     /// Says why it could not.
     fn resize(&self, disk: DiskId, size_bytes: u64) -> Result<(), String>;
 
+    /// Has the units of disks use other images from one instant on: those in the files that the disks
+    /// have now. Disks that nobody has open, and those that are in these files already, are passed
+    /// over. Sessions are told of other data and another size.
+    ///
+    /// # Errors
+    /// An image could not be opened: all units are as they were. Or it stops.
+    fn switch(&self, disks: &[Switched]) -> Result<(), SwitchError>;
+
+    /// Has every image that is open and laid over the one in `from` show the one in `to` instead,
+    /// which has the same data. Those that are written name `to` in their files from now on. Says
+    /// which files of these show `to` now.
+    ///
+    /// # Errors
+    /// `to` cannot be opened. It stops.
+    fn change_parent(
+        &self,
+        from: &Path,
+        to: &Path,
+        format: ImageFormat,
+    ) -> Result<Vec<PathBuf>, SwitchError>;
+
     /// Tells sessions that a disk has other data than before.
     fn medium_changed(&self, disk: DiskId);
 
     /// Commands that initiators have sent since the start.
     fn commands(&self) -> u64;
+}
+
+/// A disk that gets another image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Switched {
+    /// As it is from now on.
+    pub disk: Disk,
+    /// The image is laid over the one that the disk had, so it has the same data; else it has others.
+    pub over: bool,
+}
+
+/// Why images were not exchanged.
+#[derive(Debug)]
+pub enum SwitchError {
+    /// The data path stops.
+    Stopping(String),
+    /// An image could not be opened.
+    Image(ImageError),
+}
+
+impl From<ImageError> for SwitchError {
+    fn from(error: ImageError) -> Self {
+        Self::Image(error)
+    }
 }
 
 /// No data path: no disk is open.
@@ -41,6 +91,19 @@ impl DataPath for NoDataPath {
 
     fn resize(&self, _disk: DiskId, _size_bytes: u64) -> Result<(), String> {
         Ok(())
+    }
+
+    fn switch(&self, _disks: &[Switched]) -> Result<(), SwitchError> {
+        Ok(())
+    }
+
+    fn change_parent(
+        &self,
+        _from: &Path,
+        _to: &Path,
+        _format: ImageFormat,
+    ) -> Result<Vec<PathBuf>, SwitchError> {
+        Ok(Vec::new())
     }
 
     fn medium_changed(&self, _disk: DiskId) {}

@@ -81,6 +81,10 @@ pub const STEPS: &[&str] = &[
 /// Places that are passed only where the file system shares blocks between files.
 pub const REFLINK_STEPS: &[&str] = &["plan.shared", "plan.exchanging", "plan.exchanged"];
 
+/// Places that are passed only where it does not: images are laid over others there.
+pub const OVERLAY_STEPS: &[&str] =
+    &["plan.laid", "plan.switching", "plan.switched", "plan.merged", "plan.rebased"];
+
 /// A commit that can be crashed around: names of the places before and after it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Commit {
@@ -139,7 +143,7 @@ pub(crate) fn hit(step: &'static str) {
 
     static AIM: OnceLock<Option<(String, AtomicU32)>> = OnceLock::new();
     debug_assert!(
-        STEPS.contains(&step) || REFLINK_STEPS.contains(&step),
+        [STEPS, REFLINK_STEPS, OVERLAY_STEPS].iter().any(|steps| steps.contains(&step)),
         "{step} is in none of the lists"
     );
     let aim = AIM.get_or_init(|| {

@@ -26,13 +26,13 @@ pub use catalogue::{
     Threshold, Token, User,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use datapath::{DataPath, NoDataPath};
+pub use datapath::{DataPath, NoDataPath, SwitchError, Switched};
 pub use disk_image::ImageFormat;
 pub use engine::{
-    AccessChange, AccountChange, BadEventPosition, CloneDisk, Condition, Configuration,
-    CreateSnapshots, Engine, EngineConfig, EventPosition, Events, Expose, ExposeTo, ExposeUnit,
-    Hide, ImportDisk, ImportError, Imported, LiveImages, MapRequest, OpenError, Outbox, Snapshot,
-    TargetRequest, WantedTarget, import_state, under,
+    AccessChange, AccountChange, BadEventPosition, ChangedBlocks, ChangedExtent, CloneDisk,
+    Condition, Configuration, CreateSnapshots, Engine, EngineConfig, EventPosition, Events, Expose,
+    ExposeTo, ExposeUnit, Exposing, Hide, ImportDisk, ImportError, Imported, LiveImages,
+    MapRequest, OpenError, Outbox, Snapshot, TargetRequest, WantedTarget, import_state, under,
 };
 pub use error::{Cause, CimError, ObjectPaths, RequestError};
 pub use event::{ChangeEvent, ChangeKind};

@@ -17,9 +17,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use job_engine::{
-    BlockLength, CloneDisk, CreateDisk, CreateSnapshots, Disk, Engine, EngineConfig, ImageFormat,
-    ImportDisk, Job, JobId, JobState, PoolId, PoolLimits, PoolSettings, Provisioning, RequestError,
-    Submission,
+    BlockLength, CloneDisk, CreateDisk, CreateSnapshots, Disk, Engine, EngineConfig, Exposing,
+    ImageFormat, ImportDisk, Job, JobId, JobState, PoolId, PoolLimits, PoolSettings, Provisioning,
+    RequestError, Submission,
 };
 
 const MIB: u64 = 1 << 20;
@@ -386,7 +386,7 @@ fn at_once(bench: &Bench, trouble: Trouble) {
     for snapshot in snapshots {
         let (id, name) = (snapshot.id, "shown".to_owned());
         ends.push(engine.roll_back(id, Submission::default()));
-        ends.push(engine.expose_snapshot(id, name, false, Submission::default()));
+        ends.push(engine.expose_snapshot(id, name, Exposing::default(), Submission::default()));
     }
     let ids = ["001", "003", "004", "009", "011", "013", "016"];
     for id in ends {

@@ -23,7 +23,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use job_engine::failpoint::{REFLINK_STEPS, STEPS};
+use job_engine::failpoint::{OVERLAY_STEPS, REFLINK_STEPS, STEPS};
 
 /// Far more than any job here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -129,6 +129,16 @@ fn walk(steps: &[&str], place: &Path) {
 #[test]
 fn a_process_that_is_killed_at_any_step_leaves_everything_whole_and_forgets_nothing() {
     walk(STEPS, &std::env::temp_dir());
+}
+
+#[test]
+fn a_process_that_is_killed_while_images_are_laid_over_each_other_leaves_everything_whole() {
+    let place = std::env::temp_dir();
+    if disk_image::shares_blocks(&place) {
+        println!("left out: files share blocks in {}", place.display());
+        return;
+    }
+    walk(OVERLAY_STEPS, &place);
 }
 
 #[test]

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use disk_image::{Durability, ImageFormat, OpenOptions, Wait};
 use job_engine::{
-    CloneDisk, CreateDisk, CreateSnapshots, DataPath, Disk, DiskId, Engine, EngineConfig, Job,
-    JobId, JobState, MapRequest, RequestError, Submission, TargetRequest,
+    CloneDisk, CreateDisk, CreateSnapshots, DataPath, Disk, DiskId, Engine, EngineConfig, Exposing,
+    Job, JobId, JobState, MapRequest, RequestError, Submission, TargetRequest,
 };
 
 const MIB: u64 = 1 << 20;
@@ -44,6 +44,19 @@ impl DataPath for Host {
     fn resize(&self, _disk: DiskId, size_bytes: u64) -> Result<(), String> {
         self.sizes.lock().unwrap().push(size_bytes);
         Ok(())
+    }
+
+    fn switch(&self, _disks: &[job_engine::Switched]) -> Result<(), job_engine::SwitchError> {
+        Ok(())
+    }
+
+    fn change_parent(
+        &self,
+        _from: &Path,
+        _to: &Path,
+        _format: ImageFormat,
+    ) -> Result<Vec<std::path::PathBuf>, job_engine::SwitchError> {
+        Ok(Vec::new())
     }
 
     fn medium_changed(&self, _disk: DiskId) {
@@ -175,7 +188,8 @@ fn a_disk_is_rolled_back_while_it_is_a_lun_and_its_snapshots_stay_what_they_are(
     write(&disk, 0, 4);
     let expose = |name: &str, read_only| {
         let id = snapshot.id;
-        bench.engine.expose_snapshot(id, name.to_owned(), read_only, Submission::default())
+        let how = Exposing { read_only, linked: false };
+        bench.engine.expose_snapshot(id, name.to_owned(), how, Submission::default())
     };
     let exposed = bench.done(expose("b", false)).kind.disk();
     let exposed = bench.engine.disk(&exposed).unwrap();

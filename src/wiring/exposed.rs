@@ -1,10 +1,11 @@
 //! The data path as jobs see it.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use job_engine::{DataPath, DiskId};
+use job_engine::{DataPath, DiskId, ImageFormat, SwitchError, Switched};
 use parking_lot::{Condvar, Mutex};
 
 use super::Exposure;
@@ -70,8 +71,8 @@ impl DataPath for Exposed {
             flush();
             work();
         });
-        let milliseconds = begin.elapsed().as_millis();
-        tracing::info!(milliseconds, disks = units.len(), "initiators waited for a job");
+        let microseconds = begin.elapsed().as_micros();
+        tracing::info!(microseconds, disks = units.len(), "initiators waited for a job");
         Ok(())
     }
 
@@ -79,6 +80,19 @@ impl DataPath for Exposed {
         let exposure = self.get()?;
         let Some(unit) = exposure.open_unit(disk) else { return Ok(()) };
         exposure.node.resize_unit(&unit, size_bytes).map_err(|error| error.to_string())
+    }
+
+    fn switch(&self, disks: &[Switched]) -> Result<(), SwitchError> {
+        Ok(self.get().map_err(SwitchError::Stopping)?.switch(disks)?)
+    }
+
+    fn change_parent(
+        &self,
+        from: &Path,
+        to: &Path,
+        format: ImageFormat,
+    ) -> Result<Vec<PathBuf>, SwitchError> {
+        Ok(self.get().map_err(SwitchError::Stopping)?.change_parent(from, to, format)?)
     }
 
     fn medium_changed(&self, disk: DiskId) {

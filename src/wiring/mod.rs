@@ -4,6 +4,7 @@ mod exposed;
 mod exposure;
 mod host;
 mod recorder;
+mod switching;
 
 pub(crate) use exposed::Exposed;
 pub(crate) use exposure::{Exposure, Rules};

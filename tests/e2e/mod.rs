@@ -32,6 +32,7 @@ mod sanitize;
 mod saved_state;
 mod sessions;
 mod signals;
+mod snapshots;
 mod start;
 mod storm;
 mod support;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{DiskId, JobId, Naa, PoolId};
+use crate::id::{DiskId, JobId, Naa, PoolId, SnapshotId};
 
 /// Bytes in a physical block of every disk.
 pub const PHYSICAL_BLOCK_LENGTH: u32 = 4096;
@@ -83,6 +83,9 @@ pub struct Disk {
     pub serial: String,
     /// NAA identifier (VPD page 83h).
     pub naa: Naa,
+    /// The snapshot that its image is laid over: what it has not itself is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<SnapshotId>,
     /// Writes are refused.
     #[serde(default)]
     pub read_only: bool,

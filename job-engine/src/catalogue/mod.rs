@@ -28,5 +28,5 @@ pub use pool::{
 };
 pub use record::{CONFIGURATION_RECORDS, StoredRecord};
 pub use reservations::StoredReservations;
-pub use snapshot::{DiskSnapshot, MAX_SNAPSHOTS};
+pub use snapshot::{DiskSnapshot, MAX_OVERLAYS, MAX_SNAPSHOTS};
 pub use target::{IQN_PREFIX, Target, default_target_name};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use disk_image::{ImageFormat, OpenOptions, check_create};
 
 use super::core::Core;
+use super::overlays::{Frozen, swept};
 use super::state::{Change, Debris};
 use super::{Engine, State};
 use crate::catalogue::{BlockLength, Disk, Provisioning};
@@ -55,8 +56,8 @@ pub struct ImportDisk {
 }
 
 impl Engine {
-    /// Submits a full copy of a disk. One that is a LUN is copied as it is at one instant, which
-    /// needs a file system with shared blocks.
+    /// Submits a full copy of a disk. One that is a LUN is copied as it is at one instant: where the
+    /// file system shares no blocks, the disk gets an image that is laid over its own for that.
     ///
     /// # Errors
     /// `NotFound`, `DiskInUse` while a job changes the disk, `BadName`, `NameInUse`,
@@ -242,13 +243,36 @@ impl Builder {
         Box::new(self.then(Action::Complete { changes }).plan)
     }
 
+    /// A copy of a disk under its name; also what belongs into the catalogue at the end.
+    fn copy_out(
+        self,
+        disk: &Disk,
+        (mapped, frozen): (bool, Option<&Frozen>),
+        job: JobId,
+        to: Form,
+        full: bool,
+    ) -> (Self, Vec<Change>) {
+        let place = to.place.clone();
+        let builder = match frozen {
+            None => self.copy_of(disk, mapped, job, to, full),
+            Some(frozen) => self.freeze(frozen).copy_of(disk, false, job, to, full),
+        };
+        let builder = builder.then(Action::Publish { place, identity: None });
+        match frozen {
+            None => (builder, Vec::new()),
+            Some(frozen) => builder.thaw(frozen, job),
+        }
+    }
+
     /// A copy of a disk; of one that is in use, as it is at one instant.
     fn copy_of(self, disk: &Disk, mapped: bool, job: JobId, to: Form, full: bool) -> Self {
         let from = Place::pool(&disk.path);
         let same = disk.format == to.format;
         // The file as it is, or what is in it.
         let raw = same && disk.format == ImageFormat::Raw;
-        let alike = same && full == (disk.provisioning == Provisioning::Full);
+        // A copy of the file alone would lack what is in those that it is laid over.
+        let alike =
+            same && full == (disk.provisioning == Provisioning::Full) && disk.parent.is_none();
         // A log that has to be replayed is for the pool alone.
         let whole = raw || (alike && to.place.root.is_none());
         let share = |to: &Place| Share { disk: disk.id, from: from.clone(), to: to.clone() };
@@ -299,19 +323,22 @@ impl Core {
                     pool: Some(request.pool.clone().unwrap_or_else(|| source.pool.clone())),
                 };
                 let disk = kinds::plan_disk(&create, id, self.now(), &self.shared.config, &state)?;
-                Ok((state.is_mapped(source.id), source, disk))
+                let frozen = Frozen::of(&state, &source, id, self.now())?;
+                Ok((state.is_mapped(source.id), source, disk, frozen))
             })
         };
         let element = Element::Disk(request.source);
-        let (mapped, source, disk) = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
+        let (mapped, source, disk, frozen) =
+            planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
         let to = Place::pool(&disk.path);
         let full = disk.provisioning == Provisioning::Full;
-        let plan = Builder::default()
-            .claim(source.id, false)
+        let form = Form { place: to, format: disk.format };
+        let (builder, mut changes) = Builder::default()
+            .claim(source.id, frozen.is_some())
             .claim(disk.id, true)
-            .copy_of(&source, mapped, id, Form { place: to.clone(), format: disk.format }, full)
-            .then(Action::Publish { place: to, identity: None })
-            .finish(vec![Change::PutDisk(Box::new(disk.clone()))]);
+            .copy_out(&source, (mapped, frozen.as_ref()), id, form, full);
+        changes.push(Change::PutDisk(Box::new(disk.clone())));
+        let plan = builder.finish(changes);
         let name = format!("Clone disk {} as {}", source.name, disk.name);
         let affected = vec![
             affected(Element::Disk(disk.id), ElementEffect::Create),
@@ -428,15 +455,21 @@ impl Core {
                 check_format(&disk, format, disk.provisioning)?;
                 let to = Place::allowed(path, &self.shared.config.allowed_directories)?;
                 to.is_free().map_err(|error| Cause::from(&error))?;
-                Ok((state.is_mapped(disk.id), disk, to))
+                let frozen = Frozen::of(&state, &disk, id, self.now())?;
+                Ok((state.is_mapped(disk.id), disk, to, frozen))
             })
         };
-        let (mapped, disk, to) = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
-        let plan = Builder::default()
-            .claim(disk.id, false)
-            .copy_of(&disk, mapped, id, Form { place: to.clone(), format }, false)
-            .then(Action::Publish { place: to, identity: None })
-            .finish(Vec::new());
+        let (mapped, disk, to, frozen) =
+            planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
+        let form = Form { place: to, format };
+        let (builder, changes) = Builder::default().claim(disk.id, frozen.is_some()).copy_out(
+            &disk,
+            (mapped, frozen.as_ref()),
+            id,
+            form,
+            false,
+        );
+        let plan = builder.finish(changes);
         let name = format!("Export disk {} to {}", disk.name, path.display());
         let affected = vec![affected(element, ElementEffect::Other)];
         let kind = JobKind::Planned { purpose: Purpose::ExportDisk, disk: disk.id, makes: None };
@@ -470,10 +503,12 @@ impl Core {
                     || Cause::NotFound { what: "pool".to_owned(), name: disk.pool.to_string() };
                 let directory = pool.ok_or_else(missing)?.directory;
                 let path = directory.join(format!("{}.{}.{format}", disk.id, id.uuid().simple()));
-                Ok((Disk { path, format, provisioning, ..disk.clone() }, disk))
+                let made = Disk { path, format, provisioning, parent: None, ..disk.clone() };
+                let remains = swept(&state.remains(disk.id), id);
+                Ok((made, disk, remains))
             })
         };
-        let (made, disk) = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
+        let (made, disk, remains) = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
         let form = |disk: &Disk| Form { place: Place::pool(&disk.path), format: disk.format };
         let (from, to, bytes) = (form(&disk), form(&made), disk.size_bytes);
         let conversion = Conversion {
@@ -493,7 +528,9 @@ impl Core {
             .then(Action::Compare { from: Some(from), of: to.clone(), bytes })
             .then(Action::Publish { place: to.place, identity: None })
             // The old file goes once nothing needs it any more.
-            .finish(vec![Change::PutDisk(Box::new(made)), Change::PutDebris(old)]);
+            .finish(
+                [vec![Change::PutDisk(Box::new(made)), Change::PutDebris(old)], remains].concat(),
+            );
         let name = format!("Convert disk {} to {format}", disk.name);
         let affected = vec![
             affected(element, ElementEffect::ExclusiveUse),
@@ -544,19 +581,29 @@ impl Core {
             whole_disk(&state, disk).and_then(|disk| {
                 unmapped(&state, &disk)?;
                 super::snapshots::without_snapshots(&state, &disk)?;
-                Ok(disk)
+                let remains = state.remains(disk.id);
+                Ok((disk, remains))
             })
         };
-        let disk = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
+        let (disk, remains) = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
         let place = Place::pool(&disk.path);
-        let plan = Builder::default()
+        // The images that its own is laid over go with it.
+        let below: Vec<_> = remains.iter().map(|it| Place::pool(&it.path)).collect();
+        let mut changes = vec![Change::DeleteDisk(disk.id)];
+        changes.extend(remains.iter().map(|it| Change::DeleteSnapshot(it.id)));
+        let mut builder = Builder::default()
             .claim(disk.id, true)
             .then(Action::Await { place: place.clone() })
-            .then(Action::Apply { changes: vec![Change::DeleteDisk(disk.id)] })
-            .undo(How::Delete { place: place.clone() })
-            .then(Action::Overwrite { place: place.clone() })
-            .then(Action::Remove { place })
-            .finish(Vec::new());
+            .then(Action::Apply { changes });
+        let places: Vec<_> = std::iter::once(place).chain(below).collect();
+        for place in &places {
+            builder = builder.undo(How::Delete { place: place.clone() });
+        }
+        for place in places {
+            builder = builder.then(Action::Overwrite { place: place.clone() });
+            builder = builder.then(Action::Remove { place });
+        }
+        let plan = builder.finish(Vec::new());
         let name = format!("Overwrite and delete disk {}", disk.name);
         let affected = vec![affected(element, ElementEffect::ExclusiveUse)];
         let kind = JobKind::Planned { purpose: Purpose::OverwriteDisk, disk: disk.id, makes: None };

@@ -1,6 +1,7 @@
 //! The engine: takes requests, runs jobs, keeps what must not be forgotten.
 
 mod accounts;
+mod changes;
 mod checking;
 mod condition;
 mod configuration;
@@ -13,6 +14,7 @@ mod masking;
 mod notify;
 mod open;
 mod outbox;
+mod overlays;
 mod pace;
 mod pools;
 mod provisioning;
@@ -35,6 +37,7 @@ use ipnet::IpNet;
 use parking_lot::Mutex;
 
 pub use accounts::AccountChange;
+pub use changes::{ChangedBlocks, ChangedExtent};
 pub use condition::{Condition, under};
 pub use configuration::{Configuration, WantedTarget};
 pub use copying::{CloneDisk, ImportDisk};
@@ -42,10 +45,11 @@ pub(crate) use core::Core;
 pub use events::{BadEventPosition, EventPosition, Events};
 pub use masking::{Expose, ExposeTo, ExposeUnit, Hide};
 pub use outbox::Outbox;
+pub(crate) use overlays::swept;
 pub(crate) use pools::{Wish, find_pool};
 pub use saved::{ImportError, Imported, import_state};
 pub(crate) use shared::{Message, Shared};
-pub use snapshots::CreateSnapshots;
+pub use snapshots::{CreateSnapshots, Exposing};
 pub(crate) use state::{Change, Debris, JobRecord, State};
 pub(crate) use worker::{Failure, IfEnding, Interrupt, JobContext, remove_files};
 

@@ -1,20 +1,20 @@
 //! Requests about snapshots: each becomes a job with a plan.
 
-use std::path::PathBuf;
-
-use super::Engine;
-use super::copying::{Builder, affected, shared_disk, unmapped, whole_disk};
-use super::core::Core;
-use super::state::{Change, State};
 use disk_image::ImageFormat;
 
+use super::Engine;
+use super::copying::{Builder, affected, shared_disk, whole_disk};
+use super::core::Core;
+use super::overlays::{Layering, Over, can_share, directory, form, overlay_path, swept};
+use super::state::{Change, Debris, State};
 use crate::catalogue::{Disk, DiskSnapshot, MAX_SNAPSHOTS, Provisioning, check_disk_name};
+use crate::datapath::Switched;
 use crate::error::{Cause, RequestError};
 use crate::id::{DiskId, JobId, SnapshotId};
 use crate::job::{Element, ElementEffect, JobKind, Purpose, Submission};
 use crate::kinds::{self, CreateDisk};
 use crate::place::Place;
-use crate::plan::{Action, How, Share};
+use crate::plan::{Action, How, Plan, Share};
 
 /// A request for snapshots of disks, all at the same instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +25,19 @@ pub struct CreateSnapshots {
     pub name: String,
 }
 
+/// How a snapshot becomes a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Exposing {
+    /// Writes to the disk are refused.
+    pub read_only: bool,
+    /// The disk's image is laid over the snapshot, even where the file system could share blocks.
+    pub linked: bool,
+}
+
 impl Engine {
-    /// Submits snapshots of disks at one instant, while initiators use them. The pools' file systems
-    /// must share blocks between files; else the job fails with `NoReflinks`.
+    /// Submits snapshots of disks at one instant, while initiators use them. Where the pool's file
+    /// system shares blocks between files, a snapshot is a copy of its own; elsewhere the disk's file
+    /// becomes the snapshot's, and the disk gets a qcow2 image that is laid over it.
     ///
     /// # Errors
     /// `NotFound`, `BadValue` (no disk, or one twice), `DiskInUse` while a job changes a disk,
@@ -41,10 +51,13 @@ impl Engine {
         self.shared.request(move |core| core.submit_snapshots(&request, submission))
     }
 
-    /// Submits the deletion of a snapshot. Nothing else depends on it.
+    /// Submits the deletion of a snapshot. If an image is laid over it, the two are brought together,
+    /// while the disk is used; a job that is ended on the way leaves the snapshot's file, and the
+    /// next deletion goes on with it.
     ///
     /// # Errors
-    /// `NotFound`, `DiskInUse` while a job works with it, `CouldNotStart`, `StoreNearlyFull`,
+    /// `NotFound`, `DiskInUse` while a job works with it, or if another disk or more than one image is
+    /// laid over it, `LimitReached`, `CouldNotStart`, `StoreNearlyFull`,
     /// `StoreUnavailable`, `ShuttingDown`.
     pub fn delete_snapshot(
         &self,
@@ -68,8 +81,9 @@ impl Engine {
         self.shared.request(move |core| core.submit_roll_back(snapshot, submission))
     }
 
-    /// Submits a disk with the data of a snapshot, which shares its blocks; the snapshot stays what it
-    /// is.
+    /// Submits a disk with the data of a snapshot, which stays what it is. It shares the snapshot's
+    /// blocks where the file system can do that; elsewhere, and if it is to be `linked`, it is an
+    /// image that is laid over the snapshot, which cannot be deleted as long as that is so.
     ///
     /// # Errors
     /// `NotFound`, `DiskInUse` while a job changes the snapshot's disk, `BadName`, `NameInUse`,
@@ -78,18 +92,19 @@ impl Engine {
         &self,
         snapshot: SnapshotId,
         name: String,
-        read_only: bool,
+        kind: Exposing,
         submission: Submission,
     ) -> Result<JobId, RequestError> {
-        self.shared.request(move |core| core.submit_exposure(snapshot, name, read_only, submission))
+        self.shared.request(move |core| core.submit_exposure(snapshot, name, kind, submission))
     }
 
     /// Submits that a snapshot becomes a disk, with the identifier and the name that it has, and is a
     /// snapshot no more.
     ///
     /// # Errors
-    /// `NotFound`, `DiskInUse` while a job works with the snapshot or changes its disk, `NameInUse`,
-    /// `CouldNotStart`, `StoreNearlyFull`, `StoreUnavailable`, `ShuttingDown`.
+    /// `NotFound`, `DiskInUse` while a job works with the snapshot or changes its disk, or if an image
+    /// is laid over it, `NameInUse`, `CouldNotStart`, `StoreNearlyFull`, `StoreUnavailable`,
+    /// `ShuttingDown`.
     pub fn detach_snapshot(
         &self,
         snapshot: SnapshotId,
@@ -98,11 +113,19 @@ impl Engine {
         self.shared.request(move |core| core.submit_detachment(snapshot, submission))
     }
 
+    /// Every file that belongs to a disk or a snapshot, or that one of their images is laid over.
+    #[must_use]
+    pub fn image_files(&self) -> Vec<std::path::PathBuf> {
+        let state = self.shared.state.lock();
+        let disks = state.disks.values().map(|disk| disk.path.clone());
+        disks.chain(state.snapshots.values().map(|snapshot| snapshot.path.clone())).collect()
+    }
+
     /// All snapshots in the order of their creation.
     #[must_use]
     pub fn snapshots(&self) -> Vec<DiskSnapshot> {
         let state = self.shared.state.lock();
-        state.snapshots.values().map(|snapshot| DiskSnapshot::clone(snapshot)).collect()
+        state.visible_snapshots().map(|snapshot| DiskSnapshot::clone(snapshot)).collect()
     }
 }
 
@@ -116,8 +139,14 @@ pub(super) fn without_snapshots(state: &State, disk: &Disk) -> Result<(), Cause>
 }
 
 fn find(state: &State, id: SnapshotId) -> Result<DiskSnapshot, Cause> {
-    let found = state.snapshots.get(&id).map(|snapshot| DiskSnapshot::clone(snapshot));
+    let found = state.snapshots.get(&id).filter(|snapshot| !snapshot.hidden);
+    let found = found.map(|snapshot| DiskSnapshot::clone(snapshot));
     found.ok_or_else(|| Cause::NotFound { what: "snapshot".to_owned(), name: id.to_string() })
+}
+
+fn in_use<T>(disk: &Disk, snapshot: &DiskSnapshot, holder: String) -> Result<T, Cause> {
+    let disk = format!("{}@{}", disk.name, snapshot.name);
+    Err(Cause::DiskInUse { disk, holder })
 }
 
 /// A snapshot that no job reads, with its disk.
@@ -125,28 +154,59 @@ fn unread(state: &State, id: SnapshotId) -> Result<(Disk, DiskSnapshot), Cause> 
     let snapshot = find(state, id)?;
     let disk = shared_disk(state, snapshot.disk)?;
     match state.reader(&snapshot.path) {
-        Some(job) => Err(Cause::DiskInUse {
-            disk: format!("{}@{}", disk.name, snapshot.name),
-            holder: format!("job {job}"),
-        }),
+        Some(job) => in_use(&disk, &snapshot, format!("job {job}")),
         None => Ok((disk, snapshot)),
     }
 }
 
 /// A disk with the data of a snapshot.
-fn like(source: &Disk, snapshot: &DiskSnapshot, name: String) -> CreateDisk {
+fn like(source: &Disk, snapshot: &DiskSnapshot, name: String, format: ImageFormat) -> CreateDisk {
     CreateDisk {
         name,
         size_bytes: snapshot.size_bytes,
         block_length: source.block_length,
         provisioning: Provisioning::Thin,
-        format: source.format,
+        format,
         pool: Some(source.pool.clone()),
     }
 }
 
-fn directory(disk: &Disk) -> PathBuf {
-    disk.path.parent().map(PathBuf::from).unwrap_or_default()
+/// A snapshot that is to be made, or why it cannot.
+fn plan_one(
+    state: &State,
+    disk: &Disk,
+    name: &str,
+    (job, now): (JobId, jiff::Timestamp),
+) -> Result<DiskSnapshot, Cause> {
+    if state.snapshots_of(disk.id).any(|snapshot| snapshot.name == name) {
+        let name = format!("{}@{name}", disk.name);
+        return Err(Cause::NameInUse { what: "snapshot".to_owned(), name });
+    }
+    if state.snapshots_of(disk.id).count() >= MAX_SNAPSHOTS {
+        let what = format!("snapshots of disk {}", disk.name);
+        return Err(Cause::LimitReached { what, limit: 512 });
+    }
+    let id = SnapshotId::generate();
+    Ok(DiskSnapshot {
+        id,
+        name: name.to_owned(),
+        disk: disk.id,
+        size_bytes: disk.size_bytes,
+        path: directory(disk).join(format!("{id}.snapshot.{}", disk.format)),
+        format: Some(disk.format),
+        parent: disk.parent,
+        hidden: false,
+        created: now,
+        created_by: job,
+    })
+}
+
+/// Disks and the snapshots that are made of them: copies that share blocks, or images that are laid
+/// over them.
+#[derive(Default)]
+struct Planned {
+    copied: Vec<(Disk, DiskSnapshot)>,
+    layered: Vec<Layering>,
 }
 
 impl Core {
@@ -164,31 +224,25 @@ impl Core {
             return Err(Cause::BadValue { property: "list of disks".to_owned(), reason });
         }
         let state = self.shared.state.lock();
-        let made = |disk: &Disk| {
-            if state.snapshots_of(disk.id).any(|snapshot| snapshot.name == *name) {
-                let name = format!("{}@{name}", disk.name);
-                return Err(Cause::NameInUse { what: "snapshot".to_owned(), name });
-            }
-            if state.snapshots_of(disk.id).count() >= MAX_SNAPSHOTS {
-                let what = format!("snapshots of disk {}", disk.name);
-                return Err(Cause::LimitReached { what, limit: 512 });
-            }
-            let snapshot = SnapshotId::generate();
-            Ok(DiskSnapshot {
-                id: snapshot,
-                name: name.clone(),
-                disk: disk.id,
-                size_bytes: disk.size_bytes,
-                path: directory(disk).join(format!("{snapshot}.snapshot.raw")),
-                created: self.now(),
-                created_by: id,
-            })
-        };
-        let mut planned = Vec::new();
+        let mut planned = Planned::default();
+        let mut instants = None;
         for disk in disks {
             let disk = shared_disk(&state, *disk)?;
-            let snapshot = made(&disk)?;
-            planned.push((disk, snapshot));
+            let snapshot = plan_one(&state, &disk, name, (id, self.now()))?;
+            let shares = can_share(&disk);
+            // Each of the two ways has its own instant.
+            if *instants.get_or_insert(shares) != shares {
+                let reason = "the pools of some of them share blocks, those of others do not, so \
+                              there is no one instant for all";
+                let property = "list of disks".to_owned();
+                return Err(Cause::BadValue { property, reason: reason.to_owned() });
+            }
+            if shares {
+                planned.copied.push((disk, snapshot));
+            } else {
+                let disk = whole_disk(&state, disk.id)?;
+                planned.layered.push(Layering::of(&state, disk, snapshot, id)?);
+            }
         }
         Ok(planned)
     }
@@ -201,27 +255,25 @@ impl Core {
         let id = JobId::generate();
         let element = request.disks.first().copied().map(Element::Disk);
         let planned = self.plan_snapshots(request, id);
-        let planned = planned.map_err(|cause| self.refuse(cause, element.as_ref()))?;
+        let Planned { copied, layered } =
+            planned.map_err(|cause| self.refuse(cause, element.as_ref()))?;
+        let disks = copied.iter().map(|(disk, _)| disk);
+        let disks: Vec<_> = disks.chain(layered.iter().map(|it| &it.before)).cloned().collect();
         let mut builder = Builder::default();
-        let mut files = Vec::new();
-        for (disk, snapshot) in &planned {
-            let to = Place::pool(&snapshot.path);
-            builder = builder.claim(disk.id, false).making(&to);
-            files.push(Share { disk: disk.id, from: Place::pool(&disk.path), to });
+        for disk in &disks {
+            builder = builder.claim(disk.id, !layered.is_empty());
         }
-        let places: Vec<_> = files.iter().map(|share| share.to.clone()).collect();
-        builder = builder.then(Action::Share { files });
-        for place in places {
-            builder = builder.then(Action::Publish { place, identity: None });
-        }
-        let names: Vec<_> = planned.iter().map(|(disk, _)| disk.name.as_str()).collect();
+        let plan = if layered.is_empty() {
+            copy(builder, copied)
+        } else {
+            builder.layer(&layered, Vec::new(), Vec::new()).no_return().finish(Vec::new())
+        };
+        let names: Vec<_> = disks.iter().map(|disk| disk.name.as_str()).collect();
         let name = format!("Take snapshot {} of {}", request.name, names.join(", "));
-        let elements = planned.iter().map(|(disk, _)| Element::Disk(disk.id));
+        let elements = disks.iter().map(|disk| Element::Disk(disk.id));
         let affected = elements.map(|it| affected(it, ElementEffect::Other)).collect();
         let disk = request.disks.first().copied().unwrap_or_else(DiskId::generate);
         let kind = JobKind::Planned { purpose: Purpose::CreateSnapshot, disk, makes: None };
-        let made = planned.into_iter().map(|(_, snapshot)| Change::PutSnapshot(snapshot));
-        let plan = builder.finish(made.collect());
         self.submit_planned(id, (name, kind, affected), Some(plan), submission)
     }
 
@@ -230,21 +282,70 @@ impl Core {
         id: SnapshotId,
         submission: Submission,
     ) -> Result<JobId, RequestError> {
-        let planned = unread(&self.shared.state.lock(), id);
-        let (disk, snapshot) = planned.map_err(|cause| self.refuse(cause, None))?;
-        let place = Place::pool(&snapshot.path);
-        let plan = Builder::default()
-            .claim(disk.id, false)
-            .then(Action::Apply { changes: vec![Change::DeleteSnapshot(id)] })
-            .undo(How::Delete { place: place.clone() })
-            .no_return()
-            .then(Action::Remove { place })
-            .finish(Vec::new());
+        let job = JobId::generate();
+        let planned = {
+            let state = self.shared.state.lock();
+            unread(&state, id).and_then(|found| self.plan_deletion(&state, found, job))
+        };
+        let (disk, snapshot, plan) = planned.map_err(|cause| self.refuse(cause, None))?;
         let name = format!("Delete snapshot {}@{}", disk.name, snapshot.name);
         let kind =
             JobKind::Planned { purpose: Purpose::DeleteSnapshot, disk: disk.id, makes: None };
         let affected = vec![affected(Element::Disk(disk.id), ElementEffect::Other)];
-        self.submit_planned(JobId::generate(), (name, kind, affected), Some(plan), submission)
+        self.submit_planned(job, (name, kind, affected), Some(plan), submission)
+    }
+
+    fn plan_deletion(
+        &self,
+        state: &State,
+        (disk, snapshot): (Disk, DiskSnapshot),
+        job: JobId,
+    ) -> Result<(Disk, DiskSnapshot, Box<Plan>), Cause> {
+        let over = state.over(snapshot.id);
+        let hidden = DiskSnapshot { hidden: true, ..snapshot.clone() };
+        let builder = Builder::default();
+        let plan = match over.as_slice() {
+            [] => {
+                let mut all = vec![snapshot.clone()];
+                all.extend(state.needless(snapshot.parent));
+                delete_files(builder.claim(disk.id, false), &all)
+            }
+            [one] if one.disk() == disk.id => {
+                let disk = whole_disk(state, disk.id)?;
+                let builder = builder.claim(disk.id, true);
+                let (builder, line, over) = match one {
+                    Over::Snapshot(top) => {
+                        let hide =
+                            Action::Apply { changes: vec![Change::PutSnapshot(hidden.clone())] };
+                        let line = state.collapsible(top, std::slice::from_ref(&hidden));
+                        (builder.then(hide), line, state.over(top.id))
+                    }
+                    Over::Disk(_) => {
+                        let layering = Layering::hidden(state, disk.clone(), job, self.now())?;
+                        let line =
+                            state.collapsible(&layering.snapshot, std::slice::from_ref(&hidden));
+                        let over = vec![Over::Disk(layering.after.clone())];
+                        let (changes, back) = (
+                            vec![Change::PutSnapshot(hidden)],
+                            vec![Change::PutSnapshot(snapshot.clone())],
+                        );
+                        (builder.layer(&[layering], changes, back), line, over)
+                    }
+                };
+                let (builder, changes) = builder.collapse(&line, &over, job);
+                builder.finish(changes)
+            }
+            [one] => {
+                let other = state.disks.get(&one.disk()).map(|disk| disk.name.clone());
+                let holder = format!("disk {}, which is linked to it", other.unwrap_or_default());
+                return in_use(&disk, &snapshot, holder);
+            }
+            many => {
+                let holder = format!("{} images that are laid over it", many.len());
+                return in_use(&disk, &snapshot, holder);
+            }
+        };
+        Ok((disk, snapshot, plan))
     }
 
     fn submit_roll_back(
@@ -257,30 +358,18 @@ impl Core {
             let state = self.shared.state.lock();
             find(&state, id).and_then(|snapshot| {
                 let disk = whole_disk(&state, snapshot.disk)?;
-                if disk.format != ImageFormat::Raw {
-                    // Tables of the disk as it was are in memory while it is open.
-                    unmapped(&state, &disk)?;
-                }
-                Ok((disk, snapshot))
+                let plan = if disk.format == ImageFormat::Raw
+                    && snapshot.format.is_none_or(|format| format == ImageFormat::Raw)
+                    && can_share(&disk)
+                {
+                    exchange(&disk, &snapshot, job)
+                } else {
+                    replace(&state, &disk, &snapshot, job)
+                };
+                Ok((disk, snapshot, plan))
             })
         };
-        let (disk, snapshot) = planned.map_err(|cause| self.refuse(cause, None))?;
-        let keep = Place::pool(directory(&disk).join(format!("{job}.kept.raw")));
-        let back = Disk { size_bytes: snapshot.size_bytes, ..disk.clone() };
-        let exchange = Action::RollBack {
-            disk: disk.id,
-            from: Place::pool(&snapshot.path),
-            to: Place::pool(&disk.path),
-            keep: keep.clone(),
-        };
-        let plan = Builder::default()
-            .claim(disk.id, true)
-            .making(&keep)
-            .then(exchange)
-            .no_return()
-            .then(Action::Apply { changes: vec![Change::PutDisk(Box::new(back))] })
-            .then(Action::Discard { place: keep })
-            .finish(Vec::new());
+        let (disk, snapshot, plan) = planned.map_err(|cause| self.refuse(cause, None))?;
         let name = format!("Roll disk {} back to snapshot {}", disk.name, snapshot.name);
         let kind = JobKind::Planned { purpose: Purpose::RollBack, disk: disk.id, makes: None };
         let affected = vec![affected(Element::Disk(disk.id), ElementEffect::ElementIntegrity)];
@@ -291,7 +380,7 @@ impl Core {
         &mut self,
         id: SnapshotId,
         name: String,
-        read_only: bool,
+        exposing: Exposing,
         submission: Submission,
     ) -> Result<JobId, RequestError> {
         let job = JobId::generate();
@@ -299,21 +388,36 @@ impl Core {
             let state = self.shared.state.lock();
             find(&state, id).and_then(|snapshot| {
                 let source = shared_disk(&state, snapshot.disk)?;
-                let create = like(&source, &snapshot, name);
+                let linked = exposing.linked || !can_share(&source);
+                let from = form(&snapshot, source.format);
+                let format = if linked { ImageFormat::Qcow2 } else { from.format };
+                let create = like(&source, &snapshot, name, format);
                 let disk = kinds::plan_disk(&create, job, self.now(), &self.shared.config, &state)?;
-                Ok((source, snapshot, Disk { read_only, ..disk }))
+                // A parent is named by its file's name alone.
+                let path = disk.path.file_name().map(|name| directory(&source).join(name));
+                let disk = Disk {
+                    read_only: exposing.read_only,
+                    parent: if linked { Some(snapshot.id) } else { snapshot.parent },
+                    path: path.unwrap_or_else(|| disk.path.clone()),
+                    ..disk
+                };
+                Ok((source, snapshot, disk, (from, linked)))
             })
         };
-        let (source, snapshot, disk) = planned.map_err(|cause| self.refuse(cause, None))?;
-        let (from, to) = (Place::pool(&snapshot.path), Place::pool(&disk.path));
-        let bytes = (disk.format == ImageFormat::Raw).then_some(snapshot.size_bytes);
-        let plan = Builder::default()
-            .claim(source.id, false)
-            .claim(disk.id, true)
-            .making(&to)
-            .then(Action::Copy { from, to: to.clone(), bytes, full: false })
-            .then(Action::Publish { place: to, identity: None })
-            .finish(vec![Change::PutDisk(Box::new(disk.clone()))]);
+        let (source, snapshot, disk, (from, linked)) =
+            planned.map_err(|cause| self.refuse(cause, None))?;
+        let to = Place::pool(&disk.path);
+        let builder = Builder::default().claim(source.id, false).claim(disk.id, true);
+        let builder = if linked {
+            builder.overlay(&to, from, snapshot.size_bytes)
+        } else {
+            let bytes = (disk.format == ImageFormat::Raw).then_some(snapshot.size_bytes);
+            builder
+                .making(&to)
+                .then(Action::Copy { from: from.place, to: to.clone(), bytes, full: false })
+                .then(Action::Publish { place: to, identity: None })
+        };
+        let plan = builder.finish(vec![Change::PutDisk(Box::new(disk.clone()))]);
         let name =
             format!("Expose snapshot {}@{} as disk {}", source.name, snapshot.name, disk.name);
         let affected = vec![
@@ -337,12 +441,18 @@ impl Core {
         let planned = {
             let state = self.shared.state.lock();
             unread(&state, id).and_then(|(source, snapshot)| {
-                let create = like(&source, &snapshot, snapshot.name.clone());
+                if !state.over(id).is_empty() {
+                    let holder = "an image that is laid over it".to_owned();
+                    return in_use(&source, &snapshot, holder);
+                }
+                let from = form(&snapshot, source.format);
+                let create = like(&source, &snapshot, snapshot.name.clone(), from.format);
                 let disk = kinds::plan_disk(&create, job, self.now(), &self.shared.config, &state)?;
                 // Clients find it where the snapshot was.
                 let id = DiskId::from(id.uuid());
-                let path = disk.path.with_file_name(format!("{id}.{}", disk.format));
-                Ok((source, snapshot, Disk { id, path, ..disk }))
+                let path = directory(&source).join(format!("{id}.{}", disk.format));
+                let parent = snapshot.parent;
+                Ok((source, snapshot, Disk { id, path, parent, ..disk }))
             })
         };
         let (source, snapshot, disk) = planned.map_err(|cause| self.refuse(cause, None))?;
@@ -373,5 +483,99 @@ impl Core {
     }
 }
 
-/// Disks and the snapshots that are made of them.
-type Planned = Vec<(Disk, DiskSnapshot)>;
+/// Snapshots that are copies which share blocks.
+fn copy(mut builder: Builder, copied: Vec<(Disk, DiskSnapshot)>) -> Box<Plan> {
+    let mut files = Vec::new();
+    for (disk, snapshot) in &copied {
+        let to = Place::pool(&snapshot.path);
+        builder = builder.making(&to);
+        files.push(Share { disk: disk.id, from: Place::pool(&disk.path), to });
+    }
+    let places: Vec<_> = files.iter().map(|share| share.to.clone()).collect();
+    builder = builder.then(Action::Share { files });
+    for place in places {
+        builder = builder.then(Action::Publish { place, identity: None });
+    }
+    let made = copied.into_iter().map(|(_, snapshot)| Change::PutSnapshot(snapshot));
+    builder.finish(made.collect())
+}
+
+/// Snapshots over which nothing is laid go, with their files.
+fn delete_files(mut builder: Builder, snapshots: &[DiskSnapshot]) -> Box<Plan> {
+    let changes = snapshots.iter().map(|it| Change::DeleteSnapshot(it.id)).collect();
+    builder = builder.then(Action::Apply { changes });
+    let places: Vec<_> = snapshots.iter().map(|it| Place::pool(&it.path)).collect();
+    for place in &places {
+        builder = builder.undo(How::Delete { place: place.clone() });
+    }
+    builder = builder.no_return();
+    for place in places {
+        builder = builder.then(Action::Remove { place });
+    }
+    builder.finish(Vec::new())
+}
+
+/// The disk's file gets the blocks of the snapshot's.
+fn exchange(disk: &Disk, snapshot: &DiskSnapshot, job: JobId) -> Box<Plan> {
+    let keep = Place::pool(directory(disk).join(format!("{job}.kept.raw")));
+    let back = Disk { size_bytes: snapshot.size_bytes, ..disk.clone() };
+    let exchange = Action::RollBack {
+        disk: disk.id,
+        from: Place::pool(&snapshot.path),
+        to: Place::pool(&disk.path),
+        keep: keep.clone(),
+    };
+    Builder::default()
+        .claim(disk.id, true)
+        .making(&keep)
+        .then(exchange)
+        .no_return()
+        .then(Action::Apply { changes: vec![Change::PutDisk(Box::new(back))] })
+        .then(Action::Discard { place: keep })
+        .finish(Vec::new())
+}
+
+/// The disk gets another file: a copy of the snapshot's that shares its blocks, or an image that is
+/// laid over it.
+fn replace(state: &State, disk: &Disk, snapshot: &DiskSnapshot, job: JobId) -> Box<Plan> {
+    let from = form(snapshot, disk.format);
+    let builder = Builder::default().claim(disk.id, true);
+    let size_bytes = snapshot.size_bytes;
+    let (builder, after) = if can_share(disk) {
+        let file = format!("{}.{}.{}", disk.id, job.uuid().simple(), from.format);
+        let to = Place::pool(directory(disk).join(file));
+        let bytes = (from.format == ImageFormat::Raw).then_some(size_bytes);
+        let after = Disk {
+            size_bytes,
+            path: to.path.clone(),
+            format: from.format,
+            parent: snapshot.parent,
+            ..disk.clone()
+        };
+        let copy = Action::Copy { from: from.place, to: to.clone(), bytes, full: false };
+        let builder = builder.making(&to).then(copy);
+        (builder.then(Action::Publish { place: to, identity: None }), after)
+    } else {
+        let to = Place::pool(overlay_path(disk, job));
+        let after = Disk {
+            size_bytes,
+            path: to.path.clone(),
+            format: ImageFormat::Qcow2,
+            parent: Some(snapshot.id),
+            ..disk.clone()
+        };
+        (builder.overlay(&to, from, size_bytes), after)
+    };
+    // What the disk had goes, and what was there for that alone.
+    let mut gone = match disk.parent {
+        parent if parent == after.parent => Vec::new(),
+        parent => swept(&state.needless(parent), job),
+    };
+    gone.push(Change::PutDebris(Debris::of_disk(&disk.path, job)));
+    let put = |disk: &Disk| vec![Change::PutDisk(Box::new(disk.clone()))];
+    let (changes, back) = (put(&after), put(disk));
+    builder
+        .then(Action::Switch { disks: vec![Switched { disk: after, over: false }], changes, back })
+        .no_return()
+        .finish(gone)
+}

@@ -292,11 +292,17 @@ impl State {
             }
             Change::PutSnapshot(snapshot) => {
                 let snapshot = Arc::new(snapshot);
-                self.snapshots.insert(snapshot.id, snapshot.clone());
-                Some(ChangeKind::SnapshotCreated(snapshot))
+                let before = self.snapshots.insert(snapshot.id, snapshot.clone());
+                // Which file it is in is nobody's business.
+                match (before.filter(|it| !it.hidden), snapshot.hidden) {
+                    (None, false) => Some(ChangeKind::SnapshotCreated(snapshot)),
+                    (Some(before), true) => Some(ChangeKind::SnapshotDeleted(before)),
+                    (None, true) | (Some(_), false) => None,
+                }
             }
             Change::DeleteSnapshot(id) => {
-                self.snapshots.remove(&id).map(ChangeKind::SnapshotDeleted)
+                let gone = self.snapshots.remove(&id).filter(|it| !it.hidden);
+                gone.map(ChangeKind::SnapshotDeleted)
             }
             Change::PutPool(pool) => {
                 let pool = Arc::new(pool);
@@ -493,7 +499,7 @@ impl State {
             disks: self.disks.values().map(|disk| Disk::clone(disk)).collect(),
             targets: self.targets.values().map(|target| Target::clone(target)).collect(),
             mappings: self.mappings.values().map(|mapping| Mapping::clone(mapping)).collect(),
-            snapshots: self.snapshots.values().map(|it| DiskSnapshot::clone(it)).collect(),
+            snapshots: self.visible_snapshots().map(|it| DiskSnapshot::clone(it)).collect(),
         }
     }
 
@@ -560,7 +566,12 @@ impl State {
 
     /// Snapshots of a disk.
     pub(crate) fn snapshots_of(&self, disk: DiskId) -> impl Iterator<Item = &Arc<DiskSnapshot>> {
-        self.snapshots.values().filter(move |snapshot| snapshot.disk == disk)
+        self.visible_snapshots().filter(move |snapshot| snapshot.disk == disk)
+    }
+
+    /// The snapshots that clients know.
+    pub(crate) fn visible_snapshots(&self) -> impl Iterator<Item = &Arc<DiskSnapshot>> {
+        self.snapshots.values().filter(|snapshot| !snapshot.hidden)
     }
 
     /// The job that reads a file to make another of it.

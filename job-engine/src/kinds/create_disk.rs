@@ -101,6 +101,7 @@ pub(crate) fn plan_disk(
     let id = DiskId::generate();
     let seed = Uuid::new_v4().as_u128();
     Ok(Disk {
+        parent: None,
         path: directory.join(format!("{id}.{format}")),
         id,
         name,

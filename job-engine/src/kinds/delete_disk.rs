@@ -10,7 +10,7 @@ use disk_image::{ImageErrorKind, ImageFile, MissingFile, delete, pool_space};
 
 use super::Step;
 use crate::catalogue::Disk;
-use crate::engine::{Change, Failure, IfEnding, JobContext};
+use crate::engine::{Change, Failure, IfEnding, JobContext, swept};
 use crate::error::Cause;
 use crate::failpoint;
 
@@ -28,7 +28,10 @@ pub(super) fn run(context: &JobContext, disk: &Disk, step: Step) -> Result<(), F
     context.boundary()?;
     delete(&disk.path, MissingFile::Tolerate).map_err(|error| Cause::from(&error))?;
     failpoint::hit("delete.unlinked");
-    Ok(context.complete(failpoint::DELETE_COMPLETE, IfEnding::GoOn, Vec::new())?)
+    // The images that its own was laid over go with it.
+    let remains = context.shared.state.lock().remains(disk.id);
+    let gone = swept(&remains, context.id);
+    Ok(context.complete(failpoint::DELETE_COMPLETE, IfEnding::GoOn, gone)?)
 }
 
 /// Opens the image for itself alone; `None` if its file is gone from a directory that is there.

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use disk_image::{
-    CopyOptions, FileCopier, ImageCopier, ImageError, ImageErrorKind, ImageVerifier, Overwriter,
-    Preallocation, Progress, SpaceTaker, Verifier, pool_space, reflink,
+    CopyOptions, FileCopier, ImageCopier, ImageError, ImageErrorKind, ImageVerifier, LayerCopier,
+    Overwriter, Preallocation, Progress, SpaceTaker, Verifier, pool_space, reflink,
 };
 
 use super::run::Work;
@@ -46,6 +46,7 @@ macro_rules! passes {
 passes! {
     FileCopier;
     ImageCopier;
+    LayerCopier;
     Overwriter;
     SpaceTaker;
     Verifier, reads;
@@ -58,6 +59,7 @@ impl Plan {
         match action {
             Action::Copy { bytes, .. } => bytes.unwrap_or(0),
             Action::Convert(conversion) => conversion.bytes,
+            Action::Merge { bytes, .. } => *bytes,
             Action::Verify { bytes, .. } | Action::Compare { bytes, .. } => *bytes,
             Action::Await { .. }
             | Action::Check { .. }
@@ -71,6 +73,9 @@ impl Plan {
             | Action::TakeSpace { .. }
             | Action::Truncate { .. }
             | Action::RollBack { .. }
+            | Action::Overlay { .. }
+            | Action::Switch { .. }
+            | Action::Rebase { .. }
             | Action::Complete { .. }
             | Action::Unknown(_) => 0,
         }

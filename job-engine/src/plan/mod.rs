@@ -8,9 +8,12 @@
 mod check;
 mod convert;
 mod copy;
+mod overlay;
 mod run;
+mod switch;
 
 pub(crate) use convert::{Conversion, Form};
+pub(crate) use overlay::Child;
 pub(crate) use run::{recover, run, undo};
 
 use std::path::Path;
@@ -19,6 +22,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Disk;
+use crate::datapath::Switched;
 use crate::engine::{Change, Debris};
 use crate::id::{DiskId, JobId, PoolId};
 use crate::kinds::Step;
@@ -95,6 +99,16 @@ pub(crate) enum Action {
     Truncate { place: Place, bytes: u64 },
     /// Gives a disk the data of another file, and keeps those that it had until that is done.
     RollBack { disk: DiskId, from: Place, to: Place, keep: Place },
+    /// Makes an image that is laid over another one, and has nothing of its own.
+    Overlay { to: Place, parent: Form, bytes: u64 },
+    /// Puts changes into the catalogue and has the data path use the disks' new images, all from one
+    /// instant on; `back` is how the catalogue was.
+    Switch { disks: Vec<Switched>, changes: Vec<Change>, back: Vec<Change> },
+    /// Brings what an image and those below have into one further down, which then has the same
+    /// data.
+    Merge { from: Form, into: Form, bytes: u64 },
+    /// Has images that are laid over the one in `from` name another one with the same data.
+    Rebase { children: Vec<Child>, from: Place, to: Form },
     /// Puts changes into the catalogue and completes the job.
     Complete { changes: Vec<Change> },
     /// What only another version of the program can do.
@@ -140,10 +154,15 @@ impl Plan {
     /// It makes another file of this one.
     pub(crate) fn reads(&self, path: &Path) -> bool {
         self.actions.iter().any(|action| {
-            if let Action::Convert(conversion) = action {
-                return conversion.from.place.path == path;
-            }
-            let (Action::Copy { from, .. } | Action::RollBack { from, .. }) = action else {
+            let from = if let Action::Convert(conversion) = action {
+                &conversion.from.place
+            } else if let Action::Overlay { parent: Form { place, .. }, .. }
+            | Action::Merge { from: Form { place, .. }, .. }
+            | Action::Copy { from: place, .. }
+            | Action::RollBack { from: place, .. } = action
+            {
+                place
+            } else {
                 return false;
             };
             from.path == path
@@ -153,7 +172,10 @@ impl Plan {
     /// The instant at which files were shared: that of the snapshots that it makes.
     fn taken_at(&mut self, instant: Timestamp) {
         for action in &mut self.actions {
-            let (Action::Apply { changes } | Action::Complete { changes }) = action else {
+            let (Action::Apply { changes }
+            | Action::Complete { changes }
+            | Action::Switch { changes, .. }) = action
+            else {
                 continue;
             };
             for change in changes {
@@ -190,7 +212,8 @@ impl Plan {
     pub(crate) fn is_critical(&self, step: Step) -> bool {
         let Step::Planned { index, done: 1 } = step else { return false };
         let index = usize::try_from(index).unwrap_or(usize::MAX);
-        matches!(self.actions.get(index), Some(Action::RollBack { .. }))
+        let action = self.actions.get(index);
+        matches!(action, Some(Action::RollBack { .. } | Action::Switch { .. }))
     }
 
     /// No client turns it back any more.

@@ -65,7 +65,7 @@ pub(crate) fn run(context: &JobContext, plan: &Plan, step: Step) -> Result<(), F
 }
 
 impl Work<'_> {
-    fn if_ending(&self) -> IfEnding {
+    pub(super) fn if_ending(&self) -> IfEnding {
         if self.plan.cannot_return(self.index) { IfEnding::GoOn } else { IfEnding::TurnBack }
     }
 
@@ -112,6 +112,10 @@ impl Work<'_> {
             Action::TakeSpace { place, bytes } => self.take_space(place, *bytes),
             Action::Truncate { place, bytes } => self.truncate(place, *bytes),
             Action::RollBack { disk, from, to, keep } => self.roll_back(*disk, from, to, keep),
+            Action::Overlay { to, parent, bytes } => self.overlay(to, parent, *bytes),
+            Action::Switch { disks, changes, back } => self.switch(disks, changes, back),
+            Action::Merge { from, into, bytes } => self.merge(from, into, *bytes),
+            Action::Rebase { children, from, to } => self.rebase(children, from, to),
             Action::Complete { changes } => {
                 let (point, effect) = (failpoint::PLAN_COMPLETE, changes.clone());
                 Ok(self.context.complete(point, self.if_ending(), effect)?)
@@ -317,7 +321,7 @@ fn exchange_file(from: &NamedFile, to: &NamedFile) -> Result<(), disk_image::Ima
 }
 
 /// Flushes until there is little left to flush.
-fn settle(file: &NamedFile) -> Result<(), disk_image::ImageError> {
+pub(super) fn settle(file: &NamedFile) -> Result<(), disk_image::ImageError> {
     for _ in 0..FLUSHES {
         let begin = Instant::now();
         file.sync()?;

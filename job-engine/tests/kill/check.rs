@@ -102,7 +102,7 @@ fn has_a_possible_outcome(job: &Job) {
     use JobState::{Completed, Exception, Killed, Terminated};
     let possible: &[JobState] = match &job.kind {
         JobKind::CreateDisk { disk, .. } => match disk.name.as_str() {
-            "thin" | "full" | "filled" | "kept" | "suspended" => &[Completed],
+            "thin" | "full" | "filled" | "kept" | "suspended" | "layered" => &[Completed],
             "large" => &[Exception],
             // The death took the obstacle away, or came before the client's request.
             "locked" | "debris" => &[Completed, Exception],
@@ -172,8 +172,11 @@ fn files_agree_with_catalogue(directory: &Path, engine: &Engine) {
         wanted.push(disk.path);
     }
     copies_are_whole(directory, engine);
-    wanted.extend(engine.snapshots().into_iter().map(|snapshot| snapshot.path));
     roll_back_is_whole(engine);
+    layers_are_whole(engine);
+    wanted.extend(engine.image_files());
+    wanted.sort();
+    wanted.dedup();
     let entries = std::fs::read_dir(scenario::config(directory).default_pool).unwrap();
     let mut found: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     found.retain(|path| !path.ends_with(".lund-pool"));
@@ -184,7 +187,7 @@ fn files_agree_with_catalogue(directory: &Path, engine: &Engine) {
 
 /// While there is a snapshot, the disk has what it had or what it was rolled back to, all of it.
 fn roll_back_is_whole(engine: &Engine) {
-    for snapshot in engine.snapshots() {
+    for snapshot in engine.snapshots().into_iter().filter(|it| it.name == "s") {
         let kept = std::fs::read(&snapshot.path).unwrap();
         assert!(kept[1 << 20..][..4096].iter().all(|byte| *byte == scenario::SNAPSHOT));
         let disk = std::fs::read(engine.disk(&snapshot.disk).unwrap().path).unwrap();
@@ -197,6 +200,43 @@ fn roll_back_is_whole(engine: &Engine) {
         if engine.jobs().iter().any(rolled_back) {
             assert_eq!(found[0], scenario::SNAPSHOT);
         }
+    }
+}
+
+/// Snapshots over which images are laid show what the disk had, and the disk what was written last or
+/// what it was rolled back to.
+fn layers_are_whole(engine: &Engine) {
+    let [first, second, third] = scenario::LAYERS;
+    let bytes = |path: &Path, format| -> Vec<u8> {
+        let options = disk_image::OpenOptions::read_only();
+        let image = disk_image::open_image(path, format, &options).unwrap();
+        let mut bytes = vec![0; 3 << 20];
+        let mut all = [std::io::IoSliceMut::new(&mut bytes)];
+        image.read(&mut all, 0, disk_image::Wait::Block).unwrap();
+        // Each MiB has one byte.
+        bytes.chunks(1 << 20).map(|mib| mib[0]).collect()
+    };
+    for snapshot in engine.snapshots() {
+        let wanted = match snapshot.name.as_str() {
+            "one" => [first, 0, 0],
+            "two" => [first, second, 0],
+            "three" => [first, third, 0],
+            _ => continue,
+        };
+        let format = snapshot.format.unwrap_or_default();
+        assert_eq!(bytes(&snapshot.path, format), wanted, "{snapshot:?}");
+    }
+    for disk in engine.disks().into_iter().filter(|disk| disk.name == "layered") {
+        let found = bytes(&disk.path, disk.format);
+        let states = [
+            [0, 0, 0],
+            [first, 0, 0],
+            [first, second, 0],
+            [first, second, third],
+            [first, third, 0],
+            [first, third, second],
+        ];
+        assert!(states.iter().any(|state| found == *state), "{found:?}");
     }
 }
 
@@ -230,7 +270,8 @@ fn everything_works(engine: &Engine) {
     for target in engine.targets() {
         engine.delete_target(&target.name).unwrap();
     }
-    for snapshot in engine.snapshots() {
+    // What others are laid over goes after them.
+    for snapshot in engine.snapshots().into_iter().rev() {
         let id = engine.delete_snapshot(snapshot.id, Submission::default()).unwrap();
         let job = engine.wait(&id, PATIENCE).unwrap();
         assert_eq!(job.state, JobState::Completed, "{job:?}");

@@ -107,6 +107,9 @@ pub(crate) fn open(directory: &Path) -> Arc<Engine> {
 /// What a disk has in a place of its own when its snapshot is taken.
 pub(crate) const SNAPSHOT: u8 = 0xa0;
 
+/// What is written to the disk whose images are laid over each other.
+pub(crate) const LAYERS: [u8; 3] = [0xb1, 0xb2, 0xb3];
+
 /// The test runs where files share blocks.
 fn shares_blocks(directory: &Path) -> bool {
     let named = |name: &str| {
@@ -135,6 +138,7 @@ pub(crate) fn run(directory: &Path) {
     if shares_blocks(directory) {
         child.snapshots(&disk);
     }
+    child.layers();
     child.copies(&disk, &directory.join("files/exported.raw"));
     child.transitions();
     child.failures();
@@ -298,6 +302,51 @@ impl Child {
         let id = self.planned(id);
         self.end(id, JobState::Completed);
         write(0);
+    }
+
+    /// Snapshots of a disk over which others are laid come and go, and it is rolled back; then it goes
+    /// itself.
+    fn layers(&mut self) {
+        let (made, disk) = self.submit(CreateDisk::new("layered", 3 * MIB), false);
+        self.end(made, JobState::Completed);
+        let [first, second, third] = LAYERS;
+        self.fill(&disk, 0, first);
+        let one = self.take(&disk, "one");
+        self.fill(&disk, 1, second);
+        let two = self.take(&disk, "two");
+        self.fill(&disk, 2, third);
+        let id = self.engine.roll_back(one, Submission::default());
+        let id = self.planned(id);
+        self.end(id, JobState::Completed);
+        self.fill(&disk, 1, third);
+        let three = self.take(&disk, "three");
+        self.fill(&disk, 2, second);
+        // The last of a branch; one that another snapshot is laid over; one that the disk is.
+        for snapshot in [two, one, three] {
+            let id = self.engine.delete_snapshot(snapshot, Submission::default());
+            let id = self.planned(id);
+            self.end(id, JobState::Completed);
+        }
+        let id = self.delete(&disk);
+        self.end(id, JobState::Completed);
+    }
+
+    /// A MiB of a disk, as the data path writes it.
+    fn fill(&self, disk: &Disk, mib: u64, byte: u8) {
+        let disk = self.engine.disk(&disk.id).unwrap();
+        let options = OpenOptions::default();
+        let image = disk_image::open_image(disk.path, disk.format, &options).unwrap();
+        image.write(&[IoSlice::new(&[byte; 1 << 20])], mib << 20, Durability::Durable).unwrap();
+        image.close().unwrap();
+    }
+
+    fn take(&mut self, disk: &Disk, name: &str) -> job_engine::SnapshotId {
+        let request = CreateSnapshots { disks: vec![disk.id], name: name.to_owned() };
+        let id = self.engine.create_snapshots(request, Submission::default());
+        let id = self.planned(id);
+        self.end(id, JobState::Completed);
+        let mut snapshots = self.engine.snapshots().into_iter();
+        snapshots.find(|it| it.disk == disk.id && it.name == name).unwrap().id
     }
 
     fn transitions(&mut self) {

@@ -37,7 +37,7 @@ pub use self::session::{
     SessionParameters,
 };
 pub use self::setting::Setting;
-pub use self::snapshot::{CreateSnapshots, ExposeSnapshot, Snapshot};
+pub use self::snapshot::{ChangedExtent, Changes, CreateSnapshots, ExposeSnapshot, Snapshot};
 
 /// The format of a disk's file.
 #[derive(Debug, JsonSchema)]

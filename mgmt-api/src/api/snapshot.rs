@@ -23,6 +23,10 @@ pub struct ExposeSnapshot {
     /// Writes to it are refused.
     #[serde(default)]
     pub read_only: bool,
+    /// It is an image that is laid over the snapshot, even where blocks could be shared; the
+    /// snapshot cannot be deleted as long as the disk is there.
+    #[serde(default)]
+    pub linked: bool,
 }
 
 /// A snapshot.
@@ -40,10 +44,36 @@ pub struct Snapshot {
     pub size_bytes: u64,
     /// Its file.
     pub path: String,
+    /// The format of that.
+    #[schemars(with = "super::ImageFormat")]
+    pub format: job_engine::ImageFormat,
     /// The instant.
     pub created: Timestamp,
     /// Those that have this in common are of the same instant: the job that made them.
     pub group: String,
+}
+
+/// A run of bytes that may differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChangedExtent {
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+    /// It reads as zeroes now.
+    pub zeroes: bool,
+}
+
+/// What has changed since a snapshot: a page of it. What is not listed is the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Changes {
+    /// Size of the disk in bytes, as it is at the end of the time that is looked at.
+    pub size_bytes: u64,
+    /// In order.
+    pub extents: Vec<ChangedExtent>,
+    /// The `offset` of the next page, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
 }
 
 impl Snapshot {

@@ -1,6 +1,6 @@
 //! Methods of the replication service and of its capabilities.
 
-use job_engine::{Cause, CloneDisk, CreateSnapshots, PoolId, RequestError, SnapshotId};
+use job_engine::{Cause, CloneDisk, CreateSnapshots, Exposing, PoolId, RequestError, SnapshotId};
 
 use super::fault::Fault;
 use super::instances::POOL;
@@ -92,7 +92,7 @@ impl Work<'_> {
         };
         match (kind, snapshot) {
             (CLONE, Some(id)) => {
-                job(self.engine.expose_snapshot(id, name, false, self.submission()))
+                job(self.engine.expose_snapshot(id, name, Exposing::default(), self.submission()))
             }
             (_, Some(_)) => Ok(Outcome::of(NOT_SUPPORTED)),
             (SNAPSHOT, None) => {

@@ -109,6 +109,8 @@ pub fn routes(service: Arc<Service>) -> Routes {
         .delete(Operator, "/snapshots/{snapshot}", snapshots::delete)
         .post(Operator, "/snapshots/{snapshot}/rollback", snapshots::roll_back)
         .post(Operator, "/snapshots/{snapshot}/expose", snapshots::expose)
+        .get(Viewer, "/snapshots/{snapshot}/changes", snapshots::changes)
+        .get(Viewer, "/disks/{disk}/changes", snapshots::disk_changes)
         .get(Viewer, "/targets", targets)
         .post(Operator, "/targets", create_target)
         .get(Viewer, "/targets/{target}", target)

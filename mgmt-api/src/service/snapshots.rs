@@ -1,6 +1,6 @@
 //! Snapshots of disks.
 
-use job_engine::{CreateSnapshots, DiskSnapshot, Submission};
+use job_engine::{ChangedExtent, CreateSnapshots, DiskSnapshot, Exposing, Submission};
 
 use super::{Refusal, Result, Service, ServiceError};
 use crate::api;
@@ -17,9 +17,13 @@ impl Service {
         let disks = self.engine.disks();
         let name = |it: &DiskSnapshot| {
             let disk = disks.iter().find(|disk| disk.id == it.disk);
-            disk.map(|disk| disk.name.clone()).unwrap_or_default()
+            disk.map(|disk| (disk.name.clone(), disk.format)).unwrap_or_default()
         };
-        Ok(all.iter().map(|it| view(it, name(it))).collect())
+        let shown = |it: &DiskSnapshot| {
+            let (name, format) = name(it);
+            view(it, name, format)
+        };
+        Ok(all.iter().map(shown).collect())
     }
 
     /// A snapshot, as `DISK@NAME` or by its identifier.
@@ -74,6 +78,49 @@ impl Service {
         self.job_by_id(&id)
     }
 
+    /// What has changed from the snapshot `since` to the snapshot `until`: a page of it.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`]; [`Refusal::Invalid`] for snapshots of different disks.
+    pub fn changes(&self, until: &str, since: &str, page: (u64, usize)) -> Result<api::Changes> {
+        let newer = self.snapshot(until)?;
+        let disk = self.find_disk(&newer.disk)?.id;
+        self.changed(disk, Some(self.snapshot_id(until)?), since, page)
+    }
+
+    /// What has changed from the snapshot `since` to the disk as it is now.
+    ///
+    /// # Errors
+    /// As [`Self::changes`].
+    pub fn disk_changes(
+        &self,
+        disk: &str,
+        since: &str,
+        page: (u64, usize),
+    ) -> Result<api::Changes> {
+        self.changed(self.find_disk(disk)?.id, None, since, page)
+    }
+
+    fn changed(
+        &self,
+        disk: job_engine::DiskId,
+        until: Option<job_engine::SnapshotId>,
+        since: &str,
+        page: (u64, usize),
+    ) -> Result<api::Changes> {
+        let found = self.engine.changes(disk, until, self.snapshot_id(since)?, page)?;
+        let extent = |it: &ChangedExtent| api::ChangedExtent {
+            offset: it.offset,
+            length: it.length,
+            zeroes: it.zeroes,
+        };
+        Ok(api::Changes {
+            size_bytes: found.size_bytes,
+            extents: found.extents.iter().map(extent).collect(),
+            next: found.next,
+        })
+    }
+
     /// Submits a disk with the data of a snapshot.
     ///
     /// # Errors
@@ -84,14 +131,19 @@ impl Service {
         request: api::ExposeSnapshot,
         by: Submission,
     ) -> Result<api::Job> {
-        let api::ExposeSnapshot { name, read_only } = request;
+        let api::ExposeSnapshot { name, read_only, linked } = request;
         let snapshot = self.snapshot_id(key)?;
-        let id = self.engine.expose_snapshot(snapshot, name, read_only, by)?;
+        let how = Exposing { read_only, linked };
+        let id = self.engine.expose_snapshot(snapshot, name, how, by)?;
         self.job_by_id(&id)
     }
 }
 
-fn view(snapshot: &DiskSnapshot, disk_name: String) -> api::Snapshot {
+fn view(
+    snapshot: &DiskSnapshot,
+    disk_name: String,
+    format: job_engine::ImageFormat,
+) -> api::Snapshot {
     api::Snapshot {
         id: snapshot.id.to_string(),
         name: snapshot.name.clone(),
@@ -99,6 +151,7 @@ fn view(snapshot: &DiskSnapshot, disk_name: String) -> api::Snapshot {
         disk_name,
         size_bytes: snapshot.size_bytes,
         path: snapshot.path.display().to_string(),
+        format: snapshot.format.unwrap_or(format),
         created: snapshot.created,
         group: snapshot.created_by.to_string(),
     }

@@ -1,6 +1,6 @@
 //! `lunctl snapshot`
 
-use mgmt_api::api::{CreateSnapshots, Disk, ExposeSnapshot, Job, Snapshot};
+use mgmt_api::api::{Changes, CreateSnapshots, Disk, ExposeSnapshot, Job, Snapshot};
 use mgmt_api::size;
 
 use crate::args;
@@ -17,8 +17,13 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Snapshot) -> Resu
             output.value(&snapshots, || list(&snapshots));
             return Ok(());
         }
-        args::Snapshot::Expose { snapshot, name, read_only, waiting } => {
-            let request = ExposeSnapshot { name, read_only };
+        args::Snapshot::Diff { since, until } => {
+            let changes = diff(client, &since, until.as_deref())?;
+            output.value(&changes, || show(&changes));
+            return Ok(());
+        }
+        args::Snapshot::Expose { snapshot, name, read_only, linked, waiting } => {
+            let request = ExposeSnapshot { name, read_only, linked };
             let job: Job = client.post(&["snapshots", &snapshot, "expose"], &request)?;
             if !waiting.no_wait {
                 wait(client, output, &job.id, None)?;
@@ -49,6 +54,37 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Snapshot) -> Resu
     let job = wait(client, output, &job.id, None)?;
     output.value(&job, || text);
     Ok(())
+}
+
+/// All pages in one.
+fn diff(client: &Client, since: &str, until: Option<&str>) -> Result<Changes> {
+    let disk = match until {
+        Some(_) => String::new(),
+        None => client.get::<Snapshot>(&["snapshots", since])?.disk,
+    };
+    let path = match until {
+        Some(until) => ["snapshots", until, "changes"],
+        None => ["disks", &disk, "changes"],
+    };
+    let mut all = Changes { size_bytes: 0, extents: Vec::new(), next: Some(0) };
+    while let Some(offset) = all.next {
+        let offset = offset.to_string();
+        let page: Changes = client.get_of(&path, &[("since", since), ("offset", &offset)])?;
+        all.size_bytes = page.size_bytes;
+        all.extents.extend(page.extents);
+        all.next = page.next;
+    }
+    Ok(all)
+}
+
+fn show(changes: &Changes) -> String {
+    table(
+        ["OFFSET", "LENGTH", "NOW"],
+        changes.extents.iter().map(|extent| {
+            let now = if extent.zeroes { "zeroes" } else { "data" };
+            [extent.offset.to_string(), extent.length.to_string(), now.to_owned()]
+        }),
+    )
 }
 
 fn list(snapshots: &[Snapshot]) -> String {

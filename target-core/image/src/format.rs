@@ -166,7 +166,7 @@ pub(crate) fn finish_atomic_write(
             let options = OpenOptions { read_only: false, ..options.clone() };
             open_image(path.clone(), format, &options).map(drop)
         }
-        ImageFormat::Vhdx | ImageFormat::Vhd => Ok(()),
+        ImageFormat::Vhdx | ImageFormat::Vhd | ImageFormat::Vmdk => Ok(()),
     }
 }
 

@@ -221,6 +221,12 @@ pub(super) fn all() -> Vec<Operation> {
         get("/snapshots/{snapshot}", "A snapshot").answers::<api::Snapshot>(),
         delete("/snapshots/{snapshot}", "Delete a snapshot").starts(),
         post("/snapshots/{snapshot}/rollback", "Give a disk the data of a snapshot").starts(),
+        get("/snapshots/{snapshot}/changes", "What has changed from an older snapshot to this one")
+            .asks::<super::super::snapshots::Since>()
+            .answers::<api::Changes>(),
+        get("/disks/{disk}/changes", "What has changed on a disk since a snapshot")
+            .asks::<super::super::snapshots::Since>()
+            .answers::<api::Changes>(),
         post("/snapshots/{snapshot}/expose", "Make a disk of a snapshot")
             .takes::<api::ExposeSnapshot>()
             .starts(),

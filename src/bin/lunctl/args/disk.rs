@@ -255,6 +255,13 @@ pub(crate) enum Snapshot {
         #[command(flatten)]
         waiting: Waiting,
     },
+    /// List what has changed since a snapshot, for backups: what is not listed is the same
+    Diff {
+        /// The older one: DISK@NAME, or its identifier
+        since: String,
+        /// The newer one; without it the disk as it is now
+        until: Option<String>,
+    },
     /// Make a disk of a snapshot, to map it as a LUN
     Expose {
         /// DISK@NAME, or its identifier
@@ -264,6 +271,10 @@ pub(crate) enum Snapshot {
         /// Refuse writes to it
         #[arg(long)]
         read_only: bool,
+        /// Lay its image over the snapshot, even where blocks could be shared: the snapshot cannot be
+        /// deleted before the disk
+        #[arg(long)]
+        linked: bool,
         #[command(flatten)]
         waiting: Waiting,
     },

@@ -190,8 +190,8 @@ impl Image for VmdkImage {
         }
     }
 
-    fn path(&self) -> &Path {
-        self.file.path()
+    fn path(&self) -> Arc<Path> {
+        self.file.path().clone()
     }
 
     fn read(&self, bufs: &mut [IoSliceMut<'_>], offset: u64, wait: Wait) -> Result<(), ImageError> {
