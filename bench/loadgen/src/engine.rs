@@ -23,7 +23,8 @@ pub(crate) mod phase {
 /// What one connection does.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Job {
-    pub(crate) write: bool,
+    /// Reads among 100 commands.
+    pub(crate) reads: u8,
     pub(crate) random: bool,
     /// Bytes per command, and per logical block.
     pub(crate) size: u32,
@@ -45,6 +46,7 @@ struct Slot {
     lba: u64,
     started: u64,
     received: u32,
+    write: bool,
     busy: bool,
 }
 
@@ -64,7 +66,7 @@ pub(crate) struct Engine<'a> {
 impl<'a> Engine<'a> {
     pub(crate) fn new(session: &'a mut Session, job: Job) -> Result<Self> {
         session.link.keep_data = job.marks;
-        let regions = match (job.write, job.marks) {
+        let regions = match (job.reads < 100, job.marks) {
             (false, _) => 0,
             (true, false) => 1,
             (true, true) => job.depth,
@@ -111,6 +113,11 @@ impl<'a> Engine<'a> {
     fn issue(&mut self, now: u64) -> Result<()> {
         while self.session.window_open() && self.job.limit.is_none_or(|n| self.issued < n) {
             let Some(tag) = self.free.pop() else { break };
+            let write = match self.job.reads {
+                0 => true,
+                100.. => false,
+                reads => self.random.below(100) >= u64::from(reads),
+            };
             let place = if self.job.random {
                 self.random.below(self.job.count)
             } else {
@@ -120,9 +127,9 @@ impl<'a> Engine<'a> {
             let blocks = self.job.size / self.job.block;
             let lba = (self.job.first + place) * u64::from(blocks);
             let slot = self.slots.get_mut(tag as usize).context("no such slot")?;
-            *slot = Slot { lba, started: now, received: 0, busy: true };
-            let cdb = pdu::rw_cdb(self.job.write, self.job.short_cdb, lba, blocks);
-            if self.job.write {
+            *slot = Slot { lba, started: now, received: 0, write, busy: true };
+            let cdb = pdu::rw_cdb(write, self.job.short_cdb, lba, blocks);
+            if write {
                 self.write(tag, lba, &cdb);
             } else {
                 let transfer = Transfer::Read(self.job.size);
@@ -147,7 +154,7 @@ impl<'a> Engine<'a> {
         if self.job.marks
             && let Some(region) = self.arena.get_mut(at..at + size as usize)
         {
-            pattern::stamp(region, lba, self.job.block as usize);
+            pattern::stamp(region, lba, self.job.block as usize, self.random.next());
         }
         let burst = size.min(params.first_burst);
         let immediate = if params.immediate_data { burst.min(params.max_segment) } else { 0 };
@@ -203,7 +210,7 @@ impl<'a> Engine<'a> {
             opcode::DATA_IN => {
                 let len = u32::try_from(pdu.len)?;
                 let offset = be32(header, 40);
-                if self.job.write || offset != slot.received || len > self.job.size - offset {
+                if slot.write || offset != slot.received || len > self.job.size - offset {
                     bail!("Data-In of {len} bytes at {offset}, after {} bytes", slot.received);
                 }
                 slot.received += len;
@@ -219,7 +226,7 @@ impl<'a> Engine<'a> {
             opcode::R2T => {
                 let (offset, len) = (be32(header, 40), be32(header, 44));
                 let end = offset.checked_add(len).filter(|end| *end <= self.job.size);
-                let Some(end) = end.filter(|_| self.job.write && len > 0) else {
+                let Some(end) = end.filter(|_| slot.write && len > 0) else {
                     bail!("R2T for {len} bytes at {offset} of a command of {}", self.job.size);
                 };
                 if len > self.session.params.max_burst {
@@ -239,7 +246,7 @@ impl<'a> Engine<'a> {
         let tag = be32(header, 16);
         let slot = self.slots.get_mut(tag as usize).context("no such slot")?;
         let response = pdu::opcode_of(header) == opcode::SCSI_RESPONSE;
-        let verb = if self.job.write { "WRITE" } else { "READ" };
+        let verb = if slot.write { "WRITE" } else { "READ" };
         let what = || format!("{verb} of {} bytes at block {}", self.job.size, slot.lba);
         if response && byte(header, 2) != 0 {
             bail!("{}: response {:#04x}", what(), byte(header, 2));
@@ -252,7 +259,7 @@ impl<'a> Engine<'a> {
         if byte(header, 1) & (flag::OVERFLOW | flag::UNDERFLOW) != 0 {
             bail!("{}: GOOD with a residual of {}", what(), be32(header, 44));
         }
-        if !self.job.write && slot.received != self.job.size {
+        if !slot.write && slot.received != self.job.size {
             bail!("{}: GOOD after {} bytes", what(), slot.received);
         }
         if measure {

@@ -25,7 +25,7 @@ use clap::Parser;
 use crate::engine::{Engine, Job, phase};
 use crate::histogram::Histogram;
 use crate::options::{Access, Options};
-use crate::report::{Cpu, Report};
+use crate::report::{Cpu, Cycles, Report};
 use crate::session::{Capacity, Session};
 
 fn main() -> ExitCode {
@@ -39,8 +39,15 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
+    if options.cycles {
+        return cycles(options);
+    }
     let mut sessions = open(options)?;
     let capacity = sessions.first_mut().context("no session")?.capacity()?;
+    if options.report_luns {
+        println!("{}", sessions.first_mut().context("no session")?.report_luns()?);
+        return sessions.into_iter().try_for_each(Session::logout);
+    }
     if options.fill {
         let filling = start(options, capacity, sessions, Kind::Fill)?;
         sessions = filling.finish()?.0;
@@ -70,6 +77,21 @@ fn run(options: &Options) -> Result<()> {
         }
     }
     sessions.into_iter().try_for_each(Session::logout)
+}
+
+/// Logs in and out, one session at a time.
+fn cycles(options: &Options) -> Result<()> {
+    let (before, begin) = (Cpu::now(options.server_pid)?, Instant::now());
+    let mut count = 0_u32;
+    while begin.elapsed().as_secs_f64() < options.seconds {
+        let [_, _, high, low] = count.to_be_bytes();
+        Session::open(options, [0x80, 0, 0, 0, high, low])?.logout()?;
+        count += 1;
+    }
+    let (elapsed, after) = (begin.elapsed(), Cpu::now(options.server_pid)?);
+    let cycles = Cycles::new(count, elapsed, before, after);
+    println!("{}", serde_json::to_string(&cycles)?);
+    Ok(())
 }
 
 /// All sessions, each with an ISID of its own, ready for commands.
@@ -149,7 +171,7 @@ fn start(
             Kind::Reads(n) => Some(n),
         };
         let job = Job {
-            write: access.writes(),
+            reads: access.reads(options.read_percent),
             random: access.random(),
             size: options.block,
             block,

@@ -51,6 +51,15 @@ pub(crate) struct Options {
     /// Read once at full depth, print "ready", stay logged in until standard input ends
     #[arg(long)]
     pub(crate) hold: bool,
+    /// Log in and out for --seconds, one session at a time, and print how often as JSON
+    #[arg(long)]
+    pub(crate) cycles: bool,
+    /// Print how many LUNs the target reports, once --url's is ready
+    #[arg(long)]
+    pub(crate) report_luns: bool,
+    /// Reads among 100 commands of --rw randrw
+    #[arg(long, default_value_t = 70, value_parser = clap::value_parser!(u8).range(1..=99))]
+    pub(crate) read_percent: u8,
     /// This initiator's name
     #[arg(long, default_value = "iqn.2026-01.invalid.loadgen:client")]
     pub(crate) initiator: String,
@@ -64,23 +73,30 @@ pub(crate) struct Options {
 pub(crate) enum Access {
     Randread,
     Randwrite,
+    Randrw,
     Read,
     Write,
 }
 
 impl Access {
-    pub(crate) fn writes(self) -> bool {
-        matches!(self, Self::Randwrite | Self::Write)
+    /// Reads among 100 commands, if `mixed` are where both kinds are wanted.
+    pub(crate) fn reads(self, mixed: u8) -> u8 {
+        match self {
+            Self::Randread | Self::Read => 100,
+            Self::Randwrite | Self::Write => 0,
+            Self::Randrw => mixed,
+        }
     }
 
     pub(crate) fn random(self) -> bool {
-        matches!(self, Self::Randread | Self::Randwrite)
+        matches!(self, Self::Randread | Self::Randwrite | Self::Randrw)
     }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Randread => "randread",
             Self::Randwrite => "randwrite",
+            Self::Randrw => "randrw",
             Self::Read => "read",
             Self::Write => "write",
         }

@@ -1,5 +1,5 @@
-//! What is written: every logical block begins with its address and ends with the complement,
-//! so a block that is stale, shifted or torn shows.
+//! What is written: every logical block begins with its address and ends with the complement; next to
+//! both stands a number that is another one in each write. So a block that is shifted or torn shows.
 
 use anyhow::{Result, bail};
 
@@ -17,16 +17,20 @@ pub(crate) fn noise(buffer: &mut [u8], seed: u64) {
 }
 
 /// Marks each block of `buffer`, the first of which is block `lba`.
-pub(crate) fn stamp(buffer: &mut [u8], mut lba: u64, block: usize) {
+pub(crate) fn stamp(buffer: &mut [u8], mut lba: u64, block: usize, write: u64) {
     for block in buffer.chunks_exact_mut(block) {
-        if let Some(head) = block.first_chunk_mut::<8>() {
-            *head = lba.to_be_bytes();
+        if let Some(head) = block.first_chunk_mut::<16>() {
+            *head = pair(lba, write);
         }
-        if let Some(tail) = block.last_chunk_mut::<8>() {
-            *tail = (!lba).to_be_bytes();
+        if let Some(tail) = block.last_chunk_mut::<16>() {
+            *tail = pair(write, !lba);
         }
         lba += 1;
     }
+}
+
+fn pair(first: u64, second: u64) -> [u8; 16] {
+    (u128::from(first) << 64 | u128::from(second)).to_be_bytes()
 }
 
 /// Checks the marks of a piece that begins `offset` bytes behind the start of block `lba`.
@@ -45,6 +49,12 @@ pub(crate) fn check(piece: &[u8], lba: u64, offset: usize, block: usize) -> Resu
             let tail = be64(piece, at + to_end - 8);
             if tail != !number {
                 bail!("block {number} ends with the mark of block {}", !tail);
+            }
+        }
+        if inside == 0 && piece.len() - at >= block {
+            let (head, tail) = (be64(piece, at + 8), be64(piece, at + block - 16));
+            if head != tail {
+                bail!("block {number} begins as write {head:#x} and ends as {tail:#x}");
             }
         }
         at += to_end;
@@ -83,7 +93,7 @@ mod tests {
     fn what_was_stamped_passes_in_pieces_too() {
         let mut buffer = vec![0; 4096];
         noise(&mut buffer, 1);
-        stamp(&mut buffer, 800, 512);
+        stamp(&mut buffer, 800, 512, 7);
         check(&buffer, 800, 0, 512).unwrap();
         check(&buffer[..1000], 800, 0, 512).unwrap();
         check(&buffer[1000..], 800, 1000, 512).unwrap();
@@ -92,12 +102,19 @@ mod tests {
     #[test]
     fn a_wrong_block_is_found() {
         let mut buffer = vec![0; 4096];
-        stamp(&mut buffer, 800, 512);
+        stamp(&mut buffer, 800, 512, 7);
         assert!(check(&buffer, 801, 0, 512).is_err());
-        stamp(&mut buffer[1024..1536], 5, 512);
+        stamp(&mut buffer[1024..1536], 5, 512, 7);
         assert!(check(&buffer, 800, 0, 512).is_err());
-        stamp(&mut buffer, 800, 512);
+        stamp(&mut buffer, 800, 512, 7);
         buffer[4095] ^= 1;
+        assert!(check(&buffer, 800, 0, 512).is_err());
+        // The one half of another write of the same block.
+        stamp(&mut buffer, 800, 512, 7);
+        let mut other = buffer.clone();
+        stamp(&mut other, 800, 512, 8);
+        check(&other, 800, 0, 512).unwrap();
+        buffer[600..1024].copy_from_slice(&other[600..1024]);
         assert!(check(&buffer, 800, 0, 512).is_err());
     }
 

@@ -40,6 +40,26 @@ fn ticks(stat: &str) -> Option<u64> {
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
+/// What logins and logouts cost.
+#[derive(Debug, Serialize)]
+pub(crate) struct Cycles {
+    cycles: u32,
+    per_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_cpu_us: Option<f64>,
+}
+
+impl Cycles {
+    pub(crate) fn new(cycles: u32, elapsed: Duration, before: Cpu, after: Cpu) -> Self {
+        let used = after.server.zip(before.server).map(|(a, b)| a.saturating_sub(b));
+        Self {
+            cycles,
+            per_second: f64::from(cycles) / elapsed.as_secs_f64(),
+            server_cpu_us: used.map(|used| used.as_secs_f64() * 1e6 / f64::from(cycles.max(1))),
+        }
+    }
+}
+
 /// The result of one run; the names are those of the JSON output.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {

@@ -190,6 +190,22 @@ impl Session {
         Ok(Capacity { blocks, block })
     }
 
+    /// How many LUNs the target reports.
+    pub(crate) fn report_luns(&mut self) -> Result<u32> {
+        const LENGTH: u32 = 256 << 10;
+        let mut cdb = [0; 16];
+        let [_, high, middle, low] = LENGTH.to_be_bytes();
+        for (to, from) in cdb.iter_mut().zip([0xa0, 0, 0, 0, 0, 0, 0, high, middle, low]) {
+            *to = from;
+        }
+        let answer = self.single(&cdb, Transfer::Read(LENGTH))?;
+        let length = be32(&answer.data, 0);
+        if answer.status != GOOD || answer.data.len() != length as usize + 8 {
+            bail!("REPORT LUNS answered {} bytes", answer.data.len());
+        }
+        Ok(length / 8)
+    }
+
     /// Answers pings until the other end or our own process ends the session.
     pub(crate) fn idle(&mut self) -> Result<()> {
         self.link.wait_forever()?;
