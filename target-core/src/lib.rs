@@ -36,6 +36,7 @@ mod statistics;
 mod task_set;
 mod tokens;
 mod trace;
+mod turn;
 mod unit;
 mod watch;
 

@@ -59,7 +59,7 @@ impl Drop for Seated {
 }
 
 impl UnitRef {
-    fn new(unit: &Arc<LogicalUnit>) -> Self {
+    pub(crate) fn new(unit: &Arc<LogicalUnit>) -> Self {
         let seat = unit.exclusion().seat();
         let counters = unit.statistics().begin();
         Self(Arc::new(Seated { unit: unit.clone(), seat, counters }))

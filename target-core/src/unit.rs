@@ -23,6 +23,7 @@ use crate::reservations::{NoReservationStore, ReservationStore, UnitReservations
 use crate::statistics::UnitStatistics;
 use crate::task_set::TaskSet;
 use crate::tokens::{End, UnitTokens};
+use crate::turn::Turn;
 
 /// Writes of one visit to the desk that took longer than this found a medium that makes writers wait.
 /// More than a thread waits for a processor on a busy machine, and for another one that holds the
@@ -114,6 +115,7 @@ pub struct LogicalUnit {
     tokens: UnitTokens,
     copies: UnitCopies,
     regions: Regions,
+    turn: Turn,
     reservations: UnitReservations,
     claim: Claim,
     operations: Arc<dyn Operations>,
@@ -170,6 +172,7 @@ impl LogicalUnit {
             tokens: UnitTokens::default(),
             copies: UnitCopies::default(),
             regions: Regions::new(),
+            turn: Turn::default(),
             claim,
             operations: config.operations,
             reservations: UnitReservations::new(reservations.as_deref(), store),
@@ -349,6 +352,11 @@ impl LogicalUnit {
         &self.regions
     }
 
+    /// Whose turn it is to write.
+    pub(crate) fn turn(&self) -> &Turn {
+        &self.turn
+    }
+
     /// Whether a write is under way that has a byte in common with `range`.
     pub(crate) fn is_written(&self, range: &Range<u64>) -> bool {
         self.exclusion.is_written(range) || self.regions.is_written_elsewhere(range)
@@ -460,5 +468,7 @@ impl LogicalUnit {
     /// Takes note of a write that took long, or is not done.
     pub(crate) fn write_hangs(&self, now: Milliseconds) {
         self.slow_until.store(now.0 + SLOW_FOR, Ordering::Relaxed);
+        // Who waits for its turn hands its writes off.
+        self.turn.wake_all();
     }
 }

@@ -220,6 +220,10 @@ impl Desk {
         }
         let Some(mut connection) = state.left.take() else { return (false, None) };
         state.orphan = connection.rescue(at);
+        if let Some(orphan) = &state.orphan {
+            // Who waits for its turn behind it goes elsewhere.
+            orphan.unit.write_hangs(Milliseconds::now());
+        }
         (true, Some(connection))
     }
 }

@@ -45,6 +45,8 @@ mod logins;
 mod long_cdbs;
 #[path = "data_path/long_copies.rs"]
 mod long_copies;
+#[path = "data_path/long_reads.rs"]
+mod long_reads;
 #[path = "data_path/model.rs"]
 mod model;
 #[path = "data_path/observe.rs"]

@@ -1,10 +1,8 @@
 //! From a SCSI command to its answer, or to what the answer waits for.
 
-use std::io::IoSliceMut;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use disk_image::{Image, ImageError, ImageErrorKind, Wait};
 use iscsi_proto::pdu::TaskAttribute;
 use iscsi_proto::session::{Command, TaskId};
 use scsi::{
@@ -19,9 +17,6 @@ use crate::task_set::Boundary;
 
 /// The most that PRE-FETCH brings into the page cache at once.
 const MAX_PREFETCH: u64 = 64 << 20;
-
-/// Slices of one vectored read (`IOV_MAX`).
-const MAX_SLICES: usize = 1024;
 
 impl Core {
     /// Handles a command.
@@ -337,51 +332,6 @@ impl Core {
         self.session.finish_data_in(layout, length, Some(Status::Good.code()), &mut self.tx);
     }
 
-    /// Reads straight into what is to be sent, if the blocks are in the page cache.
-    pub(super) fn read(&mut self, job: &Job, offset: u64, length: u64, flush: bool) {
-        let Some(image) = job.unit.image() else {
-            return self.check(job.task, Some(&job.unit), fault::not_ready());
-        };
-        let Some(inside) = (!flush).then(|| job.unit.enter()).flatten() else {
-            return self.read_elsewhere(job.clone(), offset, length, flush);
-        };
-        let Some(layout) = self.session.begin_data_in(job.task, length, &mut self.tx) else {
-            return self.good(job.task, length);
-        };
-        let place = offset..offset + length;
-        let mut read = || fill(image, &mut self.tx.payload_slices(&layout), offset);
-        let regions = job.unit.regions();
-        // Once more if another session has just written there.
-        let result = regions.read(&place, &mut read).or_else(|| regions.read(&place, read));
-        drop(inside);
-        let Some(result) = result else {
-            self.session.cancel_data_in(layout, &mut self.tx);
-            return self.read_elsewhere(job.clone(), offset, length, false);
-        };
-        match result {
-            Ok(()) => {
-                let status = Some(Status::Good.code());
-                self.session.finish_data_in(layout, length, status, &mut self.tx);
-            }
-            Err(error) => {
-                self.session.cancel_data_in(layout, &mut self.tx);
-                if error.kind() == ImageErrorKind::WouldBlock {
-                    self.read_elsewhere(job.clone(), offset, length, false);
-                } else {
-                    self.failed(job, &error);
-                }
-            }
-        }
-    }
-
-    fn read_elsewhere(&mut self, job: Job, offset: u64, device_length: u64, flush: bool) {
-        let Some(length) = self.session.data_in_length(job.task, device_length) else {
-            return self.good(job.task, device_length);
-        };
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        self.hand_off(job, Work::Read { offset, length, flush }, device_length);
-    }
-
     /// Gathers data that a command needs as a whole. What all of a session gather is bounded; who
     /// goes beyond it is told to come again (SAM-5 §5.3.1, TASK SET FULL).
     fn gather(&mut self, job: Job, length: u32, immediate_data: &[u8]) {
@@ -413,21 +363,4 @@ fn count_write(job: &Job, plan: Plan, blocks: u64) {
     {
         job.unit.counters().write(blocks);
     }
-}
-
-/// Reads into slices of any number.
-fn fill(
-    image: &Arc<dyn Image>,
-    slices: &mut [IoSliceMut<'_>],
-    mut offset: u64,
-) -> Result<(), ImageError> {
-    if slices.len() <= MAX_SLICES {
-        return image.read(slices, offset, Wait::Nowait);
-    }
-    for part in slices.chunks_mut(MAX_SLICES) {
-        image.read(part, offset, Wait::Nowait)?;
-        let length: usize = part.iter().map(|slice| slice.len()).sum();
-        offset += u64::try_from(length).unwrap_or(0);
-    }
-    Ok(())
 }

@@ -54,19 +54,25 @@ impl Core {
                 }
                 self.proceed(at);
             }
-            Stage::Work { device_length } => {
-                let device_length = *device_length;
+            Stage::Work { device_length, sent } => {
+                let (device_length, sent) = (*device_length, *sent);
                 let job = self.pending.swap_remove(at).job;
                 if let Ok(Output::ModeSaved { before, mode }) = completion.result {
                     return self.mode_selected(job, before, mode, device_length);
                 }
-                self.answer(&job, completion.result, device_length);
+                self.answer(&job, completion.result, device_length, sent);
             }
-            Stage::Gather(_) | Stage::Operation { .. } => {}
+            Stage::Gather(_) | Stage::Read(_) | Stage::Operation { .. } => {}
         }
     }
 
-    fn answer(&mut self, job: &Job, result: Result<Output, WorkError>, device_length: u64) {
+    fn answer(
+        &mut self,
+        job: &Job,
+        result: Result<Output, WorkError>,
+        device_length: u64,
+        sent: u32,
+    ) {
         match result {
             // The last three are dealt with before.
             Ok(Output::Done | Output::Copied(_) | Output::More(_) | Output::ModeSaved { .. }) => {
@@ -78,7 +84,8 @@ impl Core {
             Ok(Output::ConditionMet) => self.condition_met(job.task),
             Ok(Output::Data(data)) => {
                 let status = Some(Status::Good.code());
-                self.session.data_in_owned(job.task, &data, device_length, status, &mut self.tx);
+                let (task, tx) = (job.task, &mut self.tx);
+                self.session.data_in_owned(task, &data, sent, device_length, status, tx);
             }
             Ok(Output::Reply(reply)) => {
                 self.reply = reply;

@@ -100,7 +100,7 @@ impl Pending {
     pub(super) fn gathers(&self) -> usize {
         match &self.stage {
             Stage::Gather(data) => data.capacity(),
-            Stage::Write(_) | Stage::Work { .. } | Stage::Operation { .. } => 0,
+            Stage::Write(_) | Stage::Read(_) | Stage::Work { .. } | Stage::Operation { .. } => 0,
         }
     }
 
@@ -112,9 +112,11 @@ impl Pending {
                 streaming.failure.get_or_insert(WorkError::Check(sense));
                 true
             }
-            Stage::Write(_) | Stage::Gather(_) | Stage::Work { .. } | Stage::Operation { .. } => {
-                false
-            }
+            Stage::Write(_)
+            | Stage::Read(_)
+            | Stage::Gather(_)
+            | Stage::Work { .. }
+            | Stage::Operation { .. } => false,
         }
     }
 }
@@ -126,10 +128,14 @@ pub(super) enum Stage {
     Write(super::write::Streaming),
     /// Data that is needed as a whole.
     Gather(Vec<u8>),
+    /// A long read, of which a part is read when the one before it is sent.
+    Read(super::read::Reading),
     /// Work that was handed off; then it is answered.
     Work {
         /// Bytes that the device has or wants.
         device_length: u64,
+        /// Bytes of a read that were sent before.
+        sent: u32,
     },
     /// The end of an operation on the whole medium, which goes on without the command.
     Operation {
@@ -144,7 +150,7 @@ impl Stage {
         match self {
             Self::Write(streaming) => !streaming.is_complete(),
             Self::Gather(_) => true,
-            Self::Work { .. } | Self::Operation { .. } => false,
+            Self::Read(_) | Self::Work { .. } | Self::Operation { .. } => false,
         }
     }
 }
@@ -203,6 +209,8 @@ pub(super) struct Core {
     /// Limits that concern the session, and the commands that they make wait.
     pub(super) limits: Vec<Concerns>,
     pub(super) delayed: Vec<Delayed>,
+    /// Long reads, one behind the other.
+    pub(super) reading: Vec<TaskId>,
     /// What is to be written on this thread, one behind the other.
     pub(super) orders: Vec<Order>,
     /// Commands that wait for their turn in a task set, and those that ORDERED ones wait for.
@@ -213,6 +221,8 @@ pub(super) struct Core {
     /// Tasks of others may have been woken in this turn. The runtime may keep the last of them
     /// for this thread, which must not hang then.
     pub(super) wakes: bool,
+    /// It has woken another connection, whose turn it is to write: that goes first.
+    pub(super) yields: bool,
     /// Traces that are being taken.
     pub(super) taps: Taps,
 }
@@ -267,11 +277,13 @@ impl Core {
             received_at: 0,
             limits: Vec::new(),
             delayed: Vec::new(),
+            reading: Vec::new(),
             orders: Vec::new(),
             dormant: Vec::new(),
             older: Vec::new(),
             ordered: false,
             wakes: false,
+            yields: false,
             taps: Taps::default(),
         };
         this.look_for_limits();
@@ -287,6 +299,7 @@ impl Core {
         self.tx = TransmitQueue::new();
         self.tx.append(response);
         self.pending.clear();
+        self.reading.clear();
         self.closing = None;
         // The initiator knows that the functions of a connection have ended with it.
         self.functions.retain(|function| function.closes.is_some());
@@ -392,6 +405,9 @@ impl Core {
         now.send &= closing.send;
         let drains = closing.end.is_orderly() && now.end.is_orderly();
         self.stop_copies(Stop::Cancelled, |_| true, None, None);
+        if drains {
+            self.hand_off_reads();
+        }
         self.pending.retain_mut(|pending| {
             // Work that has begun is finished and answered; data is not waited for.
             pending.aborted |= !drains || pending.stage.waits_for_data();
@@ -581,8 +597,13 @@ impl Core {
 
     /// Hands off the work that a command consists of.
     pub(super) fn hand_off(&mut self, job: Job, work: Work, device_length: u64) {
+        self.hand_off_rest(job, work, device_length, 0);
+    }
+
+    /// The same for a read of which so many bytes were sent.
+    pub(super) fn hand_off_rest(&mut self, job: Job, work: Work, device_length: u64, sent: u32) {
         self.submit(&job.unit, Some(job.task), work);
-        let stage = Stage::Work { device_length };
+        let stage = Stage::Work { device_length, sent };
         self.pending.push(Pending { working: 1, ..Pending::new(job, stage) });
     }
 

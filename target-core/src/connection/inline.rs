@@ -5,6 +5,7 @@
 use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::Arc;
+use std::task::Waker;
 
 use disk_image::{Durability, Image, ImageError};
 use iscsi_proto::pdu::{Pdu, Request};
@@ -18,6 +19,7 @@ use crate::clock::Milliseconds;
 use crate::io::Work;
 use crate::nexus::UnitRef;
 use crate::regions::range_of;
+use crate::turn::{Mine, Turn};
 use crate::unit::SLOW_WRITE;
 use crate::watch::{Desk, Orphan, at_desk};
 
@@ -73,13 +75,27 @@ pub(super) fn joins(pdu: &Pdu<'_>) -> bool {
     }
 }
 
-/// Carries all orders out. `None` if a write has hung meanwhile: then the connection has gone on as
-/// another task.
-pub(super) fn write(mut connection: Box<Connection>) -> Option<Box<Connection>> {
-    while let Some(batch) = Batch::of(&connection) {
-        connection = batch.write(connection)?;
+/// What came of orders.
+pub(super) enum Written {
+    /// They are carried out, unless the connection yields in front of the rest.
+    Done(Box<Connection>),
+    /// Others write to the unit; the task is woken when it is its turn.
+    Waits(Box<Connection>),
+    /// A write has hung meanwhile: the connection has gone on as another task.
+    Elsewhere,
+}
+
+/// Carries orders out.
+pub(super) fn write(mut connection: Box<Connection>, waker: &Waker) -> Written {
+    while !connection.core.yields
+        && let Some(batch) = Batch::of(&connection)
+    {
+        match batch.write(connection, waker) {
+            Written::Done(back) => connection = back,
+            stops @ (Written::Waits(_) | Written::Elsewhere) => return stops,
+        }
     }
-    Some(connection)
+    Written::Done(connection)
 }
 
 /// Orders of one unit that came one behind the other: what its thread has of them while the
@@ -99,15 +115,22 @@ impl Batch {
         Some(Self { unit, places, buffer: connection.receive.share()? })
     }
 
-    fn write(self, connection: Box<Connection>) -> Option<Box<Connection>> {
+    fn write(self, mut connection: Box<Connection>, waker: &Waker) -> Written {
         connection.core.node.watch.sit_down();
+        let mut place = connection.place.take();
+        let mut turn = None;
+        // What has to look for space first may sleep.
+        if !self.unit.is_slow(connection.core.now) && !self.unit.is_exhausted() {
+            turn = Turn::take(&self.unit, &mut place, waker);
+            if turn.is_none() {
+                connection.place = place;
+                return Written::Waits(connection);
+            }
+        }
+        drop(place);
         let mut waiting = Some(connection);
         let done = at_desk(|desk| {
-            let now = waiting.as_ref().map(|connection| connection.core.now)?;
-            // What has to look for space first may sleep.
-            if self.unit.is_slow(now) || self.unit.is_exhausted() {
-                return None;
-            }
+            turn.as_ref()?;
             // None if no other thread is left that could serve sockets while this one hangs.
             let hanging = desk.may_hang()?;
             // None while an atomic command keeps others out.
@@ -118,16 +141,19 @@ impl Batch {
             drop((inside, hanging));
             Some(desk.take_back(result).map(|(back, result)| (back, done, result)))
         });
+        let yields = turn.is_some_and(Mine::end);
         match (done.flatten(), waiting) {
-            (Some(back), _) => back.map(|(mut connection, done, result)| {
+            (Some(Some((mut connection, done, result))), _) => {
                 connection.core.written(done, result);
-                connection
-            }),
+                connection.core.yields = yields;
+                Written::Done(connection)
+            }
             (None, Some(mut connection)) => {
                 connection.core.hand_off_orders(self.places.len(), &self.buffer);
-                Some(connection)
+                connection.core.yields = yields;
+                Written::Done(connection)
             }
-            (None, None) => None,
+            (Some(None) | None, _) => Written::Elsewhere,
         }
     }
 

@@ -10,7 +10,9 @@ mod handover;
 mod inline;
 mod limits;
 mod liveness;
+mod low_water;
 mod operation;
+mod read;
 mod receive;
 mod reservation;
 mod task_management;
@@ -38,6 +40,7 @@ use tokio::time::Sleep;
 
 use self::core::Core;
 pub(crate) use self::handover::Handover;
+use self::inline::Written;
 pub(crate) use self::inline::{MAX_ORDERS, Order};
 use self::liveness::{Liveness, Silence};
 use self::receive::Receive;
@@ -52,6 +55,7 @@ use crate::node::Node;
 use crate::sessions::Ends;
 use crate::task_set::Boundary;
 use crate::trace::Tap;
+use crate::turn::Place;
 use crate::unit::LogicalUnit;
 
 /// For so long a session that is over waits for its last answers to be read.
@@ -121,6 +125,8 @@ pub(crate) struct Connection {
     limit: Option<Pin<Box<Sleep>>>,
     /// The turn goes on behind a write.
     resumes: bool,
+    /// It waits for its turn to write.
+    place: Option<Place>,
     /// Until when a session that is over may send what it still has to.
     farewell: Option<Pin<Box<Sleep>>>,
 }
@@ -171,8 +177,20 @@ impl Connection {
     ) -> Box<Self> {
         let receive = Receive::new(rest);
         let liveness = Liveness::new(core.node.config.nop_interval);
-        let (bound, limit, farewell, resumes) = (None, None, None, false);
-        Box::new(Self { stream, receive, mailbox, core, liveness, bound, limit, resumes, farewell })
+        let (bound, limit, farewell) = (None, None, None);
+        let (resumes, place) = (false, None);
+        Box::new(Self {
+            stream,
+            receive,
+            mailbox,
+            core,
+            liveness,
+            bound,
+            limit,
+            resumes,
+            place,
+            farewell,
+        })
     }
 
     /// Runs the connection to its end, which is that of the session if no other connection takes
@@ -191,7 +209,17 @@ impl Connection {
             match connection.poll(cx) {
                 Turn::Sleep => return Poll::Pending,
                 Turn::Over(end) => return Poll::Ready(Some(end)),
-                Turn::Write => here = here.take().and_then(inline::write),
+                Turn::Write => {
+                    let Some(connection) = here.take() else { return Poll::Ready(None) };
+                    match inline::write(connection, cx.waker()) {
+                        Written::Done(back) => here = Some(back),
+                        Written::Waits(back) => {
+                            here = Some(back);
+                            return Poll::Pending;
+                        }
+                        Written::Elsewhere => {}
+                    }
+                }
             }
         };
         let end = poll_fn(turns).await;
@@ -208,9 +236,18 @@ impl Connection {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Turn {
         let mut resumes = std::mem::take(&mut self.resumes);
-        if !resumes {
+        let yields = std::mem::take(&mut self.core.yields);
+        if !resumes || self.place.is_some() {
             self.core.now = Milliseconds::now();
+        }
+        if !resumes {
             self.core.wakes = self.core.ordered;
+        }
+        if yields {
+            self.send(cx);
+            self.resumes = !self.core.orders.is_empty();
+            cx.waker().wake_by_ref();
+            return Turn::Sleep;
         }
         loop {
             let mut progress = false;
@@ -266,7 +303,10 @@ impl Connection {
         }
         match self.liveness.poll(cx) {
             Silence::Short => {}
-            Silence::Long => self.core.ping(),
+            Silence::Long => {
+                self.receive.listen(&self.stream);
+                self.core.ping();
+            }
             Silence::TooLong => {
                 tracing::info!(initiator = self.core.nexus.initiator, "no answer to a NOP-In");
                 self.core.disconnected();
@@ -315,6 +355,9 @@ impl Connection {
     /// those that can be written with it.
     fn parse(&mut self) {
         while self.core.takes_more() && self.core.has_room() && self.core.takes_orders() {
+            if self.core.read_on() {
+                continue;
+            }
             self.core.received_at = self.receive.address();
             let decoder = self.core.session.decoder();
             let consumed = match decoder.decode(self.receive.filled()) {

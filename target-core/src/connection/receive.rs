@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::low_water;
 use crate::buffers::{self, RECEIVE_BUFFER};
 
 /// A PDU of more bytes than this is received by itself, so that it begins where the buffer does
@@ -28,6 +29,10 @@ pub(super) struct Receive {
     end: usize,
     /// Bytes that the PDU at `start` has in all, as far as that is known.
     expected: usize,
+    /// The socket's low-water mark, if it is not the usual one.
+    low_water: Option<usize>,
+    /// Everything that comes is heard of, until the PDU is there.
+    eager: bool,
 }
 
 impl Receive {
@@ -88,7 +93,7 @@ impl Receive {
     /// The first `count` bytes are dealt with.
     pub(super) fn consume(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);
-        self.expected = 0;
+        (self.expected, self.eager) = (0, false);
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
@@ -123,8 +128,11 @@ impl Receive {
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         };
         let mut buffer = ReadBuf::new(room);
-        match Pin::new(stream).poll_read(cx, &mut buffer) {
-            Poll::Pending => Poll::Pending,
+        match Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
+            Poll::Pending => {
+                self.sleep_deeply(stream);
+                Poll::Pending
+            }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Ready(Ok(())) => {
                 let count = buffer.filled().len();
@@ -132,6 +140,22 @@ impl Receive {
                 Poll::Ready(Ok(count))
             }
         }
+    }
+
+    /// Of a large PDU the rest is waited for, not each piece of it: whatever comes wakes a thread, and
+    /// where the task is at work already, one more.
+    fn sleep_deeply(&mut self, stream: &TcpStream) {
+        let missing = (self.start + self.expected).saturating_sub(self.end);
+        let wanted = (self.expected > LARGE_PDU && !self.eager).then_some(missing);
+        if wanted != self.low_water && low_water::set(stream, wanted.unwrap_or(1)) {
+            self.low_water = wanted;
+        }
+    }
+
+    /// The initiator seems to be silent: perhaps it is only slow.
+    pub(super) fn listen(&mut self, stream: &TcpStream) {
+        self.eager = true;
+        self.sleep_deeply(stream);
     }
 
     /// Gives the buffer back if there is little in it.

@@ -105,7 +105,7 @@ impl Core {
                 self.proceed(at);
             }
             // Nothing is accepted for it.
-            Stage::Work { .. } | Stage::Operation { .. } => {}
+            Stage::Read(_) | Stage::Work { .. } | Stage::Operation { .. } => {}
         }
     }
 

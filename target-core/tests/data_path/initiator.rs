@@ -256,6 +256,11 @@ impl Initiator {
         }
     }
 
+    /// Data-In PDUs that have come for a task that is not answered.
+    pub fn data_in_count(&self, tag: u32) -> u32 {
+        self.tasks[&tag].data_in_sn
+    }
+
     /// Whether an answer for the request has come already.
     pub fn is_answered(&self, tag: u32) -> bool {
         self.done.contains_key(&tag)

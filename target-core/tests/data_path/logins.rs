@@ -13,7 +13,9 @@ use target_core::{
 
 use crate::initiator::{Data, Initiator};
 use crate::wire::{FULL_FEATURE, Login, OPERATIONAL, Refusal, SECURITY, Wire, login_response};
-use crate::world::{Heard, OTHER_TARGET, TARGET, TEST_UNIT_READY, World, eventually};
+use crate::world::{
+    BLOCK, Heard, OTHER_TARGET, TARGET, TEST_UNIT_READY, World, eventually, memory, read, write,
+};
 
 fn discovery(world: &World) -> Login {
     Login { target: None, keys: Vec::new(), ..world.login() }
@@ -319,4 +321,24 @@ fn a_target_with_chap_refuses_everybody_else() {
         assert_eq!(wire.read_to_end(), []);
     }
     assert!(world.node.sessions().is_empty());
+}
+
+#[test]
+fn an_initiator_that_sends_a_large_pdu_slowly_is_not_silent() {
+    let nop_interval = Duration::from_millis(500);
+    let world = World::with(NodeConfig { nop_interval, ..NodeConfig::default() });
+    world.unit(0, memory(1 << 20));
+    let mut initiator = world.initiator(&[0]);
+    let data = vec![7; 400 * BLOCK];
+    let (tag, bytes) = initiator.command(0, &write(0, 400), Data::Out(&data));
+    // The first half at once, so that the rest is waited for; then for three intervals a little now
+    // and then.
+    let (first, rest) = bytes.split_at(bytes.len() / 2);
+    initiator.wire.send_bytes(first);
+    for piece in rest.chunks(rest.len().div_ceil(30)) {
+        std::thread::sleep(nop_interval / 10);
+        assert!(initiator.wire.send_bytes(piece));
+    }
+    initiator.finish(tag).good();
+    assert!(initiator.execute(0, &read(0, 400), Data::In(400 * BLOCK)).good() == data);
 }

@@ -12,12 +12,19 @@ use crate::ids::{InitiatorTaskTag, TargetTransferTag};
 use crate::pdu::{BHS_LENGTH, Bhs, DataIn, FINAL, U24, opcode};
 use crate::transmit::TransmitQueue;
 
+/// The most bytes of a Data-In PDU, whatever more the initiator takes: a long transfer is read and
+/// sent in parts of this size, while they are in the processor's cache.
+pub const MAX_DATA_IN: u32 = 128 << 10;
+
 /// Room in the queue for a task's data and its headers.
 #[derive(Debug, Clone, Copy)]
 #[must_use = "finish or cancel it: until then nothing else may be queued"]
 pub struct DataInLayout {
     task: TaskId,
     start: usize,
+    /// Where in the transfer it begins, and how long that is.
+    from: u32,
+    total: u32,
     length: u32,
     segment: u32,
     header: usize,
@@ -29,6 +36,18 @@ impl DataInLayout {
     #[must_use]
     pub const fn length(&self) -> u32 {
         self.length
+    }
+
+    /// Where in the transfer it ends.
+    #[must_use]
+    pub const fn end(&self) -> u32 {
+        self.from + self.length
+    }
+
+    /// Whether the transfer ends with it.
+    #[must_use]
+    pub const fn is_last(&self) -> bool {
+        self.end() == self.total
     }
 
     /// Place of each PDU and the range of its payload, in order.
@@ -68,15 +87,31 @@ impl Session {
         device_length: u64,
         tx: &mut TransmitQueue<P>,
     ) -> Option<DataInLayout> {
-        let length = self.data_in_length(task, device_length)?;
+        self.begin_data_in_part(task, device_length, 0, u32::MAX, tx)
+    }
+
+    /// Reserves room for a part of that: from the byte `from` of the transfer on, about `most` bytes.
+    /// The next part begins where this one ends. `None` if there is nothing more.
+    pub fn begin_data_in_part<P: AsRef<[u8]>>(
+        &mut self,
+        task: TaskId,
+        device_length: u64,
+        from: u32,
+        most: u32,
+        tx: &mut TransmitQueue<P>,
+    ) -> Option<DataInLayout> {
+        let total = self.data_in_length(task, device_length)?;
         let segment = self.data_in_segment();
+        let left = total.checked_sub(from).filter(|left| *left > 0)?;
+        // A part has whole PDUs.
+        let length = left.min((most - most % segment).max(segment));
         let header = BHS_LENGTH + usize::from(self.parameters.header_digest) * 4;
         let trailer = usize::from(self.parameters.data_digest) * 4;
         let (whole, rest) = ((length / segment) as usize, (length % segment) as usize);
         let pdu = |data: usize| header + data + padding(data) + trailer;
-        let total = whole * pdu(segment as usize) + if rest > 0 { pdu(rest) } else { 0 };
-        let start = tx.reserve(total);
-        Some(DataInLayout { task, start, length, segment, header, trailer })
+        let room = whole * pdu(segment as usize) + if rest > 0 { pdu(rest) } else { 0 };
+        let start = tx.reserve(room);
+        Some(DataInLayout { task, start, from, total, length, segment, header, trailer })
     }
 
     /// Bytes that may be sent for a task; `None` if that is nothing.
@@ -89,7 +124,7 @@ impl Session {
     }
 
     /// Stamps the headers once the payload stands in its slices. With a status the task ends
-    /// with the last PDU (phase collapse), else with a response.
+    /// with the last PDU of the transfer (phase collapse), else with a response.
     pub fn finish_data_in<P: AsRef<[u8]>>(
         &mut self,
         layout: DataInLayout,
@@ -97,13 +132,12 @@ impl Session {
         status: Option<u8>,
         tx: &mut TransmitQueue<P>,
     ) {
-        let Some(transfer) = self.transfer(layout.task, layout.length, device_length, status)
-        else {
+        let Some(transfer) = self.transfer(layout.task, layout.total, device_length, status) else {
             // The task was aborted meanwhile.
             return tx.truncate(layout.start);
         };
         for (at, data) in layout.pdus() {
-            let offset = self.offset_of(layout, at);
+            let offset = layout.from + self.offset_of(layout, at);
             let bhs = self.data_in_header(layout.task, transfer, offset, data.len());
             let end = data.end;
             let length = data.len();
@@ -116,7 +150,7 @@ impl Session {
                 tx.bytes_mut(end + pad..end + pad + 4).copy_from_slice(&digest.to_wire());
             }
         }
-        if status.is_some() {
+        if status.is_some() && layout.is_last() {
             self.finish(layout.task);
         }
     }
@@ -130,12 +164,13 @@ impl Session {
         tx.truncate(layout.start);
     }
 
-    /// Sends data that was read elsewhere, without copying it. `clone` must be cheap: each PDU
-    /// of the transfer keeps one.
+    /// Sends data that was read elsewhere, without copying it: that of the transfer from the byte
+    /// `from` on. `clone` must be cheap: each PDU keeps one.
     pub fn data_in_owned<P: AsRef<[u8]> + Clone>(
         &mut self,
         task: TaskId,
         payload: &P,
+        from: u32,
         device_length: u64,
         status: Option<u8>,
         tx: &mut TransmitQueue<P>,
@@ -143,10 +178,11 @@ impl Session {
         let Some(length) = self.data_in_length(task, device_length) else { return };
         let Some(transfer) = self.transfer(task, length, device_length, status) else { return };
         let segment = self.data_in_segment();
-        let mut offset = 0;
+        let mut offset = from;
         while offset < length {
             let count = segment.min(length - offset) as usize;
-            let range = offset as usize..offset as usize + count;
+            let start = (offset - from) as usize;
+            let range = start..start + count;
             let bhs = self.data_in_header(task, transfer, offset, count);
             let start = tx.end();
             let header = BHS_LENGTH + usize::from(self.parameters.header_digest) * 4;
@@ -172,7 +208,7 @@ impl Session {
     /// The most bytes of a Data-In PDU: it takes part in a sequence, which MaxBurstLength bounds.
     fn data_in_segment(&self) -> u32 {
         let segment = self.parameters.initiator_max_recv_data_segment_length;
-        segment.min(self.parameters.max_burst_length)
+        segment.min(self.parameters.max_burst_length).min(MAX_DATA_IN)
     }
 
     fn transfer(

@@ -19,7 +19,7 @@ mod task;
 mod tests;
 
 pub use counters::Counters;
-pub use data_in::DataInLayout;
+pub use data_in::{DataInLayout, MAX_DATA_IN};
 pub use task::TaskId;
 
 use self::aborted::AbortedTasks;

@@ -25,7 +25,7 @@ fn in_place(wired: &mut Wired, task: TaskId, data: &[u8], status: Option<u8>) ->
 /// Sends a buffer that somebody else filled.
 fn owned(wired: &mut Wired, task: TaskId, data: &[u8], status: Option<u8>) -> Vec<u8> {
     let device_length = u64::try_from(data.len()).unwrap();
-    wired.session.data_in_owned(task, &data.to_vec(), device_length, status, &mut wired.tx);
+    wired.session.data_in_owned(task, &data.to_vec(), 0, device_length, status, &mut wired.tx);
     wired.sent()
 }
 
@@ -118,6 +118,58 @@ fn data_that_comes_in_two_transfers_is_numbered_through() {
     assert_eq!(header.data_sn.get(), 1);
 }
 
+/// Sends in parts through the queue's own buffer, the last ones as somebody else has filled them.
+fn in_parts(wired: &mut Wired, task: TaskId, data: &[u8], most: u32, owned_from: u32) -> Vec<u8> {
+    let (mut done, mut bytes) = (0, Vec::new());
+    let length = u64::try_from(data.len()).unwrap();
+    loop {
+        let rest = &data[done as usize..];
+        if done >= owned_from {
+            let rest = &rest.to_vec();
+            wired.session.data_in_owned(task, rest, done, length, Some(0), &mut wired.tx);
+            bytes.extend(wired.sent());
+            return bytes;
+        }
+        let layout = wired.session.begin_data_in_part(task, length, done, most, &mut wired.tx);
+        let layout = layout.unwrap();
+        let mut rest = rest;
+        for mut slice in wired.tx.payload_slices(&layout) {
+            let (head, tail) = rest.split_at(slice.len());
+            slice.copy_from_slice(head);
+            rest = tail;
+        }
+        wired.session.finish_data_in(layout, length, Some(0), &mut wired.tx);
+        bytes.extend(wired.sent());
+        assert!(layout.end() > done);
+        done = layout.end();
+        if layout.is_last() {
+            return bytes;
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn parts_make_the_same_data_as_all_at_once(
+        segment in 512u32..3000, max_burst in 512u32..6000, digests in any::<[bool; 2]>(),
+        length in 1u32..30_000, most in 1u32..9000, owned_from in 0u32..40_000,
+    ) {
+        let parameters = Parameters {
+            initiator_max_recv_data_segment_length: segment,
+            max_burst_length: max_burst,
+            header_digest: digests[0],
+            data_digest: digests[1],
+            ..Parameters::default()
+        };
+        let data = pattern(length);
+        let (mut wired, mut other) = (Wired::new(parameters), Wired::new(parameters));
+        let (task, other_task) = (wired.command(read(length)), other.command(read(length)));
+        let parts = in_parts(&mut wired, task, &data, most, owned_from);
+        prop_assert_eq!(parts, in_place(&mut other, other_task, &data, Some(0)));
+        prop_assert_eq!(wired.session.outstanding(), 0);
+    }
+}
+
 #[test]
 fn a_command_that_reads_nothing_gets_no_data() {
     let mut wired = Wired::new(Parameters::default());
@@ -126,7 +178,7 @@ fn a_command_that_reads_nothing_gets_no_data() {
         let task = wired.command(scsi);
         assert!(wired.session.begin_data_in(task, 512, &mut wired.tx).is_none());
         assert_eq!(wired.session.data_in_length(task, 512), None);
-        wired.session.data_in_owned(task, &vec![0; 512], 512, Some(0), &mut wired.tx);
+        wired.session.data_in_owned(task, &vec![0; 512], 0, 512, Some(0), &mut wired.tx);
         assert!(wired.tx.is_empty());
     }
     assert_eq!(wired.session.outstanding(), 2);
