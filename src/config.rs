@@ -56,6 +56,8 @@ pub(crate) struct Config {
     pub(crate) logout_time: Duration,
     /// For commands that a device holds on to, before who waits for their end is refused.
     pub(crate) abort_time: Duration,
+    /// Zero: nothing is slow.
+    pub(crate) slow_command: Duration,
     pub(crate) access: Access,
     pub(crate) redirects: Redirects,
     pub(crate) isns: Option<Isns>,
@@ -106,6 +108,7 @@ struct Iscsi {
     max_commands: Option<Spanned<u32>>,
     logout_seconds: Option<Spanned<u32>>,
     abort_seconds: Option<Spanned<u32>>,
+    slow_command_milliseconds: Option<Spanned<u32>>,
     chap: Option<Spanned<chap::Table>>,
     alua: Option<alua::Alua>,
     #[serde(default)]
@@ -234,6 +237,12 @@ impl Config {
         // Less than a login may take.
         let abort_seconds =
             source.within("iscsi.abort_seconds", file.iscsi.abort_seconds.as_ref(), 10, (1, 14))?;
+        let slow_milliseconds = source.within(
+            "iscsi.slow_command_milliseconds",
+            file.iscsi.slow_command_milliseconds.as_ref(),
+            1000,
+            (0, 600_000),
+        )?;
         let running =
             source.within("jobs.max_running", file.jobs.max_running.as_ref(), 4, (1, 64))?;
         let per_pool = source.within(
@@ -269,6 +278,7 @@ impl Config {
             max_tasks,
             logout_time: Duration::from_secs(logout_seconds.into()),
             abort_time: Duration::from_secs(abort_seconds.into()),
+            slow_command: Duration::from_millis(slow_milliseconds.into()),
             access: chap::access(source, file.iscsi.chap.as_ref())?,
             isns: isns::isns(source, file.isns.as_ref())?,
             redirects: redirect::redirects(source, &file.iscsi.redirects)?,
@@ -378,6 +388,7 @@ mod tests {
         assert_eq!(config.demo, None);
         assert_eq!(config.logout_time, Duration::from_secs(3));
         assert_eq!(config.abort_time, Duration::from_secs(10));
+        assert_eq!(config.slow_command, Duration::from_secs(1));
     }
 
     #[test]

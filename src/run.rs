@@ -74,6 +74,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         max_tasks: config.max_tasks,
         logout_time: config.logout_time,
         abort_time: config.abort_time,
+        slow_command: config.slow_command,
         ..NodeConfig::default()
     };
     let node = Node::new(node_config, recorder.clone());

@@ -8,7 +8,8 @@ use futures_util::Stream;
 use mgmt_api::api;
 use mgmt_api::service::{self, TotalCounters, TraceRefusal};
 use target_core::{
-    Authentication, Node, NodeConfig, Parameters, SessionDetail, SessionSummary, TraceError,
+    Authentication, BOUNDS, Kind, LogicalUnit, Node, NodeConfig, Parameters, SessionDetail,
+    SessionSummary, Times, TraceError,
 };
 
 pub(crate) fn summary(session: SessionSummary) -> api::Session {
@@ -106,6 +107,30 @@ pub(crate) fn totals(node: &Node) -> TotalCounters {
         pdus_sent: counters.pdus_sent,
         rejects: counters.rejects,
         data_digest_errors: counters.data_digest_errors,
+    }
+}
+
+pub(crate) fn unit(unit: &LogicalUnit) -> service::UnitCounters {
+    let counters = unit.counters();
+    let name = |kind| match kind {
+        Kind::Read => "read",
+        Kind::Write => "write",
+        Kind::Flush => "flush",
+        Kind::Other => "other",
+    };
+    let times = |times: &Times| {
+        let bounds = BOUNDS.iter().copied().map(Some).chain([None]);
+        let classes = bounds.zip(times.classes).collect();
+        service::Times { classes, nanoseconds: times.nanoseconds }
+    };
+    let handed_off = Kind::ALL.into_iter().zip(&counters.handed_off);
+    service::UnitCounters {
+        disk: unit.name().to_owned(),
+        read_commands: counters.read_commands,
+        write_commands: counters.write_commands,
+        read_bytes: counters.read_bytes,
+        written_bytes: counters.written_bytes,
+        handed_off: handed_off.map(|(kind, its)| (name(kind), times(its))).collect(),
     }
 }
 

@@ -10,17 +10,18 @@ use axum::extract::State;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use job_engine::Role;
-use prometheus_client::encoding::EncodeMetric;
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::NodeState;
 use crate::routes::Routes;
-use crate::service::{Service, Totals};
+use crate::service::{Service, Times, Totals, UnitCounters};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -59,6 +60,7 @@ fn collect(service: &Service) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix("lund");
     daemon(&mut registry, service);
     initiators(&mut registry, &service.totals());
+    units(&mut registry, service.units());
     storage(&mut registry, service);
     jobs(&mut registry, service);
     let mut text = String::new();
@@ -85,8 +87,9 @@ fn number(count: usize) -> u64 {
 
 fn daemon(registry: &mut Registry, service: &Service) {
     let status = service.status();
-    let info = Info::new(vec![("version", status.version)]);
-    registry.register("build", "The daemon", info);
+    let build = Gauges::default();
+    build.get_or_create(&vec![("version", status.version)]).set(1);
+    register(registry, "build_info", "1, with the version of the daemon", None, &build);
     let state = Gauges::default();
     for (name, value) in [
         ("starting", NodeState::Starting),
@@ -109,6 +112,18 @@ fn initiators(registry: &mut Registry, totals: &Totals) {
         sessions.get_or_create(&vec![("target", target.clone())]).set(*count);
     }
     register(registry, "sessions", "Normal sessions that are logged in", None, &sessions);
+    let outstanding = Gauges::default();
+    for (target, count) in &totals.outstanding {
+        outstanding.get_or_create(&vec![("target", target.clone())]).set(*count);
+    }
+    let help = "Commands that are not answered yet";
+    register(registry, "outstanding_commands", help, None, &outstanding);
+    let senses = Counters::default();
+    for (key, count) in SENSE_KEYS.iter().zip(totals.senses) {
+        senses.get_or_create(&vec![("sense_key", (*key).to_owned())]).inc_by(count);
+    }
+    let help = "CHECK CONDITIONs by their sense key";
+    register(registry, "check_conditions", help, None, &senses);
     let by = |pairs: &[(&'static str, u64)]| {
         let family = Counters::default();
         for (kind, value) in pairs {
@@ -133,6 +148,82 @@ fn initiators(registry: &mut Registry, totals: &Totals) {
     register(registry, "pdus", "iSCSI PDUs after the login", None, &by(&pdus));
     let errors = [("reject", counters.rejects), ("data_digest", counters.data_digest_errors)];
     register(registry, "protocol_errors", "PDUs rejected, and damaged data", None, &by(&errors));
+}
+
+/// SPC-4 table 43; those without a meaning are never counted.
+const SENSE_KEYS: [&str; 16] = [
+    "no_sense",
+    "recovered_error",
+    "not_ready",
+    "medium_error",
+    "hardware_error",
+    "illegal_request",
+    "unit_attention",
+    "data_protect",
+    "blank_check",
+    "vendor_specific",
+    "copy_aborted",
+    "aborted_command",
+    "reserved",
+    "volume_overflow",
+    "miscompare",
+    "completed",
+];
+
+/// What disks that are exposed do.
+fn units(registry: &mut Registry, units: Vec<UnitCounters>) {
+    let (commands, data) = (Counters::default(), Counters::default());
+    for unit in &units {
+        let labels = |kind: &str| vec![("disk", unit.disk.clone()), ("kind", kind.to_owned())];
+        commands.get_or_create(&labels("read")).inc_by(unit.read_commands);
+        commands.get_or_create(&labels("write")).inc_by(unit.write_commands);
+        data.get_or_create(&labels("read")).inc_by(unit.read_bytes);
+        data.get_or_create(&labels("write")).inc_by(unit.written_bytes);
+    }
+    let help = "Commands that read or write a disk, since it is exposed";
+    register(registry, "disk_commands", help, None, &commands);
+    let help = "What they read and wrote";
+    register(registry, "disk_data", help, Some(Unit::Bytes), &data);
+    registry.register_collector(Box::new(HandedOff(units)));
+}
+
+/// How long commands took that a thread had to wait for.
+#[derive(Debug)]
+struct HandedOff(Vec<UnitCounters>);
+
+impl Collector for HandedOff {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "Commands that were not answered from the page cache, from being handed off to \
+                    being done";
+        let (name, unit) = ("handed_off_commands", Unit::Seconds);
+        let mut family =
+            encoder.encode_descriptor(name, help, Some(&unit), MetricType::Histogram)?;
+        for unit in &self.0 {
+            for (kind, times) in &unit.handed_off {
+                let (count, classes) = classes(times);
+                // Those that never happened would be most of the series.
+                if count > 0 {
+                    let labels = vec![("disk", unit.disk.clone()), ("kind", (*kind).to_owned())];
+                    let seconds = seconds(times.nanoseconds, 1_000_000_000);
+                    let mut metric = family.encode_family(&labels)?;
+                    metric.encode_histogram::<NoLabelSet>(seconds, count, &classes, None)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a metric is a floating-point number")]
+fn seconds(count: u64, in_a_second: u64) -> f64 {
+    count as f64 / in_a_second as f64
+}
+
+/// How many there are in all, and in which classes.
+fn classes(times: &Times) -> (u64, Vec<(f64, u64)>) {
+    let count = times.classes.iter().map(|(_, count)| count).sum();
+    let bound = |bound: &Option<u64>| bound.map_or(f64::MAX, |bound| seconds(bound, 1_000_000));
+    (count, times.classes.iter().map(|(upper, count)| (bound(upper), *count)).collect())
 }
 
 fn storage(registry: &mut Registry, service: &Service) {

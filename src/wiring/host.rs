@@ -40,6 +40,14 @@ impl Host for NodeHost {
         sessions::totals(&self.node)
     }
 
+    fn senses(&self) -> [u64; 16] {
+        self.node.senses()
+    }
+
+    fn units(&self) -> Vec<service::UnitCounters> {
+        self.node.units().iter().map(|unit| sessions::unit(unit)).collect()
+    }
+
     fn session(&self, tsih: u16) -> Option<api::SessionDetail> {
         self.node.session(tsih).map(sessions::detail)
     }

@@ -21,6 +21,8 @@ pub struct NodeConfig {
     /// Task management functions, and logins that end a session of the same name, wait so long for
     /// commands that a device holds on to. Then they are refused.
     pub abort_time: Duration,
+    /// Commands that were handed off and took so long are logged; zero: none is.
+    pub slow_command: Duration,
     /// Connections that have not logged in yet, in all. When there are more, those that have been
     /// silent for the longest are closed.
     pub max_logins: usize,
@@ -44,6 +46,7 @@ impl Default for NodeConfig {
             nop_interval: Duration::from_secs(30),
             logout_time: Duration::from_secs(3),
             abort_time: Duration::from_secs(10),
+            slow_command: Duration::from_secs(1),
             max_logins: 1024,
             max_backlog: 256 << 20,
             max_sessions: 4096,

@@ -1,7 +1,9 @@
-//! What a unit has done, counted by each session for itself and put together when LOG SENSE asks.
+//! What a unit has done, counted by each session for itself and put together when LOG SENSE or the
+//! management asks; and how long commands took that had to be handed off.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use scsi::Statistics;
@@ -40,11 +42,89 @@ impl Counters {
     }
 }
 
+/// What a command is that was handed off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It reads or verifies.
+    Read,
+    /// It writes or unmaps, what must be durable before it is answered too.
+    Write,
+    /// SYNCHRONIZE CACHE.
+    Flush,
+    /// Everything else.
+    Other,
+}
+
+impl Kind {
+    /// All of them, in the order of [`UnitCounters::handed_off`].
+    pub const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Flush, Self::Other];
+}
+
+/// Upper bounds of the classes of [`Times`], in microseconds; beyond the last one is one more.
+pub const BOUNDS: [u64; 14] = [
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 500_000, 1_000_000, 5_000_000,
+    30_000_000,
+];
+
+/// How often what took how long.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Times {
+    /// One for each of [`BOUNDS`], and one for what took longer; not cumulative.
+    pub classes: [u64; BOUNDS.len() + 1],
+    /// All of it together.
+    pub nanoseconds: u64,
+}
+
+/// Those that threads of the unit count in. They have just come out of a call that may sleep.
+#[derive(Debug, Default)]
+struct Timed {
+    classes: [AtomicU64; BOUNDS.len() + 1],
+    nanoseconds: AtomicU64,
+}
+
+impl Timed {
+    fn count(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let class = BOUNDS.partition_point(|bound| *bound < micros);
+        if let Some(class) = self.classes.get(class) {
+            class.fetch_add(1, Ordering::Relaxed);
+        }
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Times {
+        Times {
+            classes: std::array::from_fn(|class| {
+                self.classes.get(class).map_or(0, |class| class.load(Ordering::Relaxed))
+            }),
+            nanoseconds: self.nanoseconds.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A unit's counts since it is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UnitCounters {
+    /// Commands that read blocks.
+    pub read_commands: u64,
+    /// Commands that write blocks.
+    pub write_commands: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+    /// Commands that were handed off to a thread that may sleep, from then until they were done;
+    /// by [`Kind`]. All others were answered from the page cache, without a wait.
+    pub handed_off: [Times; Kind::ALL.len()],
+}
+
 /// All sessions of a unit together.
 #[derive(Debug, Default)]
 pub(crate) struct UnitStatistics {
     sessions: Mutex<Sessions>,
     stops: AtomicU32,
+    handed_off: [Timed; Kind::ALL.len()],
 }
 
 #[derive(Debug, Default)]
@@ -74,6 +154,27 @@ impl UnitStatistics {
         self.stops.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A command that was handed off is done.
+    pub(crate) fn handed_off(&self, kind: Kind, time: Duration) {
+        if let Some(timed) = self.handed_off.get(kind as usize) {
+            timed.count(time);
+        }
+    }
+
+    /// For the management; `block_length` in bytes.
+    pub(crate) fn counters(&self, block_length: u64) -> UnitCounters {
+        let sum = self.get();
+        UnitCounters {
+            read_commands: sum.read_commands,
+            write_commands: sum.write_commands,
+            read_bytes: sum.blocks_read.saturating_mul(block_length),
+            written_bytes: sum.blocks_written.saturating_mul(block_length),
+            handed_off: std::array::from_fn(|kind| {
+                self.handed_off.get(kind).map(Timed::get).unwrap_or_default()
+            }),
+        }
+    }
+
     pub(crate) fn get(&self) -> Statistics {
         let sessions = self.sessions.lock();
         let mut sum = sessions.over;
@@ -88,6 +189,19 @@ impl UnitStatistics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_counted_in_the_class_whose_bound_it_does_not_exceed() {
+        let unit = UnitStatistics::default();
+        for micros in [0, 50, 51, 30_000_000, 30_000_001] {
+            unit.handed_off(Kind::Write, Duration::from_micros(micros));
+        }
+        let [read, write, ..] = unit.counters(512).handed_off;
+        assert_eq!(read, Times::default());
+        let found: Vec<u64> = write.classes.to_vec();
+        assert_eq!(found, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!(write.nanoseconds, 60_000_102_000);
+    }
 
     #[test]
     fn sessions_that_are_over_still_count() {

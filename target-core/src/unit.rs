@@ -20,7 +20,7 @@ use crate::mode_pages::{ModePageStore, NoModePageStore, UnitModes};
 use crate::operation::{Claim, NoOperations, Operations};
 use crate::regions::Regions;
 use crate::reservations::{NoReservationStore, ReservationStore, UnitReservations};
-use crate::statistics::UnitStatistics;
+use crate::statistics::{UnitCounters, UnitStatistics};
 use crate::task_set::TaskSet;
 use crate::tokens::{End, UnitTokens};
 use crate::turn::Turn;
@@ -403,6 +403,12 @@ impl LogicalUnit {
     /// The mode parameters in force, and those that are saved.
     pub(crate) fn modes(&self) -> &UnitModes {
         &self.modes
+    }
+
+    /// What it has done since it is there.
+    #[must_use]
+    pub fn counters(&self) -> UnitCounters {
+        self.statistics.counters(u64::from(self.device().logical_block_length))
     }
 
     pub(crate) fn statistics(&self) -> &UnitStatistics {

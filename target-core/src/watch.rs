@@ -17,7 +17,7 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use disk_image::ImageError;
 use iscsi_proto::session::TaskId;
@@ -29,6 +29,7 @@ use crate::clock::Milliseconds;
 use crate::connection::{Connection, Message};
 use crate::io::{Completion, Output};
 use crate::spare::{MayHang, Spare};
+use crate::statistics::Kind;
 use crate::unit::LogicalUnit;
 
 /// The desks are looked at so often.
@@ -83,6 +84,8 @@ pub(crate) struct Orphan {
     pub(crate) unit: Arc<LogicalUnit>,
     pub(crate) memory: usize,
     pub(crate) reply: UnboundedSender<Message>,
+    /// Since when it is known to hang.
+    pub(crate) since: Instant,
 }
 
 impl Watch {
@@ -187,10 +190,12 @@ impl Desk {
         let mut state = self.state.lock();
         let (left, orphan) = (state.left.take(), state.orphan.take());
         drop(state);
-        if let Some(Orphan { task, unit, memory, reply }) = orphan {
+        if let Some(Orphan { task, unit, memory, reply, since }) = orphan {
             let result = result.map(|()| Output::Done).map_err(Into::into);
+            let time = since.elapsed();
+            unit.statistics().handed_off(Kind::Write, time);
             // A connection that is gone has nobody to tell.
-            let _ = reply.send(Message::Done(Completion { task, unit, memory, result }));
+            let _ = reply.send(Message::Done(Completion { task, unit, memory, result, time }));
             return None;
         }
         left.map(|connection| (connection, result))

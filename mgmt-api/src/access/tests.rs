@@ -34,6 +34,12 @@ impl Host for Nobody {
     fn totals(&self) -> service::TotalCounters {
         service::TotalCounters::default()
     }
+    fn senses(&self) -> [u64; 16] {
+        [0; 16]
+    }
+    fn units(&self) -> Vec<service::UnitCounters> {
+        Vec::new()
+    }
     fn session(&self, _: u16) -> Option<api::SessionDetail> {
         None
     }

@@ -33,7 +33,9 @@ pub use self::events::{Event, Found};
 pub use self::jobs::submission;
 pub use self::limits::LimitOf;
 pub use self::portal_group::AccessStateRefusal;
-pub use self::session::{SessionRequest, TotalCounters, Totals, Trace, TraceRefusal};
+pub use self::session::{
+    SessionRequest, Times, TotalCounters, Totals, Trace, TraceRefusal, UnitCounters,
+};
 
 /// What the management needs to know of the data path.
 pub trait Host: Send + Sync {
@@ -41,6 +43,10 @@ pub trait Host: Send + Sync {
     fn sessions(&self) -> Vec<api::Session>;
     /// Counts over all sessions that there are and were since the start.
     fn totals(&self) -> TotalCounters;
+    /// CHECK CONDITIONs since the start, by sense key.
+    fn senses(&self) -> [u64; 16];
+    /// Counts of the disks that are exposed, by their identifiers.
+    fn units(&self) -> Vec<UnitCounters>;
     /// A session with everything that is known of it.
     fn session(&self, tsih: u16) -> Option<api::SessionDetail>;
     /// What sessions begin their negotiation with.

@@ -29,13 +29,43 @@ pub struct TotalCounters {
     pub data_digest_errors: u64,
 }
 
+/// How often what took how long.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Times {
+    /// Upper bounds in microseconds, ascending; none for what took longer. With how often.
+    pub classes: Vec<(Option<u64>, u64)>,
+    /// All of it together.
+    pub nanoseconds: u64,
+}
+
+/// What a disk that is exposed has done since it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnitCounters {
+    /// The disk's identifier; [`Service::units`] says its name.
+    pub disk: String,
+    /// Commands that read blocks.
+    pub read_commands: u64,
+    /// Commands that write blocks.
+    pub write_commands: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+    /// Commands that a thread had to wait for, by what they do.
+    pub handed_off: Vec<(&'static str, Times)>,
+}
+
 /// What metrics tell of initiators.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Normal sessions by target; targets without one too.
     pub sessions: BTreeMap<String, u64>,
+    /// Commands that are not answered yet, by target.
+    pub outstanding: BTreeMap<String, u64>,
     /// Since the start.
     pub counters: TotalCounters,
+    /// CHECK CONDITIONs since the start, by sense key.
+    pub senses: [u64; 16],
 }
 
 /// What an operator wants of a session.
@@ -71,10 +101,30 @@ impl Service {
         let targets = self.engine.targets();
         let mut sessions: BTreeMap<String, u64> =
             targets.into_iter().map(|target| (target.name, 0)).collect();
-        for target in self.host.sessions().into_iter().filter_map(|session| session.target) {
+        let mut outstanding = sessions.clone();
+        for session in self.host.sessions() {
+            let Some(target) = session.target else { continue };
+            if let Some(detail) = self.host.session(session.tsih) {
+                let count = u64::try_from(detail.outstanding_commands).unwrap_or(u64::MAX);
+                *outstanding.entry(target.clone()).or_default() += count;
+            }
             *sessions.entry(target).or_default() += 1;
         }
-        Totals { sessions, counters: self.host.totals() }
+        let (counters, senses) = (self.host.totals(), self.host.senses());
+        Totals { sessions, outstanding, counters, senses }
+    }
+
+    /// What the disks that are exposed have done, by their names.
+    #[must_use]
+    pub fn units(&self) -> Vec<UnitCounters> {
+        let snapshot = self.engine.snapshot();
+        let names: BTreeMap<String, &str> =
+            snapshot.disks.iter().map(|disk| (disk.id.to_string(), disk.name.as_str())).collect();
+        let named = |unit: UnitCounters| {
+            let disk = (*names.get(&unit.disk)?).to_owned();
+            Some(UnitCounters { disk, ..unit })
+        };
+        self.host.units().into_iter().filter_map(named).collect()
     }
 
     /// All sessions.

@@ -29,6 +29,13 @@ impl Core {
         }
         let Some(task) = completion.task else { return self.checked(completion) };
         let Some(at) = self.position(task) else { return };
+        let slow = self.node.config.slow_command;
+        if !slow.is_zero()
+            && completion.time >= slow
+            && let Some(pending) = self.pending.get(at)
+        {
+            self.log_slow(&pending.job, completion.time);
+        }
         let Some(pending) = self.pending.get_mut(at) else { return };
         pending.working -= 1;
         if pending.aborted {

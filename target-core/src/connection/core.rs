@@ -1,6 +1,8 @@
 //! The state of a connection without its socket.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use disk_image::ImageError;
@@ -550,6 +552,9 @@ impl Core {
         let descriptors = unit.is_some_and(|unit| unit.mode().descriptor_sense);
         let format = if descriptors { SenseFormat::Descriptor } else { SenseFormat::Fixed };
         let mut bytes = [0; Sense::MAX_LENGTH];
+        if let Some(count) = self.node.senses.get(usize::from(sense.key as u8)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
         let length = sense.encode(format, &mut bytes);
         let bytes = bytes.get(..length).unwrap_or_default();
         let status = Status::CheckCondition.code();
@@ -587,6 +592,25 @@ impl Core {
             path: error.path().to_path_buf(),
             text: error.to_string(),
         });
+    }
+
+    /// Logs a command that was handed off and took long. The trace names it among all of the
+    /// session that are there: captures have both numbers, too.
+    #[cold]
+    pub(super) fn log_slow(&self, job: &Job, time: Duration) {
+        let itt = self.session.initiator_task_tag(job.task).map_or(u32::MAX, |itt| itt.0);
+        let lun = self.nexus.find(job.lun).map(|seen| seen.target_lun).or(job.lun.number());
+        tracing::warn!(
+            trace = %format_args!("{:04x}-{itt:08x}", self.admission.tsih.0),
+            unit = job.unit.name(),
+            target = self.nexus.port.target_name,
+            lun,
+            initiator = self.nexus.initiator,
+            operation_code = %format_args!("{:02x}h", job.cdb.operation_code()),
+            lba = job.cdb.logical_block_address(),
+            milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+            "a command was slow"
+        );
     }
 
     /// Hands work off to a thread that may sleep.

@@ -6,6 +6,7 @@ use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Instant;
 
 use disk_image::{Durability, Image, ImageError};
 use iscsi_proto::pdu::{Pdu, Request};
@@ -283,6 +284,6 @@ impl Core {
             pending.job.unit = seated.clone();
         }
         let (unit, reply) = (Arc::clone(&unit), self.sender.clone());
-        Some(Orphan { task: Some(task), unit, memory, reply })
+        Some(Orphan { task: Some(task), unit, memory, reply, since: Instant::now() })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use iscsi_proto::session::TaskId;
 use parking_lot::Mutex;
@@ -33,6 +34,7 @@ struct Item {
     work: Work,
     memory: usize,
     reply: UnboundedSender<Message>,
+    since: Instant,
 }
 
 /// What came of it.
@@ -44,6 +46,8 @@ pub(crate) struct Completion {
     /// What [`UnitQueue::submit`] said.
     pub(crate) memory: usize,
     pub(crate) result: Result<Output, WorkError>,
+    /// From when it was handed off until it was done.
+    pub(crate) time: Duration,
 }
 
 impl UnitQueue {
@@ -57,7 +61,8 @@ impl UnitQueue {
     ) -> usize {
         let memory = work.memory();
         let mut state = unit.queue().state.lock();
-        state.waiting.push_back(Item { task, work, memory, reply });
+        let since = Instant::now();
+        state.waiting.push_back(Item { task, work, memory, reply, since });
         if state.threads < THREADS_A_UNIT {
             state.threads += 1;
             drop(state);
@@ -71,20 +76,26 @@ impl UnitQueue {
 fn drain(unit: &Arc<LogicalUnit>) {
     loop {
         let mut state = unit.queue().state.lock();
-        let Some(Item { task, work, memory, reply }) = state.waiting.pop_front() else {
+        let Some(Item { task, work, memory, reply, since }) = state.waiting.pop_front() else {
             state.threads -= 1;
             return;
         };
         drop(state);
+        let kind = work.kind();
         let result = match work.run(unit) {
             Ok(Output::More(work)) => {
-                let item = Item { task, work, memory, reply };
+                let item = Item { task, work, memory, reply, since };
                 unit.queue().state.lock().waiting.push_back(item);
                 continue;
             }
             result => result,
         };
+        let time = since.elapsed();
+        if task.is_some() {
+            unit.statistics().handed_off(kind, time);
+        }
+        let unit = unit.clone();
         // A connection that is gone has nobody to tell.
-        let _ = reply.send(Message::Done(Completion { task, unit: unit.clone(), memory, result }));
+        let _ = reply.send(Message::Done(Completion { task, unit, memory, result, time }));
     }
 }

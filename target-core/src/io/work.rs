@@ -18,6 +18,7 @@ use super::{Copied, Copy, MakeToken};
 use crate::node::Node;
 use crate::regions::range_of;
 use crate::reservations::KnownPorts;
+use crate::statistics::Kind;
 use crate::unit::LogicalUnit;
 
 /// Compared or verified at once.
@@ -186,6 +187,36 @@ impl From<ImageError> for WorkError {
 }
 
 impl Work {
+    /// As it is counted.
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Read { .. }
+            | Self::Verify { .. }
+            | Self::Compare { .. }
+            | Self::PreFetch(_)
+            | Self::LbaStatus { .. } => Kind::Read,
+            Self::Write { .. }
+            | Self::WriteAndVerify { .. }
+            | Self::CompareAndWrite { .. }
+            | Self::WriteAtomic { .. }
+            | Self::OrWrite { .. }
+            | Self::Zeroes { .. }
+            | Self::WriteSame { .. }
+            | Self::Unmap { .. } => Kind::Write,
+            Self::Flush => Kind::Flush,
+            Self::ReserveOut { .. }
+            | Self::SaveMode { .. }
+            | Self::SetTargetPortGroups { .. }
+            | Self::Copy(_)
+            | Self::MakeToken(_)
+            | Self::BeginOperation { .. }
+            | Self::ExitFailureMode
+            | Self::ReserveUnit { .. }
+            | Self::StartStop { .. }
+            | Self::Health => Kind::Other,
+        }
+    }
+
     /// Runs it; may sleep.
     pub(crate) fn run(self, unit: &LogicalUnit) -> Result<Output, WorkError> {
         if let Self::ReserveOut { cdb, list, nexus, ports } = &self {

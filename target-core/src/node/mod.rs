@@ -11,7 +11,7 @@ pub(crate) use visit::Visit;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use iscsi_proto::login::AuthPolicy;
@@ -87,6 +87,8 @@ pub struct Node {
     pub(crate) watch: Watch,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) limits: Limits,
+    /// CHECK CONDITIONs by sense key.
+    pub(crate) senses: [AtomicU64; 16],
     traces: Arc<Semaphore>,
     state: AtomicU8,
     /// How often it was resumed: a drain ends no session that came after it.
@@ -114,6 +116,7 @@ impl Node {
             watch: Watch::new(),
             tokens: Arc::default(),
             limits: Limits::default(),
+            senses: Default::default(),
             traces: Arc::new(Semaphore::new(MAX_TRACES)),
             config,
             events,
@@ -161,6 +164,14 @@ impl Node {
     #[must_use]
     pub fn totals(&self) -> Counters {
         self.sessions.totals()
+    }
+
+    /// CHECK CONDITIONs since the start, by sense key (SPC-4 table 43).
+    #[must_use]
+    pub fn senses(&self) -> [u64; 16] {
+        std::array::from_fn(|key| {
+            self.senses.get(key).map_or(0, |count| count.load(Ordering::Relaxed))
+        })
     }
 
     /// A session with everything that is known of it.

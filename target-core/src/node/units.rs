@@ -1,5 +1,6 @@
 //! The units of a node: LUNs of its targets, and what changes in them while initiators work.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use disk_image::{Image, ImageError};
@@ -14,6 +15,15 @@ use crate::tokens::End;
 use crate::unit::LogicalUnit;
 
 impl Node {
+    /// All units that are LUNs of a target, each once.
+    #[must_use]
+    pub fn units(&self) -> Vec<Arc<LogicalUnit>> {
+        let targets = self.targets.read();
+        let all = targets.values().flat_map(|target| target.units.values());
+        let each: BTreeMap<_, _> = all.map(|unit| (Arc::as_ptr(unit), unit.clone())).collect();
+        each.into_values().collect()
+    }
+
     /// Makes a unit a LUN of a target, for the sessions that are there too.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use disk_image::{Fault, Operation};
 use iscsi_proto::Lun;
-use target_core::{NodeConfig, SessionEnd};
+use target_core::{Kind, NodeConfig, SessionEnd};
 
 use crate::initiator::{Data, Initiator};
 use crate::task_management::{
@@ -13,7 +13,9 @@ use crate::task_management::{
     TARGET_WARM_RESET,
 };
 use crate::wire::{PATIENCE, Refusal};
-use crate::world::{BLOCK, Random, TEST_UNIT_READY, World, eventually, memory, read, write};
+use crate::world::{
+    BLOCK, Random, SYNCHRONIZE_CACHE, TEST_UNIT_READY, World, eventually, memory, read, write,
+};
 
 const COMPLETE: u8 = 0;
 const REJECTED: u8 = 255;
@@ -89,6 +91,35 @@ fn what_came_in_one_piece_with_a_write_that_hangs_is_answered() {
     assert!(initiator.execute(0, &read(0, 4), Data::In(4 * BLOCK)).good() == data);
     assert!(initiator.execute(1, &read(0, 1), Data::In(BLOCK)).good() == first);
     assert!(initiator.execute(1, &read(19, 4), Data::In(4 * BLOCK)).good() == data);
+}
+
+#[test]
+fn what_a_thread_waited_for_is_counted_by_unit_and_kind() {
+    let (world, hung) = World::with_memory();
+    world.unit(1, memory(1 << 20));
+    let mut initiator = world.initiator(&[0, 1]);
+    let block = Random::new(3).bytes(BLOCK);
+    let gate = hung.gate(Operation::Write);
+    let tag = initiator.start(0, &write(0, 1), Data::Out(&block));
+    assert!(gate.wait_for_arrivals(1, PATIENCE));
+    // The watch has taken it away.
+    initiator.execute(1, &write(0, 1), Data::Out(&block)).good();
+    initiator.nop();
+    gate.open();
+    initiator.finish(tag).good();
+    initiator.execute(1, &SYNCHRONIZE_CACHE, Data::None).good();
+    let mut counters: Vec<_> = world.node.units().iter().map(|unit| unit.counters()).collect();
+    assert_eq!(counters.len(), 2);
+    counters.sort_by_key(|of| of.handed_off[Kind::Flush as usize].classes.iter().sum::<u64>());
+    let count = |unit: usize, kind: Kind| -> u64 {
+        counters[unit].handed_off[kind as usize].classes.iter().sum()
+    };
+    assert_eq!((count(0, Kind::Write), count(0, Kind::Flush)), (1, 0));
+    assert_eq!((count(1, Kind::Write), count(1, Kind::Flush)), (0, 1));
+    assert!(counters.iter().all(|of| of.written_bytes == BLOCK as u64 && of.write_commands == 1));
+    let invalid = initiator.execute(0, &[0xff, 0, 0, 0, 0, 0], Data::None);
+    invalid.check((0x05, 0x20, 0x00));
+    assert_eq!(world.node.senses()[5], 1);
 }
 
 /// All of `cdbs` with a block each, in one piece: their tags.

@@ -1,10 +1,14 @@
 """Prometheus' own parser reads /metrics, in the strict form of OpenMetrics."""
 
+import os
 import pathlib
 import re
+import shutil
+import subprocess
 import urllib.error
 import urllib.request
 
+import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from client import MIB
@@ -33,6 +37,81 @@ def test_metrics_agree_with_what_was_done(client, server):
     assert ("lund_build_info", ("version", "0.1.0")) in seen
 
 
+FILES = pathlib.Path(__file__).resolve().parents[3] / "packaging" / "prometheus"
+# Its own, or the one that tests/run unpacks.
+PROMTOOL = shutil.which("promtool", path=os.pathsep.join(
+    [os.environ.get("PATH", ""), str(FILES.parents[1] / "target" / "promtool" / "usr" / "bin")]))
+
+
+def read_and_write(url):
+    """Some of both, and a flush, which a thread has to wait for."""
+    script = "write 0 60M\nflush\nread 0 64k\nquit\n"
+    subprocess.run(["qemu-io", "-f", "raw", url], input=script, text=True, check=True, timeout=120,
+                   capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory):
+    """The metrics of a disk that was used, and the log."""
+    config = tmp_path_factory.mktemp("metrics") / "lund.toml"
+    config.write_text("[iscsi]\nslow_command_milliseconds = 1\n")
+    with Lund("--demo", "--demo-size", "64MiB", "--config", config) as lund:
+        try:
+            read_and_write(lund.url)
+        except (FileNotFoundError, subprocess.CalledProcessError):
+            pytest.skip("qemu-io with its iSCSI module is not installed")
+        with urllib.request.urlopen(f"{lund.server}/metrics", timeout=60) as answer:
+            yield answer.read().decode(), lund.log.read_text()
+
+
+def test_a_disk_tells_what_was_done_with_it(used):
+    families = text_string_to_metric_families(used[0])
+    seen = {(sample.name, *sorted(sample.labels.items())): sample.value
+            for family in families for sample in family.samples}
+    [disk] = {dict(key[1:])["disk"] for key in seen if key[0] == "lund_disk_commands_total"}
+    of = lambda name, **labels: seen[(name, *sorted({"disk": disk, **labels}.items()))]  # noqa: E731
+    assert of("lund_disk_data_bytes_total", kind="write") >= 1 << 16
+    assert of("lund_disk_data_bytes_total", kind="read") >= 1 << 16
+    assert of("lund_disk_commands_total", kind="write") >= 1
+    flushes = of("lund_handed_off_commands_seconds_count", kind="flush")
+    assert flushes >= 1 and of("lund_handed_off_commands_seconds_sum", kind="flush") > 0
+    assert of("lund_handed_off_commands_seconds_bucket", kind="flush", le="+Inf") == flushes
+    # POWER ON is told to whoever comes.
+    assert seen[("lund_check_conditions_total", ("sense_key", "unit_attention"))] >= 1
+
+
+def classic(text):
+    """In the older format, which promtool reads: counters are named as their samples are."""
+    counters = set(re.findall(r"^# TYPE (\S+) counter", text, re.M))
+    lines = []
+    for line in text.splitlines(keepends=True):
+        head = re.match(r"# (\S+) ?(\S*)", line)
+        if head and head[2] in counters:
+            line = line.replace(head[2], f"{head[2]}_total", 1)
+        if not head or head[1] in ("HELP", "TYPE"):
+            lines.append(line)
+    return "".join(lines)
+
+
+def test_what_was_slow_is_in_the_log(used):
+    families = {it.name: it for it in text_string_to_metric_families(used[0])}
+    samples = families["lund_handed_off_commands_seconds"].samples
+    total = sum(it.value for it in samples if it.name.endswith("_count"))
+    fast = sum(it.value for it in samples if it.name.endswith("_bucket") and it.labels["le"] == "0.001")
+    slow = [line for line in used[1].splitlines() if "a command was slow" in line]
+    assert len(slow) == total - fast
+    assert all(re.search(r"trace=[0-9a-f]{4}-[0-9a-f]{8}\b", line) and "lun=0" in line for line in slow)
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not there")
+def test_promtool_has_nothing_to_say(used):
+    checked = subprocess.run([PROMTOOL, "check", "metrics"], input=classic(used[0]), text=True, capture_output=True,
+                             timeout=60)
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+    rules = subprocess.run([PROMTOOL, "check", "rules", FILES / "alerts.yml"], text=True, capture_output=True, timeout=60)
+    assert rules.returncode == 0, rules.stdout + rules.stderr
+
+
 def test_it_is_ready(server):
     with urllib.request.urlopen(f"{server}/readyz", timeout=60) as answer:
         assert answer.read() == b"serving\n"
@@ -42,10 +121,9 @@ def test_dashboard_and_alert_rules_ask_for_metrics_that_are_there():
     with Lund("--demo", "--demo-size", "1MiB") as lund, \
             urllib.request.urlopen(f"{lund.server}/metrics", timeout=60) as answer:
         known = {family.name for family in text_string_to_metric_families(answer.read().decode())}
-    # There is none of them as long as nothing has failed.
-    known.add("lund_faults")
-    files = pathlib.Path(__file__).resolve().parents[3] / "packaging" / "prometheus"
+    # There is none of them as long as nothing has failed, or waited.
+    known |= {"lund_faults", "lund_handed_off_commands_seconds"}
     for name in ("alerts.yml", "grafana-dashboard.json"):
-        asked = set(re.findall(r"\blund_[a-z_]+", (files / name).read_text()))
+        asked = set(re.findall(r"\blund_[a-z_]+", (FILES / name).read_text()))
         assert len(asked) > 5
-        assert {metric.removesuffix("_total") for metric in asked} <= known, name
+        assert {re.sub("_(total|bucket|sum|count)$", "", metric) for metric in asked} <= known, name
