@@ -133,7 +133,8 @@ impl Regions {
         read: impl FnOnce() -> T,
     ) -> Option<T> {
         let result = read();
-        fence(Ordering::SeqCst);
+        // What was read was read before the look at the counts.
+        fence(Ordering::Acquire);
         (self.entered(range) == entered).then_some(result)
     }
 }

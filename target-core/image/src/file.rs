@@ -64,7 +64,10 @@ impl ImageFile {
         let access = if read_only { OFlags::RDONLY } else { OFlags::RDWR };
         // NONBLOCK: a FIFO under that name must not hang the opener.
         let flags = access | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-        let file = retry_on_intr(|| rustix::fs::open(&*path, flags, Mode::empty()))
+        let open = |flags| retry_on_intr(|| rustix::fs::open(&*path, flags, Mode::empty()));
+        // Reads do not have the system look at the time of the last one. For owners alone.
+        let file = open(flags | OFlags::NOATIME)
+            .or_else(|errno| if errno == Errno::PERM { open(flags) } else { Err(errno) })
             .map_err(|errno| ImageError::from_io(Operation::Open, path.clone(), errno.into()))?;
         Self::lock(file, path, read_only)
     }
