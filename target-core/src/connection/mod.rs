@@ -260,7 +260,7 @@ impl Connection {
                     self.begin_traces();
                 }
             }
-            self.parse();
+            let wants_more = self.parse();
             if !self.core.orders.is_empty() {
                 self.resumes = true;
                 return Turn::Write;
@@ -279,7 +279,7 @@ impl Connection {
             if !self.core.older.is_empty() {
                 self.core.look_at_older();
             }
-            progress |= self.receive(cx);
+            progress |= wants_more && self.receive(cx);
             if !progress {
                 self.core.account();
                 self.rest();
@@ -351,9 +351,9 @@ impl Connection {
         sleep.as_mut().poll(cx).is_ready()
     }
 
-    /// Handles every PDU that is there. Behind one that is to be written on this thread, only
-    /// those that can be written with it.
-    fn parse(&mut self) {
+    /// Handles every PDU that is there; true if only more bytes make another one. Behind one that is to
+    /// be written on this thread, only those that can be written with it.
+    fn parse(&mut self) -> bool {
         while self.core.takes_more() && self.core.has_room() && self.core.takes_orders() {
             if self.core.read_on() {
                 continue;
@@ -364,10 +364,10 @@ impl Connection {
                 Ok(Decoded::Pdu { pdu, .. } | Decoded::DataDigestMismatch { pdu, .. })
                     if !self.core.orders.is_empty() && !inline::joins(&pdu) =>
                 {
-                    return;
+                    return false;
                 }
                 // The buffer stays as it is as long as something is to be written from it.
-                Ok(Decoded::Incomplete { .. }) if !self.core.orders.is_empty() => return,
+                Ok(Decoded::Incomplete { .. }) if !self.core.orders.is_empty() => return false,
                 Ok(Decoded::Pdu { pdu, consumed }) => {
                     self.core.pdu(&pdu);
                     consumed
@@ -378,16 +378,18 @@ impl Connection {
                 }
                 Ok(Decoded::Incomplete { total }) => {
                     self.receive.expect(total);
-                    return;
+                    return true;
                 }
                 Err(error) => {
                     tracing::info!(initiator = self.core.nexus.initiator, %error, "bad framing");
                     self.core.close_after_sending(SessionEnd::ProtocolError("bad framing"));
-                    return;
+                    return false;
                 }
             };
             self.receive.consume(consumed);
         }
+        // What is left may fill the buffer, and is looked at when there is room for its answers.
+        false
     }
 
     /// Sends as much as the socket takes.

@@ -137,3 +137,22 @@ fn it_is_finished_when_the_node_drains() {
     }
     assert!(world.wait(drain));
 }
+
+#[test]
+fn what_came_behind_it_and_fills_the_buffer_is_done_in_its_turn() {
+    let (world, _image, mut initiator, data) = written();
+    let (first, mut bytes) = initiator.command(0, &read(0, 4096), Data::In(2 * LENGTH));
+    let mut tags = Vec::new();
+    for number in 0..100 {
+        let (tag, command) = initiator.command(0, &write(number * 8, 8), Data::Out(&data[..4096]));
+        tags.push(tag);
+        bytes.extend(command);
+    }
+    initiator.wire.send_bytes(&bytes);
+    assert!(initiator.finish(first).good()[..LENGTH] == data);
+    for tag in tags {
+        initiator.finish(tag).good();
+    }
+    assert!(initiator.execute(0, &read(792, 8), Data::In(4096)).good() == data[..4096]);
+    assert_eq!(world.events.faults(), 0);
+}
