@@ -7,7 +7,7 @@ use iscsi_proto::pdu::{DataOut, FINAL};
 
 use crate::initiator::{Data, Initiator};
 use crate::wire::PATIENCE;
-use crate::world::{BLOCK, World, durable_write, read, write};
+use crate::world::{BLOCK, World, durable_write, eventually, read, write};
 
 const NO_TAG: u32 = 0xffff_ffff;
 
@@ -148,4 +148,30 @@ fn a_plain_file_is_unmapped_in_pieces_up_to_its_ends_and_no_further() {
     let (begin, end) = (3 * BLOCK, data.len() - BLOCK);
     assert!(data[..begin].iter().chain(&data[end..]).all(|byte| *byte == 0x33));
     assert!(data[begin..end].iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn no_atomic_command_comes_between_the_pieces_of_a_read() {
+    /// Of blocks 196 to 204, which lie in two pieces of the read.
+    const COMPARE_AND_WRITE: [u8; 16] = [0x89, 0, 0, 0, 0, 0, 0, 0, 0, 196, 0, 0, 0, 9, 0, 0];
+    let (world, image) = World::with_memory();
+    let mut sessions = [world.initiator(&[0]), world.initiator(&[0]), world.initiator(&[0])];
+    let [reader, writer, atomic] = &mut sessions;
+    let place = 207 * BLOCK as u64..208 * BLOCK as u64;
+    let gate = image.gate_within(Operation::Write, place);
+    let written = writer.start(0, &durable_write(207, 1), Data::Out(&[0x22; BLOCK]));
+    assert!(gate.wait_for_arrivals(1, PATIENCE));
+    let reads = image.calls(Operation::Read);
+    let tag = reader.start(0, &read(192, 16), Data::In(16 * BLOCK));
+    // Its first piece is read, the second waits for the write.
+    eventually(|| image.calls(Operation::Read) > reads);
+    let data = [vec![0; 9 * BLOCK], vec![0x33; 9 * BLOCK]].concat();
+    let compared = atomic.start(0, &COMPARE_AND_WRITE, Data::Out(&data));
+    atomic.nop();
+    gate.open();
+    writer.finish(written).good();
+    atomic.finish(compared).good();
+    let seen = reader.finish(tag).good();
+    let blocks: Vec<_> = seen[4 * BLOCK..13 * BLOCK].to_vec();
+    assert!(blocks.iter().all(|byte| *byte == blocks[0]), "half of it is seen");
 }
