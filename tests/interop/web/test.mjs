@@ -207,7 +207,7 @@ await page.setViewportSize({ width: 1200, height: 800 });
 await page.getByText("Nobody is asked for a password yet").waitFor();
 execFileSync(lunctl, ["--server", page_url, "user", "add", "anna", "--role", "operator", "--password-file", "-"], { input: password });
 execFileSync(lunctl, ["--server", page_url, "user", "add", "root", "--role", "administrator", "--password-file", "-"], { input: password });
-const user = page.getByLabel("User"), secret = page.getByLabel("Password");
+const user = page.getByRole("main").getByLabel("User"), secret = page.getByRole("main").getByLabel("Password");
 await user.waitFor();
 for (const colorScheme of ["light", "dark"]) {
   await page.emulateMedia({ colorScheme });
