@@ -30,6 +30,11 @@ const DELIVERY: &str = "LUND_IndicationServiceCapabilities";
 
 const SOFTWARE_ID: &str = "LUND:software";
 const CIM_XML_NAME: &str = "CIM-XML";
+const WS_MAN: &str = "MSFTSM_WSManCommunicationMechanism";
+const WS_MAN_NAME: &str = "WS-Management";
+
+/// The ways to talk to the server: class and name.
+const WAYS: [(&str, &str); 2] = [(CIM_XML, CIM_XML_NAME), (WS_MAN, WS_MAN_NAME)];
 const DELIVERY_ID: &str = "LUND:capabilities:indications";
 
 /// These classes.
@@ -39,6 +44,7 @@ pub(crate) const PART: Part = Part {
         (SUB_PROFILE, Space::Interop),
         (SOFTWARE, Space::Interop),
         (CIM_XML, Space::Interop),
+        (WS_MAN, Space::Interop),
         (SERVER_SYSTEM, Space::Interop),
         (DELIVERY, Space::Interop),
     ],
@@ -202,8 +208,11 @@ fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
             hosted.into()
         }
         HOSTED_POINT => {
-            let spoken = in_system(view, CIM_XML, CIM_XML_NAME);
-            vec![link(HOSTED_POINT, ("Antecedent", server_path(view)), ("Dependent", spoken))]
+            let hosted = WAYS.map(|(class, name)| {
+                let way = ("Dependent", in_system(view, class, name));
+                link(HOSTED_POINT, ("Antecedent", server_path(view)), way)
+            });
+            hosted.into()
         }
         DELIVERY => vec![delivery()],
         CAPABLE => vec![capable(view)],
@@ -232,10 +241,14 @@ fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
             namespaces.collect()
         }
         SPOKEN => {
-            let spoken = in_system(view, CIM_XML, CIM_XML_NAME);
-            vec![link(SPOKEN, ("Antecedent", manager_path(view)), ("Dependent", spoken))]
+            let spoken = WAYS.map(|(class, name)| {
+                let way = ("Dependent", in_system(view, class, name));
+                link(SPOKEN, ("Antecedent", manager_path(view)), way)
+            });
+            spoken.into()
         }
         CIM_XML => vec![cim_xml(view)],
+        WS_MAN => vec![ws_man(view)],
         _ => Vec::new(),
     }
 }
@@ -291,6 +304,22 @@ fn software() -> Instance {
         .with("OperationalStatus", Value::numbers(&[2]))
         .with("StatusDescriptions", Value::texts(["OK"]))
         .with("HealthState", 5_u16)
+}
+
+fn ws_man(view: &View<'_>) -> Instance {
+    view.in_server(WS_MAN)
+        .with("Name", WS_MAN_NAME)
+        .with("ElementName", WS_MAN_NAME)
+        .with("CommunicationMechanism", 4_u16)
+        .with("Version", "1.1")
+        // Reading and writing, instances, associations, pulled reading.
+        .with("FunctionalProfilesSupported", Value::numbers(&[2, 3, 5, 6, 10]))
+        .with("MultipleOperationsSupported", false)
+        // None (through loopback, before there is an administrator) and Basic.
+        .with("AuthenticationMechanismsSupported", Value::numbers(&[2, 3]))
+        .with("AdvertiseTypes", Value::numbers(&[2]))
+        .with("EnabledState", 2_u16)
+        .with("RequestedState", 12_u16)
 }
 
 fn cim_xml(view: &View<'_>) -> Instance {

@@ -14,7 +14,7 @@ FILES = ["lund", "profiles", "masking", "iscsi", "replication", "settings", "net
 INTEROP = {"MSFTSM_ObjectManager": 1, "MSFTSM_Namespace": 3, "MSFTSM_RegisteredProfile": 3,
            "MSFTSM_RegisteredSubProfile": 6, "MSFTSM_SoftwareIdentity": 1,
            "MSFTSM_NamespaceInManager": 3, "LUND_CIMXMLCommunicationMechanism": 1,
-           "MSFTSM_System": 1, "MSFTSM_HostedService": 2, "MSFTSM_HostedAccessPoint": 1,
+           "MSFTSM_System": 1, "MSFTSM_HostedService": 2, "MSFTSM_HostedAccessPoint": 2, "MSFTSM_WSManCommunicationMechanism": 1,
            "LUND_IndicationServiceCapabilities": 1}
 INITIATOR = "iqn.2026-01.example:model"
 
