@@ -6,6 +6,7 @@ use std::path::Path;
 
 use job_engine::{AffectedElement, Disk, DiskSnapshot, Element, ElementEffect, Job, Pool, Target};
 
+use super::indications::SUBSCRIPTION;
 use super::instances::{
     JOB, PARTS, POOL, Part, SERVICE, Space, View, by_id, capabilities_path, job_path, link,
     pool_path, primordial_id,
@@ -335,6 +336,9 @@ fn links(view: &View<'_>, space: Space, filter: &Filter<'_>) -> Vec<&'static str
     let wanted = |class: &&str| {
         filter.association.is_none_or(|association| view.schema.is_a(class, association))
     };
-    let own = PARTS.iter().flat_map(|part| part.links).filter(|(_, own)| *own == space);
-    own.map(|(class, _)| *class).filter(wanted).collect()
+    // Made by clients, and no part of the model.
+    let made = [(SUBSCRIPTION, Space::Interop)];
+    let all = PARTS.iter().flat_map(|part| part.links).copied().chain(made);
+    let own = all.filter(|(_, own)| *own == space);
+    own.map(|(class, _)| class).filter(wanted).collect()
 }

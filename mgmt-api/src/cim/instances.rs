@@ -399,6 +399,9 @@ impl<'a> View<'a> {
                 .with("ObjectManagerName", SERVICE_NAME)
                 .with("Name", name)
                 .with("ElementName", name)
+                // Of another version than those that it can name.
+                .with("ClassInfo", 1_u16)
+                .with("DescriptionOfClassInfo", "CIM 2.49")
         };
         names.map(namespace).collect()
     }
