@@ -32,6 +32,9 @@ pub(crate) const SPARSE_MARK: &[u8] = b"KDMV";
 /// How a descriptor begins.
 pub(crate) const DESCRIPTOR_MARK: &[u8] = b"# Disk DescriptorFile";
 
+/// Opens a file that an image names.
+type Beside<'a> = dyn Fn(&str) -> Result<Arc<dyn BlockFile>, ImageError> + 'a;
+
 /// Where a part of the disk is.
 #[derive(Debug)]
 enum Content {
@@ -76,7 +79,7 @@ impl VmdkImage {
     fn open(
         file: Arc<dyn BlockFile>,
         size: Option<u64>,
-        beside: &dyn Fn(&str) -> Result<Arc<dyn BlockFile>, ImageError>,
+        beside: &Beside<'_>,
     ) -> Result<Self, ImageError> {
         let fail = |defect: Defect| defect.into_error(Operation::Open, file.path().clone());
         let mut mark = [0; 4];
@@ -117,7 +120,7 @@ impl VmdkImage {
     fn parts(
         file: &Arc<dyn BlockFile>,
         descriptor: &Descriptor,
-        beside: &dyn Fn(&str) -> Result<Arc<dyn BlockFile>, ImageError>,
+        beside: &Beside<'_>,
     ) -> Result<Vec<Part>, ImageError> {
         let fail = |defect: Defect| defect.into_error(Operation::Open, file.path().clone());
         if descriptor.extents.len() > MAX_EXTENTS {
