@@ -603,7 +603,7 @@ impl Core {
         tracing::warn!(
             trace = %format_args!("{:04x}-{itt:08x}", self.admission.tsih.0),
             unit = job.unit.name(),
-            target = self.nexus.port.target_name,
+            to = self.nexus.port.target_name,
             lun,
             initiator = self.nexus.initiator,
             operation_code = %format_args!("{:02x}h", job.cdb.operation_code()),

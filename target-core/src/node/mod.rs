@@ -116,7 +116,7 @@ impl Node {
             watch: Watch::new(),
             tokens: Arc::default(),
             limits: Limits::default(),
-            senses: Default::default(),
+            senses: std::array::from_fn(|_| AtomicU64::new(0)),
             traces: Arc::new(Semaphore::new(MAX_TRACES)),
             config,
             events,

