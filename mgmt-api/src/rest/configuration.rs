@@ -11,7 +11,7 @@ use crate::api;
 use crate::service::{Refusal, ServiceError};
 
 pub(super) async fn show(State(service): Shared) -> Response {
-    answer(service, StatusCode::OK, |service| service.configuration()).await
+    answer(service, StatusCode::OK, super::super::service::Service::configuration).await
 }
 
 /// The generations that a change may be for; `None`: whatever there is (`*`).

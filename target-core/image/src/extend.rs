@@ -94,7 +94,7 @@ struct FormatExtender {
 
 impl FormatExtender {
     fn begin(image: Arc<dyn Image>, options: ExtendOptions) -> Result<Self, ImageError> {
-        let path: Arc<Path> = image.path().into();
+        let path: Arc<Path> = image.path();
         let extender = Self { image, options, done: options.from_bytes };
         if options.preallocation == Preallocation::Full {
             let space = pool_space(crate::pool::directory_of(&path))?;
@@ -132,7 +132,7 @@ impl Extender for FormatExtender {
 
     fn finish(self: Box<Self>) -> Result<(), ImageError> {
         if !self.progress().is_complete() {
-            let path: Arc<Path> = self.image.path().into();
+            let path: Arc<Path> = self.image.path();
             return Err(ImageError::new(ImageErrorKind::Cancelled, Operation::Resize, path));
         }
         self.image.flush()

@@ -152,7 +152,7 @@ impl FaultImage {
     /// A wrapper without faults.
     #[must_use]
     pub fn new(inner: Arc<dyn Image>) -> Self {
-        let path = inner.path().into();
+        let path = inner.path();
         Self { inner, path, script: Mutex::default() }
     }
 

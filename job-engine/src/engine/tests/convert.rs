@@ -191,7 +191,7 @@ fn a_file_with_a_parent_or_of_another_format_is_not_imported() {
 #[test]
 fn what_a_format_cannot_hold_is_refused_and_only_raw_disks_shrink() {
     let (bench, _) = bench_with(|config| {
-        config.default_limits.overcommit = crate::catalogue::Overcommit::Unlimited
+        config.default_limits.overcommit = crate::catalogue::Overcommit::Unlimited;
     });
     let disk = filled(&bench, "a", ImageFormat::Qcow2);
     let request = CreateDisk::new("b", 3 << 40);

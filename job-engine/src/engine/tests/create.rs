@@ -87,7 +87,7 @@ fn a_disk_larger_than_the_free_space_fails_with_the_capacity_error_and_leaves_no
 #[test]
 fn only_thin_disks_may_be_larger_than_the_free_space_and_only_if_that_is_allowed() {
     let bench = Bench::with(|config| {
-        config.default_limits.overcommit = crate::catalogue::Overcommit::Unlimited
+        config.default_limits.overcommit = crate::catalogue::Overcommit::Unlimited;
     });
     let free = disk_image::pool_space(&bench.config.default_pool).unwrap().free;
     let size = (free + (1 << 30)).next_multiple_of(4096);
