@@ -38,11 +38,11 @@ fn a_saved_state_brings_everything_back_where_database_and_journal_are_gone() {
         std::fs::remove_file(directory.path().join("journal.jsonl")).unwrap();
         let config = EngineConfig::new(directory.path());
         let imported = import_state(&config, &from, false).unwrap();
-        assert_eq!((imported.records, imported.moved_to), (5, None), "{n}");
+        assert_eq!((imported.records, imported.moved_to), (6, None), "{n}");
         for _ in 0..2 {
             let (state, records) = state_of(directory.path());
             assert_eq!(state, before);
-            assert_eq!(records.len(), 1);
+            assert_eq!(records.len(), 2, "the generation, too");
         }
     }
 }
@@ -56,7 +56,7 @@ fn a_state_that_is_there_is_replaced_only_if_that_is_wanted_and_kept_aside_then(
     std::fs::write(&file, saved).unwrap();
     let config = EngineConfig::new(other.path());
     match import_state(&config, &file, false) {
-        Err(ImportError::NotEmpty { records: 5, .. }) => {}
+        Err(ImportError::NotEmpty { records: 6, .. }) => {}
         other => panic!("{other:?}"),
     }
     assert_eq!(state_of(other.path()).0, there);
