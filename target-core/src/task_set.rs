@@ -113,10 +113,9 @@ mod tests {
     }
 
     fn given(session: &mut UnboundedReceiver<Message>) -> Option<Boundary> {
-        match session.try_recv().ok()? {
-            Message::Boundary(boundary) => Some(boundary),
-            other => panic!("{other:?}"),
-        }
+        let message = session.try_recv().ok()?;
+        let Message::Boundary(boundary) = message else { panic!("{message:?}") };
+        Some(boundary)
     }
 
     #[test]

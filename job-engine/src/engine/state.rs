@@ -240,17 +240,7 @@ impl State {
         }
         match change {
             Change::PutJob(record) => Some(self.put_job(*record, now)),
-            Change::DeleteJob(id) => {
-                let entry = self.jobs.remove(&id)?;
-                self.unfinished.remove(&id);
-                if let JobKind::DataPathFault(fault) = &entry.record.job.kind {
-                    self.faults.remove(&(fault.disk, fault.message_id.clone()));
-                }
-                if let Some(due) = entry.record.due() {
-                    self.due.remove(&(due, id));
-                }
-                Some(ChangeKind::JobDeleted(Arc::new(entry.view(now))))
-            }
+            Change::DeleteJob(id) => self.delete_job(id, now),
             Change::PutDisk(disk) => {
                 let disk = Arc::new(*disk);
                 let before = self.disks.insert(disk.id, disk.clone());
@@ -290,16 +280,7 @@ impl State {
             Change::DeleteCondition(disk) => {
                 self.conditions.remove(&disk).map(|_| ChangeKind::ConditionOver(disk))
             }
-            Change::PutSnapshot(snapshot) => {
-                let snapshot = Arc::new(snapshot);
-                let before = self.snapshots.insert(snapshot.id, snapshot.clone());
-                // Which file it is in is nobody's business.
-                match (before.filter(|it| !it.hidden), snapshot.hidden) {
-                    (None, false) => Some(ChangeKind::SnapshotCreated(snapshot)),
-                    (Some(before), true) => Some(ChangeKind::SnapshotDeleted(before)),
-                    (None, true) | (Some(_), false) => None,
-                }
-            }
+            Change::PutSnapshot(snapshot) => self.put_snapshot(Arc::new(snapshot)),
             Change::DeleteSnapshot(id) => {
                 let gone = self.snapshots.remove(&id).filter(|it| !it.hidden);
                 gone.map(ChangeKind::SnapshotDeleted)
@@ -331,6 +312,28 @@ impl State {
                 self.apply_silently(change);
                 None
             }
+        }
+    }
+
+    fn delete_job(&mut self, id: JobId, now: Timestamp) -> Option<ChangeKind> {
+        let entry = self.jobs.remove(&id)?;
+        self.unfinished.remove(&id);
+        if let JobKind::DataPathFault(fault) = &entry.record.job.kind {
+            self.faults.remove(&(fault.disk, fault.message_id.clone()));
+        }
+        if let Some(due) = entry.record.due() {
+            self.due.remove(&(due, id));
+        }
+        Some(ChangeKind::JobDeleted(Arc::new(entry.view(now))))
+    }
+
+    fn put_snapshot(&mut self, snapshot: Arc<DiskSnapshot>) -> Option<ChangeKind> {
+        let before = self.snapshots.insert(snapshot.id, snapshot.clone());
+        // Which file it is in is nobody's business.
+        match (before.filter(|it| !it.hidden), snapshot.hidden) {
+            (None, false) => Some(ChangeKind::SnapshotCreated(snapshot)),
+            (Some(before), true) => Some(ChangeKind::SnapshotDeleted(before)),
+            (None, true) | (Some(_), false) => None,
         }
     }
 

@@ -277,15 +277,15 @@ impl Cause {
     /// `MessageArguments`.
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
-        fn show(path: &Path) -> String {
-            path.display().to_string()
+        fn all(arguments: &[&dyn ToString]) -> Vec<String> {
+            arguments.iter().map(|argument| argument.to_string()).collect()
         }
         match self {
             Self::OutOfSpace { what, place, needed, available } => {
                 let available = available.map_or_else(|| "too few".to_owned(), |n| n.to_string());
-                vec![what.clone(), show(place), needed.to_string(), available]
+                all(&[what, &place.display(), needed, &available])
             }
-            Self::LimitReached { what, limit } => vec![what.clone(), limit.to_string()],
+            Self::LimitReached { what, limit } => all(&[what, limit]),
             Self::MediumError { context }
             | Self::Missing { context }
             | Self::ImageLocked { context }
@@ -296,71 +296,51 @@ impl Cause {
             | Self::SyncFailed { context }
             | Self::FileExists { context }
             | Self::UnsupportedOperation { context } => {
-                vec![context.operation.clone(), show(&context.path), context.details()]
+                all(&[&context.operation, &context.path.display(), &context.details()])
             }
-            Self::ParentMismatch { path, parent } => vec![show(path), show(parent)],
-            Self::Cancelled { by } | Self::Killed { by } => vec![by.clone()],
-            Self::RestartedDuringJob { step } => vec![step.clone()],
-            Self::CouldNotStart { reason } | Self::StoreUnavailable { reason } => {
-                vec![reason.clone()]
-            }
-            Self::InvalidTransition { job, state, request } => {
-                vec![request.clone(), job.clone(), state.clone()]
-            }
-            Self::TimeLimit { seconds } => vec![seconds.to_string()],
-            Self::DependencyFailed { job, state } => vec![job.clone(), state.clone()],
-            Self::LostSpace { path, bytes } => vec![show(path), bytes.to_string()],
-            Self::UnknownJob { what } => vec![what.clone()],
-            Self::Panic { message } => vec![message.clone()],
-            Self::CleanupFailed { path, reason } => vec![show(path), reason.clone()],
-            Self::JobNotEnded { job, state } => vec![job.clone(), state.clone()],
-            Self::DiskInUse { disk, holder } => vec![disk.clone(), holder.clone()],
-            Self::NameInUse { what, name } | Self::NotFound { what, name } => {
-                vec![what.clone(), name.clone()]
-            }
+            Self::ParentMismatch { path, parent } => all(&[&path.display(), &parent.display()]),
+            Self::Cancelled { by } | Self::Killed { by } => all(&[by]),
+            Self::RestartedDuringJob { step } => all(&[step]),
+            Self::CouldNotStart { reason } | Self::StoreUnavailable { reason } => all(&[reason]),
+            Self::InvalidTransition { job, state, request } => all(&[request, job, state]),
+            Self::TimeLimit { seconds } => all(&[seconds]),
+            Self::DependencyFailed { job, state } => all(&[job, state]),
+            Self::LostSpace { path, bytes } => all(&[&path.display(), bytes]),
+            Self::UnknownJob { what } => all(&[what]),
+            Self::Panic { message } => all(&[message]),
+            Self::CleanupFailed { path, reason } => all(&[&path.display(), reason]),
+            Self::JobNotEnded { job, state } => all(&[job, state]),
+            Self::DiskInUse { disk, holder } => all(&[disk, holder]),
+            Self::NameInUse { what, name } | Self::NotFound { what, name } => all(&[what, name]),
             Self::BadSize { size, reason, nearest } => {
                 let nearest = nearest.map_or_else(|| "none".to_owned(), |n| n.to_string());
-                vec![size.to_string(), reason.clone(), nearest]
+                all(&[size, reason, &nearest])
             }
-            Self::TailInUse { disk, first, size } => {
-                vec![disk.clone(), size.to_string(), first.to_string()]
-            }
-            Self::NoReflinks { path } => vec![show(path)],
-            Self::BadName { what, name, reason } => {
-                vec![name.clone(), what.clone(), reason.clone()]
-            }
-            Self::TargetInUse { target, mappings } => vec![target.clone(), mappings.to_string()],
+            Self::TailInUse { disk, first, size } => all(&[disk, size, first]),
+            Self::NoReflinks { path } => all(&[&path.display()]),
+            Self::BadName { what, name, reason } => all(&[name, what, reason]),
+            Self::TargetInUse { target, mappings } => all(&[target, mappings]),
             Self::PoolUnavailable { pool, directory, reason } => {
-                vec![pool.clone(), show(directory), reason.clone()]
+                all(&[pool, &directory.display(), reason])
             }
             Self::PoolNearlyFull { pool, free, threshold }
-            | Self::PoolExhausted { pool, free, threshold } => {
-                vec![pool.clone(), free.to_string(), threshold.to_string()]
-            }
-            Self::PoolInUse { pool, disks, jobs } => {
-                vec![pool.clone(), disks.to_string(), jobs.to_string()]
-            }
-            Self::BadValue { property, reason } => vec![property.clone(), reason.clone()],
-            Self::StoreReplaced { moved_to, restored } => {
-                vec![show(moved_to), restored.to_string()]
-            }
-            Self::RecordsDamaged { damaged, restored } => {
-                vec![damaged.to_string(), restored.to_string()]
-            }
+            | Self::PoolExhausted { pool, free, threshold } => all(&[pool, free, threshold]),
+            Self::PoolInUse { pool, disks, jobs } => all(&[pool, disks, jobs]),
+            Self::BadValue { property, reason } => all(&[property, reason]),
+            Self::StoreReplaced { moved_to, restored } => all(&[&moved_to.display(), restored]),
+            Self::RecordsDamaged { damaged, restored } => all(&[damaged, restored]),
             Self::StoreNearlyFull { place, available, needed } => {
-                vec![show(place), available.to_string(), needed.to_string()]
+                all(&[&place.display(), &available, needed])
             }
             Self::ShuttingDown | Self::ChangedMeanwhile => Vec::new(),
-            Self::LastAdministrator { user } => vec![user.clone()],
+            Self::LastAdministrator { user } => all(&[user]),
             Self::LoginChapFailed { initiator, target }
-            | Self::LoginNotAuthorized { initiator, target } => {
-                vec![initiator.clone(), target.clone()]
-            }
+            | Self::LoginNotAuthorized { initiator, target } => all(&[initiator, target]),
             Self::LoginUnavailable { initiator, target, reason }
             | Self::SessionDropped { initiator, target, reason } => {
-                vec![initiator.clone(), target.clone(), reason.clone()]
+                all(&[initiator, target, reason])
             }
-            Self::ProtocolError { initiator, reason } => vec![initiator.clone(), reason.clone()],
+            Self::ProtocolError { initiator, reason } => all(&[initiator, reason]),
         }
     }
 

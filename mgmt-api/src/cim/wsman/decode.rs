@@ -82,7 +82,13 @@ fn value(group: &[&Node], member: Option<&Member>, schema: &Schema, depth: usize
         [one] if !array => match cim_type {
             CimType::Reference(_) => reference(one).map(Raw::Reference),
             _ if embedded && !one.children.is_empty() => embedded_instance(one, schema, depth),
-            _ => text(one, cim_type).map(Raw::Text),
+            CimType::Boolean
+            | CimType::String
+            | CimType::Char16
+            | CimType::Uint(_)
+            | CimType::Sint(_)
+            | CimType::Real(_)
+            | CimType::Datetime => text(one, cim_type).map(Raw::Text),
         },
         [first, _, ..] if !array => Err(invalid(format!("{} comes twice", first.name))),
         all if matches!(cim_type, CimType::Reference(_)) => {

@@ -259,7 +259,10 @@ impl Parser {
             return match operator {
                 Operator::Equal => Ok(null),
                 Operator::NotEqual => Ok(Condition::Not(Box::new(null))),
-                _ => Err("NULL has no order".to_owned()),
+                Operator::Less
+                | Operator::LessOrEqual
+                | Operator::Greater
+                | Operator::GreaterOrEqual => Err("NULL has no order".to_owned()),
             };
         }
         Ok(Condition::Compare(property, operator, self.literal()?))
