@@ -205,23 +205,9 @@ impl Config {
             &file.iscsi.portal_groups,
             &serve.iscsi_listen,
         )?;
-        let bounds = (1, 60_000);
-        let max_sessions =
-            source.within("iscsi.max_sessions", file.iscsi.max_sessions.as_ref(), 4096, bounds)?;
-        let per_target = source.within(
-            "iscsi.max_sessions_per_target",
-            file.iscsi.max_sessions_per_target.as_ref(),
-            max_sessions,
-            bounds,
-        )?;
-        let per_initiator = source.within(
-            "iscsi.max_sessions_per_initiator",
-            file.iscsi.max_sessions_per_initiator.as_ref(),
-            max_sessions,
-            bounds,
-        )?;
+        let (max_sessions, per_target, per_initiator) = session_limits(source, &file.iscsi)?;
         let max_logins =
-            source.within("iscsi.max_logins", file.iscsi.max_logins.as_ref(), 1024, bounds)?;
+            source.within("iscsi.max_logins", file.iscsi.max_logins.as_ref(), 1024, (1, 60_000))?;
         let max_tasks = source.within(
             "iscsi.max_commands",
             file.iscsi.max_commands.as_ref(),
@@ -243,14 +229,7 @@ impl Config {
             1000,
             (0, 600_000),
         )?;
-        let running =
-            source.within("jobs.max_running", file.jobs.max_running.as_ref(), 4, (1, 64))?;
-        let per_pool = source.within(
-            "jobs.max_running_per_pool",
-            file.jobs.max_running_per_pool.as_ref(),
-            running,
-            (1, 64),
-        )?;
+        let (running, per_pool) = job_limits(source, &file.jobs)?;
         let management = management::management(source, serve, &file.management, &data_dir)?;
         let space = pool::Space {
             table: "disks",
@@ -292,6 +271,38 @@ impl Config {
             demo: serve.demo.then(|| serve.demo_size.unwrap_or(1 << 30)),
         })
     }
+}
+
+/// Sessions of the node, of one target and of one initiator.
+fn session_limits(source: &Source<'_>, iscsi: &Iscsi) -> anyhow::Result<(u32, u32, u32)> {
+    let bounds = (1, 60_000);
+    let max_sessions =
+        source.within("iscsi.max_sessions", iscsi.max_sessions.as_ref(), 4096, bounds)?;
+    let per_target = source.within(
+        "iscsi.max_sessions_per_target",
+        iscsi.max_sessions_per_target.as_ref(),
+        max_sessions,
+        bounds,
+    )?;
+    let per_initiator = source.within(
+        "iscsi.max_sessions_per_initiator",
+        iscsi.max_sessions_per_initiator.as_ref(),
+        max_sessions,
+        bounds,
+    )?;
+    Ok((max_sessions, per_target, per_initiator))
+}
+
+/// Jobs that run at the same time: of all, and of one pool.
+fn job_limits(source: &Source<'_>, jobs: &Jobs) -> anyhow::Result<(u32, u32)> {
+    let running = source.within("jobs.max_running", jobs.max_running.as_ref(), 4, (1, 64))?;
+    let per_pool = source.within(
+        "jobs.max_running_per_pool",
+        jobs.max_running_per_pool.as_ref(),
+        running,
+        (1, 64),
+    )?;
+    Ok((running, per_pool))
 }
 
 fn log_level(

@@ -186,16 +186,21 @@ async fn serve(
         portal.abort();
     }
     stop.cancel();
-    let answered = async { while http.join_next().await.is_some() {} };
-    if tokio::time::timeout(ANSWER_LIMIT, answered).await.is_err() {
-        tracing::warn!("management requests are cut off");
-    }
+    answered(http).await;
     watchdog.abort();
     if let Some(renewing) = renewing {
         renewing.abort();
     }
     tracing::info!("lund has stopped");
     Ok(())
+}
+
+/// Waits until the servers of the management have ended, for a while.
+async fn answered(mut servers: JoinSet<std::io::Result<()>>) {
+    let ended = async { while servers.join_next().await.is_some() {} };
+    if tokio::time::timeout(ANSWER_LIMIT, ended).await.is_err() {
+        tracing::warn!("management requests are cut off");
+    }
 }
 
 /// The target of the demo disk, if there shall be one.

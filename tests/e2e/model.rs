@@ -378,7 +378,7 @@ fn run(format: &'static str) {
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let seed = number("LUND_MODEL_SEED").unwrap_or_else(|| u64::from(clock.subsec_nanos()));
     let steps = number("LUND_MODEL_STEPS").unwrap_or(1200);
-    println!("{format}: seed {seed}, {steps} steps");
+    eprintln!("{format}: seed {seed}, {steps} steps");
     let mut world = World::new(format, seed);
     for _ in 0..steps {
         world.step();
@@ -388,7 +388,7 @@ fn run(format: &'static str) {
         let runs = (world.disk.len() - start).min(512);
         world.compare((start, runs));
     }
-    println!("{format}: {:?}", world.counts);
+    eprintln!("{format}: {:?}", world.counts);
     // A tool that was not written here finds the same.
     let path = world.daemon().file_of("d");
     world.session = None;

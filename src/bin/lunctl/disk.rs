@@ -22,13 +22,7 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<(
             let size_bytes = size;
             let request = CreateDisk { name, size_bytes, block_length, provisioning, format, pool };
             let job: Job = client.post(&["disks"], &request)?;
-            if waiting.no_wait {
-                output.value(&job, || job.id.clone());
-                return Ok(());
-            }
-            wait(client, output, &job.id, None)?;
-            let disk: Disk = client.get(&["disks", &job.disk])?;
-            output.value(&disk, || format!("disk {} created", disk.name));
+            made(client, output, &job, "created", &waiting)?;
         }
         args::Disk::List => {
             let disks: Vec<Disk> = client.get(&["disks"])?;

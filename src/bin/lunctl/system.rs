@@ -32,10 +32,10 @@ pub(crate) fn settings(client: &Client, output: Output) -> Result<()> {
     output.value(&settings, || {
         let rows = settings.iter().map(|it| {
             let run_time = it.run_time.clone().unwrap_or_default();
-            let value = match &it.value {
-                serde_json::Value::String(text) => text.clone(),
-                serde_json::Value::Null => "-".to_owned(),
-                other => other.to_string(),
+            let value = match it.value.as_str() {
+                Some(text) => text.to_owned(),
+                None if it.value.is_null() => "-".to_owned(),
+                None => it.value.to_string(),
             };
             [it.key.clone(), value, run_time]
         });
