@@ -39,7 +39,7 @@ fn a_value_of_the_wrong_type_is_named_with_its_file_and_line() {
     refused("[iscsi]\nlisten = '127.0.0.1:0'\n", &["listen", "line 2"]);
     refused("[iscsi]\nlisten = ['here']\n", &["listen", "line 2"]);
     refused("[log]\nformat = 'pretty'\n", &["format", "pretty", "line 2"]);
-    refused("[disks]\novercommit = 'yes'\n", &["overcommit", "line 2"]);
+    refused("[disks]\novercommit = 'yes'\n", &["overcommit", ":2:", "unlimited"]);
     refused("[disks\n", &["line 1"]);
 }
 

@@ -207,7 +207,22 @@ fn pools_sessions_and_status_are_shown() {
     let pools = daemon.json(&["pool", "list"]);
     has_fields(
         &pools[0],
-        &["id", "directory", "total_bytes", "free_bytes", "reserved_bytes", "unavailable"],
+        &[
+            "id",
+            "directory",
+            "configured",
+            "disks",
+            "total_bytes",
+            "free_bytes",
+            "reserved_bytes",
+            "provisioned_bytes",
+            "overcommit",
+            "reserve",
+            "soft_thresholds",
+            "hard_threshold",
+            "exhausted",
+            "unavailable",
+        ],
     );
     assert_eq!((&pools[0]["unavailable"], &pools[0]["reserved_bytes"]), (&Value::Null, &json!(0)));
     let list = daemon.lunctl(&["pool", "list"]).ok();

@@ -28,8 +28,9 @@ const CREATION: &[&str] = &[
     "create.named",
     "create.complete.before",
     "create.complete.after",
-    // The first one is that of the new database itself, before anybody is let in.
-    "store.flushed:2",
+    // The first ones are those of the new database itself, one for each migration, before anybody is
+    // let in.
+    "store.flushed:3",
 ];
 
 const DELETION: &[&str] = &[

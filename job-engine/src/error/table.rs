@@ -482,8 +482,8 @@ pub(crate) const BAD_VALUE: MessageRow = MessageRow {
 };
 
 pub(crate) const CHANGED_MEANWHILE: MessageRow = MessageRow {
-    id: "ISCT-CFG-009",
-    error_code: 309,
+    id: "ISCT-CFG-010",
+    error_code: 310,
     error_type: 4,
     other_error_type: None,
     severity: 2,
@@ -787,8 +787,8 @@ pub const ROWS: &[MessageRow] = &[
     TARGET_IN_USE,
     BAD_VALUE,
     TAIL_IN_USE,
-    CHANGED_MEANWHILE,
     POOL_IN_USE,
+    CHANGED_MEANWHILE,
     STORE_UNAVAILABLE,
     STORE_REPLACED,
     STORE_NEARLY_FULL,
