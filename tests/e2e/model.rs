@@ -386,7 +386,7 @@ fn run(format: &'static str) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let seed = number("LUND_MODEL_SEED").unwrap_or_else(|| u64::from(clock.subsec_nanos()));
-    let steps = number("LUND_MODEL_STEPS").unwrap_or(1200);
+    let steps = number("LUND_MODEL_STEPS").unwrap_or(400);
     eprintln!("{format}: seed {seed}, {steps} steps");
     let mut world = World::new(format, seed);
     for _ in 0..steps {
