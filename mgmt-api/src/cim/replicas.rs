@@ -138,6 +138,8 @@ pub(crate) fn volume(view: &View<'_>, class: &str, snapshot: &DiskSnapshot) -> I
         .with("NameNamespace", 1_u16)
         .with("OtherNameNamespace", "lund")
         .with("OtherNameFormat", "UUID")
+        .with("OtherIdentifyingInfo", Value::texts([snapshot.id.to_string()]))
+        .with("IdentifyingDescriptions", Value::texts(["Snapshot identifier"]))
         .with("EnabledState", 2_u16)
         .with("RequestedState", 12_u16)
         // Readable.

@@ -1,5 +1,6 @@
 """Prometheus' own parser reads /metrics, in the strict form of OpenMetrics."""
 
+import json
 import os
 import pathlib
 import re
@@ -98,9 +99,9 @@ def test_what_was_slow_is_in_the_log(used):
     samples = families["lund_handed_off_commands_seconds"].samples
     total = sum(it.value for it in samples if it.name.endswith("_count"))
     fast = sum(it.value for it in samples if it.name.endswith("_bucket") and it.labels["le"] == "0.001")
-    slow = [line for line in used[1].splitlines() if "a command was slow" in line]
+    slow = [json.loads(line) for line in used[1].splitlines() if "a command was slow" in line]
     assert len(slow) == total - fast
-    assert all(re.search(r"trace=[0-9a-f]{4}-[0-9a-f]{8}\b", line) and "lun=0" in line for line in slow)
+    assert all(re.fullmatch("[0-9a-f]{4}-[0-9a-f]{8}", line["trace"]) and line["lun"] == 0 for line in slow)
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not there")
