@@ -30,7 +30,7 @@ fn dispatch(input: &[u8]) {
     }
     device.long_cdbs = !bit(5);
     device.management_url = bit(3).then(|| "https://host/".to_owned());
-    device.limits.max_compare_and_write_blocks = choice;
+    device.limits.max_compare_and_write_blocks = *choice;
     device.access_methods = AccessMethods { implicit: bit(2), explicit: bit(6) };
     let group = |tag| TargetPortGroup {
         tag,
