@@ -226,7 +226,7 @@ fn of_changes_for_one_generation_one_is_made_and_they_never_mix() {
                     scope.spawn(move || match engine.configure(Some(vec![generation]), both) {
                         Ok(new) => new == generation + 1,
                         Err(error) => {
-                            assert_eq!(error.cim_error().message_id, "ISCT-CFG-009");
+                            assert_eq!(error.cim_error().message_id, "ISCT-CFG-010");
                             false
                         }
                     })
@@ -271,7 +271,7 @@ fn a_condition_is_looked_at_when_the_engine_comes_to_the_request_and_once() {
         request.join().unwrap()
     });
     busy.recv().unwrap();
-    assert_eq!(refusal(refused), "ISCT-CFG-009");
+    assert_eq!(refusal(refused), "ISCT-CFG-010");
     // Of several requests the first one has it, and nobody else afterwards.
     holds.store(true, Ordering::SeqCst);
     under(condition(), || {
