@@ -154,7 +154,9 @@ fn whoever_ends_dormant_commands_lets_the_others_go_on() {
         let referenced = (function == ABORT_TASK).then_some(ordered);
         let tag = one.start_function(function, Lun::from_number(0).0, referenced);
         if function == LOGICAL_UNIT_RESET {
-            // The one that is dormant behind it ends as well, and nothing is left to wait for.
+            // The one that is dormant behind it ends as well, and nothing is left to wait for. What
+            // comes behind the reset is answered, so it has ended them.
+            one.nop();
             gate.open();
             assert_eq!(one.finish_function(tag), 0);
             two.execute(0, &TEST_UNIT_READY, Data::None).check((6, 0x29, 3));
