@@ -240,17 +240,28 @@ impl Nexus {
         &self.units
     }
 
+    /// Where the unit behind a LUN stands, for [`Nexus::at`], as long as nothing changes.
+    pub(crate) fn place(&self, lun: Lun) -> Option<usize> {
+        let number = lun.number()?;
+        // Most targets have one.
+        if let [only] = self.units.as_slice() {
+            return (only.lun == number).then_some(0);
+        }
+        self.units.binary_search_by_key(&number, |unit| unit.lun).ok()
+    }
+
+    pub(crate) fn at(&self, place: Option<usize>) -> Option<&NexusUnit> {
+        self.units.get(place?)
+    }
+
     /// The unit behind a LUN.
     pub(crate) fn find(&self, lun: Lun) -> Option<&NexusUnit> {
-        let number = lun.number()?;
-        let at = self.units.binary_search_by_key(&number, |unit| unit.lun).ok()?;
-        self.units.get(at)
+        self.at(self.place(lun))
     }
 
     pub(crate) fn find_mut(&mut self, lun: Lun) -> Option<&mut NexusUnit> {
-        let number = lun.number()?;
-        let at = self.units.binary_search_by_key(&number, |unit| unit.lun).ok()?;
-        self.units.get_mut(at)
+        let place = self.place(lun)?;
+        self.units.get_mut(place)
     }
 
     /// The LUNs under which a unit is seen here.

@@ -44,10 +44,10 @@ pub(crate) struct Writing<'a> {
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
-        for count in self.regions.counts(&self.range) {
+        self.regions.each(&self.range, |count| {
             // Behind the write.
             count.left.fetch_add(1, Ordering::SeqCst);
-        }
+        });
     }
 }
 
@@ -58,28 +58,39 @@ impl Regions {
         Self { first: unit.wrapping_mul(61), elsewhere: Mutex::default() }
     }
 
-    fn counts(&self, range: &Range<u64>) -> impl Iterator<Item = &'static Count> + use<> {
+    fn each(&self, range: &Range<u64>, mut with: impl FnMut(&'static Count)) {
         let (begin, end) = (range.start >> REGION, range.end.saturating_sub(1) >> REGION);
         // Each count once.
         let end = end.min(begin.saturating_add(COUNTS as u64 - 1));
-        let first = self.first;
-        (begin..=end).filter_map(move |region| {
-            let region = usize::try_from(region).unwrap_or_default();
-            ALL.get(first.wrapping_add(region) % COUNTS)
-        })
+        let mut region = begin;
+        loop {
+            let at = usize::try_from(region).unwrap_or_default();
+            if let Some(count) = ALL.get(self.first.wrapping_add(at) % COUNTS) {
+                with(count);
+            }
+            if region >= end {
+                return;
+            }
+            region += 1;
+        }
+    }
+
+    fn sum(&self, range: &Range<u64>, of: impl Fn(&Count) -> &AtomicU64) -> u64 {
+        let mut sum: u64 = 0;
+        self.each(range, |count| sum = sum.wrapping_add(of(count).load(Ordering::SeqCst)));
+        sum
     }
 
     fn entered(&self, range: &Range<u64>) -> u64 {
-        self.counts(range)
-            .fold(0, |sum: u64, count| sum.wrapping_add(count.entered.load(Ordering::SeqCst)))
+        self.sum(range, |count| &count.entered)
     }
 
     /// Counts a write in; out when what comes back is dropped.
     pub(crate) fn enter(&self, range: Range<u64>) -> Writing<'_> {
-        for count in self.counts(&range) {
+        self.each(&range, |count| {
             // Before the write.
             count.entered.fetch_add(1, Ordering::SeqCst);
-        }
+        });
         Writing { regions: self, range }
     }
 
@@ -106,9 +117,7 @@ impl Regions {
     pub(crate) fn read<T>(&self, range: &Range<u64>, read: impl FnOnce() -> T) -> Option<T> {
         // None that has entered is inside: each leaves after it entered, and this looks for that
         // first.
-        let left = self
-            .counts(range)
-            .fold(0, |sum: u64, count| sum.wrapping_add(count.left.load(Ordering::SeqCst)));
+        let left = self.sum(range, |count| &count.left);
         let entered = self.entered(range);
         (left == entered).then(|| self.unless_entered(range, entered, read)).flatten()
     }

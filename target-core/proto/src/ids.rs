@@ -65,6 +65,10 @@ impl Lun {
     /// The number of a single-level LUN (SAM-5 §4.7.7); `None` for any other form.
     #[must_use]
     pub fn number(self) -> Option<u16> {
+        // The first of those below, which is what nearly all initiators use.
+        if self.0 & !(0xff << 48) == 0 {
+            return u16::try_from(self.0 >> 48).ok();
+        }
         match self.0.to_be_bytes() {
             // Peripheral device addressing: the bus must be 0.
             [0, number, 0, 0, 0, 0, 0, 0] => Some(number.into()),

@@ -49,6 +49,8 @@ pub struct Command {
     pub service_action: Option<u8>,
     /// CDB USAGE DATA (SPC-4 §6.35.3): the CDB's length, and a 1 for every bit that is looked at.
     pub usage: &'static [u8],
+    /// The other way round, as [`Cdb::bits`]: what must be 0.
+    pub(crate) reserved: u128,
     /// What must be there.
     pub needs: Needs,
     /// In which access states of its target port it runs.
@@ -92,6 +94,18 @@ impl Unit<'_> {
     }
 }
 
+/// The bits that a command with such CDB USAGE DATA does not look at. What is behind the CDB's end is
+/// not among them: it may be anything.
+pub(crate) const fn reserved_bits(mut usage: &[u8]) -> u128 {
+    let (mut reserved, mut shift) = (0, 128);
+    while let ([used, rest @ ..], 8..) = (usage, shift) {
+        shift -= 8;
+        reserved |= (!*used as u128) << shift;
+        usage = rest;
+    }
+    reserved
+}
+
 impl Command {
     /// Whether this logical unit has the command.
     pub(crate) fn exists(&self, device: &Device) -> bool {
@@ -106,19 +120,14 @@ impl Command {
 
     /// The first bit, from the left, that is set and must not be: byte and bit.
     pub(crate) fn reserved_bit(&self, cdb: Cdb) -> Option<(u16, u8)> {
-        let mut used = [0; 16];
-        for (to, from) in used.iter_mut().zip(self.usage) {
-            *to = *from;
+        let wrong = cdb.bits() & self.reserved;
+        if wrong == 0 {
+            return None;
         }
-        let wrong = cdb.bits() & !u128::from_be_bytes(used);
-        // What is behind the CDB's end is not looked at.
-        let length = u32::try_from(self.usage.len()).unwrap_or(16).min(16);
-        let wrong =
-            wrong.checked_shr(8 * (16 - length)).map_or(0, |bits| bits << (8 * (16 - length)));
         let zeros = wrong.leading_zeros();
         // The operation code and the service action are what led here.
         let byte = u16::try_from(zeros / 8).unwrap_or(u16::MAX);
         let bit = u8::try_from(7 - zeros % 8).unwrap_or(0);
-        (wrong != 0).then_some((byte, bit))
+        Some((byte, bit))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::cdb::Cdb;
 pub use crate::command::{AccessClass, Command, Needs};
-pub(crate) use crate::command::{Handler, Unit, WithData};
+pub(crate) use crate::command::{Handler, Unit, WithData, reserved_bits};
 use crate::device::Context;
 use crate::plan::Plan;
 use crate::sense::Sense;
@@ -47,6 +47,7 @@ const fn unit(
         operation_code,
         service_action: None,
         usage,
+        reserved: reserved_bits(usage),
         needs,
         access: match needs {
             Needs::Nothing => AccessClass::Always,
@@ -71,6 +72,7 @@ const fn any(
         operation_code,
         service_action: None,
         usage,
+        reserved: reserved_bits(usage),
         needs: Needs::Nothing,
         access: AccessClass::Always,
         timeout_seconds: ORDINARY,

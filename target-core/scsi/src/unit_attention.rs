@@ -122,6 +122,9 @@ impl UnitAttentions {
     /// The condition to report next.
     #[must_use]
     pub fn first(&self) -> Option<UnitAttention> {
+        if self.0 == 0 {
+            return None;
+        }
         UnitAttention::ALL.into_iter().find(|condition| self.0 & condition.bit() != 0)
     }
 

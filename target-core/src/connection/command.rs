@@ -21,7 +21,8 @@ const MAX_PREFETCH: u64 = 64 << 20;
 impl Core {
     /// Handles a command.
     pub(super) fn command(&mut self, command: &Command<'_>) {
-        if let Some(seen) = self.nexus.find(command.lun) {
+        let place = self.nexus.place(command.lun);
+        if let Some(seen) = self.nexus.at(place) {
             let simple =
                 matches!(command.attribute, TaskAttribute::Simple | TaskAttribute::Untagged);
             if !simple || seen.unit.task_set().is_blocked() {
@@ -31,14 +32,19 @@ impl Core {
                 }
             }
         }
-        self.enable(command, None);
+        self.enable(command, place, None);
     }
 
-    /// Carries a command out that nothing in its task set holds up; `boundary` is that of an ORDERED
-    /// one.
-    pub(super) fn enable(&mut self, command: &Command<'_>, boundary: Option<Arc<Boundary>>) {
+    /// Carries a command out that nothing in its task set holds up; `place` is that of its unit among
+    /// those of the nexus, `boundary` that of an ORDERED one.
+    pub(super) fn enable(
+        &mut self,
+        command: &Command<'_>,
+        place: Option<usize>,
+        boundary: Option<Arc<Boundary>>,
+    ) {
         self.ordered |= boundary.is_some();
-        let found = self.nexus.find(command.lun);
+        let found = self.nexus.at(place);
         let data_out_length =
             if command.writes { command.expected_data_transfer_length } else { 0 };
         let (mode, saved_mode) =

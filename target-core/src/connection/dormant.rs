@@ -205,6 +205,7 @@ impl Core {
             expected_data_transfer_length: dormant.expected_data_transfer_length,
             immediate_data: &dormant.data,
         };
-        self.enable(&command, dormant.boundary.map(Arc::new));
+        let place = self.nexus.place(command.lun);
+        self.enable(&command, place, dormant.boundary.map(Arc::new));
     }
 }

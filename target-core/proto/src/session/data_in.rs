@@ -50,6 +50,12 @@ impl DataInLayout {
         self.end() == self.total
     }
 
+    /// The range of the payload, if that is one PDU.
+    fn single(&self) -> Option<Range<usize>> {
+        let start = self.start + self.header;
+        (self.length <= self.segment).then(|| start..start + self.length as usize)
+    }
+
     /// Place of each PDU and the range of its payload, in order.
     fn pdus(self) -> impl Iterator<Item = (usize, Range<usize>)> {
         let (mut at, mut left) = (self.start, self.length as usize);
@@ -103,13 +109,18 @@ impl Session {
         let total = self.data_in_length(task, device_length)?;
         let segment = self.data_in_segment();
         let left = total.checked_sub(from).filter(|left| *left > 0)?;
-        // A part has whole PDUs.
-        let length = left.min((most - most % segment).max(segment));
         let header = BHS_LENGTH + usize::from(self.parameters.header_digest) * 4;
         let trailer = usize::from(self.parameters.data_digest) * 4;
-        let (whole, rest) = ((length / segment) as usize, (length % segment) as usize);
         let pdu = |data: usize| header + data + padding(data) + trailer;
-        let room = whole * pdu(segment as usize) + if rest > 0 { pdu(rest) } else { 0 };
+        let (length, room) = if left <= segment {
+            (left, pdu(left as usize))
+        } else {
+            // A part has whole PDUs.
+            let length = left.min((most - most % segment).max(segment));
+            let (whole, rest) = ((length / segment) as usize, (length % segment) as usize);
+            let rest = if rest > 0 { pdu(rest) } else { 0 };
+            (length, whole * pdu(segment as usize) + rest)
+        };
         let start = tx.reserve(room);
         Some(DataInLayout { task, start, from, total, length, segment, header, trailer })
     }
@@ -136,22 +147,41 @@ impl Session {
             // The task was aborted meanwhile.
             return tx.truncate(layout.start);
         };
-        for (at, data) in layout.pdus() {
-            let offset = layout.from + self.offset_of(layout, at);
-            let bhs = self.data_in_header(layout.task, transfer, offset, data.len());
-            let end = data.end;
-            let length = data.len();
-            self.write_header(&bhs, tx.bytes_mut(at..data.start));
-            let pad = padding(length);
-            tx.bytes_mut(end..end + pad).fill(0);
-            if self.parameters.data_digest {
-                let mut digest = Digest::default();
-                digest.update(tx.bytes_mut(data.start..end + pad));
-                tx.bytes_mut(end + pad..end + pad + 4).copy_from_slice(&digest.to_wire());
+        if let Some(data) = layout.single() {
+            self.finish_pdu(layout.task, transfer, layout.from, layout.start..data.start, data, tx);
+        } else {
+            let mut offset = layout.from;
+            for (at, data) in layout.pdus() {
+                let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+                self.finish_pdu(layout.task, transfer, offset, at..data.start, data, tx);
+                offset += length;
             }
         }
         if status.is_some() && layout.is_last() {
-            self.finish(layout.task);
+            self.end(layout.task);
+        }
+    }
+
+    /// Stamps one PDU, of which the header and the data stand in these places of the queue.
+    fn finish_pdu<P: AsRef<[u8]>>(
+        &mut self,
+        task: TaskId,
+        transfer: Transfer,
+        offset: u32,
+        header: Range<usize>,
+        data: Range<usize>,
+        tx: &mut TransmitQueue<P>,
+    ) {
+        let bhs = self.data_in_header(task, transfer, offset, data.len());
+        self.write_header(&bhs, tx.bytes_mut(header));
+        let (end, pad) = (data.end, padding(data.len()));
+        if pad > 0 {
+            tx.bytes_mut(end..end + pad).fill(0);
+        }
+        if self.parameters.data_digest {
+            let mut digest = Digest::default();
+            digest.update(tx.bytes_mut(data.start..end + pad));
+            tx.bytes_mut(end + pad..end + pad + 4).copy_from_slice(&digest.to_wire());
         }
     }
 
@@ -201,7 +231,7 @@ impl Session {
             offset += u32::try_from(count).unwrap_or(u32::MAX);
         }
         if status.is_some() {
-            self.finish(task);
+            self.end(task);
         }
     }
 
@@ -229,17 +259,6 @@ impl Session {
         })
     }
 
-    /// Where in the transfer the PDU at this place of the queue begins.
-    fn offset_of(&self, layout: DataInLayout, at: usize) -> u32 {
-        let whole = layout.header
-            + layout.segment as usize
-            + padding(layout.segment as usize)
-            + layout.trailer;
-        u32::try_from((at - layout.start) / whole)
-            .unwrap_or(u32::MAX)
-            .saturating_mul(layout.segment)
-    }
-
     fn data_in_header(
         &mut self,
         task: TaskId,
@@ -252,11 +271,16 @@ impl Session {
         let last = end == transfer.length;
         let status = transfer.status.filter(|_| last);
         // F ends a sequence, which has at most MaxBurstLength bytes (§11.7.2).
-        let burst = transfer.max_burst - transfer.max_burst % self.data_in_segment();
-        let is_final = last || end.is_multiple_of(burst);
+        let is_final = last || {
+            let burst = transfer.max_burst - transfer.max_burst % self.data_in_segment();
+            end.is_multiple_of(burst)
+        };
         let data_sn = self.tasks.get_mut(task).map_or(0, |entry| {
             let now = entry.data_in_sn;
             entry.data_in_sn += 1;
+            // The task's place in the window is free with the very PDU that has its status.
+            let ends = status.is_some() && std::mem::take(&mut entry.in_window);
+            self.in_window -= u32::from(ends);
             now
         });
         let mut header = DataIn {
@@ -275,11 +299,6 @@ impl Session {
             header.status = status;
             header.residual_count = count.into();
             header.stat_sn = self.next_stat_sn().0.into();
-            // The task's place in the window is free with this very PDU.
-            if let Some(entry) = self.tasks.get_mut(task).filter(|entry| entry.in_window) {
-                entry.in_window = false;
-                self.in_window -= 1;
-            }
         }
         header.exp_cmd_sn = self.exp_cmd_sn.0.into();
         header.max_cmd_sn = self.max_cmd_sn().0.into();
@@ -303,6 +322,9 @@ impl<P: AsRef<[u8]>> TransmitQueue<P> {
     /// The places of a transfer's payload, to be filled in order.
     pub fn payload_slices(&mut self, layout: &DataInLayout) -> SmallVec<[IoSliceMut<'_>; 8]> {
         let end = self.end();
+        if let Some(data) = layout.single() {
+            return SmallVec::from_iter([IoSliceMut::new(self.bytes_mut(data))]);
+        }
         let mut slices = SmallVec::new();
         let (mut rest, mut at) = (self.bytes_mut(layout.start..end), layout.start);
         for (_, data) in layout.pdus() {

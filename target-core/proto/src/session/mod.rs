@@ -348,22 +348,23 @@ impl Session {
             entry.held.get_or_insert(task::HeldResponse { status, sense, device_length });
             return;
         }
-        let Some(entry) = self.finish(task) else { return };
-        let (flags, residual_count) = residual(entry.expected, device_length);
+        let (itt, expected, data_in_sn) = (entry.itt, entry.expected, entry.data_in_sn);
+        self.end(task);
+        let (flags, residual_count) = residual(expected, device_length);
         let header = ScsiResponse {
             opcode: opcode::SCSI_RESPONSE,
             flags: FINAL | flags,
             status,
-            initiator_task_tag: entry.itt.0.into(),
+            initiator_task_tag: itt.0.into(),
             stat_sn: self.next_stat_sn().0.into(),
             exp_cmd_sn: self.exp_cmd_sn.0.into(),
             max_cmd_sn: self.max_cmd_sn().0.into(),
-            exp_data_sn: entry.data_in_sn.into(),
+            exp_data_sn: data_in_sn.into(),
             residual_count: residual_count.into(),
             ..ScsiResponse::zeroed()
         };
         if sense.is_empty() {
-            self.send(*header.bytes(), &[&[]], tx);
+            self.send_header(header.bytes(), tx);
         } else {
             // §11.4.7: the sense data stands behind its length.
             let length = u16::try_from(sense.len()).unwrap_or(u16::MAX).to_be_bytes();
@@ -501,6 +502,11 @@ impl Session {
         let task = self.tasks.remove(task)?;
         self.in_window -= u32::from(task.in_window);
         Some(task)
+    }
+
+    /// The same where nobody wants to know what it was.
+    fn end(&mut self, task: TaskId) {
+        self.in_window -= u32::from(self.tasks.end(task));
     }
 
     fn next_stat_sn(&mut self) -> StatSn {

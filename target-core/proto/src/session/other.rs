@@ -348,6 +348,13 @@ impl Session {
         self.send(*header.bytes(), &[refused], tx);
     }
 
+    /// Queues a PDU without data, of which the header has no length.
+    pub(super) fn send_header<P: AsRef<[u8]>>(&mut self, bhs: &Bhs, tx: &mut TransmitQueue<P>) {
+        let header = BHS_LENGTH + usize::from(self.parameters.header_digest) * 4;
+        let start = tx.reserve(header);
+        self.write_header(bhs, tx.bytes_mut(start..start + header));
+    }
+
     /// Queues a PDU whose data segment is made of `parts`.
     pub(super) fn send<P: AsRef<[u8]>>(
         &mut self,

@@ -71,10 +71,16 @@ impl Task {
     }
 }
 
+/// So many tags are looked at together.
+const SEARCHED: usize = 16;
+
 /// All tasks of a session.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     slots: Vec<Option<Task>>,
+    /// The tag of each, so that a search does not go through all of what tasks are; the reserved one
+    /// where there is none.
+    tags: Vec<u32>,
     free: Vec<u16>,
     generation: u32,
 }
@@ -90,9 +96,13 @@ impl Tasks {
         let generation = self.generation;
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
+            self.tags.push(InitiatorTaskTag::RESERVED.0);
             // The session bounds the number of tasks far below.
             u16::try_from(self.slots.len() - 1).unwrap_or(u16::MAX)
         });
+        if let Some(tag) = self.tags.get_mut(usize::from(slot)) {
+            *tag = task.itt.0;
+        }
         if let Some(place) = self.slots.get_mut(usize::from(slot)) {
             *place = Some(task);
         }
@@ -112,15 +122,41 @@ impl Tasks {
     pub(super) fn remove(&mut self, id: TaskId) -> Option<Task> {
         self.get(id)?;
         let task = self.slots.get_mut(usize::from(id.slot))?.take()?;
+        *self.tags.get_mut(usize::from(id.slot))? = InitiatorTaskTag::RESERVED.0;
         self.free.push(id.slot);
         Some(task)
     }
 
+    /// Takes a task out; whether it took a place in the window.
+    pub(super) fn end(&mut self, id: TaskId) -> bool {
+        let Some(place) = self.slots.get_mut(usize::from(id.slot)) else { return false };
+        let Some(task) = place.as_ref().filter(|it| it.generation == id.generation) else {
+            return false;
+        };
+        let in_window = task.in_window;
+        *place = None;
+        if let Some(tag) = self.tags.get_mut(usize::from(id.slot)) {
+            *tag = InitiatorTaskTag::RESERVED.0;
+        }
+        self.free.push(id.slot);
+        in_window
+    }
+
     pub(super) fn find(&self, itt: InitiatorTaskTag) -> Option<TaskId> {
-        if self.len() == 0 {
+        if self.len() == 0 || itt == InitiatorTaskTag::RESERVED {
             return None;
         }
-        self.iter().find(|(_, task)| task.itt == itt).map(|(id, _)| id)
+        let mut first = 0;
+        for tags in self.tags.chunks(SEARCHED) {
+            // Without an end in the middle, so that many are compared at once.
+            if tags.iter().fold(false, |found, tag| found | (*tag == itt.0)) {
+                let slot = first + tags.iter().position(|tag| *tag == itt.0)?;
+                let generation = self.slots.get(slot)?.as_ref()?.generation;
+                return Some(TaskId { slot: u16::try_from(slot).ok()?, generation });
+            }
+            first += SEARCHED;
+        }
+        None
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (TaskId, &Task)> {
