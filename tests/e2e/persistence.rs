@@ -49,7 +49,8 @@ fn is_kept_over(restart: impl FnOnce(Daemon)) {
     assert_eq!(before[2].as_array().unwrap().len(), 6);
     restart(daemon);
 
-    let daemon = place.start(&[]);
+    let [option, file] = place.without_thresholds();
+    let daemon = place.start(&[&option, &file]);
     assert_eq!(catalogue(&daemon), before);
     assert_eq!(daemon.json(&["status"])["alerts"], serde_json::json!([]));
     let mut session = Session::login(daemon.portal, target);

@@ -64,6 +64,13 @@ impl Place {
         Daemon::spawn(&mut self.command(arguments), self)
     }
 
+    /// Arguments for a daemon that does not say when the default pool is nearly full, as it may be
+    /// on the machine that the tests run on.
+    pub(crate) fn without_thresholds(&self) -> [String; 2] {
+        let path = self.write("lund.toml", "[disks]\nthresholds = []\n");
+        ["--config".to_owned(), path.to_str().unwrap().to_owned()]
+    }
+
     /// Starts it with a demo disk of 64 MiB.
     pub(crate) fn start_demo(&self) -> Daemon {
         let mut daemon = self.start(&["--demo", "--demo-size", "64MiB"]);
