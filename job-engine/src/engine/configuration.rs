@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use super::Engine;
 use super::core::Core;
 use super::exposure::{
@@ -50,7 +52,8 @@ pub struct WantedTarget {
 
 impl Engine {
     /// Number of the configuration's generation: it rises with every change of targets, LUNs,
-    /// access, access states, the configuration's records, and disks, but for what they hold.
+    /// access, access states, the configuration's records, and disks, but for what they hold. When
+    /// a saved state is imported, or the database is rebuilt, it leaps above all that there were.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.shared.state.lock().generation()
@@ -109,16 +112,41 @@ pub(super) fn is_generation(change: &Change) -> bool {
     matches!(change, Change::PutRecord(record) if record.name == GENERATION)
 }
 
+/// Gives changes that bring a whole state a generation that no client has seen: what was read
+/// before is not to be mistaken for what is there now. `before`: the state that they replace, as far
+/// as it is known. Not every generation that there was is, so the clock takes part: there is less
+/// than one change a millisecond.
+pub(super) fn begin_epoch(changes: &mut Vec<Change>, before: u64, now: Timestamp) {
+    let saved = changes.iter().find_map(|change| match change {
+        Change::PutRecord(record) if record.name == GENERATION => record.text.parse().ok(),
+        _ => None,
+    });
+    let clock = u64::try_from(now.as_millisecond()).unwrap_or(0);
+    let next = before.max(saved.unwrap_or(0)).saturating_add(1).max(clock);
+    changes.retain(|change| !is_generation(change));
+    changes.push(Change::PutRecord(generation_record(next)));
+}
+
+/// The generation among stored records.
+pub(super) fn generation_of(records: &[StoredRecord]) -> u64 {
+    let own = records.iter().find(|record| record.name == GENERATION);
+    own.and_then(|record| record.text.parse().ok()).unwrap_or(0)
+}
+
+fn generation_record(number: u64) -> StoredRecord {
+    StoredRecord { name: GENERATION.to_owned(), text: number.to_string() }
+}
+
 impl State {
-    fn generation(&self) -> u64 {
+    pub(super) fn generation(&self) -> u64 {
         self.records.get(GENERATION).and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 
     /// Adds the next generation to changes that concern the configuration.
     pub(super) fn raise_generation(&self, changes: &mut Vec<Change>) {
         if changes.iter().any(|change| self.concerns_configuration(change)) {
-            let text = self.generation().saturating_add(1).to_string();
-            changes.push(Change::PutRecord(StoredRecord { name: GENERATION.to_owned(), text }));
+            let next = self.generation().saturating_add(1);
+            changes.push(Change::PutRecord(generation_record(next)));
         }
     }
 
@@ -169,7 +197,7 @@ fn declared(disk: &Disk) -> impl PartialEq + use<'_> {
 
 /// The changes that lead to what is wanted. What takes something away comes first, then who sees
 /// what, and LUNs last: nobody shall see one for a moment.
-fn plan(state: &State, wanted: &Configuration, now: jiff::Timestamp) -> Result<Vec<Change>, Cause> {
+fn plan(state: &State, wanted: &Configuration, now: Timestamp) -> Result<Vec<Change>, Cause> {
     let mut gone = Vec::new();
     let mut there = Vec::new();
     let mut luns = Vec::new();
@@ -240,7 +268,7 @@ fn unclaimed(state: &State, disk: &Disk) -> Result<(), Cause> {
 fn plan_target(
     state: &State,
     wanted: &WantedTarget,
-    now: jiff::Timestamp,
+    now: Timestamp,
     (gone, there, luns): (&mut Vec<Change>, &mut Vec<Change>, &mut Vec<Change>),
 ) -> Result<(), Cause> {
     let WantedTarget { name, alias, access, luns: wanted_luns } = wanted;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::configuration::{begin_epoch, generation_of};
 use super::state::{Change, JobRecord, State, batch};
 use super::{EngineConfig, OpenError};
 use crate::catalogue::{
@@ -57,8 +58,10 @@ pub(super) fn open_directory(config: &EngineConfig) -> Result<Foundation, OpenEr
     let paths = ObjectPaths::new(config.system_name.clone());
     let replayed = replay(entries, now);
     if let Some(moved_to) = opened.moved_to {
-        let everything = replayed.everything();
+        let mut everything = replayed.everything();
         let restored = everything.len();
+        // The journal may know less than clients have seen.
+        begin_epoch(&mut everything, 0, now);
         let mut all = batch(&everything).map_err(refused)?;
         put_mark(&mut all, journal.number()).map_err(refused)?;
         put_schema(&mut all, current_schema()).map_err(refused)?;
@@ -73,7 +76,7 @@ pub(super) fn open_directory(config: &EngineConfig) -> Result<Foundation, OpenEr
         }
     }
     if !bad.is_empty() {
-        let restored = repair(&mut *store, &bad, &replayed).map_err(refused)?;
+        let restored = repair(&mut *store, &bad, &replayed, now).map_err(refused)?;
         let cause = Cause::RecordsDamaged { damaged: bad.len(), restored };
         tracing::error!(damaged = bad.len(), restored, "records of the database are damaged");
         let mut alerts = std::mem::take(&mut state.alerts);
@@ -205,7 +208,12 @@ pub(super) fn replay(entries: Vec<JournalEntry>, now: jiff::Timestamp) -> State 
 
 /// Replaces damaged records by what the journal says of them, and removes the others. Says how
 /// many could be replaced.
-fn repair(store: &mut dyn Store, bad: &[BadRecord], journal: &State) -> Result<usize, StoreError> {
+fn repair(
+    store: &mut dyn Store,
+    bad: &[BadRecord],
+    journal: &State,
+    now: jiff::Timestamp,
+) -> Result<usize, StoreError> {
     let known = batch(&journal.everything())?;
     let known: BTreeMap<_, _> = known
         .operations()
@@ -221,6 +229,14 @@ fn repair(store: &mut dyn Store, bad: &[BadRecord], journal: &State) -> Result<u
                 restored += 1;
             }
             Some(None) | None => repair.delete(record.tree, &record.key),
+        }
+    }
+    let (records, _) = load::<StoredRecord>(store, Tree::Records)?;
+    let mut epoch = Vec::new();
+    begin_epoch(&mut epoch, generation_of(&records).max(journal.generation()), now);
+    for operation in batch(&epoch)?.operations() {
+        if let Some(value) = &operation.value {
+            repair.put_raw(operation.tree, &operation.key, value.clone());
         }
     }
     store.commit(&repair)?;

@@ -3,12 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
+use super::configuration::{begin_epoch, generation_of};
 use super::open::{self, replay};
 use super::state::{Change, State, batch};
 use super::{Engine, EngineConfig, OpenError};
+use crate::catalogue::StoredRecord;
 use crate::store::{
     DirectoryLock, Journal, JournalEntry, LockError, SledStore, Store as _, StoreError, Tree,
-    journal_line, parse_journal, put_mark, put_schema, schema,
+    journal_line, load, parse_journal, put_mark, put_schema, schema,
 };
 
 /// Why a saved state was not imported.
@@ -105,7 +107,7 @@ pub fn import_state(
         return Err(ImportError::TooNew { found, known });
     }
     let now = config.clock.now();
-    let changes = replay(entries, now).to_save();
+    let mut changes = replay(entries, now).to_save();
     let directory = &config.directory;
     open::make_directory(directory)?;
     let _lock = DirectoryLock::take(directory).map_err(|error| match error {
@@ -126,6 +128,8 @@ pub fn import_state(
     if records > 0 && !replace {
         return Err(ImportError::NotEmpty { directory: directory.clone(), records });
     }
+    let (there, _) = load::<StoredRecord>(&opened.store, Tree::Records).map_err(refused)?;
+    begin_epoch(&mut changes, generation_of(&there), now);
     if records > 0 {
         opened = opened.store.give_up("another state is imported").map_err(refused)?;
     }

@@ -47,6 +47,54 @@ fn a_saved_state_brings_everything_back_where_database_and_journal_are_gone() {
     }
 }
 
+/// What a client read before an import must not be taken for what is there since.
+#[test]
+fn an_imported_state_has_a_generation_that_there_never_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_, saved) = populated(directory.path());
+    let file = directory.path().join("saved");
+    std::fs::write(&file, saved).unwrap();
+    let config = EngineConfig::new(directory.path());
+    let engine = Engine::open(config.clone()).unwrap();
+    let at_export = engine.generation();
+    for name in ["u", "v", "w"] {
+        let name = name.to_owned();
+        engine.create_target(TargetRequest { name, alias: String::new() }).unwrap();
+    }
+    let seen = engine.generation();
+    assert_eq!(seen, at_export + 3);
+    engine.shutdown();
+    drop(engine);
+    let wanted = crate::engine::Configuration {
+        targets: Some(Vec::new()),
+        ..crate::engine::Configuration::default()
+    };
+    let import = |keep: bool| {
+        if !keep {
+            std::fs::remove_dir_all(directory.path().join("db")).unwrap();
+            std::fs::remove_file(directory.path().join("journal.jsonl")).unwrap();
+        }
+        import_state(&config, &file, true).unwrap();
+        let engine = Engine::open(config.clone()).unwrap();
+        let since = engine.generation();
+        for old in at_export..=seen {
+            let late = engine.configure(Some(vec![old]), wanted.clone()).unwrap_err();
+            assert!(matches!(late.cause(), Cause::ChangedMeanwhile), "{late:?}");
+        }
+        engine.shutdown();
+        since
+    };
+    // Beside the state that it replaces, where nothing is left of that, and from before the clock.
+    let first = import(true);
+    assert!(first > seen);
+    assert!(import(false) > seen);
+    let mut config = config.clone();
+    config.clock = ManualClock::new(Timestamp::UNIX_EPOCH);
+    import_state(&config, &file, true).unwrap();
+    let engine = Engine::open(config).unwrap();
+    assert!(engine.generation() > first);
+}
+
 #[test]
 fn a_state_that_is_there_is_replaced_only_if_that_is_wanted_and_kept_aside_then() {
     let (directory, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -62,7 +110,13 @@ fn a_state_that_is_there_is_replaced_only_if_that_is_wanted_and_kept_aside_then(
     assert_eq!(state_of(other.path()).0, there);
     let imported = import_state(&config, &file, true).unwrap();
     assert!(imported.moved_to.unwrap().exists());
-    assert_eq!(state_of(other.path()), state_of(directory.path()));
+    let (state, records) = state_of(other.path());
+    let (wanted, saved) = state_of(directory.path());
+    assert_eq!(state, wanted);
+    let but_generation = |all: Vec<StoredRecord>| {
+        all.into_iter().filter(|it| it.name != "configuration/generation").collect::<Vec<_>>()
+    };
+    assert_eq!(but_generation(records), but_generation(saved));
 }
 
 #[test]
