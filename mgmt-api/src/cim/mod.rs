@@ -7,6 +7,7 @@ mod associations;
 mod credentials;
 mod encode;
 mod encode_class;
+mod enumerations;
 mod expose;
 mod fault;
 mod http;
@@ -52,7 +53,7 @@ pub use indications::Indications;
 
 use crate::service::Host;
 
-use pull::Enumerations;
+use enumerations::Enumerations;
 use schema::Schema;
 
 /// The CIM object manager: the engine as CIM classes and instances.

@@ -10,6 +10,7 @@ use super::arguments::Arguments;
 use super::associations::{self, Filter};
 use super::encode::{Encoder, Wanted, path_of};
 use super::encode_class::{self, ClassWanted};
+use super::enumerations::Enumerations;
 use super::fault::{Fault, Status};
 use super::indications::Indications;
 use super::instances::{INTEROP, Space, View};
@@ -17,7 +18,6 @@ use super::modify;
 use super::mof::Class;
 use super::out::Out;
 use super::path::ObjectPath;
-use super::pull::Enumerations;
 use super::schema::Schema;
 use super::value::{Instance, Raw};
 

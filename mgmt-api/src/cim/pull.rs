@@ -1,104 +1,22 @@
 //! The pull operations: enumerations that are fetched in parts.
 
-use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::arguments::Arguments;
 use super::encode::Wanted;
+use super::enumerations::{Enumeration, Kind};
 use super::fault::{Fault, Status};
 use super::operations::{Answer, Work, wanted};
 use super::out::Out;
 use super::path::ObjectPath;
 use super::value::{Instance, Raw};
 
-/// Enumerations that may be open at the same time: each holds its whole answer.
-const MAX_OPEN: usize = 16;
 /// Elements in one answer.
 pub(crate) const MAX_OBJECTS: u64 = 10_000;
 /// Seconds that an enumeration waits for the next pull unless the client says otherwise.
 pub(crate) const DEFAULT_TIMEOUT: u64 = 60;
 /// The longest that a client may ask for.
 pub(crate) const MAX_TIMEOUT: u64 = 600;
-
-/// What is pulled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Instances,
-    Paths,
-    /// Elements of WS-Management.
-    Items,
-}
-
-/// An enumeration that is not at its end.
-#[derive(Debug)]
-pub(crate) struct Enumeration {
-    kind: Kind,
-    namespace: &'static str,
-    /// Written already: an enumeration shows what was there when it was opened.
-    pub(crate) rest: VecDeque<String>,
-    timeout: Duration,
-    expires: Instant,
-}
-
-/// The open enumerations.
-#[derive(Debug, Default)]
-pub(crate) struct Enumerations {
-    open: HashMap<String, Enumeration>,
-}
-
-impl Enumeration {
-    /// `timeout` is counted from each part on.
-    pub(crate) fn new(
-        kind: Kind,
-        namespace: &'static str,
-        rest: VecDeque<String>,
-        timeout: Duration,
-    ) -> Self {
-        Self { kind, namespace, rest, timeout, expires: Instant::now() + timeout }
-    }
-}
-
-impl Enumerations {
-    fn expire(&mut self, now: Instant) {
-        self.open.retain(|_, enumeration| enumeration.expires > now);
-    }
-
-    /// Whether there is a place for one more.
-    pub(crate) fn check_place(&mut self) -> Result<(), Fault> {
-        self.expire(Instant::now());
-        if self.open.len() < MAX_OPEN {
-            return Ok(());
-        }
-        let text = format!("{MAX_OPEN} enumerations are open");
-        Err(Fault::new(Status::ServerLimitsExceeded, text))
-    }
-
-    /// Takes one out, to go on with it; of this namespace, if the client says which.
-    pub(crate) fn take(
-        &mut self,
-        context: &str,
-        kind: Kind,
-        namespace: Option<&str>,
-    ) -> Result<Enumeration, Fault> {
-        self.expire(Instant::now());
-        let own = self.open.get(context);
-        let fits = own
-            .is_some_and(|own| own.kind == kind && namespace.is_none_or(|it| it == own.namespace));
-        let taken = if fits { self.open.remove(context) } else { None };
-        taken.ok_or_else(unknown)
-    }
-
-    /// Keeps one until its next part.
-    pub(crate) fn keep(&mut self, context: String, mut enumeration: Enumeration) {
-        enumeration.expires = Instant::now() + enumeration.timeout;
-        self.open.insert(context, enumeration);
-    }
-
-    pub(crate) fn close(&mut self, context: &str) -> Result<(), Fault> {
-        self.expire(Instant::now());
-        self.open.remove(context).map(|_| ()).ok_or_else(unknown)
-    }
-}
 
 impl Work<'_> {
     /// `Open…` and `Pull…`.
@@ -144,9 +62,9 @@ impl Work<'_> {
         let (found, wanted) = self.enumerated(name, &arguments)?;
         let rest = found.into_iter().map(|(path, one)| self.element(kind, &path, &one, &wanted));
         let timeout = Duration::from_secs(timeout);
-        let enumeration = Enumeration::new(kind, self.namespace, rest.collect(), timeout);
+        let enumeration =
+            Enumeration::new(kind, self.namespace, self.client, rest.collect(), timeout);
         let count = arguments.number("MaxObjectCount")?.unwrap_or(0);
-        self.enumerations.lock().check_place()?;
         Ok(self.part(enumeration, &uuid::Uuid::new_v4().to_string(), count))
     }
 
@@ -211,9 +129,4 @@ impl Work<'_> {
         self.enumerations.lock().close(&context)?;
         Ok(Answer::default())
     }
-}
-
-fn unknown() -> Fault {
-    let text = "there is no such enumeration, or it is over";
-    Fault::new(Status::InvalidEnumerationContext, text)
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::super::encode::Wanted;
+use super::super::enumerations::{Enumeration, Kind};
 use super::super::operations::{Named, Work};
 use super::super::out::Out;
-use super::super::pull::{DEFAULT_TIMEOUT, Enumeration, Kind, MAX_OBJECTS, MAX_TIMEOUT};
+use super::super::pull::{DEFAULT_TIMEOUT, MAX_OBJECTS, MAX_TIMEOUT};
 use super::encode::Writer;
 use super::fault::{self, SoapFault};
 use super::filter::{self, Selected};
@@ -116,7 +117,7 @@ pub(super) fn enumerate(
     };
     let selected = filter::select(work, target, body)?;
     let rest = written(work, writer, selected, mode, polymorphism)?;
-    let mut enumeration = Enumeration::new(Kind::Items, work.namespace, rest, timeout);
+    let mut enumeration = Enumeration::new(Kind::Items, work.namespace, work.client, rest, timeout);
     let items = match wanted {
         Some(wanted) => take(&mut enumeration.rest, wanted, max_envelope)?,
         None => String::new(),
@@ -124,9 +125,7 @@ pub(super) fn enumerate(
     let ended = wanted.is_some() && enumeration.rest.is_empty();
     let context = uuid::Uuid::new_v4().to_string();
     if !ended {
-        let mut enumerations = work.enumerations.lock();
-        enumerations.check_place()?;
-        enumerations.keep(context.clone(), enumeration);
+        work.enumerations.lock().keep(context.clone(), enumeration);
     }
     let mut out = Out::default();
     out.element("n:EnumerateResponse", &[], |out| {
