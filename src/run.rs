@@ -186,7 +186,7 @@ async fn serve(
         portal.abort();
     }
     stop.cancel();
-    answered(http).await;
+    answered(http, &access).await;
     watchdog.abort();
     if let Some(renewing) = renewing {
         renewing.abort();
@@ -195,9 +195,12 @@ async fn serve(
     Ok(())
 }
 
-/// Waits until the servers of the management have ended, for a while.
-async fn answered(mut servers: JoinSet<std::io::Result<()>>) {
-    let ended = async { while servers.join_next().await.is_some() {} };
+/// Waits until the servers of the management have ended, and what clients began, for a while.
+async fn answered(mut servers: JoinSet<std::io::Result<()>>, access: &Access) {
+    let ended = async {
+        while servers.join_next().await.is_some() {}
+        access.finished().await;
+    };
     if tokio::time::timeout(ANSWER_LIMIT, ended).await.is_err() {
         tracing::warn!("management requests are cut off");
     }

@@ -109,9 +109,28 @@ async fn judge(Guard { access, table }: Guard, mut request: Request, next: Next)
     }
     let reads_secrets = who == Who::AtLeast(Role::Administrator);
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    let response = next.run(request).await;
-    write(&access, record.told(&response, changes || reads_secrets)).await;
-    response
+    if !changes && !reads_secrets {
+        let response = next.run(request).await;
+        write(&access, record.told(&response, false)).await;
+        return response;
+    }
+    // What was begun is finished and written down, even if the client does not wait for it.
+    let Ok(place) = access.places.clone().acquire_owned().await else {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping");
+    };
+    let begun = tokio::spawn(async move {
+        let response = next.run(request).await;
+        write(&access, record.told(&response, true)).await;
+        drop(place);
+        response
+    });
+    match begun.await {
+        Ok(response) => response,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping"),
+        },
+    }
 }
 
 /// What is known of a request before it is carried out.

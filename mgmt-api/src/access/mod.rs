@@ -24,7 +24,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use job_engine::{Engine, Role, User};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 pub use self::peer::Peer;
 pub use self::rest::routes;
@@ -39,6 +39,9 @@ use self::session::{Sessions, recognize};
 
 /// What tokens begin with, so that programs which look for leaked secrets find them.
 const TOKEN_PREFIX: &str = "lund_";
+
+/// Requests that may change something and are carried out at once; the others wait.
+const MAX_BEGUN: usize = 64;
 
 /// How somebody has shown who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +113,8 @@ pub struct Access {
     limits: Limits,
     audit: Arc<Audit>,
     administrator: Notify,
+    /// Places of requests that are carried out whether or not their clients wait for it.
+    places: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Access {
@@ -135,7 +140,16 @@ impl Access {
             limits: Limits::default(),
             audit: Arc::new(Audit::new(path)),
             administrator: Notify::new(),
+            places: Arc::new(Semaphore::new(MAX_BEGUN)),
         })
+    }
+
+    /// Waits until every request that was begun is done and written down, also those whose clients
+    /// are gone. No other one is begun.
+    pub async fn finished(&self) {
+        let all = u32::try_from(MAX_BEGUN).unwrap_or(u32::MAX);
+        let _ended = self.places.acquire_many(all).await;
+        self.places.close();
     }
 
     /// There is no administrator yet: whoever is on this machine may do everything.

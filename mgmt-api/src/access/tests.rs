@@ -114,6 +114,7 @@ pub(crate) struct Server {
     directory: TempDir,
     engine: Arc<Engine>,
     clock: Arc<ManualClock>,
+    access: Arc<Access>,
     router: Router,
     pub(crate) table: Table,
 }
@@ -160,8 +161,8 @@ impl Server {
         let service = Arc::new(Service::new(engine.clone(), host));
         let cimom = Arc::new(Cimom::new(engine.clone(), indications));
         let access = Arc::new(Access::new(engine.clone()).unwrap());
-        let (router, table) = server::router(service, cimom, access);
-        Self { directory, engine, clock, router, table }
+        let (router, table) = server::router(service, cimom, access.clone());
+        Self { directory, engine, clock, access, router, table }
     }
 
     /// With a user and a token for each role, all of the role's name.
@@ -263,6 +264,61 @@ async fn without_an_administrator_this_machine_may_do_everything_and_no_other() 
     assert_eq!(server.ask("GET", "/status", &[], &Value::Null).await.status, 401);
     let own = basic("root", PASSWORD);
     assert_eq!(server.status(loopback(), &own).await.status, 200);
+}
+
+/// Gives a request up as soon as it is under way, as a client does that is gone.
+async fn abandon(server: &Server, request: Request<Body>) {
+    let mut request = request;
+    request.extensions_mut().insert(loopback());
+    request.headers_mut().insert("host", "127.0.0.1:5988".parse().unwrap());
+    let mut under_way = Box::pin(server.router.clone().oneshot(request));
+    let once = std::future::poll_fn(|context| {
+        std::task::Poll::Ready(under_way.as_mut().poll(context).is_ready())
+    });
+    assert!(!once.await, "it was answered at once: nothing is tried here");
+}
+
+#[tokio::test]
+async fn what_was_begun_is_done_and_written_down_though_its_client_is_gone() {
+    let server = Server::open();
+    let target = Request::post("/api/v1/targets").header("content-type", "application/json");
+    let target = target.body(Body::from(json!({ "name": "t" }).to_string())).unwrap();
+    let call = "<CIM CIMVERSION='2.0' DTDVERSION='2.0'><MESSAGE ID='1' PROTOCOLVERSION='1.0'>\
+                <SIMPLEREQ><METHODCALL NAME='CreateiSCSINode'><LOCALINSTANCEPATH>\
+                <LOCALNAMESPACEPATH><NAMESPACE NAME='root'/><NAMESPACE NAME='cimv2'/>\
+                <NAMESPACE NAME='storage'/><NAMESPACE NAME='iscsitarget'/></LOCALNAMESPACEPATH>\
+                <INSTANCENAME CLASSNAME='MSISCSITARGET_iSCSIConfigurationService'>\
+                <KEYBINDING NAME='SystemCreationClassName'><KEYVALUE>MSFTSM_ComputerSystem\
+                </KEYVALUE></KEYBINDING><KEYBINDING NAME='SystemName'><KEYVALUE>lund</KEYVALUE>\
+                </KEYBINDING><KEYBINDING NAME='CreationClassName'><KEYVALUE>\
+                MSISCSITARGET_iSCSIConfigurationService</KEYVALUE></KEYBINDING>\
+                <KEYBINDING NAME='Name'><KEYVALUE>lund</KEYVALUE></KEYBINDING></INSTANCENAME>\
+                </LOCALINSTANCEPATH><PARAMVALUE NAME='Alias'><VALUE>node</VALUE></PARAMVALUE>\
+                </METHODCALL></SIMPLEREQ></MESSAGE></CIM>";
+    let node = Request::post("/cimom")
+        .header("content-type", "application/xml")
+        .header("cimoperation", "MethodCall")
+        .header("cimmethod", "CreateiSCSINode")
+        .header(
+            "cimobject",
+            "root/cimv2/storage/iscsitarget:MSISCSITARGET_iSCSIConfigurationService",
+        )
+        .body(Body::from(call))
+        .unwrap();
+    abandon(&server, target).await;
+    abandon(&server, node).await;
+    // Longer than anything takes that works.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while server.audit().len() < 2 {
+        assert!(Instant::now() < deadline, "{:?}", server.audit());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut told: Vec<String> = server.audit().iter().map(|it| it["method"].to_string()).collect();
+    told.sort();
+    assert_eq!(told, ["\"CreateiSCSINode\"", "\"POST\""]);
+    assert_eq!(server.engine.targets().len(), 2, "{:?}", server.audit());
+    // Whoever stops the daemon waits for them.
+    server.access.finished().await;
 }
 
 #[tokio::test]
