@@ -60,6 +60,9 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     engine_config.data_path = exposed.clone();
     let indications =
         Indications::new(engine_config.system_name.clone()).map_err(anyhow::Error::msg)?;
+    if let Some(trust) = &config.management.listeners {
+        indications.trust(trust.config().context("management.listeners")?);
+    }
     engine_config.outbox = Some(indications.clone());
     // Whoever holds the data directory may take the addresses; nobody else gets that far.
     let engine = Engine::open(engine_config)?;

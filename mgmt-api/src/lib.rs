@@ -13,4 +13,5 @@ pub mod service;
 pub mod size;
 pub mod space;
 pub mod tls;
+pub mod tls_client;
 mod web;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use job_engine::Role;
 use mgmt_api::tls::TlsFiles;
+use mgmt_api::tls_client::{Fingerprint, Trust};
 use nix::unistd::Group;
 use serde::Deserialize;
 use toml::Spanned;
@@ -32,6 +33,8 @@ pub(crate) struct Management {
     /// Groups of this machine, and what their members may do.
     pub(crate) groups: Vec<(u32, Role)>,
     pub(crate) tls: Option<TlsConfig>,
+    /// Which listeners of indications are believed; none: those of the system's authorities.
+    pub(crate) listeners: Option<Trust>,
 }
 
 /// HTTP over TLS.
@@ -51,6 +54,17 @@ pub(super) struct Table {
     #[serde(default)]
     groups: Groups,
     tls: Option<TlsTable>,
+    listeners: Option<ListenersTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListenersTable {
+    ca: Option<PathBuf>,
+    #[serde(default)]
+    pins: Vec<Spanned<String>>,
+    certificate: Option<Spanned<PathBuf>>,
+    key: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -98,7 +112,32 @@ pub(super) fn management(
         socket_group: socket_group.transpose()?,
         groups,
         tls: table.tls.as_ref().map(|table| tls(source, table, data_dir)).transpose()?,
+        listeners: table.listeners.as_ref().map(|table| listeners(source, table)).transpose()?,
     })
+}
+
+fn listeners(source: &Source<'_>, table: &ListenersTable) -> anyhow::Result<Trust> {
+    const PINS: &str = "management.listeners.pins";
+    let mut pins = Vec::new();
+    for text in &table.pins {
+        let pin = text.get_ref().parse::<Fingerprint>();
+        pins.push(pin.map_err(|reason| source.error(PINS, text, &reason))?);
+    }
+    let own = match (&table.certificate, &table.key) {
+        (Some(certificate), Some(key)) => {
+            Some((certificate.get_ref().clone(), key.get_ref().clone()))
+        }
+        (None, None) => None,
+        (Some(given), None) => {
+            let reason = "needs `key` beside it";
+            return Err(source.error("management.listeners.certificate", given, reason));
+        }
+        (None, Some(given)) => {
+            let reason = "needs `certificate` beside it";
+            return Err(source.error("management.listeners.key", given, reason));
+        }
+    };
+    Ok(Trust { pins, ca: table.ca.clone(), own })
 }
 
 fn tls(source: &Source<'_>, table: &TlsTable, data_dir: &Path) -> anyhow::Result<TlsConfig> {
@@ -206,6 +245,26 @@ mod tests {
             ("[management.tls]\nlisten = ['[::1]:1']\ncertificate = '/c'", "tls.certificate"),
         ] {
             let error = format!("{:#}", tls(text).unwrap_err());
+            assert!(error.contains(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn listeners_are_believed_by_authority_or_pin() {
+        let listeners = |text: &str| {
+            load(&format!("[management.listeners]\n{text}"), &[]).map(|it| it.management.listeners)
+        };
+        assert!(load("", &[]).unwrap().management.listeners.is_none());
+        let pin = "0".repeat(64);
+        let trust = listeners(&format!("ca = '/c'\npins = ['{pin}']")).unwrap().unwrap();
+        assert_eq!((trust.ca, trust.pins), (Some("/c".into()), vec![Fingerprint([0; 32])]));
+        for (text, key) in [
+            ("pins = ['12']", "lund.toml:2: `management.listeners.pins` 64 hexadecimal digits"),
+            ("key = '/k'", "lund.toml:2: `management.listeners.key` needs `certificate`"),
+            ("certificate = '/c'", "lund.toml:2: `management.listeners.certificate` needs `key`"),
+            ("pin = ['12']", "unknown field"),
+        ] {
+            let error = format!("{:#}", listeners(text).unwrap_err());
             assert!(error.contains(key), "{error}");
         }
     }

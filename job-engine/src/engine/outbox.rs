@@ -19,7 +19,8 @@ pub trait Outbox: fmt::Debug + Send + Sync {
     fn open(&self, records: Vec<StoredRecord>, messages: Vec<StoredRecord>);
 
     /// Messages about changes that are about to become durable, and those that give way to them
-    /// (without a text). On the engine's thread: it must not call the engine.
+    /// (without a text). On the engine's thread: it may look at the state, which is that before the
+    /// changes, and must not ask the engine for anything else.
     fn tell(&self, changes: &[ChangeKind]) -> Vec<(String, Option<String>)>;
 
     /// The changes of the last [`Outbox::tell`] are durable, or nobody will hear of them.

@@ -337,8 +337,8 @@ impl State {
         }
     }
 
-    /// What subscribers will be told of a change of jobs, disks and targets that is about to be
-    /// made.
+    /// What subscribers will be told of a change of jobs, disks, snapshots and targets that is about
+    /// to be made.
     pub(crate) fn foretell(&self, change: &Change, now: Timestamp) -> Option<ChangeKind> {
         match change {
             Change::PutJob(record) => {
@@ -362,6 +362,18 @@ impl State {
                 Some(ChangeKind::DiskCreated(Arc::new(Disk::clone(disk))))
             }
             Change::DeleteDisk(id) => self.disks.get(id).cloned().map(ChangeKind::DiskDeleted),
+            Change::PutSnapshot(snapshot) => {
+                let before = self.snapshots.get(&snapshot.id).filter(|it| !it.hidden).cloned();
+                match (before, snapshot.hidden) {
+                    (None, false) => Some(ChangeKind::SnapshotCreated(Arc::new(snapshot.clone()))),
+                    (Some(before), true) => Some(ChangeKind::SnapshotDeleted(before)),
+                    (None, true) | (Some(_), false) => None,
+                }
+            }
+            Change::DeleteSnapshot(id) => {
+                let gone = self.snapshots.get(id).filter(|it| !it.hidden).cloned();
+                gone.map(ChangeKind::SnapshotDeleted)
+            }
             Change::PutTarget(target) if !self.targets.contains_key(&target.name) => {
                 Some(ChangeKind::TargetCreated(Arc::new(target.clone())))
             }
@@ -385,8 +397,6 @@ impl State {
             | Change::DeleteRecord(_)
             | Change::PutCondition(_)
             | Change::DeleteCondition(_)
-            | Change::PutSnapshot(_)
-            | Change::DeleteSnapshot(_)
             | Change::PutPool(_)
             | Change::DeletePool(_)
             | Change::PutDebris(_)

@@ -226,7 +226,7 @@ impl<'a> View<'a> {
             }
             VOLUME => {
                 let disks = state().disks.iter().map(|disk| self.volume(disk));
-                let replica = |it: &DiskSnapshot| replicas::volume(self, VOLUME, it);
+                let replica = |it: &DiskSnapshot| replicas::volume(self, it);
                 disks.chain(state().snapshots.iter().map(replica)).collect()
             }
             CONTROLLER => state().targets.iter().map(|target| self.controller(target)).collect(),
@@ -269,7 +269,7 @@ impl<'a> View<'a> {
                 None => {
                     let mut snapshots = self.snapshot().snapshots.iter();
                     let found = snapshots.find(|one| one.id.uuid() == id.uuid())?;
-                    replicas::volume(self, VOLUME, found)
+                    replicas::volume(self, found)
                 }
             };
             return path_of(&class, &found, NAMESPACE).same_as(&path).then_some(found);
@@ -427,7 +427,7 @@ impl<'a> View<'a> {
     }
 }
 
-fn in_system(system: &str, class: &str) -> Instance {
+pub(crate) fn in_system(system: &str, class: &str) -> Instance {
     Instance::new(class)
         .with("SystemCreationClassName", SYSTEM_CLASS)
         .with("SystemName", system)

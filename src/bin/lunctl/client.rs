@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use mgmt_api::api::{Problem, Secret};
+use mgmt_api::tls_client::TlsConnector;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::Response;
@@ -16,7 +17,7 @@ use ureq::{Agent, Body, RequestBuilder};
 use crate::args::{Credentials, How, Trust};
 use crate::exit::{Failure, Result};
 use crate::password;
-use crate::tls::{self, TlsConnector};
+use crate::tls;
 use crate::transport::{NoAddresses, Socket};
 
 /// Longer than the daemon lets any request wait.

@@ -1,6 +1,7 @@
 """Indications, as pywbem's listener and subscription manager have them."""
 
 import contextlib
+import os
 import queue
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 import pywbem
 
 from client import MIB, Client
-from lund import binary
+from lund import Lund, binary
 
 CREATED = "SELECT * FROM CIM_InstCreation WHERE SourceInstance ISA CIM_ConcreteJob"
 CHANGED = ("SELECT * FROM CIM_InstModification WHERE SourceInstance ISA CIM_ConcreteJob AND "
@@ -23,6 +24,11 @@ VOLUMES = "SELECT * FROM CIM_InstIndication WHERE SourceInstance ISA CIM_Storage
 PATIENCE = 60
 
 
+# They would go before the file that a client names.
+for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+    os.environ.pop(name, None)
+
+
 def free_port():
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
@@ -32,13 +38,18 @@ def free_port():
 class Ear:
     """A listener; what it has heard."""
 
-    def __init__(self, port=None):
+    def __init__(self, port=None, certificate=None):
         self.port = port or free_port()
+        self.certificate = certificate
         self.heard = queue.Queue()
         self.numbers = []
 
     def __enter__(self):
-        self.listener = pywbem.WBEMListener("127.0.0.1", http_port=self.port)
+        if self.certificate:
+            self.listener = pywbem.WBEMListener("127.0.0.1", https_port=self.port, certfile=str(self.certificate),
+                                                keyfile=str(self.certificate.with_suffix(".key")))
+        else:
+            self.listener = pywbem.WBEMListener("127.0.0.1", http_port=self.port)
         self.listener.add_callback(lambda indication, host: self.heard.put(indication))
         self.listener.start()
         return self
@@ -63,10 +74,10 @@ class Manager:
         self.wbem = pywbem.WBEMSubscriptionManager(subscription_manager_id="test")
         self.server_id = self.wbem.add_server(pywbem.WBEMServer(self.connection))
 
-    def subscribe(self, port, *queries, language="DMTF:CQL", owned=True):
+    def subscribe(self, port, *queries, language="DMTF:CQL", owned=True, scheme="http"):
         name = {"destination_id": "ear"} if owned else {"name": "kept"}
         destination = self.wbem.add_destination(
-            self.server_id, f"http://127.0.0.1:{port}", owned=owned, **name)
+            self.server_id, f"{scheme}://127.0.0.1:{port}", owned=owned, **name)
         for number, query in enumerate(queries):
             name = {"filter_id": f"q{number}"} if owned else {"name": f"kept{number}"}
             made = self.wbem.add_filter(
@@ -299,7 +310,7 @@ def test_what_cannot_be_is_refused_and_says_why(manager):
     assert "root/other" in refused(4, create, filter_(SourceNamespaces=["root/other"]), interop)
     path = create(filter_(), interop)
     refused(11, create, filter_(), interop)
-    assert "http://" in refused(4, create, listener("ftp://127.0.0.1/"), interop)
+    assert "https://" in refused(4, create, listener("ftp://127.0.0.1/"), interop)
     secret = listener(f"http://127.0.0.1:{free_port()}")
     secret["password"] = "not to be kept"
     assert "password" in refused(7, create, secret, interop)
@@ -323,3 +334,65 @@ def test_what_cannot_be_is_refused_and_says_why(manager):
         wbem.DeleteInstance(one)
         refused(6, wbem.GetInstance, one)
     refused(7, create, made("MSFTSM_Namespace", Name="x"), interop)
+
+
+def issue(place, name, issuer=None):
+    """The certificate of a listener at 127.0.0.1; its fingerprint."""
+    certificate = place / f"{name}.pem"
+    signed = ["-CA", place / f"{issuer}.pem", "-CAkey", place / f"{issuer}.key"] if issuer else []
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+             "-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1", *signed,
+             "-keyout", certificate.with_suffix(".key"), "-out", certificate]
+    if issuer:
+        words += ["-addext", "basicConstraints=critical,CA:FALSE"]
+    subprocess.run(list(map(str, words)), check=True, capture_output=True, timeout=60)
+    printed = subprocess.run(["openssl", "x509", "-in", str(certificate), "-noout", "-fingerprint", "-sha256"],
+                             check=True, capture_output=True, text=True, timeout=60).stdout
+    return certificate, printed.strip().partition("=")[2]
+
+
+@pytest.mark.parametrize("how", ["authority", "pin"])
+def test_over_tls_a_listener_is_told_if_it_is_believed(tmp_path, how):
+    _, _ = issue(tmp_path, "authority")
+    good, fingerprint = issue(tmp_path, "listener", issuer="authority" if how == "authority" else None)
+    stranger, strange = issue(tmp_path, "stranger")
+    trust = f"ca = '{tmp_path / 'authority.pem'}'" if how == "authority" else f"pins = ['{fingerprint}']"
+    config = tmp_path / "lund.toml"
+    config.write_text(f"[management.listeners]\n{trust}\n")
+    port = free_port()
+    with Lund("--config", config) as lund, subscriptions(lund.server) as manager:
+        manager.subscribe(port, CREATED, scheme="https")
+        client = Client(lund.server)
+        with Ear(port, stranger) as ear:
+            jobs = [client.create("secret")]
+            deadline = time.monotonic() + PATIENCE
+            while f"SHA-256 {strange} is not trusted" not in lund.log.read_text():
+                assert time.monotonic() < deadline, lund.log.read_text()
+                time.sleep(0.05)
+            assert ear.nothing(), "nobody is told who is not believed"
+        with Ear(port, good) as ear:
+            jobs.append(client.create("told"))
+            assert [ear.next()["SourceInstance"]["InstanceID"] for _ in jobs] == [
+                job["InstanceID"] for job in jobs]
+            assert ear.numbers == [0, 1] and ear.nothing()
+
+
+def test_snapshots_are_told_of_as_volumes(own_lund):
+    client = Client(own_lund.server)
+    volume = client.make_disk("told of")
+    with Ear() as ear, subscriptions(own_lund.server) as manager:
+        manager.subscribe(ear.port, VOLUMES)
+        value, output = client.call("CIM_ReplicationService", "CreateElementReplica", ElementName="moment",
+                                    SyncType=pywbem.Uint16(7), SourceElement=volume.path)
+        assert value == 4096 and client.wait(output["Job"])["JobState"] == 7
+        created = ear.next()
+        assert created.classname == "CIM_InstCreation"
+        [replica] = [it for it in client.wbem.EnumerateInstances("CIM_StorageVolume") if it["Usage"] == 8]
+        told = created["SourceInstance"]
+        for name in ("DeviceID", "ElementName", "NumberOfBlocks", "BlockSize", "Usage"):
+            assert told[name] == replica[name], name
+        client.wait(client.give_back(replica.path))
+        gone = ear.next()
+        assert gone.classname == "CIM_InstDeletion"
+        assert gone["SourceInstance"]["DeviceID"] == replica["DeviceID"]
+        assert ear.numbers == [0, 1] and ear.nothing()

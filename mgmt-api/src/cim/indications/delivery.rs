@@ -8,8 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use rustls::ClientConfig;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector as _, TcpConnector};
 
 use super::message;
+use crate::tls_client::{TlsConnector, Trust};
 
 /// Indications that wait for one listener. Beyond it the oldest are dropped, which the listener
 /// sees by a gap in the sequence numbers.
@@ -69,12 +73,16 @@ impl Delivery {
         Self { url: url.to_owned(), shared }
     }
 
-    /// Starts its thread.
-    pub(super) fn start(&self, source: Arc<dyn Source>) -> io::Result<()> {
+    /// Starts its thread. `tls` says whom to believe where the URL is https.
+    pub(super) fn start(
+        &self,
+        source: Arc<dyn Source>,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> io::Result<()> {
         let (shared, url) = (self.shared.clone(), self.url.clone());
         thread::Builder::new()
             .name("lund-listener".to_owned())
-            .spawn(move || deliver(&shared, &url, &*source))
+            .spawn(move || deliver(&shared, &url, tls, &*source))
             .map(|_| ())
     }
 
@@ -168,21 +176,46 @@ fn pause(shared: &Shared, length: Duration) -> bool {
     !waiting.closed
 }
 
-fn deliver(shared: &Shared, url: &str, source: &dyn Source) {
-    let agent: ureq::Agent =
-        ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build().into();
-    let mut length = FIRST_PAUSE;
+/// What calls a listener.
+fn agent(url: &str, tls: Option<Arc<ClientConfig>>) -> Result<ureq::Agent, String> {
+    let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE));
+    if !url.get(..6).is_some_and(|head| head.eq_ignore_ascii_case("https:")) {
+        return Ok(config.build().into());
+    }
+    let tls = match tls {
+        Some(tls) => tls,
+        // Who is trusted by the whole system.
+        None => Trust::default().config().map_err(|error| error.to_string())?,
+    };
+    let connector = ().chain(TcpConnector::default()).chain(TlsConnector(tls));
+    let config = config.proxy(None).https_only(true).build();
+    Ok(ureq::Agent::with_parts(config, connector, DefaultResolver::default()))
+}
+
+fn deliver(shared: &Shared, url: &str, tls: Option<Arc<ClientConfig>>, source: &dyn Source) {
+    let agent = agent(url, tls);
+    let (mut length, mut told) = (FIRST_PAUSE, None);
     while let Some(key) = next(shared) {
-        let done = source.text(&key).map_or(Ok(()), |message| post(&agent, url, &message));
+        let send = |message: String| match &agent {
+            Ok(agent) => post(agent, url, &message),
+            Err(reason) => Err(reason.clone()),
+        };
+        let done = source.text(&key).map_or(Ok(()), send);
         match done {
             Ok(()) => {
                 source.delivered(key.clone());
                 ended(shared, Some(&key));
-                length = FIRST_PAUSE;
+                (length, told) = (FIRST_PAUSE, None);
             }
             Err(reason) => {
                 ended(shared, None);
-                tracing::info!(listener = url, reason, "an indication is not delivered yet");
+                // Each reason once: a listener may be away for days.
+                if told.as_ref() == Some(&reason) {
+                    tracing::debug!(listener = url, reason, "an indication is not delivered yet");
+                } else {
+                    tracing::warn!(listener = url, reason, "an indication is not delivered yet");
+                    told = Some(reason);
+                }
                 if !pause(shared, length) {
                     return;
                 }

@@ -17,8 +17,9 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use jiff::Timestamp;
 use job_engine::error::{NAMESPACE, SYSTEM_CLASS};
-use job_engine::{ChangeKind, CimError, Engine, Job, JobKind};
+use job_engine::{ChangeKind, CimError, DiskSnapshot, Engine, Job, JobKind};
 use parking_lot::Mutex;
+use rustls::ClientConfig;
 
 pub(crate) use self::delivery::RETRY_SECONDS;
 use self::outbox::Routes;
@@ -31,6 +32,7 @@ use super::fault::{Fault, Status};
 use super::instances::{controller, job_instance, volume};
 use super::methods::error_instance;
 use super::path::ObjectPath;
+use super::replicas;
 use super::schema::Schema;
 use super::stored;
 use super::time;
@@ -50,6 +52,7 @@ pub struct Indications {
     /// For the engine's thread: nobody waits for anything while he holds it.
     routes: Mutex<Routes>,
     engine: OnceLock<Weak<Engine>>,
+    tls: OnceLock<Arc<ClientConfig>>,
 }
 
 impl fmt::Debug for Indications {
@@ -76,7 +79,14 @@ impl Indications {
     pub fn new(system: String) -> Result<Arc<Self>, String> {
         let (registry, routes) = (Mutex::default(), Mutex::default());
         let (schema, engine) = (Arc::new(Schema::load()?), OnceLock::new());
-        Ok(Arc::new(Self { schema, system, registry, routes, engine }))
+        let tls = OnceLock::new();
+        Ok(Arc::new(Self { schema, system, registry, routes, engine, tls }))
+    }
+
+    /// Says which listeners to believe where they are called over https: before anybody is. Without
+    /// it, those that the system's authorities have signed.
+    pub fn trust(&self, tls: Arc<ClientConfig>) {
+        let _ = self.tls.set(tls);
     }
 
     pub(crate) fn schema(&self) -> &Arc<Schema> {
@@ -193,7 +203,8 @@ fn missing(path: &ObjectPath) -> Fault {
 }
 
 impl Indications {
-    /// What a change is to clients. Of disks and targets the changes have no before.
+    /// What a change is to clients. Of disks, snapshots and targets the changes have
+    /// no before.
     fn happenings(&self, change: &ChangeKind) -> Vec<Happening> {
         let plain = |class, source| {
             vec![Happening { class, source: Some(source), previous: None, properties: Vec::new() }]
@@ -215,11 +226,11 @@ impl Indications {
             ChangeKind::DiskDeleted(disk) => plain(DELETION, volume(&self.system, disk, false)),
             ChangeKind::TargetCreated(target) => plain(CREATION, controller(&self.system, target)),
             ChangeKind::TargetDeleted(target) => plain(DELETION, controller(&self.system, target)),
+            ChangeKind::SnapshotCreated(made) => plain(CREATION, self.replica(made)),
+            ChangeKind::SnapshotDeleted(gone) => plain(DELETION, self.replica(gone)),
             ChangeKind::PoolCreated(_)
             | ChangeKind::PoolChanged(_)
             | ChangeKind::PoolDeleted(_)
-            | ChangeKind::SnapshotCreated(_)
-            | ChangeKind::SnapshotDeleted(_)
             | ChangeKind::DiskChanged(_)
             | ChangeKind::ConditionChanged(_)
             | ChangeKind::ConditionOver(_)
@@ -227,6 +238,13 @@ impl Indications {
             | ChangeKind::MappingCreated(_)
             | ChangeKind::MappingDeleted(_) => Vec::new(),
         }
+    }
+
+    /// A snapshot, which has the blocks of its disk.
+    fn replica(&self, snapshot: &DiskSnapshot) -> Instance {
+        let engine = self.engine.get().and_then(Weak::upgrade);
+        let disk = engine.and_then(|engine| engine.disk(&snapshot.disk));
+        replicas::volume_of(&self.system, snapshot, disk.as_ref())
     }
 
     /// An error of the data path that is new.

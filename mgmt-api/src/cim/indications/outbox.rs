@@ -105,7 +105,7 @@ impl Routes {
             let messages = self.waiting.remove(&numbers.context).unwrap_or_default();
             let delivery = Arc::new(Delivery::new(url, messages));
             if let Some(engine) = indications.engine.get() {
-                start(&delivery, engine);
+                start(&delivery, engine, indications);
             }
             let (durable, told) = (numbers.clone(), Vec::new());
             let listener = Listener { delivery, durable, numbers, told };
@@ -115,8 +115,9 @@ impl Routes {
     }
 }
 
-fn start(delivery: &Delivery, engine: &Weak<Engine>) {
-    if let Err(error) = delivery.start(Arc::new(Stored(engine.clone()))) {
+fn start(delivery: &Delivery, engine: &Weak<Engine>, indications: &Indications) {
+    let (source, tls) = (Arc::new(Stored(engine.clone())), indications.tls.get().cloned());
+    if let Err(error) = delivery.start(source, tls) {
         tracing::error!(%error, listener = delivery.url(), "no thread for a listener");
     }
 }
@@ -131,7 +132,7 @@ impl Indications {
                 return;
             }
             for listener in routes.listeners.values() {
-                start(&listener.delivery, &Arc::downgrade(engine));
+                start(&listener.delivery, &Arc::downgrade(engine), self);
             }
             orphans.extend(std::mem::take(&mut routes.waiting).into_values().flatten());
             let stored = std::mem::take(&mut routes.stored).into_keys();

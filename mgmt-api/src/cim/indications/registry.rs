@@ -170,8 +170,10 @@ impl Registry {
         self.room(DESTINATION, MAX_DESTINATIONS)?;
         name(instance, system);
         let url = text(instance, "Destination").unwrap_or_default();
-        if !url.get(..7).is_some_and(|head| head.eq_ignore_ascii_case("http://")) || url.len() < 8 {
-            let text = "Destination must be a URL that begins with http://";
+        let scheme = url.split_once("://").filter(|(_, rest)| !rest.is_empty()).map(|it| it.0);
+        let known = |own: &str| scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(own));
+        if !known("http") && !known("https") {
+            let text = "Destination must be a URL that begins with http:// or https://";
             return Err(Fault::invalid_parameter(text));
         }
         // They would be kept where every viewer reads them.

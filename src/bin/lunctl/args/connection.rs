@@ -1,9 +1,9 @@
 //! How to reach a daemon: who asks, and whom to trust.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::Args;
+use mgmt_api::tls_client::Fingerprint;
 
 /// Who asks. Over the socket, the daemon knows that anyway.
 #[derive(Debug, Args)]
@@ -35,27 +35,4 @@ pub(crate) struct Trust {
     /// Its key
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) client_key: Option<PathBuf>,
-}
-
-/// 32 bytes, as 64 hexadecimal digits with or without colons.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fingerprint(pub(crate) [u8; 32]);
-
-impl FromStr for Fingerprint {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wanted =
-            || "64 hexadecimal digits are wanted, colons may stand between them".to_owned();
-        let digits: String = text.chars().filter(|it| *it != ':').collect();
-        if digits.len() != 64 || !digits.bytes().all(|it| it.is_ascii_hexdigit()) {
-            return Err(wanted());
-        }
-        let mut bytes = [0; 32];
-        for (at, byte) in bytes.iter_mut().enumerate() {
-            let pair = digits.get(2 * at..2 * at + 2).ok_or_else(wanted)?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| wanted())?;
-        }
-        Ok(Self(bytes))
-    }
 }

@@ -15,7 +15,7 @@ use clap_complete::Shell;
 
 pub(crate) use self::account::{Chap, Life, Token, User};
 pub(crate) use self::configuration::Declared;
-pub(crate) use self::connection::{Credentials, Fingerprint, Trust};
+pub(crate) use self::connection::{Credentials, Trust};
 pub(crate) use self::disk::{Disk, DiskCommand, How, Snapshot, SnapshotCommand, Space, Waiting};
 pub(crate) use self::job::Job;
 pub(crate) use self::pool::{Pool, PoolSpace};
