@@ -18,7 +18,7 @@ use super::ports::{CONNECTION, ISCSI_SERVICE, SESSION};
 use super::replicas::{REPLICATION_CAPABILITIES, REPLICATION_SERVICE};
 use super::replicate;
 use super::request::Parameter;
-use super::settings::{self, SETTING, STORAGE_CAPABILITIES};
+use super::settings::{self, SETTING, STORAGE_CAPABILITIES, Wish};
 use super::time;
 use super::value::{CimType, Instance, Raw, Value, convert};
 
@@ -272,18 +272,23 @@ impl Work<'_> {
             3 | 4 | 6 | 8 => return Ok(Outcome::of(NOT_SUPPORTED)),
             _ => return Ok(Outcome::of(INVALID_PARAMETER)),
         };
-        let provisioning = match inputs.reference("Goal") {
-            None => provisioning,
-            Some(goal) => match (self.goal(goal)?, element_type) {
-                // What the type leaves open, the setting may say.
-                (Some(Some(wish)), 2) => wish,
-                (Some(wish), _) if wish.is_none_or(|wish| wish == provisioning) => provisioning,
-                _ => return Ok(Outcome::of(NOT_SUPPORTED)),
+        let wish = match inputs.reference("Goal") {
+            None => Wish::default(),
+            Some(goal) => match self.goal(goal)? {
+                Some(wish) => wish,
+                None => return Ok(Outcome::of(NOT_SUPPORTED)),
             },
+        };
+        let provisioning = match (wish.provisioning, element_type) {
+            // What the type leaves open, the setting may say.
+            (Some(wish), 2) => wish,
+            (wish, _) if wish.is_none_or(|wish| wish == provisioning) => provisioning,
+            _ => return Ok(Outcome::of(NOT_SUPPORTED)),
         };
         let size = inputs.required_number("Size")?;
         let mut request = CreateDisk::new(inputs.required_text("ElementName")?, size);
         request.provisioning = provisioning;
+        request.format = wish.format.unwrap_or_default();
         if let Some(pool) = inputs.reference("InPool") {
             let instance = self.existing(pool)?;
             if instance.class != POOL {
@@ -332,7 +337,7 @@ impl Work<'_> {
     }
 
     /// What a client asks for with a setting.
-    fn goal(&self, path: &ObjectPath) -> Result<Option<Option<Provisioning>>, Fault> {
+    pub(super) fn goal(&self, path: &ObjectPath) -> Result<Option<Wish>, Fault> {
         let goal = self.existing(path)?;
         if goal.class != SETTING {
             return Err(Fault::invalid_parameter("Goal is no CIM_StorageSetting"));

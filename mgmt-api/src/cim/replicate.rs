@@ -10,6 +10,7 @@ use super::methods::{
 use super::operations::Work;
 use super::path::ObjectPath;
 use super::replicas::{CLONE_TYPE, SNAPSHOT_TYPE, SYNCHRONIZED};
+use super::settings::Wish;
 use super::value::Value;
 
 /// `SyncType`
@@ -39,12 +40,11 @@ pub(crate) fn job(result: Result<job_engine::JobId, RequestError>) -> Result<Out
 impl Work<'_> {
     /// `CreateElementReplica`: a snapshot or a clone, made in a job.
     pub(crate) fn create_replica(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
-        const UNSUPPORTED: [&str; 7] = [
+        const UNSUPPORTED: [&str; 6] = [
             "ReplicationSettingData",
             "SourceAccessPoint",
             "TargetElement",
             "TargetAccessPoint",
-            "TargetSettingGoal",
             "ConnectivityCollection",
             "Collections",
         ];
@@ -86,6 +86,17 @@ impl Work<'_> {
                 return Ok(Outcome::of(NOT_SUPPORTED));
             }
         }
+        let wish = match inputs.reference("TargetSettingGoal") {
+            None => Wish::default(),
+            Some(goal) => match self.goal(goal)? {
+                Some(wish) => wish,
+                None => return Ok(Outcome::of(NOT_SUPPORTED)),
+            },
+        };
+        // Only a clone of a disk can be what its source is not.
+        if wish != Wish::default() && (kind != CLONE || snapshot.is_some()) {
+            return Ok(Outcome::of(NOT_SUPPORTED));
+        }
         let name = match inputs.get("ElementName").and_then(Value::as_text) {
             Some(name) => name.to_owned(),
             None => format!("{}-{}", disk.name, uuid::Uuid::new_v4().simple()),
@@ -100,7 +111,7 @@ impl Work<'_> {
                 job(self.engine.create_snapshots(request, self.submission()))
             }
             (CLONE, None) => {
-                let (provisioning, format) = (None, None);
+                let Wish { provisioning, format } = wish;
                 let request = CloneDisk { source: disk.id, name, provisioning, format, pool };
                 job(self.engine.clone_disk(request, self.submission()))
             }
@@ -154,9 +165,6 @@ impl Work<'_> {
             2 | 3 => return Ok(Outcome::of(NOT_SUPPORTED)),
             _ => return Ok(Outcome::of(INVALID_PARAMETER)),
         };
-        if inputs.has("TargetSettingGoal") {
-            return Ok(Outcome::of(NOT_SUPPORTED));
-        }
         self.replicate(source, kind, inputs)
     }
 

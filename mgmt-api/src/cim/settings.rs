@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use job_engine::{Disk, INSTANCE_ID_PREFIX, Provisioning, StoredRecord};
+use job_engine::{Disk, DiskSnapshot, INSTANCE_ID_PREFIX, ImageFormat, Provisioning, StoredRecord};
 
 use super::fault::{Fault, Status};
 use super::instances::{Part, Space, View, by_id, link, pool_path};
@@ -26,8 +26,6 @@ pub(crate) const REPLICA_CAPABILITIES: &str = "MSISCSITARGET_StorageReplicationC
 /// `InstanceID`s of what is always there.
 pub(crate) const STORAGE_CAPABILITIES_ID: &str = "MSISCSITARGET:capabilities:volumes";
 pub(crate) const REPLICA_CAPABILITIES_ID: &str = "MSISCSITARGET:capabilities:replicas";
-const THIN_ID: &str = "MSISCSITARGET:setting:thin";
-const FULL_ID: &str = "MSISCSITARGET:setting:full";
 const CLIENT_ID: &str = "MSISCSITARGET:setting:any-host";
 
 /// Names of the records of settings that clients have made.
@@ -51,8 +49,7 @@ pub(crate) const PART: Part = Part {
 fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
     match class {
         SETTING => {
-            let fixed = [(THIN_ID, "Thin"), (FULL_ID, "Fully provisioned")];
-            let fixed = fixed.into_iter().map(|(id, name)| fixed_setting(id, name));
+            let fixed = kinds().map(|(provisioning, format)| fixed_setting(provisioning, format));
             fixed.chain(made(view).into_values()).collect()
         }
         STORAGE_CAPABILITIES => vec![capabilities()],
@@ -63,7 +60,8 @@ fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
         CLIENT => vec![client()],
         REPLICA_CAPABILITIES => vec![replica_capabilities()],
         OF_CAPABILITIES => {
-            let fixed = [(THIN_ID.to_owned(), true), (FULL_ID.to_owned(), false)];
+            let default = (Provisioning::Thin, ImageFormat::Raw);
+            let fixed = kinds().map(|kind| (setting_id(kind.0, kind.1), kind == default));
             let made = made(view).into_keys().map(|id| (id, false));
             let of = |(id, default): (String, bool)| {
                 let capabilities = by_id(STORAGE_CAPABILITIES, STORAGE_CAPABILITIES_ID);
@@ -71,7 +69,7 @@ fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
                 link(OF_CAPABILITIES, ("Antecedent", capabilities), setting)
                     .with("DefaultSetting", default)
             };
-            fixed.into_iter().chain(made).map(of).collect()
+            fixed.chain(made).map(of).collect()
         }
         OF_ELEMENT => of_elements(view),
         _ => Vec::new(),
@@ -88,14 +86,16 @@ fn set_to(element: ObjectPath, setting: ObjectPath) -> Instance {
 fn of_elements(view: &View<'_>) -> Vec<Instance> {
     let state = view.snapshot();
     let of_disk = |disk: &Disk| {
-        let id = match disk.provisioning {
-            Provisioning::Thin => THIN_ID,
-            Provisioning::Full => FULL_ID,
-        };
-        set_to(view.volume_path(disk.id), by_id(SETTING, id))
+        let id = setting_id(disk.provisioning, disk.format);
+        set_to(view.volume_path(disk.id), by_id(SETTING, &id))
     };
-    let snapshots = state.snapshots.iter();
-    let snapshots = snapshots.map(|it| set_to(view.snapshot_path(it.id), by_id(SETTING, THIN_ID)));
+    let of_snapshot = |snapshot: &DiskSnapshot| {
+        let disk = state.disks.iter().find(|disk| disk.id == snapshot.disk);
+        let format = snapshot.format.or(disk.map(|disk| disk.format)).unwrap_or_default();
+        let id = setting_id(Provisioning::Thin, format);
+        set_to(view.snapshot_path(snapshot.id), by_id(SETTING, &id))
+    };
+    let snapshots = state.snapshots.iter().map(|snapshot| of_snapshot(snapshot));
     let of_sessions = |target: &str| by_id(OF_SESSIONS, &session_settings_id(target));
     let targets = state.targets.iter().flat_map(|target| {
         let name = target.name.as_str();
@@ -129,11 +129,43 @@ fn basics(setting: Instance) -> Instance {
         .with("DataOrganization", 2_u16)
 }
 
-fn fixed_setting(id: &str, name: &str) -> Instance {
-    let setting = Instance::new(SETTING).with("InstanceID", id).with("ElementName", name);
+/// What volumes can be; the first is what they are made by default.
+fn kinds() -> impl Iterator<Item = (Provisioning, ImageFormat)> {
+    let of = |format| [Provisioning::Thin, Provisioning::Full].map(|own| (own, format));
+    ImageFormat::ALL.into_iter().flat_map(of)
+}
+
+/// `InstanceID` of the setting that volumes of a kind have.
+fn setting_id(provisioning: Provisioning, format: ImageFormat) -> String {
+    let kind = match provisioning {
+        Provisioning::Thin => "thin",
+        Provisioning::Full => "full",
+    };
+    match format {
+        ImageFormat::Raw => format!("{INSTANCE_ID_PREFIX}setting:{kind}"),
+        other => format!("{INSTANCE_ID_PREFIX}setting:{kind}-{other}"),
+    }
+}
+
+fn fixed_setting(provisioning: Provisioning, format: ImageFormat) -> Instance {
+    let kind = match provisioning {
+        Provisioning::Thin => "Thin",
+        Provisioning::Full => "Fully provisioned",
+    };
+    let name = match format {
+        ImageFormat::Raw => kind.to_owned(),
+        other => format!("{kind}, {other}"),
+    };
+    let setting = Instance::new(SETTING)
+        .with("InstanceID", setting_id(provisioning, format))
+        .with("ElementName", name)
+        .with("ImageFormat", format.name());
     let setting = basics(setting).with("ChangeableType", 0_u16);
     // What a full volume reserves is its size, which no setting can say.
-    if id == THIN_ID { setting.with("ThinProvisionedInitialReserve", 0_u64) } else { setting }
+    match provisioning {
+        Provisioning::Thin => setting.with("ThinProvisionedInitialReserve", 0_u64),
+        Provisioning::Full => setting,
+    }
 }
 
 fn capabilities() -> Instance {
@@ -234,9 +266,15 @@ fn unstorable() -> Fault {
     Fault::new(Status::Failed, "the setting cannot be stored")
 }
 
-/// What a client asks of a volume with a setting: how it is provisioned, if the setting says so.
-/// `None` if no volume is like that.
-pub(crate) fn wish(goal: &Instance) -> Option<Option<Provisioning>> {
+/// What a client asks of a volume with a setting; what it leaves open is `None`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) provisioning: Option<Provisioning>,
+    pub(crate) format: Option<ImageFormat>,
+}
+
+/// What a setting asks for. `None` if no volume is like that.
+pub(crate) fn wish(goal: &Instance) -> Option<Wish> {
     let number = |name: &str| goal.get(name).and_then(Value::as_uint);
     let within = |least: &str, most: &str, exact: &str, is: u64| {
         number(least).is_none_or(|least| least <= is)
@@ -249,14 +287,21 @@ pub(crate) fn wish(goal: &Instance) -> Option<Option<Provisioning>> {
     if safe || !copies || !spares {
         return None;
     }
+    let named = goal.get("ImageFormat").and_then(Value::as_text).filter(|name| !name.is_empty());
+    let format = match named {
+        None => None,
+        Some(name) => Some(ImageFormat::ALL.into_iter().find(|own| own.name() == name)?),
+    };
     let id = goal.get("InstanceID").and_then(Value::as_text);
-    Some(match (id, number("ThinProvisionedInitialReserve")) {
-        (Some(FULL_ID), _) => Some(Provisioning::Full),
-        (_, Some(0)) => Some(Provisioning::Thin),
-        (_, None) => None,
+    let full = |format| id == Some(setting_id(Provisioning::Full, format).as_str());
+    let provisioning = match number("ThinProvisionedInitialReserve") {
+        _ if ImageFormat::ALL.into_iter().any(full) => Some(Provisioning::Full),
+        Some(0) => Some(Provisioning::Thin),
+        None => None,
         // Some of a volume is not reserved.
-        (_, Some(_)) => return None,
-    })
+        Some(_) => return None,
+    };
+    Some(Wish { provisioning, format })
 }
 
 impl Work<'_> {

@@ -4,7 +4,10 @@ The list is that of the design: the classes of Microsoft's provider, and those o
 clients of SMI-S use. `pytest -s` prints it as a table.
 """
 
+import json
 import pathlib
+import shutil
+import subprocess
 
 import pywbem
 import pytest
@@ -300,6 +303,66 @@ def test_settings_are_goals(client):
     assert 512 == output["MinimumVolumeSize"] < output["MaximumVolumeSize"]
     assert wbem.InvokeMethod("GetSupportedSizes", pool, ElementType=pywbem.Uint16(3))[0] == 2
     assert wbem.InvokeMethod("GetSupportedSizes", pool, ElementType=pywbem.Uint16(4))[0] == 3
+
+
+def kind(volume):
+    """What qemu-img says that its file is."""
+    told = subprocess.run(["qemu-img", "info", "--output=json", "--force-share", volume["MSDevicePath"]],
+                          check=True, capture_output=True, text=True, timeout=60).stdout
+    told = json.loads(told)
+    return told["format"], told["virtual-size"]
+
+
+@pytest.mark.skipif(not shutil.which("qemu-img"), reason="qemu-img is not installed")
+def test_a_goal_says_which_format_a_volume_has(client):
+    wbem, service = client.wbem, "CIM_StorageConfigurationService"
+    settings = {it["ElementName"]: it for it in wbem.EnumerateInstances("CIM_StorageSetting")}
+    [default] = [link["Dependent"] for link in wbem.EnumerateInstances("CIM_StorageSettingsAssociatedToCapabilities")
+                 if link["DefaultSetting"]]
+    assert wbem.GetInstance(default)["ImageFormat"] == "raw"
+
+    def make(name, goal, method="CreateOrModifyElementFromStoragePool", on=service, **more):
+        value, output = client.call(on, method, ElementName=name, **more, **goal)
+        assert value == 4096, (value, output)
+        assert client.wait(output["Job"])["JobState"] == 7, client.error(output["Job"])
+        [volume] = client.volumes(output["Job"])
+        return volume
+
+    def create(name, goal):
+        return make(name, {"Goal": goal}, ElementType=pywbem.Uint16(2), Size=pywbem.Uint64(8 * MIB), InPool=client.pool)
+
+    for name, format, seen in (("q", "qcow2", "qcow2"), ("x", "vhdx", "vhdx"), ("v", "vhd", "vpc"), ("r", "raw", "raw")):
+        goal = settings["Thin" if format == "raw" else f"Thin, {format}"]
+        assert goal["ImageFormat"] == format
+        volume = create(name, goal.path)
+        assert kind(volume) == (seen, 8 * MIB)
+        # What it is, another one can be asked to be.
+        [own] = wbem.Associators(volume.path, AssocClass="CIM_ElementSettingData", ResultClass="CIM_StorageSetting")
+        assert own["InstanceID"] == goal["InstanceID"]
+        client.wait(client.give_back(volume.path))
+
+    # A setting of the client's own, for a volume and for a clone of a raw one.
+    [capabilities] = wbem.EnumerateInstanceNames("CIM_StorageCapabilities")
+    value, output = wbem.InvokeMethod("CreateSetting", capabilities, SettingType=pywbem.Uint16(3))
+    goal = wbem.GetInstance(output["NewSetting"])
+    goal["ImageFormat"] = "qcow2"
+    wbem.ModifyInstance(goal)
+    own, raw = create("own", goal.path), client.make_disk("plain", 4 * MIB)
+    copy = make("other format", {"TargetSettingGoal": goal.path}, "CreateElementReplica", "CIM_ReplicationService",
+                SyncType=pywbem.Uint16(8), SourceElement=raw.path)
+    assert kind(own) == ("qcow2", 8 * MIB) and kind(copy) == ("qcow2", 4 * MIB)
+    # A snapshot is what its disk is.
+    value, _ = client.call("CIM_ReplicationService", "CreateElementReplica", SyncType=pywbem.Uint16(7),
+                           SourceElement=raw.path, TargetSettingGoal=goal.path)
+    assert value == 1
+    goal["ImageFormat"] = "vmdk"
+    wbem.ModifyInstance(goal)
+    value, _ = client.call(service, "CreateOrModifyElementFromStoragePool", ElementName="never", Goal=goal.path,
+                           ElementType=pywbem.Uint16(2), Size=pywbem.Uint64(MIB), InPool=client.pool)
+    assert value == 1
+    wbem.DeleteInstance(goal.path)
+    for volume in (own, copy, raw):
+        client.wait(client.give_back(volume.path))
 
 
 def test_sessions_are_ended(lund, client):
