@@ -3,6 +3,7 @@
 import base64
 import http.client
 import random
+import socket
 import urllib.parse
 import xml.etree.ElementTree as ET
 
@@ -11,7 +12,7 @@ import pytest
 from conftest import PASSWORD
 from management import MIB, NAMESPACES, Client, Instance, S
 
-COUNT, SEED = 3000, 20260102
+COUNT, SEED = 5000, 20260102
 HEADERS = {"Content-Type": "application/soap+xml;charset=UTF-8",
            "Authorization": "Basic " + base64.b64encode(f"operator:{PASSWORD}".encode()).decode()}
 
@@ -151,6 +152,14 @@ def test_long_bodies_are_refused(lund, good):
         assert subcode(send(lund, chunks(), **{"Transfer-Encoding": "chunked"})) == "EncodingLimit"
     except (ConnectionResetError, BrokenPipeError):
         pass
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(lund):
+    address = urllib.parse.urlsplit(lund.server)
+    head = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+    with socket.create_connection((address.hostname, address.port), timeout=30) as slow:
+        slow.sendall(f"POST /wsman HTTP/1.1\r\nHost: {address.netloc}\r\n{head}Content-Length: 100\r\n\r\n<".encode())
+        assert slow.recv(100).startswith(b"HTTP/1.1 408")
 
 
 def mutated(random_, text):
