@@ -123,14 +123,27 @@ pub(crate) fn unit(unit: &LogicalUnit) -> service::UnitCounters {
         let classes = bounds.zip(times.classes).collect();
         service::Times { classes, nanoseconds: times.nanoseconds }
     };
-    let handed_off = Kind::ALL.into_iter().zip(&counters.handed_off);
+    let by_kind = |all: &[Times; Kind::ALL.len()]| {
+        let all = Kind::ALL.into_iter().zip(all);
+        all.map(|(kind, its)| (name(kind), times(its))).collect()
+    };
     service::UnitCounters {
         disk: unit.name().to_owned(),
         read_commands: counters.read_commands,
         write_commands: counters.write_commands,
         read_bytes: counters.read_bytes,
         written_bytes: counters.written_bytes,
-        handed_off: handed_off.map(|(kind, its)| (name(kind), times(its))).collect(),
+        handed_off: by_kind(&counters.handed_off),
+        timed: by_kind(&counters.commands),
+        waiting: counters.waiting,
+        threads: counters.threads,
+        cache: counters.cache.map(|cache| service::CacheCounters {
+            bytes: cache.bytes,
+            limit_bytes: cache.limit_bytes,
+            dirty_bytes: cache.dirty_bytes,
+            loads: cache.loads,
+            evictions: cache.evictions,
+        }),
     }
 }
 

@@ -81,6 +81,12 @@ uuid_id! {
 }
 
 impl JobId {
+    /// The job's trace, as W3C Trace Context and OpenTelemetry write one: its lines of the log have it.
+    #[must_use]
+    pub fn trace(&self) -> String {
+        self.0.simple().to_string()
+    }
+
     /// `CIM_ConcreteJob.InstanceID`: the same before and after a restart.
     #[must_use]
     pub fn instance_id(&self) -> String {

@@ -29,10 +29,11 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use datapath::{DataPath, NoDataPath, SwitchError, Switched};
 pub use disk_image::ImageFormat;
 pub use engine::{
-    AccessChange, AccountChange, BadEventPosition, ChangedBlocks, ChangedExtent, CloneDisk,
-    Condition, Configuration, CreateSnapshots, Engine, EngineConfig, EventPosition, Events, Expose,
-    ExposeTo, ExposeUnit, Exposing, Hide, ImportDisk, ImportError, Imported, LiveImages,
-    MapRequest, OpenError, Outbox, Snapshot, TargetRequest, WantedTarget, import_state, under,
+    AccessChange, AccountChange, BadEventPosition, COMMIT_BOUNDS, ChangedBlocks, ChangedExtent,
+    CloneDisk, Condition, Configuration, CreateSnapshots, Engine, EngineConfig, EventPosition,
+    Events, Expose, ExposeTo, ExposeUnit, Exposing, FaultCount, Hide, ImportDisk, ImportError,
+    Imported, JobCounts, LiveImages, MapRequest, OpenError, Outbox, Snapshot, StoreFigures,
+    TargetRequest, WantedTarget, import_state, under,
 };
 pub use error::{Cause, CimError, ObjectPaths, RequestError};
 pub use event::{ChangeEvent, ChangeKind};

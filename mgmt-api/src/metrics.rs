@@ -1,7 +1,8 @@
 //! `/metrics`: what Prometheus collects, as OpenMetrics text; `/readyz`.
 //!
 //! Everything is read when it is asked for: nothing is counted twice, and nothing is counted where
-//! nobody looks. Labels are names of the catalogue, so their number is bounded as that is.
+//! nobody looks. Labels are names of the catalogue, so their number is bounded as that is; of sessions,
+//! the 128 that have been there for the longest are named.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -22,6 +23,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::api::NodeState;
 use crate::routes::Routes;
 use crate::service::{Service, Times, Totals, UnitCounters};
+use job_engine::{COMMIT_BOUNDS, StoreFigures};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -62,6 +64,7 @@ fn collect(service: &Service) -> Result<String, std::fmt::Error> {
     initiators(&mut registry, &service.totals());
     units(&mut registry, service.units());
     storage(&mut registry, service);
+    store(&mut registry, service.store_figures());
     jobs(&mut registry, service);
     let mut text = String::new();
     encode(&mut text, &registry)?;
@@ -118,6 +121,7 @@ fn initiators(registry: &mut Registry, totals: &Totals) {
     }
     let help = "Commands that are not answered yet";
     register(registry, "outstanding_commands", help, None, &outstanding);
+    sessions_by_name(registry, totals);
     let senses = Counters::default();
     for (key, count) in SENSE_KEYS.iter().zip(totals.senses) {
         senses.get_or_create(&vec![("sense_key", (*key).to_owned())]).inc_by(count);
@@ -148,6 +152,34 @@ fn initiators(registry: &mut Registry, totals: &Totals) {
     register(registry, "pdus", "iSCSI PDUs after the login", None, &by(&pdus));
     let errors = [("reject", counters.rejects), ("data_digest", counters.data_digest_errors)];
     register(registry, "protocol_errors", "PDUs rejected, and damaged data", None, &by(&errors));
+}
+
+/// The sessions that have been there for the longest, one by one.
+fn sessions_by_name(registry: &mut Registry, totals: &Totals) {
+    let (commands, data) = (Counters::default(), Counters::default());
+    let outstanding = Gauges::default();
+    for session in &totals.named {
+        let own = || {
+            vec![
+                ("session", session.tsih.to_string()),
+                ("initiator", session.initiator.clone()),
+                ("target", session.target.clone()),
+            ]
+        };
+        let labels = |kind: &str| [own(), vec![("kind", kind.to_owned())]].concat();
+        let counters = &session.counters;
+        commands.get_or_create(&labels("read")).inc_by(counters.read_commands);
+        commands.get_or_create(&labels("write")).inc_by(counters.write_commands);
+        data.get_or_create(&labels("read")).inc_by(session.read_bytes);
+        data.get_or_create(&labels("write")).inc_by(session.written_bytes);
+        outstanding.get_or_create(&own()).set(session.outstanding);
+    }
+    let help = "Commands of a session that read or write; the 128 oldest sessions are told";
+    register(registry, "session_commands", help, None, &commands);
+    let help = "What they read and wrote";
+    register(registry, "session_data", help, Some(Unit::Bytes), &data);
+    let help = "Commands of a session that are not answered yet";
+    register(registry, "session_outstanding_commands", help, None, &outstanding);
 }
 
 /// SPC-4 table 43; those without a meaning are never counted.
@@ -184,22 +216,76 @@ fn units(registry: &mut Registry, units: Vec<UnitCounters>) {
     register(registry, "disk_commands", help, None, &commands);
     let help = "What they read and wrote";
     register(registry, "disk_data", help, Some(Unit::Bytes), &data);
-    registry.register_collector(Box::new(HandedOff(units)));
+    queues(registry, &units);
+    caches(registry, &units);
+    registry.register_collector(Box::new(Latencies(units)));
 }
 
-/// How long commands took that a thread had to wait for.
-#[derive(Debug)]
-struct HandedOff(Vec<UnitCounters>);
+fn queues(registry: &mut Registry, units: &[UnitCounters]) {
+    let (waiting, threads) = (Gauges::default(), Gauges::default());
+    for unit in units {
+        let labels = vec![("disk", unit.disk.clone())];
+        waiting.get_or_create(&labels).set(number(unit.waiting));
+        threads.get_or_create(&labels).set(number(unit.threads));
+    }
+    let help = "Commands of a disk that wait for a thread that may sleep";
+    register(registry, "disk_queued_commands", help, None, &waiting);
+    let help = "Threads that work for a disk, at most 16";
+    register(registry, "disk_threads", help, None, &threads);
+}
 
-impl Collector for HandedOff {
+/// Caches of images that have tables.
+fn caches(registry: &mut Registry, units: &[UnitCounters]) {
+    let (bytes, limit, dirty) = (Gauges::default(), Gauges::default(), Gauges::default());
+    let (loads, evictions) = (Counters::default(), Counters::default());
+    for (unit, cache) in units.iter().filter_map(|unit| Some((unit, unit.cache?))) {
+        let labels = vec![("disk", unit.disk.clone())];
+        bytes.get_or_create(&labels).set(cache.bytes);
+        limit.get_or_create(&labels).set(cache.limit_bytes);
+        dirty.get_or_create(&labels).set(cache.dirty_bytes);
+        loads.get_or_create(&labels).inc_by(cache.loads);
+        evictions.get_or_create(&labels).inc_by(cache.evictions);
+    }
+    let unit = || Some(Unit::Bytes);
+    let help = "Tables of a disk's image that are held in memory";
+    register(registry, "image_cache_size", help, unit(), &bytes);
+    register(registry, "image_cache_limit", "What may be held", unit(), &limit);
+    register(registry, "image_cache_dirty", "What is not written yet", unit(), &dirty);
+    let help = "Tables that were read from the file, as they were not held";
+    register(registry, "image_cache_loads", help, None, &loads);
+    let help = "Tables that were given up for others";
+    register(registry, "image_cache_evictions", help, None, &evictions);
+}
+
+/// How long commands took.
+#[derive(Debug)]
+struct Latencies(Vec<UnitCounters>);
+
+type OfUnit = fn(&UnitCounters) -> &[(&'static str, Times)];
+
+impl Collector for Latencies {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let help = "Commands that were not answered from the page cache, from being handed off to \
                     being done";
-        let (name, unit) = ("handed_off_commands", Unit::Seconds);
+        self.family(&mut encoder, ("handed_off_commands", help), |unit| &unit.handed_off)?;
+        let help = "From a command's arrival until its answer went to the socket: the first of \
+                    every 64 READs and WRITEs of a session, and every other command";
+        self.family(&mut encoder, ("disk_command_time", help), |unit| &unit.timed)
+    }
+}
+
+impl Latencies {
+    fn family(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        (name, help): (&str, &str),
+        of: OfUnit,
+    ) -> Result<(), std::fmt::Error> {
+        let unit = Unit::Seconds;
         let mut family =
             encoder.encode_descriptor(name, help, Some(&unit), MetricType::Histogram)?;
         for unit in &self.0 {
-            for (kind, times) in &unit.handed_off {
+            for (kind, times) in of(unit) {
                 let (count, classes) = classes(times);
                 // Those that never happened would be most of the series.
                 if count > 0 {
@@ -224,6 +310,43 @@ fn classes(times: &Times) -> (u64, Vec<(f64, u64)>) {
     let count = times.classes.iter().map(|(_, count)| count).sum();
     let bound = |bound: &Option<u64>| bound.map_or(f64::MAX, |bound| seconds(bound, 1_000_000));
     (count, times.classes.iter().map(|(upper, count)| (bound(upper), *count)).collect())
+}
+
+/// The database of the catalogue and the jobs.
+fn store(registry: &mut Registry, figures: StoreFigures) {
+    let gauge = |value: u64| {
+        let gauge = Gauge::<u64, AtomicU64>::default();
+        gauge.set(value);
+        gauge
+    };
+    let help = "Whether the database takes changes";
+    register(registry, "store_available", help, None, &gauge(figures.available.into()));
+    let bytes = || Some(Unit::Bytes);
+    if let Some(size) = figures.database_bytes {
+        register(registry, "store_size", "The database's files", bytes(), &gauge(size));
+    }
+    if let Some(size) = figures.journal_bytes {
+        register(registry, "store_journal_size", "The journal beside it", bytes(), &gauge(size));
+    }
+    registry.register_collector(Box::new(Commits(figures)));
+}
+
+#[derive(Debug)]
+struct Commits(StoreFigures);
+
+impl Collector for Commits {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "Transactions of the database, until they are durable";
+        let (name, unit) = ("store_commits", Unit::Seconds);
+        let metric = encoder.encode_descriptor(name, help, Some(&unit), MetricType::Histogram)?;
+        let bounds = COMMIT_BOUNDS.iter().copied().map(Some).chain([None]);
+        let classes = bounds.zip(self.0.commits).collect();
+        let times = Times { classes, nanoseconds: self.0.commit_nanoseconds };
+        let (count, buckets) = self::classes(&times);
+        let seconds = seconds(times.nanoseconds, 1_000_000_000);
+        let mut metric = metric;
+        metric.encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)
+    }
 }
 
 fn storage(registry: &mut Registry, service: &Service) {
@@ -263,15 +386,17 @@ fn storage(registry: &mut Registry, service: &Service) {
 
 fn jobs(registry: &mut Registry, service: &Service) {
     let (states, faults) = (Gauges::default(), Counters::default());
-    for job in service.jobs() {
-        if let Some(occurrences) = job.occurrences {
-            let message = job.errors.first().map_or("", |error| error.message_id.as_str());
-            let labels = vec![("disk", job.disk), ("message", message.to_owned())];
-            faults.get_or_create(&labels).inc_by(occurrences);
-        } else {
-            let labels = vec![("kind", job.kind), ("state", job.state)];
-            states.get_or_create(&labels).inc();
-        }
+    let counts = service.job_counts();
+    for ((kind, state), count) in counts.jobs {
+        let labels = vec![("kind", kind), ("state", state.to_owned())];
+        states.get_or_create(&labels).set(count);
+    }
+    for fault in counts.faults {
+        // Of a disk that is not there any more.
+        let id = || fault.disk.to_string();
+        let disk = Some(fault.disk_name).filter(|name| !name.is_empty()).unwrap_or_else(id);
+        let labels = vec![("disk", disk), ("message", fault.message_id)];
+        faults.get_or_create(&labels).inc_by(fault.count);
     }
     register(
         registry,

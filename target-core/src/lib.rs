@@ -66,6 +66,6 @@ pub use operation::{
 };
 pub use reservations::{NoReservationStore, ReservationStore};
 pub use sessions::{SessionDetail, SessionSummary};
-pub use statistics::{BOUNDS, Kind, Times, UnitCounters};
+pub use statistics::{BOUNDS, Kind, TIMED_OF, Times, UnitCounters};
 pub use trace::{Trace, TraceError};
 pub use unit::{LogicalUnit, UnitConfig};

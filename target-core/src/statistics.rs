@@ -1,10 +1,12 @@
 //! What a unit has done, counted by each session for itself and put together when LOG SENSE or the
-//! management asks; and how long commands took that had to be handed off.
+//! management asks; and how long commands took: those that had to be handed off, and of all reads and
+//! writes some.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use disk_image::CacheCounters;
 use parking_lot::Mutex;
 use scsi::Statistics;
 
@@ -18,20 +20,28 @@ pub(crate) struct Counters {
     blocks_written: AtomicU64,
 }
 
-/// With one writer, this loses nothing and locks nothing.
-fn add(counter: &AtomicU64, count: u64) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+/// Of so many reads of a session, and of so many writes, the first one is timed: a look at the clock
+/// costs as much as a hundredth of a command.
+pub const TIMED_OF: u64 = 64;
+
+/// With one writer, this loses nothing and locks nothing. What it was before.
+fn add(counter: &AtomicU64, count: u64) -> u64 {
+    let before = counter.load(Ordering::Relaxed);
+    counter.store(before.wrapping_add(count), Ordering::Relaxed);
+    before
 }
 
 impl Counters {
-    pub(crate) fn read(&self, blocks: u64) {
-        add(&self.read_commands, 1);
+    /// Counts a read; whether it is to be timed.
+    pub(crate) fn read(&self, blocks: u64) -> bool {
         add(&self.blocks_read, blocks);
+        add(&self.read_commands, 1).is_multiple_of(TIMED_OF)
     }
 
-    pub(crate) fn write(&self, blocks: u64) {
-        add(&self.write_commands, 1);
+    /// Counts a write; whether it is to be timed.
+    pub(crate) fn write(&self, blocks: u64) -> bool {
         add(&self.blocks_written, blocks);
+        add(&self.write_commands, 1).is_multiple_of(TIMED_OF)
     }
 
     fn add_to(&self, sum: &mut Statistics) {
@@ -42,7 +52,7 @@ impl Counters {
     }
 }
 
-/// What a command is that was handed off.
+/// What a command is, or what of it was handed off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// It reads or verifies.
@@ -117,6 +127,15 @@ pub struct UnitCounters {
     /// Commands that were handed off to a thread that may sleep, from then until they were done;
     /// by [`Kind`]. All others were answered from the page cache, without a wait.
     pub handed_off: [Times; Kind::ALL.len()],
+    /// Commands from their arrival until their answer went to the socket, however they were carried
+    /// out: the first of every [`TIMED_OF`] READs and WRITEs of a session, and all others, by [`Kind`].
+    pub commands: [Times; Kind::ALL.len()],
+    /// Pieces of work that wait for a thread now.
+    pub waiting: usize,
+    /// Threads that work for the unit now.
+    pub threads: usize,
+    /// Its image's cache of tables.
+    pub cache: Option<CacheCounters>,
 }
 
 /// All sessions of a unit together.
@@ -125,6 +144,7 @@ pub(crate) struct UnitStatistics {
     sessions: Mutex<Sessions>,
     stops: AtomicU32,
     handed_off: [Timed; Kind::ALL.len()],
+    commands: [Timed; Kind::ALL.len()],
 }
 
 #[derive(Debug, Default)]
@@ -161,17 +181,27 @@ impl UnitStatistics {
         }
     }
 
+    /// A command that was timed is answered.
+    pub(crate) fn answered(&self, kind: Kind, time: Duration) {
+        if let Some(timed) = self.commands.get(kind as usize) {
+            timed.count(time);
+        }
+    }
+
     /// For the management; `block_length` in bytes.
     pub(crate) fn counters(&self, block_length: u64) -> UnitCounters {
         let sum = self.get();
+        let times = |all: &[Timed; Kind::ALL.len()]| {
+            std::array::from_fn(|kind| all.get(kind).map(Timed::get).unwrap_or_default())
+        };
         UnitCounters {
             read_commands: sum.read_commands,
             write_commands: sum.write_commands,
             read_bytes: sum.blocks_read.saturating_mul(block_length),
             written_bytes: sum.blocks_written.saturating_mul(block_length),
-            handed_off: std::array::from_fn(|kind| {
-                self.handed_off.get(kind).map(Timed::get).unwrap_or_default()
-            }),
+            handed_off: times(&self.handed_off),
+            commands: times(&self.commands),
+            ..UnitCounters::default()
         }
     }
 
@@ -201,6 +231,16 @@ mod tests {
         let found: Vec<u64> = write.classes.to_vec();
         assert_eq!(found, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
         assert_eq!(write.nanoseconds, 60_000_102_000);
+    }
+
+    #[test]
+    fn the_first_of_every_so_many_is_timed_of_reads_and_of_writes() {
+        let counters = Counters::default();
+        let timed = |count: fn(&Counters, u64) -> bool| {
+            (0..3 * TIMED_OF).filter(|_| count(&counters, 1)).count()
+        };
+        assert!(counters.read(1));
+        assert_eq!((timed(Counters::read), timed(Counters::write)), (3, 3));
     }
 
     #[test]

@@ -408,7 +408,10 @@ impl LogicalUnit {
     /// What it has done since it is there.
     #[must_use]
     pub fn counters(&self) -> UnitCounters {
-        self.statistics.counters(u64::from(self.device().logical_block_length))
+        let counters = self.statistics.counters(u64::from(self.device().logical_block_length));
+        let (waiting, threads) = self.queue.depth();
+        let cache = self.image().and_then(|image| image.cache());
+        UnitCounters { waiting, threads, cache, ..counters }
     }
 
     pub(crate) fn statistics(&self) -> &UnitStatistics {

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::support::{Daemon, Place};
+use super::support::{Daemon, Place, eventually};
 
 /// The log of a daemon that was started, had something to do and was stopped.
 fn log_of(arguments: &[&str], level: Option<&str>) -> String {
@@ -51,4 +51,27 @@ fn its_level_can_be_set_by_option_and_environment() {
     assert!(!has_info(&quiet) && quiet.contains("\"WARN\""), "{quiet}");
     assert_eq!(log_of(&[], Some("off")), "");
     assert!(has_info(&log_of(&["--log-level", "info"], Some("off"))), "the option goes first");
+}
+
+#[test]
+fn what_a_job_logs_has_the_trace_that_clients_are_told() {
+    let place = Place::new();
+    let daemon = place.start(&[]);
+    daemon.lunctl(&["disk", "create", "big", "--size", "1PiB"]).fails(5, &[]);
+    daemon.lunctl(&["disk", "create", "small", "--size", "1MiB"]).ok();
+    for job in daemon.json(&["job", "list"]).as_array().unwrap() {
+        let (id, trace) = (job["id"].as_str().unwrap(), job["trace"].as_str().unwrap());
+        assert_eq!(trace, id.replace('-', ""), "as OpenTelemetry writes it");
+        assert!(daemon.lunctl(&["job", "show", id]).ok().contains(trace));
+        let said = eventually("its end", || {
+            let log = daemon.log();
+            let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let own = lines.filter(|line| line["span"]["trace"] == trace);
+            let said: Vec<_> = own.map(|it| it["message"].as_str().unwrap().to_owned()).collect();
+            said.iter().any(|it| it == "the job leaves its worker").then_some(said)
+        });
+        let failed = said.iter().any(|it| it == "the job failed");
+        assert_eq!(failed, job["state"] == "Exception", "{said:?}");
+        assert_eq!(said[0], "the job runs");
+    }
 }

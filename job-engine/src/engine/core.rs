@@ -184,10 +184,12 @@ impl Core {
             put_mark(&mut batch, entry.number)?;
         }
         failpoint::hit(point.before);
+        let begin = Instant::now();
         if let Err(error) = self.store.commit(&batch) {
             self.went_down(&error);
             return Err(error);
         }
+        self.shared.commit_times.count(begin.elapsed());
         failpoint::hit(point.after);
         if let (Some(journal), Some(entry)) = (&mut self.journal, &entry)
             && let Err(error) = journal.append(entry)

@@ -14,7 +14,7 @@ use super::condition;
 use super::core::Core;
 use super::pace::Turns;
 use super::state::State;
-use super::{EngineConfig, LiveImages};
+use super::{CommitTimes, EngineConfig, LiveImages};
 use crate::error::{Cause, ObjectPaths, RequestError};
 use crate::faults::Pending;
 use crate::id::DiskId;
@@ -56,6 +56,7 @@ pub(crate) struct Shared {
     /// Bytes a second that all jobs together copy at most; 0 for no limit.
     pub(crate) bandwidth: AtomicU64,
     pub(crate) turns: Mutex<Turns>,
+    pub(crate) commit_times: CommitTimes,
     pub(crate) live: RwLock<Option<Arc<dyn LiveImages>>>,
     /// Who carries out operations on disks in use, once he is there.
     pub(crate) runner: Mutex<Option<Arc<dyn OperationRunner>>>,
@@ -83,6 +84,7 @@ impl Shared {
             delivered: Condvar::new(),
             bandwidth: AtomicU64::new(bandwidth),
             turns: Mutex::default(),
+            commit_times: CommitTimes::default(),
             live: RwLock::default(),
             runner: Mutex::new(None),
         })

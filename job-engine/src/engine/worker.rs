@@ -19,7 +19,7 @@ use crate::clock::between;
 use crate::error::Cause;
 use crate::failpoint::{self, Commit};
 use crate::id::{DiskId, JobId};
-use crate::job::{Element, JobKind, JobState};
+use crate::job::{Element, Job, JobKind, JobState};
 use crate::kinds::{self, Step};
 
 /// Progress goes to the database at most this often.
@@ -302,6 +302,9 @@ pub(crate) fn spawn(shared: &Arc<Shared>, id: JobId, live: Arc<Live>) -> std::io
         commands: Cell::default(),
     };
     std::thread::Builder::new().name("lund-job".to_owned()).spawn(move || {
+        // Whatever is logged on the job's way has its trace.
+        let trace = context.id.trace();
+        let _span = tracing::info_span!("job", trace, job = %context.id).entered();
         // Its own panics are caught inside; this one keeps the slot from being lost.
         let _ = catch_unwind(AssertUnwindSafe(|| run(&context)));
         let id = context.id;
@@ -311,6 +314,15 @@ pub(crate) fn spawn(shared: &Arc<Shared>, id: JobId, live: Arc<Live>) -> std::io
 }
 
 fn run(context: &JobContext) {
+    carry_out(context);
+    if let Ok(record) = context.record() {
+        let Job { name, state, elapsed, .. } = &record.job;
+        let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(name, state = state.name(), milliseconds, "the job leaves its worker");
+    }
+}
+
+fn carry_out(context: &JobContext) {
     let outcome = catch_unwind(AssertUnwindSafe(|| work(context)));
     let failure = match outcome {
         Ok(Ok(())) => return,
@@ -329,7 +341,7 @@ fn run(context: &JobContext) {
         Failure::Causes(causes) => fail(context, &causes).and_then(|()| undo(context)),
     };
     if let Err(interrupt) = result {
-        tracing::debug!(job = %context.id, ?interrupt, "the job leaves its worker");
+        tracing::debug!(?interrupt, "the job is interrupted");
         // Terminated in the moment in which it was to be suspended.
         if matches!(interrupt, Interrupt::End) {
             let _ = undo(context);
@@ -343,6 +355,7 @@ fn work(context: &JobContext) -> Result<(), Failure> {
         return Err(Interrupt::End.into());
     }
     context.boundary()?;
+    tracing::info!(name = record.job.name, owner = record.job.owner, "the job runs");
     if record.job.state != JobState::Running {
         let shared = context.shared.clone();
         let change = move |record: &mut JobRecord| record.enter(JobState::Running, shared.now());
@@ -364,7 +377,7 @@ fn suspend(context: &JobContext) -> Result<(), Interrupt> {
 /// the failure is still the better answer.
 fn fail(context: &JobContext, causes: &[Cause]) -> Result<(), Interrupt> {
     let source = Element::Disk(context.record()?.job.kind.disk());
-    tracing::warn!(job = %context.id, ?causes, "the job failed");
+    tracing::warn!(?causes, "the job failed");
     let error = |cause: &Cause| cause.to_cim_error(Some(&source), &context.shared.paths);
     let errors: Vec<_> = causes.iter().map(error).collect();
     let shared = context.shared.clone();

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Change;
 
-const NAME: &str = "journal.jsonl";
+pub(crate) const NAME: &str = "journal.jsonl";
 const OLD_NAME: &str = "journal.1.jsonl";
 const NEW_NAME: &str = "journal.new.jsonl";
 

@@ -8,7 +8,8 @@ mod schema;
 mod sled;
 
 pub(crate) use journal::{
-    Entry as JournalEntry, Journal, line as journal_line, read_all as parse_journal,
+    Entry as JournalEntry, Journal, NAME as JOURNAL, line as journal_line,
+    read_all as parse_journal,
 };
 pub(crate) use lock::DirectoryLock;
 pub(crate) use lock::LockError;

@@ -53,6 +53,44 @@ pub struct UnitCounters {
     pub written_bytes: u64,
     /// Commands that a thread had to wait for, by what they do.
     pub handed_off: Vec<(&'static str, Times)>,
+    /// Commands whose time was taken, by what they do.
+    pub timed: Vec<(&'static str, Times)>,
+    /// Commands that wait for a thread now.
+    pub waiting: usize,
+    /// Threads that work for the disk now.
+    pub threads: usize,
+    /// The cache of tables of its image.
+    pub cache: Option<CacheCounters>,
+}
+
+/// A cache of tables.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheCounters {
+    /// Bytes that are held.
+    pub bytes: u64,
+    /// Bytes that may be held.
+    pub limit_bytes: u64,
+    /// Bytes that are not written yet.
+    pub dirty_bytes: u64,
+    /// Tables read from the file.
+    pub loads: u64,
+    /// Tables given up for others.
+    pub evictions: u64,
+}
+
+/// The most sessions that metrics tell of one by one: those that have been there for the longest.
+pub(crate) const NAMED_SESSIONS: usize = 128;
+
+/// What metrics tell of one session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SessionFigures {
+    pub(crate) tsih: u16,
+    pub(crate) initiator: String,
+    pub(crate) target: String,
+    pub(crate) counters: api::SessionCounters,
+    pub(crate) read_bytes: u64,
+    pub(crate) written_bytes: u64,
+    pub(crate) outstanding: u64,
 }
 
 /// What metrics tell of initiators.
@@ -66,6 +104,8 @@ pub struct Totals {
     pub counters: TotalCounters,
     /// CHECK CONDITIONs since the start, by sense key.
     pub senses: [u64; 16],
+    /// The sessions that have been there for the longest, at most 128.
+    pub(crate) named: Vec<SessionFigures>,
 }
 
 /// What an operator wants of a session.
@@ -102,24 +142,38 @@ impl Service {
         let mut sessions: BTreeMap<String, u64> =
             targets.into_iter().map(|target| (target.name, 0)).collect();
         let mut outstanding = sessions.clone();
-        for session in self.host.sessions() {
+        let mut named = Vec::new();
+        let mut all = self.host.sessions();
+        all.sort_by_key(|session| (session.since, session.tsih));
+        for session in all {
             let Some(target) = session.target else { continue };
             if let Some(detail) = self.host.session(session.tsih) {
                 let count = u64::try_from(detail.outstanding_commands).unwrap_or(u64::MAX);
                 *outstanding.entry(target.clone()).or_default() += count;
+                if named.len() < NAMED_SESSIONS {
+                    named.push(SessionFigures {
+                        tsih: session.tsih,
+                        initiator: session.initiator,
+                        target: target.clone(),
+                        counters: detail.counters,
+                        read_bytes: session.read_bytes,
+                        written_bytes: session.written_bytes,
+                        outstanding: count,
+                    });
+                }
             }
             *sessions.entry(target).or_default() += 1;
         }
         let (counters, senses) = (self.host.totals(), self.host.senses());
-        Totals { sessions, outstanding, counters, senses }
+        Totals { sessions, outstanding, counters, senses, named }
     }
 
     /// What the disks that are exposed have done, by their names.
     #[must_use]
     pub fn units(&self) -> Vec<UnitCounters> {
-        let snapshot = self.engine.snapshot();
+        let disks = self.engine.disks();
         let names: BTreeMap<String, &str> =
-            snapshot.disks.iter().map(|disk| (disk.id.to_string(), disk.name.as_str())).collect();
+            disks.iter().map(|disk| (disk.id.to_string(), disk.name.as_str())).collect();
         let named = |unit: UnitCounters| {
             let disk = (*names.get(&unit.disk)?).to_owned();
             Some(UnitCounters { disk, ..unit })

@@ -12,8 +12,8 @@ use crate::progress::wait;
 
 pub(crate) fn run(client: &Client, output: Output, verb: args::Job) -> Result<()> {
     match verb {
-        args::Job::List => {
-            let jobs: Vec<Job> = client.get(&["jobs"])?;
+        args::Job::List(filter) => {
+            let jobs: Vec<Job> = client.list(&["jobs"], &filter)?;
             output.value(&jobs, || list(&jobs));
         }
         args::Job::Show { job } => {
@@ -103,7 +103,7 @@ fn show(job: &Job) -> String {
     let time = |time: Option<_>| time.map_or_else(|| "-".to_owned(), |time| format!("{time:.0}"));
     let mut text = format!(
         "job        {}\nwhat       {}\nkind       {}\nstate      {} ({} %)\nowner      {}\n\
-         submitted  {:.0}\nstarted    {}\nended      {}\n",
+         submitted  {:.0}\nstarted    {}\nended      {}\ntrace      {}\n",
         job.id,
         job.name,
         job.kind,
@@ -113,6 +113,7 @@ fn show(job: &Job) -> String {
         job.time_submitted,
         time(job.start_time),
         time(job.end_time),
+        job.trace,
     );
     if let Some(left) = job.remaining_ms {
         text.push_str(&format!("remaining  {} s\n", left.div_ceil(1000)));

@@ -21,6 +21,22 @@ const WORD: usize = 8;
 /// The longest write of tables that lie side by side.
 const MAX_RUN: usize = 1 << 20;
 
+/// What a cache of tables holds and has done. How often a table was there is not counted: that
+/// would be a write to memory for every read of the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheCounters {
+    /// Bytes of tables that are held.
+    pub bytes: u64,
+    /// Bytes that may be held.
+    pub limit_bytes: u64,
+    /// Bytes that are not written yet.
+    pub dirty_bytes: u64,
+    /// Tables read from the file since the image is open.
+    pub loads: u64,
+    /// Tables given up for others.
+    pub evictions: u64,
+}
+
 /// A piece of a table, of the cache's block size. Words are kept as the file has them, so the
 /// accessors name the byte order.
 #[derive(Debug)]
@@ -127,6 +143,8 @@ pub(crate) struct TableCache<K> {
     loading: [Mutex<()>; SHARDS],
     dirty: Mutex<BTreeMap<u64, Arc<Table<K>>>>,
     dirty_count: AtomicUsize,
+    loads: AtomicU64,
+    evictions: AtomicU64,
 }
 
 impl<K: Copy + PartialEq> TableCache<K> {
@@ -140,6 +158,24 @@ impl<K: Copy + PartialEq> TableCache<K> {
             loading: Default::default(),
             dirty: Mutex::default(),
             dirty_count: AtomicUsize::new(0),
+            loads: AtomicU64::new(0),
+            evictions: AtomicU64::new(0),
+        }
+    }
+
+    /// What it holds and has done.
+    pub(crate) fn counters(&self) -> CacheCounters {
+        let held =
+            |shard: &RwLock<Shard<K>>| shard.read().unwrap_or_else(PoisonError::into_inner).len();
+        let bytes = |tables: usize| {
+            u64::try_from(tables.saturating_mul(self.block_bytes)).unwrap_or(u64::MAX)
+        };
+        CacheCounters {
+            bytes: bytes(self.shards.iter().map(held).sum()),
+            limit_bytes: bytes(self.blocks_per_shard * SHARDS),
+            dirty_bytes: bytes(self.dirty_count.load(Ordering::Relaxed)),
+            loads: self.loads.load(Ordering::Relaxed),
+            evictions: self.evictions.load(Ordering::Relaxed),
         }
     }
 
@@ -187,6 +223,7 @@ impl<K: Copy + PartialEq> TableCache<K> {
         }
         let mut bytes = vec![0; self.block_bytes];
         file.read_at(&mut bytes, offset)?;
+        self.loads.fetch_add(1, Ordering::Relaxed);
         let table = Table::new(offset, kind, &bytes);
         check(&table)?;
         Ok(self.insert(table))
@@ -239,6 +276,7 @@ impl<K: Copy + PartialEq> TableCache<K> {
     /// Gives up an eighth of a shard: what has not been used since the last time, then anything.
     fn make_room(&self, shard: &mut Shard<K>) {
         let mut wanted = (self.blocks_per_shard / 8).max(1) + shard.len() - self.blocks_per_shard;
+        let before = shard.len();
         for _ in 0..2 {
             shard.retain(|_, table| {
                 // Nobody can take hold of it now: that needs the shard's lock.
@@ -250,6 +288,8 @@ impl<K: Copy + PartialEq> TableCache<K> {
                 !free
             });
         }
+        let gone = u64::try_from(before - shard.len()).unwrap_or(0);
+        self.evictions.fetch_add(gone, Ordering::Relaxed);
     }
 
     fn dirty(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Table<K>>>> {

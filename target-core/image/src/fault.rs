@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::cache::CacheCounters;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::image::{AtomicWrites, Durability, Extent, Features, Image, Wait};
 
@@ -251,6 +252,10 @@ impl Image for FaultImage {
 
     fn path(&self) -> Arc<Path> {
         self.inner.path()
+    }
+
+    fn cache(&self) -> Option<CacheCounters> {
+        self.inner.cache()
     }
 
     fn read(&self, bufs: &mut [IoSliceMut<'_>], offset: u64, wait: Wait) -> Result<(), ImageError> {

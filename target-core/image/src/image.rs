@@ -5,6 +5,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::cache::CacheCounters;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::ImageFile;
 use crate::format::ImageFormat;
@@ -148,6 +149,11 @@ pub trait Image: Send + Sync + fmt::Debug {
 
     /// What stands for another image, and for which one may change: [`SwitchImage`].
     fn switch(&self) -> Option<&SwitchImage> {
+        None
+    }
+
+    /// Its cache of tables, if it has one; not those of its parents.
+    fn cache(&self) -> Option<CacheCounters> {
         None
     }
 

@@ -42,7 +42,7 @@ mod vhdx;
 mod vmdk;
 
 pub use block_file::BlockFile;
-pub use cache::DEFAULT_CACHE_BYTES;
+pub use cache::{CacheCounters, DEFAULT_CACHE_BYTES};
 pub use check::check_named;
 pub use convert::{
     ConvertOptions, ImageCopier, ImageVerifier, make_named, open_named, open_shared, probe_named,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::cache::CacheCounters;
 use crate::error::ImageError;
 use crate::format::ImageFormat;
 use crate::image::{AtomicWrites, Durability, Extent, Features, Image, Wait};
@@ -88,6 +89,10 @@ impl Image for SwitchImage {
 
     fn switch(&self) -> Option<&SwitchImage> {
         Some(self)
+    }
+
+    fn cache(&self) -> Option<CacheCounters> {
+        self.current.load().cache()
     }
 
     fn parent(&self) -> Option<Arc<dyn Image>> {

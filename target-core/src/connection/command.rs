@@ -13,6 +13,7 @@ use super::Message;
 use super::core::{Core, Job, MAX_HANDED_OFF, Pending, Stage};
 use crate::fault;
 use crate::io::Work;
+use crate::statistics::Kind;
 use crate::task_set::Boundary;
 
 /// The most that PRE-FETCH brings into the page cache at once.
@@ -101,9 +102,10 @@ impl Core {
 
     fn carry_out(&mut self, plan: Plan, job: Job, immediate_data: &[u8]) {
         let block_length = u64::from(job.unit.device().logical_block_length);
+        self.time_other(&job, &plan);
         match plan {
             Plan::Read { lba, blocks, fua } => {
-                job.unit.counters().read(u64::from(blocks));
+                self.time_if(job.unit.counters().read(u64::from(blocks)), &job, Kind::Read);
                 let (offset, length) = (lba * block_length, u64::from(blocks) * block_length);
                 if self.limits.is_empty() {
                     self.read(&job, offset, length, fua);
@@ -112,7 +114,7 @@ impl Core {
                 }
             }
             Plan::Write { lba, blocks, fua } => {
-                job.unit.counters().write(u64::from(blocks));
+                self.time_if(job.unit.counters().write(u64::from(blocks)), &job, Kind::Write);
                 let length = u64::from(blocks) * block_length;
                 if !self.limits.is_empty() {
                     self.limit_write(&job, length);

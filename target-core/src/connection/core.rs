@@ -20,6 +20,7 @@ use super::dormant::{Dormant, Older};
 use super::inline::Order;
 use super::limits::{Concerns, Delayed};
 use super::task_management::{Function, Guard, Then};
+use super::timed::Timed;
 use super::{Handover, Message};
 use crate::backlog::Share;
 use crate::buffers;
@@ -227,6 +228,8 @@ pub(super) struct Core {
     pub(super) yields: bool,
     /// Traces that are being taken.
     pub(super) taps: Taps,
+    /// Commands whose time is taken.
+    pub(super) timed: Vec<Timed>,
 }
 
 impl Core {
@@ -287,6 +290,7 @@ impl Core {
             wakes: false,
             yields: false,
             taps: Taps::default(),
+            timed: Vec::new(),
         };
         this.look_for_limits();
         Some(this)
@@ -302,6 +306,7 @@ impl Core {
         self.tx.append(response);
         self.pending.clear();
         self.reading.clear();
+        self.timed.clear();
         self.closing = None;
         // The initiator knows that the functions of a connection have ended with it.
         self.functions.retain(|function| function.closes.is_some());

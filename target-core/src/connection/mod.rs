@@ -17,6 +17,7 @@ mod receive;
 mod reservation;
 mod task_management;
 mod text;
+mod timed;
 mod write;
 
 use std::future::poll_fn;
@@ -270,6 +271,9 @@ impl Connection {
             self.look_after_limits(cx);
             self.core.say_farewell();
             progress |= self.send(cx);
+            if !self.core.timed.is_empty() {
+                self.core.look_at_timed();
+            }
             if self.core.only_sends() && self.farewell_is_over(cx) {
                 self.core.disconnected();
             }

@@ -51,6 +51,12 @@ pub(crate) struct Completion {
 }
 
 impl UnitQueue {
+    /// Pieces of work that wait for a thread, and threads at work.
+    pub(crate) fn depth(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.waiting.len(), state.threads)
+    }
+
     /// Hands work off; the bytes of memory that it takes. Its completion goes to `reply`, whatever
     /// happens.
     pub(crate) fn submit(

@@ -77,6 +77,15 @@ def test_a_disk_tells_what_was_done_with_it(used):
     flushes = of("lund_handed_off_commands_seconds_count", kind="flush")
     assert flushes >= 1 and of("lund_handed_off_commands_seconds_sum", kind="flush") > 0
     assert of("lund_handed_off_commands_seconds_bucket", kind="flush", le="+Inf") == flushes
+    # The first WRITE and the first READ of the session are timed, and every flush.
+    for kind in ("read", "write", "flush", "other"):
+        timed = of("lund_disk_command_time_seconds_count", kind=kind)
+        assert timed >= 1 and of("lund_disk_command_time_seconds_sum", kind=kind) > 0, kind
+    assert of("lund_disk_command_time_seconds_count", kind="read") <= of("lund_disk_commands_total", kind="read")
+    assert of("lund_disk_queued_commands") == 0
+    # The demo's disk, target and mapping.
+    assert seen[("lund_store_commits_seconds_count",)] >= 3 and seen[("lund_store_available",)] == 1
+    assert seen[("lund_store_size_bytes",)] > 0 and seen[("lund_store_journal_size_bytes",)] > 0
     # POWER ON is told to whoever comes.
     assert seen[("lund_check_conditions_total", ("sense_key", "unit_attention"))] >= 1
 
@@ -113,6 +122,43 @@ def test_promtool_has_nothing_to_say(used):
     assert rules.returncode == 0, rules.stdout + rules.stderr
 
 
+def test_sessions_and_caches_of_images_are_told(tmp_path):
+    with Lund() as lund:
+        def ask(method, path, body):
+            request = urllib.request.Request(f"{lund.server}/api/v1{path}", json.dumps(body).encode(),
+                                             {"Content-Type": "application/json"}, method=method)
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.loads(answer.read())
+        job = ask("POST", "/disks", {"name": "cached", "size_bytes": 64 * MIB, "format": "qcow2"})
+        with urllib.request.urlopen(f"{lund.server}/api/v1/jobs/{job['id']}?wait_seconds=60", timeout=90) as answer:
+            assert json.loads(answer.read())["state"] == "Completed"
+        target = ask("POST", "/targets", {"name": "t"})["name"]
+        ask("POST", "/targets/t/luns", {"disk": "cached"})
+        url = f"iscsi://{lund.portal}/{target}/0"
+        try:
+            client = subprocess.Popen(["qemu-io", "-f", "raw", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        except FileNotFoundError:
+            pytest.skip("qemu-io is not installed")
+        try:
+            client.stdin.write("write 0 60M\n")
+            client.stdin.flush()
+            line = client.stdout.readline()
+            if "wrote" not in line:
+                pytest.skip(f"qemu-io has no iSCSI module: {line}")
+            seen = metrics(lund.server)
+        finally:
+            client.kill()
+            client.wait()
+    [session] = [dict(key[1:]) for key in seen if key[0] == "lund_session_outstanding_commands"]
+    assert session["target"] == target and session["initiator"].startswith("iqn.")
+    of = lambda name, **labels: seen[(name, *sorted({**session, **labels}.items()))]  # noqa: E731
+    assert of("lund_session_data_bytes_total", kind="write") >= 60 * MIB
+    assert of("lund_session_commands_total", kind="write") >= 1
+    cache = {key[0]: value for key, value in seen.items() if key[0].startswith("lund_image_cache")}
+    assert 0 < cache["lund_image_cache_size_bytes"] <= cache["lund_image_cache_limit_bytes"]
+    assert {"lund_image_cache_loads_total", "lund_image_cache_evictions_total", "lund_image_cache_dirty_bytes"} <= set(cache)
+
+
 def test_it_is_ready(server):
     with urllib.request.urlopen(f"{server}/readyz", timeout=60) as answer:
         assert answer.read() == b"serving\n"
@@ -123,7 +169,8 @@ def test_dashboard_and_alert_rules_ask_for_metrics_that_are_there():
             urllib.request.urlopen(f"{lund.server}/metrics", timeout=60) as answer:
         known = {family.name for family in text_string_to_metric_families(answer.read().decode())}
     # There is none of them as long as nothing has failed, or waited.
-    known |= {"lund_faults", "lund_handed_off_commands_seconds"}
+    known |= {"lund_faults", "lund_handed_off_commands_seconds", "lund_disk_command_time_seconds",
+              "lund_session_outstanding_commands", "lund_image_cache_loads"}
     for name in ("alerts.yml", "grafana-dashboard.json"):
         asked = set(re.findall(r"\blund_[a-z_]+", (FILES / name).read_text()))
         assert len(asked) > 5

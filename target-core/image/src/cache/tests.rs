@@ -126,6 +126,23 @@ fn a_table_that_is_refused_is_not_cached_and_a_new_one_replaces_the_old() {
 }
 
 #[test]
+fn what_is_held_read_and_given_up_is_counted() {
+    let file = file(255);
+    let cache = TableCache::new(BLOCK, 64 * BLOCK);
+    let limit_bytes = 64 * BLOCK as u64;
+    assert_eq!(cache.counters(), CacheCounters { limit_bytes, ..CacheCounters::default() });
+    for block in 0..200 {
+        get(&cache, &file, block);
+        get(&cache, &file, block);
+    }
+    cache.mark_dirty(&get(&cache, &file, 199));
+    let found = cache.counters();
+    assert_eq!((found.loads, found.dirty_bytes), (200, BLOCK as u64));
+    assert_eq!(found.bytes, (200 - found.evictions) * BLOCK as u64);
+    assert!(found.bytes <= limit_bytes);
+}
+
+#[test]
 fn writing_is_due_before_the_cache_is_full() {
     let file = file(255);
     let cache = TableCache::new(BLOCK, 64 * BLOCK);

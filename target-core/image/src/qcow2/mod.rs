@@ -50,7 +50,7 @@ use self::header::Compression;
 use self::owner::Owner;
 use self::parent::Parent;
 use crate::block_file::BlockFile;
-use crate::cache::TableCache;
+use crate::cache::{CacheCounters, TableCache};
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::bytes;
 use crate::format::ImageFormat;
@@ -176,6 +176,10 @@ impl Qcow2Image {
 impl Image for Qcow2Image {
     fn size_bytes(&self) -> u64 {
         self.size.load(Ordering::Acquire)
+    }
+
+    fn cache(&self) -> Option<CacheCounters> {
+        Some(self.tables.counters())
     }
 
     fn features(&self) -> Features {

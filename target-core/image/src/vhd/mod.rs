@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::block_file::BlockFile;
+use crate::cache::CacheCounters;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::image::{BlockState, Durability, Extent, Features, Image, Wait, check_range};
 use crate::slices::{part, part_mut};
@@ -131,6 +132,10 @@ impl VhdImage {
 impl Image for VhdImage {
     fn size_bytes(&self) -> u64 {
         self.size()
+    }
+
+    fn cache(&self) -> Option<CacheCounters> {
+        Some(self.blocks.as_ref()?.cache.counters())
     }
 
     fn features(&self) -> Features {

@@ -39,7 +39,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use uuid::Uuid;
 
 use crate::block_file::BlockFile;
-use crate::cache::TableCache;
+use crate::cache::{CacheCounters, TableCache};
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::image::{BlockState, Durability, Extent, Features, Image, Wait, check_range};
 use crate::slices::{part, part_mut};
@@ -280,6 +280,10 @@ impl VhdxImage {
 impl Image for VhdxImage {
     fn size_bytes(&self) -> u64 {
         self.size()
+    }
+
+    fn cache(&self) -> Option<CacheCounters> {
+        Some(self.cache.counters())
     }
 
     fn features(&self) -> Features {
