@@ -49,15 +49,45 @@ fn what_is_not_there_is_3_and_named() {
 }
 
 #[test]
+fn who_writes_a_name_wrong_is_told_which_one_it_may_be() {
+    let place = Place::new();
+    let daemon = place.start_demo();
+    let run = |arguments: &[&str]| daemon.lunctl(arguments);
+    run(&["snapshot", "create", "monday", "demo"]).ok();
+    let disk = "did you mean `demo`?";
+    let target = "did you mean `iqn.2026-01.io.lund:demo`?";
+    let pool = "did you mean `default`?";
+    let cases: &[(&[&str], &str)] = &[
+        (&["disk", "show", "dmeo"], disk),
+        (&["disk", "expand", "demoo", "--size", "2MiB"], disk),
+        (&["target", "map", "demo", "Demo"], disk),
+        (&["target", "show", "dem"], target),
+        (&["target", "delete", "demos"], target),
+        (&["target", "unmap", "deno", "0"], target),
+        (&["target", "open", "iqn.2026-01.io.lund:Demo1"], target),
+        (&["snapshot", "rollback", "demo@munday"], "did you mean `demo@monday`?"),
+        (&["pool", "show", "defualt"], pool),
+        (&["disk", "create", "x", "--size", "1MiB", "--pool", "defalt"], pool),
+    ];
+    for (arguments, meant) in cases {
+        // It lists what the command is about, whatever else it names.
+        let list = format!("`lunctl {} list`", arguments[0]);
+        run(arguments).fails(3, &[meant, &list]);
+    }
+    let other = run(&["disk", "show", "mail"]);
+    assert!(!other.stderr.contains("did you mean"), "{}", other.stderr);
+}
+
+#[test]
 fn a_conflict_is_4_and_names_what_stands_in_the_way() {
     let place = Place::new();
     let daemon = place.start_demo();
     let target = "iqn.2026-01.io.lund:demo";
     let run = |arguments: &[&str]| daemon.lunctl(arguments);
     run(&["disk", "create", "demo", "--size", "1MiB"]).fails(4, &["demo", "in use"]);
-    run(&["disk", "delete", "demo"]).fails(4, &[target]);
+    run(&["disk", "delete", "demo"]).fails(4, &[target, "`lunctl disk show DISK`"]);
     run(&["target", "create", "demo"]).fails(4, &[target]);
-    run(&["target", "delete", "demo"]).fails(4, &[target]);
+    run(&["target", "delete", "demo"]).fails(4, &[target, "`lunctl target unmap TARGET LUN`"]);
     run(&["target", "map", "demo", "demo", "--lun", "0"]).fails(4, &["0"]);
     let jobs = daemon.json(&["job", "list"]);
     let done = jobs[0]["id"].as_str().unwrap();

@@ -29,12 +29,14 @@ const DISK: &[&str] = &[
     "path",
     "created",
     "allocated_bytes",
+    "parent",
     "mappings",
 ];
 
 const JOB: &[&str] = &[
     "id",
     "instance_id",
+    "trace",
     "kind",
     "name",
     "state",

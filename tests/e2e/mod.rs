@@ -21,6 +21,7 @@ mod lunctl;
 mod mode_pages;
 mod model;
 mod no_space;
+mod parity;
 mod persistence;
 mod pools;
 mod portal_groups;

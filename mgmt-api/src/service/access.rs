@@ -44,7 +44,8 @@ impl Service {
     }
 
     fn change_access(&self, key: &str, change: AccessChange) -> Result<api::Target> {
-        let target = self.engine.change_access(&default_target_name(key), change)?;
+        let target = self.engine.change_access(&default_target_name(key), change);
+        let target = target.map_err(|error| self.near_target(error, key))?;
         self.target(&target.name)
     }
 }

@@ -21,7 +21,12 @@ impl Service {
     pub fn pool(&self, key: &str) -> Result<api::Pool> {
         let id = PoolId::parse(key);
         let missing = || ServiceError::new(Refusal::NotFound, format!("there is no pool `{key}`"));
-        self.engine.pools().iter().find(|pool| pool.id == id).map(view).ok_or_else(missing)
+        self.engine
+            .pools()
+            .iter()
+            .find(|pool| pool.id == id)
+            .map(view)
+            .ok_or_else(|| self.near_pool(missing(), key))
     }
 
     /// Makes a pool of a directory.
@@ -46,7 +51,8 @@ impl Service {
         let id = PoolId::parse(key);
         let found = self.engine.pool_settings().into_iter().find(|(pool, _)| pool.id == id);
         let limits = found.map(|(pool, _)| pool.limits).unwrap_or_default();
-        Ok(view(&self.engine.change_pool(&id, changed(limits, request)?)?))
+        let pool = self.engine.change_pool(&id, changed(limits, request)?);
+        Ok(view(&pool.map_err(|error| self.near_pool(error, key))?))
     }
 
     /// Uses a pool no more; its directory stays.
@@ -55,7 +61,8 @@ impl Service {
     /// [`Refusal::NotFound`], [`Refusal::Conflict`], [`Refusal::Invalid`],
     /// [`Refusal::Unavailable`].
     pub fn delete_pool(&self, key: &str) -> Result<()> {
-        Ok(self.engine.delete_pool(&PoolId::parse(key))?)
+        let deleted = self.engine.delete_pool(&PoolId::parse(key));
+        deleted.map_err(|error| self.near_pool(error, key))
     }
 }
 

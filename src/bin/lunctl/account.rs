@@ -22,27 +22,27 @@ pub(crate) fn user(client: &Client, output: Output, verb: args::User) -> Result<
             let user: User = client.post(&["users"], &CreateUser { name, role, password })?;
             output.value(&user, || format!("user {} is {}", user.name, user.role));
         }
-        args::User::List => {
-            let users: Vec<User> = client.get(&["users"])?;
-            output.value(&users, || {
-                let rows = users.iter().map(|user| {
-                    [user.name.clone(), user.role.to_string(), user.created.to_string()]
-                });
-                table(["USER", "ROLE", "CREATED"], rows)
-            });
+        args::User::List(filter) => {
+            let all: Vec<User> = client.list(&["users"], &filter)?;
+            output.value(&all, || users(&all));
+        }
+        args::User::Show { name } => {
+            let user: User = client.get(&["users", &name])?;
+            output.value(&user, || users(std::slice::from_ref(&user)));
         }
         args::User::Remove { name } => {
             let () = client.delete(&["users", &name])?;
             output.value(&json!({ "user": name }), || format!("user {name} removed"));
         }
-        args::User::Passwd { name: Some(name), password } => {
+        args::User::Passwd { name: Some(name), password, .. } => {
             let password = Some(password::new(password.password_file.as_deref())?);
             let change = ChangeUser { password, ..ChangeUser::default() };
             let user: User = client.patch(&["users", &name], &change)?;
             output.value(&user, || format!("user {} has another password", user.name));
         }
-        args::User::Passwd { name: None, password } => {
-            let current = password::existing(None, "Password until now: ", "a user's name")?;
+        args::User::Passwd { name: None, current_password_file: file, password } => {
+            let (prompt, option) = ("Password until now: ", "--current-password-file");
+            let current = password::existing(file.as_deref(), prompt, option)?;
             let new = password::new(password.password_file.as_deref())?;
             let change = ChangePassword { current, new };
             let () = client.put(&["session", "password"], &change)?;
@@ -70,16 +70,13 @@ pub(crate) fn token(client: &Client, output: Output, verb: args::Token) -> Resul
             let made: NewToken = client.post(&["tokens"], &request)?;
             output.value(&made, || made.secret.0.clone());
         }
-        args::Token::List => {
-            let tokens: Vec<Token> = client.get(&["tokens"])?;
-            output.value(&tokens, || {
-                let rows = tokens.iter().map(|token| {
-                    let expires = token.expires.map_or("never".to_owned(), |it| it.to_string());
-                    let expires = if token.expired { "expired".to_owned() } else { expires };
-                    [token.name.clone(), token.role.to_string(), expires]
-                });
-                table(["TOKEN", "ROLE", "EXPIRES"], rows)
-            });
+        args::Token::List(filter) => {
+            let all: Vec<Token> = client.list(&["tokens"], &filter)?;
+            output.value(&all, || tokens(&all));
+        }
+        args::Token::Show { name } => {
+            let token: Token = client.get(&["tokens", &name])?;
+            output.value(&token, || tokens(std::slice::from_ref(&token)));
         }
         args::Token::Revoke { name } => {
             let () = client.delete(&["tokens", &name])?;
@@ -87,6 +84,22 @@ pub(crate) fn token(client: &Client, output: Output, verb: args::Token) -> Resul
         }
     }
     Ok(())
+}
+
+fn users(users: &[User]) -> String {
+    let rows = users
+        .iter()
+        .map(|user| [user.name.clone(), user.role.to_string(), user.created.to_string()]);
+    table(["USER", "ROLE", "CREATED"], rows)
+}
+
+fn tokens(tokens: &[Token]) -> String {
+    let rows = tokens.iter().map(|token| {
+        let expires = token.expires.map_or("never".to_owned(), |it| it.to_string());
+        let expires = if token.expired { "expired".to_owned() } else { expires };
+        [token.name.clone(), token.role.to_string(), expires]
+    });
+    table(["TOKEN", "ROLE", "EXPIRES"], rows)
 }
 
 pub(crate) fn audit(client: &Client, output: Output, limit: usize) -> Result<()> {

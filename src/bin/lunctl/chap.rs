@@ -15,6 +15,10 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Chap) -> Result<(
             let accounts: Vec<ChapAccount> = client.get(&["chap-accounts"])?;
             output.value(&accounts, || list(&accounts));
         }
+        args::Chap::Show { user } => {
+            let account: ChapAccount = client.get(&["chap-accounts", &user])?;
+            output.value(&account, || list(std::slice::from_ref(&account)));
+        }
         args::Chap::Set { user, secret_file, targets, initiators, open } => {
             let secret = secret_file.as_deref().map(password::from_file).transpose()?;
             let some = |list: Vec<String>| Some(list).filter(|list| !list.is_empty());

@@ -12,9 +12,9 @@ use serde::de::DeserializeOwned;
 use ureq::http::Response;
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector as _, TcpConnector};
-use ureq::{Agent, Body, RequestBuilder};
+use ureq::{Agent, Body, RequestBuilder, ResponseExt as _};
 
-use crate::args::{Credentials, How, Trust};
+use crate::args::{Credentials, Filter, How, Trust};
 use crate::exit::{Failure, Result};
 use crate::password;
 use crate::tls;
@@ -43,6 +43,35 @@ pub(crate) struct Client {
     authorization: Option<Secret>,
     /// How jobs run that are submitted: parameters of every request that may submit one.
     options: Vec<(&'static str, String)>,
+}
+
+/// What can be done about an answer, where the daemon cannot know what its clients are called.
+fn hint(status: u16, path: &str) -> Option<String> {
+    let mut parts = path.strip_prefix("/api/v1/")?.split('/');
+    let (collection, key) = (parts.next()?, parts.next());
+    let noun = match collection {
+        "disks" | "snapshots" | "targets" | "jobs" | "pools" | "sessions" | "users" | "tokens"
+        | "portal-groups" => Some(collection.trim_end_matches('s')),
+        "chap-accounts" => Some("chap"),
+        "limits" => Some("limit"),
+        _ => None,
+    };
+    let text = match (status, collection, key) {
+        (401, ..) => "Say who you are, with --login USER or --token-file FILE.",
+        (403, ..) => "`lunctl whoami` says what you may do; docs/access.md, who may do this.",
+        (404, ..) => return noun.map(|it| format!("`lunctl {it} list` shows what there is.")),
+        (409, "disks", Some(_)) => {
+            "`lunctl disk show DISK` says where it is exposed, `lunctl job list --filter \
+             ended=false` what works on it."
+        }
+        (409, "targets", Some(_)) => {
+            "`lunctl target show TARGET` has its LUNs; `lunctl target unmap TARGET LUN` takes one away."
+        }
+        (412, ..) => "Look at it again, and decide anew.",
+        (507, ..) => "`lunctl pool list` says how much space there is.",
+        _ => return None,
+    };
+    Some(text.to_owned())
 }
 
 /// The header `Authorization` for what was given.
@@ -138,6 +167,13 @@ impl Client {
 
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T> {
         self.get_of(path, &[])
+    }
+
+    /// A list, as far as it is wanted.
+    pub(crate) fn list<T: DeserializeOwned>(&self, path: &[&str], filter: &Filter) -> Result<T> {
+        let query: Vec<_> =
+            filter.filters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        self.get_of(path, &query)
     }
 
     /// A job, once it has ended or so many seconds have passed.
@@ -247,12 +283,13 @@ impl Client {
         if status.is_success() {
             return Ok(response);
         }
+        let hint = hint(status.as_u16(), response.get_uri().path());
         let text = response.body_mut().read_to_string().map_err(|it| self.unreachable(&it))?;
         let problem = serde_json::from_str(&text).unwrap_or_else(|_| Problem {
             message: format!("the daemon answered {status}: {}", text.trim()),
             error: None,
         });
-        Err(Failure::Refused { status: status.as_u16(), problem: Box::new(problem) })
+        Err(Failure::Refused { status: status.as_u16(), problem: Box::new(problem), hint })
     }
 
     fn read<T: DeserializeOwned>(

@@ -24,8 +24,8 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<(
             let job: Job = client.post(&["disks"], &request)?;
             made(client, output, &job, "created", &waiting)?;
         }
-        args::Disk::List => {
-            let disks: Vec<Disk> = client.get(&["disks"])?;
+        args::Disk::List(filter) => {
+            let disks: Vec<Disk> = client.list(&["disks"], &filter)?;
             output.value(&disks, || list(&disks));
         }
         args::Disk::Show { disk } => {

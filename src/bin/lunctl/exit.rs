@@ -8,7 +8,7 @@ pub(crate) enum Failure {
     #[error("cannot reach the daemon at {server}: {reason} (is it running? see --server)")]
     Unreachable { server: String, reason: String },
     #[error("{}", problem.message)]
-    Refused { status: u16, problem: Box<Problem> },
+    Refused { status: u16, problem: Box<Problem>, hint: Option<String> },
     #[error("job {} {}: {}", job.id, if self.is_cancel() { "was cancelled" } else { "failed" }, first(job))]
     Job { job: Box<Job> },
     #[error("job {job} has not ended after {seconds} s")]

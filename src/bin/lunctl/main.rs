@@ -68,6 +68,7 @@ fn main() -> ExitCode {
             Noun::Top { every, count } => top::run(&client, output, every, count),
             Noun::Settings => system::settings(&client, output),
             Noun::Status => system::status(&client, output),
+            Noun::Openapi => system::openapi(&client),
             Noun::Drain => system::drain(&client, output),
             Noun::Resume => system::resume(&client, output),
             Noun::Completion { shell } => manual::completion(shell),

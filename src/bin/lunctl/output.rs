@@ -52,6 +52,9 @@ impl Output {
             return;
         }
         let mut text = format!("lunctl: {failure}\n");
+        if let Failure::Refused { hint: Some(hint), .. } = failure {
+            text.push_str(&format!("  - {hint}\n"));
+        }
         for action in error.iter().flat_map(|error| &error.recommended_actions) {
             text.push_str(&format!("  - {action}\n"));
         }

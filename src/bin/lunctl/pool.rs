@@ -15,6 +15,10 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Pool) -> Result<(
             let pools: Vec<Pool> = client.get(&["pools"])?;
             output.value(&pools, || list(&pools));
         }
+        args::Pool::Show { pool } => {
+            let pool: Pool = client.get(&["pools", &pool])?;
+            output.value(&pool, || list(std::slice::from_ref(&pool)));
+        }
         args::Pool::Create { name, directory, space } => {
             let directory = directory.into_os_string().into_string().map_err(|path| {
                 Failure::Usage(format!("{}: the path is no UTF-8", path.display()))

@@ -13,6 +13,10 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::PortalGroup) -> R
             let groups: Vec<PortalGroup> = client.get(&["portal-groups"])?;
             output.value(&groups, || list(&groups));
         }
+        args::PortalGroup::Show { tag } => {
+            let group: PortalGroup = client.get(&["portal-groups", &tag.to_string()])?;
+            output.value(&group, || list(std::slice::from_ref(&group)));
+        }
         args::PortalGroup::SetState { tag, state, target } => {
             let path = ["portal-groups", &tag.to_string(), "state"];
             let request = SetAccessState { state: state.into(), target };

@@ -14,8 +14,8 @@ use crate::output::{Output, table};
 
 pub(crate) fn run(client: &Client, output: Output, verb: args::Session) -> Result<()> {
     match verb {
-        args::Session::List => {
-            let sessions: Vec<Session> = client.get(&["sessions"])?;
+        args::Session::List(filter) => {
+            let sessions: Vec<Session> = client.list(&["sessions"], &filter)?;
             output.value(&sessions, || list(&sessions));
         }
         args::Session::Show { tsih } => {

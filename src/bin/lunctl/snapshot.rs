@@ -11,9 +11,14 @@ use crate::progress::wait;
 
 pub(crate) fn run(client: &Client, output: Output, verb: args::Snapshot) -> Result<()> {
     let (job, waiting, text): (Job, _, _) = match verb {
-        args::Snapshot::List { disk } => {
-            let query = disk.as_deref().map(|disk| ("disk", disk));
-            let snapshots: Vec<Snapshot> = client.get_of(&["snapshots"], query.as_slice())?;
+        args::Snapshot::Show { snapshot } => {
+            let snapshot: Snapshot = client.get(&["snapshots", &snapshot])?;
+            output.value(&snapshot, || list(std::slice::from_ref(&snapshot)));
+            return Ok(());
+        }
+        args::Snapshot::List { disk, mut filter } => {
+            filter.filters.extend(disk.map(|disk| ("disk".to_owned(), disk)));
+            let snapshots: Vec<Snapshot> = client.list(&["snapshots"], &filter)?;
             output.value(&snapshots, || list(&snapshots));
             return Ok(());
         }

@@ -27,6 +27,13 @@ pub(crate) fn export_state(client: &Client, output: Output, file: Option<&Path>)
     Ok(())
 }
 
+/// As it is: it is for programs.
+pub(crate) fn openapi(client: &Client) -> Result<()> {
+    let document: serde_json::Value = client.get(&["openapi.json"])?;
+    Output { json: true }.value(&document, String::new);
+    Ok(())
+}
+
 pub(crate) fn settings(client: &Client, output: Output) -> Result<()> {
     let settings: Vec<Setting> = client.get(&["settings"])?;
     output.value(&settings, || {

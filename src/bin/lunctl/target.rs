@@ -15,8 +15,8 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Target) -> Result
             let target: Target = client.post(&["targets"], &CreateTarget { name, alias })?;
             output.value(&target, || target.name.clone());
         }
-        args::Target::List => {
-            let targets: Vec<Target> = client.get(&["targets"])?;
+        args::Target::List(filter) => {
+            let targets: Vec<Target> = client.list(&["targets"], &filter)?;
             output.value(&targets, || list(&targets));
         }
         args::Target::Map { target, disk, lun } => {

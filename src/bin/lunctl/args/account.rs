@@ -5,10 +5,17 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use job_engine::Role;
 
+use super::Filter;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Chap {
     /// List all, without their secrets
     List,
+    /// Show one, without its secret
+    Show {
+        /// Its user name
+        user: String,
+    },
     /// Make an account, or give one another form; logins go by it from then on
     Set {
         /// What initiators send as their name (CHAP_N)
@@ -50,7 +57,12 @@ pub(crate) enum User {
         password: NewPassword,
     },
     /// List all users
-    List,
+    List(Filter),
+    /// Show one
+    Show {
+        /// The name
+        name: String,
+    },
     /// Remove a user
     Remove {
         /// Its name
@@ -60,6 +72,9 @@ pub(crate) enum User {
     Passwd {
         /// Its name [default: oneself, who must know the password until now]
         name: Option<String>,
+        /// The password until now, in the first line of a file, or `-` for standard input
+        #[arg(long, value_name = "FILE", conflicts_with = "name")]
+        current_password_file: Option<PathBuf>,
         #[command(flatten)]
         password: NewPassword,
     },
@@ -95,7 +110,12 @@ pub(crate) enum Token {
         expires: Life,
     },
     /// List all tokens
-    List,
+    List(Filter),
+    /// Show one, without what has to be shown
+    Show {
+        /// The name
+        name: String,
+    },
     /// Remove a token
     Revoke {
         /// Its name

@@ -6,6 +6,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use job_engine::{ImageFormat, Provisioning};
 
+use super::Filter;
+
 /// Whether to wait for the job.
 #[derive(Debug, Args)]
 pub(crate) struct Waiting {
@@ -76,7 +78,7 @@ pub(crate) enum Disk {
         waiting: Waiting,
     },
     /// List all disks
-    List,
+    List(Filter),
     /// Show a disk
     Show {
         /// Its name or identifier
@@ -240,6 +242,13 @@ pub(crate) enum Snapshot {
         /// Of this disk only
         #[arg(long)]
         disk: Option<String>,
+        #[command(flatten)]
+        filter: Filter,
+    },
+    /// Show one
+    Show {
+        /// DISK@NAME, or its identifier
+        snapshot: String,
     },
     /// Delete a snapshot
     Delete {

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use jiff::Timestamp;
 
-use super::Waiting;
+use super::{Filter, Waiting};
 
 /// A size a second; 0 is one.
 fn rate(text: &str) -> Result<u64, String> {
@@ -13,7 +13,7 @@ fn rate(text: &str) -> Result<u64, String> {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Job {
     /// List all jobs and faults
-    List,
+    List(Filter),
     /// Show a job
     Show {
         /// Its identifier

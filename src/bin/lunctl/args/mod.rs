@@ -4,6 +4,7 @@ mod account;
 mod configuration;
 mod connection;
 mod disk;
+mod filter;
 mod job;
 mod pool;
 mod target;
@@ -17,6 +18,7 @@ pub(crate) use self::account::{Chap, Life, Token, User};
 pub(crate) use self::configuration::Declared;
 pub(crate) use self::connection::{Credentials, Trust};
 pub(crate) use self::disk::{Disk, DiskCommand, How, Snapshot, SnapshotCommand, Space, Waiting};
+pub(crate) use self::filter::Filter;
 pub(crate) use self::job::Job;
 pub(crate) use self::pool::{Pool, PoolSpace};
 pub(crate) use self::target::{Limit, LimitOf, PortalGroup, Session, Target, Who};
@@ -126,6 +128,8 @@ pub(crate) enum Noun {
     Settings,
     /// The daemon itself
     Status,
+    /// Print the description of the daemon's REST interface (OpenAPI)
+    Openapi,
     /// Let no initiator in any more, and end all sessions
     Drain,
     /// Let initiators in again after a drain

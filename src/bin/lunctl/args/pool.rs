@@ -8,6 +8,11 @@ use clap::{Args, Subcommand};
 pub(crate) enum Pool {
     /// List all
     List,
+    /// Show one
+    Show {
+        /// Its name
+        pool: String,
+    },
     /// Make a pool of a directory that is there
     Create {
         /// Its name

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use mgmt_api::api::LunView;
 
+use super::Filter;
+
 /// Asymmetric access state of the ports of a portal group.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum AccessState {
@@ -73,6 +75,11 @@ pub(crate) enum Limit {
 pub(crate) enum PortalGroup {
     /// List all, and their access states
     List,
+    /// Show one
+    Show {
+        /// Its tag
+        tag: u16,
+    },
     /// Bring a group into a state; hosts are told, and a restart does not change it
     SetState {
         /// The group's tag
@@ -97,7 +104,7 @@ pub(crate) enum PortalGroup {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Session {
     /// List all
-    List,
+    List(Filter),
     /// Show everything that is known of a session
     Show {
         /// Its TSIH
@@ -175,7 +182,7 @@ pub(crate) enum Target {
         alias: String,
     },
     /// List all targets and their LUNs
-    List,
+    List(Filter),
     /// Expose a disk as a LUN
     Map {
         /// The target
