@@ -30,6 +30,7 @@ const FILES: &[(&str, &str, &str)] = files! {
     "/rest.html": "text/html; charset=utf-8" = "rest.html";
     "/rest.js": "text/javascript; charset=utf-8" = "rest.js";
     "/sign-in.js": "text/javascript; charset=utf-8" = "sign-in.js";
+    "/snapshots.js": "text/javascript; charset=utf-8" = "snapshots.js";
     "/views.js": "text/javascript; charset=utf-8" = "views.js";
 };
 

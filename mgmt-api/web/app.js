@@ -5,9 +5,10 @@ import { everything } from "./api.js";
 import { h } from "./dom.js";
 import * as signIn from "./sign-in.js";
 import { accounts, needs, settings } from "./accounts.js";
-import * as base from "./views.js";
+import { snapshots } from "./snapshots.js";
+import { disks, jobs, overview, sessions, targets } from "./views.js";
 
-const views = { ...base, accounts, settings };
+const views = { overview, disks, snapshots, targets, sessions, jobs, accounts, settings };
 const PAUSE = 2000;
 const KEPT = 60;
 

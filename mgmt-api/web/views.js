@@ -79,6 +79,7 @@ export function disks({ disks, targets }) {
       h("td", { class: "actions" },
         button("Grow…", () => growDisk(disk), { about: disk.name }),
         button("Expose…", () => expose(targets, disk), { about: disk.name }),
+        button("Clone…", () => cloneDisk(disk), { about: disk.name }),
         button("Delete…", () => deleteDisk(disk), { about: disk.name, kind: "danger" })))), "There are no disks yet."),
   ];
 }
@@ -93,6 +94,12 @@ function newDisk() {
   ], "Create", async ({ name, size, format, provisioning, block_length }) => {
     return call("POST", ["disks"], { name, size_bytes: size, format, provisioning, block_length });
   });
+}
+
+export function cloneDisk(disk) {
+  ask(`Clone ${disk.name}`, [{ name: "name", label: "Name of the copy" }], "Clone",
+    async ({ name }) => call("POST", ["disks", disk.id, "clone"], { name }),
+    { note: "The copy has what the disk has at this moment, and goes its own way from then on." });
 }
 
 function growDisk(disk) {
@@ -121,46 +128,6 @@ function expose(targets, disk) {
 
 const lunField = { name: "lun", label: "LUN", optional: true, hint: "The lowest free one if you leave it empty.",
   parse: (text) => /^\d+$/.test(text) ? Number(text) : undefined, wrong: "a number is wanted" };
-
-// Snapshots ----------------------------------------------------------------------------------
-
-export function snapshots({ snapshots, disks }) {
-  return [
-    head("Snapshots", button("New snapshot…", () => newSnapshot(disks), { kind: "main" })),
-    table("Snapshots", ["Snapshot", "Size", "Taken", "Actions"], snapshots.map((it) => {
-      const key = `${it.disk_name}@${it.name}`;
-      return h("tr", null,
-        h("th", { scope: "row", class: "name" }, key),
-        h("td", { class: "number" }, size(it.size_bytes)),
-        h("td", null, time(it.created)),
-        h("td", { class: "actions" },
-          button("Make a disk…", () => exposeSnapshot(it, key), { about: key }),
-          button("Roll back…", () => confirm(`Roll back to ${key}`, `Everything that was written to ${it.disk_name} since then is lost.`,
-            () => call("POST", ["snapshots", it.id, "rollback"], {}), true), { about: key, kind: "danger" }),
-          button("Delete…", () => confirm(`Delete ${key}`, "The disk stays as it is.",
-            () => call("DELETE", ["snapshots", it.id]), true), { about: key, kind: "danger" })));
-    }), "There are no snapshots yet."),
-  ];
-}
-
-function newSnapshot(disks) {
-  if (disks.length === 0) return show("New snapshot", h("p", null, "There are no disks yet: make one first."));
-  ask("New snapshot", [
-    { name: "disk", label: "Disk", options: disks.map((disk) => [disk.id, disk.name]) },
-    { name: "name", label: "Name" },
-  ], "Take", async ({ disk, name }) => {
-    return call("POST", ["snapshots"], { disks: [disk], name });
-  });
-}
-
-function exposeSnapshot(snapshot, key) {
-  ask(`Make a disk of ${key}`, [
-    { name: "name", label: "Name" },
-    { name: "read_only", label: "Writes to it are refused", type: "checkbox" },
-  ], "Make", async ({ name, read_only }) => {
-    return call("POST", ["snapshots", snapshot.id, "expose"], { name, read_only });
-  });
-}
 
 // Targets ------------------------------------------------------------------------------------
 

@@ -127,6 +127,22 @@ impl Engine {
         let state = self.shared.state.lock();
         state.visible_snapshots().map(|snapshot| DiskSnapshot::clone(snapshot)).collect()
     }
+
+    /// The snapshot that clients know of those that an image lies over, the nearest first.
+    #[must_use]
+    pub fn visible_snapshot(&self, parent: Option<SnapshotId>) -> Option<SnapshotId> {
+        let state = self.shared.state.lock();
+        let mut next = parent;
+        // They lie over each other in one direction; a damaged catalogue must not hold up anybody.
+        for _ in 0..=state.snapshots.len() {
+            let found = state.snapshots.get(&next?)?;
+            if !found.hidden {
+                return Some(found.id);
+            }
+            next = found.parent;
+        }
+        None
+    }
 }
 
 /// Refuses to take a disk away that has snapshots.

@@ -217,6 +217,9 @@ pub struct Disk {
     pub created: Timestamp,
     /// Bytes that its file takes; none if it cannot be asked.
     pub allocated_bytes: Option<u64>,
+    /// The snapshot that its image lies over, by identifier, where images lie over each other.
+    #[serde(default)]
+    pub parent: Option<String>,
     /// Writes are refused.
     pub read_only: bool,
     /// Where it is exposed.
@@ -329,6 +332,9 @@ pub struct Job {
     pub id: String,
     /// `InstanceID` of `MSISCSITARGET_ConcreteJob`.
     pub instance_id: String,
+    /// What its lines of the log, and the spans that are exported, have as their trace.
+    #[serde(default)]
+    pub trace: String,
     /// `create-disk`, `delete-disk`, `expand-disk`, `clone-disk`, `import-disk`, `export-disk`,
     /// `shrink-disk`, `overwrite-disk`, `create-snapshot`, `delete-snapshot`, `roll-back`,
     /// `expose-snapshot`, `data-path-fault`.

@@ -49,6 +49,12 @@ pub struct Snapshot {
     pub format: job_engine::ImageFormat,
     /// The instant.
     pub created: Timestamp,
+    /// Space that its file takes; what it shares with others is counted here too. None if it is gone.
+    #[serde(default)]
+    pub allocated_bytes: Option<u64>,
+    /// The snapshot that its image lies over, by identifier, where images lie over each other.
+    #[serde(default)]
+    pub parent: Option<String>,
     /// Those that have this in common are of the same instant: the job that made them.
     pub group: String,
 }

@@ -7,6 +7,8 @@ use super::Service;
 /// Members that change by themselves. They are no part of what a client wants to find unchanged.
 const VOLATILE: &[&str] = &[
     "allocated_bytes",
+    // Of a disk, taking a snapshot changes it.
+    "parent",
     "sessions",
     "percent_complete",
     "elapsed_ms",

@@ -1,6 +1,8 @@
 //! Snapshots of disks.
 
-use job_engine::{ChangedExtent, CreateSnapshots, DiskSnapshot, Exposing, Submission};
+use std::os::unix::fs::MetadataExt as _;
+
+use job_engine::{ChangedExtent, CreateSnapshots, DiskSnapshot, Exposing, SnapshotId, Submission};
 
 use super::{Refusal, Result, Service, ServiceError};
 use crate::api;
@@ -21,7 +23,7 @@ impl Service {
         };
         let shown = |it: &DiskSnapshot| {
             let (name, format) = name(it);
-            view(it, name, format)
+            view(it, name, format, self.engine.visible_snapshot(it.parent))
         };
         Ok(all.iter().map(shown).collect())
     }
@@ -33,13 +35,10 @@ impl Service {
     pub fn snapshot(&self, key: &str) -> Result<api::Snapshot> {
         let all = self.snapshots(None)?;
         let found = all.into_iter().find(|it| it.id == key || it.key() == key);
-        found.ok_or_else(|| {
-            let message = format!("there is no snapshot `{key}`: DISK@NAME is wanted");
-            ServiceError::new(Refusal::NotFound, message)
-        })
+        found.ok_or_else(|| self.no_such_snapshot(key))
     }
 
-    fn snapshot_id(&self, key: &str) -> Result<job_engine::SnapshotId> {
+    fn snapshot_id(&self, key: &str) -> Result<SnapshotId> {
         let found = self.snapshot(key)?;
         found.id.parse().map_err(|_| ServiceError::new(Refusal::Internal, "a bad identifier"))
     }
@@ -104,7 +103,7 @@ impl Service {
     fn changed(
         &self,
         disk: job_engine::DiskId,
-        until: Option<job_engine::SnapshotId>,
+        until: Option<SnapshotId>,
         since: &str,
         page: (u64, usize),
     ) -> Result<api::Changes> {
@@ -143,8 +142,13 @@ fn view(
     snapshot: &DiskSnapshot,
     disk_name: String,
     format: job_engine::ImageFormat,
+    parent: Option<SnapshotId>,
 ) -> api::Snapshot {
+    let metadata = std::fs::metadata(&snapshot.path).ok();
     api::Snapshot {
+        // st_blocks counts in 512 bytes, whatever the file system.
+        allocated_bytes: metadata.map(|metadata| metadata.blocks() * 512),
+        parent: parent.map(|parent| parent.to_string()),
         id: snapshot.id.to_string(),
         name: snapshot.name.clone(),
         disk: snapshot.disk.to_string(),

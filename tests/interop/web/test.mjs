@@ -134,11 +134,42 @@ if (await taken.getByText("Completed").count() === 0) {
   await page.getByRole("button", { name: /^Why.*monday/ }).click();
   await dialog.getByText("What can be done").waitFor();
   await dialog.getByRole("button", { name: "Close" }).click();
+  say("a snapshot cannot be taken here, and its job tells why not");
 } else {
   await view("snapshots");
-  await page.getByRole("button", { name: "Roll back web@monday" }).waitFor();
+  const tree = page.getByRole("region", { name: "Snapshots of web", exact: true });
+  const node = (text) => tree.getByRole("listitem").filter({ hasText: text });
+  // With the keyboard alone.
+  await tree.getByRole("button", { name: "Snapshot web", exact: true }).focus();
+  await page.keyboard.press("Enter");
+  await dialog.getByLabel("Name").fill("tuesday");
+  await page.keyboard.press("Enter");
+  await tree.getByRole("button", { name: "Changes web@tuesday" }).click();
+  await dialog.getByText("From monday to it").waitFor();
+  // Nobody has written anything.
+  await dialog.getByText("0 bytes").nth(1).waitFor();
+  await accessible("what has changed");
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await tree.getByRole("button", { name: "Make a disk web@monday" }).click();
+  await dialog.getByLabel("Name").fill("look");
+  await dialog.getByLabel("It lies over the snapshot").check();
+  await dialog.getByRole("button", { name: "Make" }).click();
+  await node("a disk that lies over it").first().waitFor();
+  await tree.getByRole("button", { name: "Clone web", exact: true }).click();
+  await dialog.getByLabel("Name of the copy").fill("copy");
+  await dialog.getByRole("button", { name: "Clone" }).click();
+  await page.getByRole("status").getByText("Clone disk web as copy: Completed").waitFor();
+  await tree.getByRole("button", { name: "Roll back web@monday" }).click();
+  await dialog.getByRole("button", { name: "Roll back to web@monday" }).click();
+  await page.getByRole("status").getByText(/Roll.*web.*: Completed/).waitFor();
+  // What stands below it was taken of what came after.
+  await picture("tree");
+  await tree.getByRole("button", { name: "Delete web@tuesday" }).click();
+  await dialog.getByRole("button", { name: "Delete web@tuesday" }).click();
+  await node("web@tuesday").first().waitFor({ state: "detached" });
+  await node("web@monday").first().waitFor();
+  say("snapshots stand as a tree: one is taken, compared, made a disk, cloned, gone back to, deleted");
 }
-say("a snapshot is taken, or its job tells why not");
 
 await view("disks");
 await page.getByRole("button", { name: "Delete web" }).click();
