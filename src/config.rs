@@ -66,6 +66,8 @@ pub(crate) struct Config {
     /// Bytes a second.
     pub(crate) job_bandwidth: Option<u64>,
     pub(crate) job_back_off: bool,
+    pub(crate) max_unfinished_jobs: usize,
+    pub(crate) max_ended_jobs: usize,
     /// Absolute, without links.
     pub(crate) allowed_directories: Vec<PathBuf>,
     pub(crate) log_format: LogFormat,
@@ -135,6 +137,8 @@ struct Jobs {
     max_running_per_pool: Option<Spanned<u32>>,
     bandwidth: Option<Spanned<String>>,
     back_off: Option<bool>,
+    max_unfinished: Option<Spanned<u32>>,
+    max_ended: Option<Spanned<u32>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -230,6 +234,7 @@ impl Config {
             (0, 600_000),
         )?;
         let (running, per_pool) = job_limits(source, &file.jobs)?;
+        let (unfinished, ended) = kept_jobs(source, &file.jobs)?;
         let management = management::management(source, serve, &file.management, &data_dir)?;
         let space = pool::Space {
             table: "disks",
@@ -265,6 +270,8 @@ impl Config {
             max_running_jobs_per_pool: usize::try_from(per_pool)?,
             job_bandwidth: bandwidth(source, file.jobs.bandwidth.as_ref())?,
             job_back_off: file.jobs.back_off.unwrap_or(true),
+            max_unfinished_jobs: usize::try_from(unfinished)?,
+            max_ended_jobs: usize::try_from(ended)?,
             allowed_directories: allowed(source, file.disks.allowed_directories.as_ref())?,
             log_format: serve.log_format.or(file.log.format).unwrap_or_default(),
             log_level: log_level(source, serve, file.log.level)?,
@@ -291,6 +298,15 @@ fn session_limits(source: &Source<'_>, iscsi: &Iscsi) -> anyhow::Result<(u32, u3
         bounds,
     )?;
     Ok((max_sessions, per_target, per_initiator))
+}
+
+/// Jobs that are kept: those that have not ended, and those that have.
+fn kept_jobs(source: &Source<'_>, jobs: &Jobs) -> anyhow::Result<(u32, u32)> {
+    let bounds = (1, 100_000);
+    let unfinished =
+        source.within("jobs.max_unfinished", jobs.max_unfinished.as_ref(), 1024, bounds)?;
+    let ended = source.within("jobs.max_ended", jobs.max_ended.as_ref(), 10_000, bounds)?;
+    Ok((unfinished, ended))
 }
 
 /// Jobs that run at the same time: of all, and of one pool.

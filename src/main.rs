@@ -11,6 +11,7 @@ mod isns;
 mod limits;
 mod local;
 mod logging;
+mod management;
 mod portals;
 mod run;
 mod secure;

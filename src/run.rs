@@ -14,6 +14,7 @@ use mgmt_api::listen::Plain;
 use mgmt_api::server;
 use mgmt_api::service::{Host, Service};
 use target_core::{Node, NodeConfig, NodeState};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,7 @@ use crate::io_limits::IoLimits;
 use crate::isns;
 use crate::limits;
 use crate::local;
+use crate::management::Management;
 use crate::portals;
 use crate::secure;
 use crate::systemd::{self, Sockets};
@@ -51,6 +53,8 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     engine_config.default_pool.clone_from(&config.disks_dir);
     engine_config.max_workers = config.max_running_jobs;
     engine_config.max_workers_per_pool = config.max_running_jobs_per_pool;
+    engine_config.max_unfinished_jobs = config.max_unfinished_jobs;
+    engine_config.max_ended_jobs = config.max_ended_jobs;
     engine_config.bandwidth = config.job_bandwidth;
     engine_config.back_off = config.job_back_off;
     engine_config.default_limits.clone_from(&config.default_limits);
@@ -94,8 +98,17 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let exposure = Exposure::start(node.clone(), &engine, handle, rules, recorder.clone())
         .inspect_err(|_| exposed.stop())?;
     exposed.connect(exposure.clone());
-    let served =
-        runtime.block_on(serve(config, &engine, &node, (chap, limits), &indications, sockets));
+    let management = Management::start()?;
+    let threads = management.handle()?;
+    let served = runtime.block_on(serve(
+        config,
+        &engine,
+        &node,
+        (chap, limits),
+        &indications,
+        (sockets, threads),
+    ));
+    drop(management);
     indications.stop();
     exposed.stop();
     engine.shutdown();
@@ -112,7 +125,7 @@ async fn serve(
     node: &Arc<Node>,
     (chap, limits): (Arc<ChapAccounts>, Arc<IoLimits>),
     indications: &Arc<Indications>,
-    mut sockets: Sockets,
+    (mut sockets, threads): (Sockets, Handle),
 ) -> anyhow::Result<()> {
     // Before anything is printed: whoever reads an address may send a signal at once.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -139,7 +152,7 @@ async fn serve(
         chap,
         limits,
         isns: isns.as_ref().map(|keeper| keeper.status.clone()),
-        runtime: tokio::runtime::Handle::current(),
+        runtime: Handle::current(),
     };
     let host: Arc<dyn Host> = Arc::new(host);
     let cimom = cimom.over(host.clone());
@@ -149,11 +162,12 @@ async fn serve(
     let stop = CancellationToken::new();
     let stopped = || stop.clone().cancelled_owned();
     let mut http = JoinSet::new();
-    http.spawn(server::serve(Plain::new(management)?, router.clone(), stopped()));
-    let secure = secure.map(|secure| secure.serve(&access, &router, &stop, &mut http));
+    let plain = server::serve(Plain::new(management)?, router.clone(), stopped());
+    http.spawn_on(plain, &threads);
+    let secure = secure.map(|secure| secure.serve(&access, &router, &stop, (&mut http, &threads)));
     let (secure_addresses, renewing) = secure.transpose()?.unzip();
     let _socket = local.map(|(socket, listener)| {
-        http.spawn(server::serve(listener, router, stopped()));
+        http.spawn_on(server::serve(listener, router, stopped()), &threads);
         socket
     });
 

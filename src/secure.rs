@@ -9,6 +9,7 @@ use mgmt_api::access::Access;
 use mgmt_api::server::{self, Router};
 use mgmt_api::tls::{Tls, TlsListener};
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -61,7 +62,7 @@ impl Secure {
         access: &Arc<Access>,
         router: &Router,
         stop: &CancellationToken,
-        http: &mut JoinSet<std::io::Result<()>>,
+        (http, threads): (&mut JoinSet<std::io::Result<()>>, &Handle),
     ) -> anyhow::Result<(Vec<SocketAddr>, JoinHandle<()>)> {
         let (mut served, stopped) = (Vec::new(), stop.clone());
         for (address, socket) in self.sockets {
@@ -71,7 +72,7 @@ impl Secure {
             };
             if address.ip().to_canonical().is_loopback() || !access.is_open() {
                 let cannot = || format!("cannot listen on {address} (management.tls.listen)");
-                http.spawn(on(socket.listen(BACKLOG).with_context(cannot)?));
+                http.spawn_on(on(socket.listen(BACKLOG).with_context(cannot)?), threads);
                 served.push(address);
                 continue;
             }
@@ -80,14 +81,15 @@ impl Secure {
                  administrator; make one with `lunctl user add NAME --role administrator`"
             );
             let (access, stopped) = (access.clone(), stopped.clone());
-            http.spawn(async move {
+            let waiting = async move {
                 tokio::select! {
                     () = access.closed() => {}
                     () = stopped.cancelled() => return Ok(()),
                 }
                 tracing::info!(%address, "there is an administrator: management is served here");
                 on(socket.listen(BACKLOG)?).await
-            });
+            };
+            http.spawn_on(waiting, threads);
         }
         let hangup = signal(SignalKind::hangup())?;
         Ok((served, tokio::spawn(renew(self.tls, self.watched, hangup))))

@@ -47,6 +47,8 @@ impl Config {
             },
             fixed("jobs.max_running", json!(self.max_running_jobs)),
             fixed("jobs.max_running_per_pool", json!(self.max_running_jobs_per_pool)),
+            fixed("jobs.max_unfinished", json!(self.max_unfinished_jobs)),
+            fixed("jobs.max_ended", json!(self.max_ended_jobs)),
             fixed("log.level", json!(self.log_level)),
             fixed("management.listen", json!(management.listen)),
             fixed("management.socket", json!(management.socket)),

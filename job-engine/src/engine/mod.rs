@@ -10,6 +10,7 @@ mod copying;
 mod core;
 mod events;
 mod exposure;
+mod figures;
 mod masking;
 mod notify;
 mod open;
@@ -25,6 +26,7 @@ mod state;
 mod stored;
 mod worker;
 
+use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -43,6 +45,8 @@ pub use configuration::{Configuration, WantedTarget};
 pub use copying::{CloneDisk, ImportDisk};
 pub(crate) use core::Core;
 pub use events::{BadEventPosition, EventPosition, Events};
+pub(crate) use figures::CommitTimes;
+pub use figures::{COMMIT_BOUNDS, FaultCount, JobCounts, StoreFigures};
 pub use masking::{Expose, ExposeTo, ExposeUnit, Hide};
 pub use outbox::Outbox;
 pub(crate) use overlays::swept;
@@ -50,7 +54,7 @@ pub(crate) use pools::{Wish, find_pool};
 pub use saved::{ImportError, Imported, import_state};
 pub(crate) use shared::{Message, Shared};
 pub use snapshots::{CreateSnapshots, Exposing};
-pub(crate) use state::{Change, Debris, JobRecord, State};
+pub(crate) use state::{Change, Debris, JobEntry, JobRecord, State};
 pub(crate) use worker::{Failure, IfEnding, Interrupt, JobContext, remove_files};
 
 use crate::catalogue::{
@@ -120,7 +124,7 @@ impl EngineConfig {
             bandwidth: None,
             back_off: true,
             max_unfinished_jobs: 1024,
-            max_ended_jobs: 4096,
+            max_ended_jobs: 10_000,
             default_limits: PoolLimits::default(),
             pools: Vec::new(),
             min_free_bytes: 4 << 20,
@@ -342,7 +346,31 @@ impl Engine {
     #[must_use]
     pub fn jobs(&self) -> Vec<Job> {
         let now = self.shared.now();
-        self.shared.state.lock().jobs.values().map(|entry| entry.view(now)).collect()
+        // The lock is for decisions about jobs: of thousands, it is not held for all their texts.
+        let entries: Vec<_> = self.shared.state.lock().jobs.values().cloned().collect();
+        entries.iter().map(|entry| entry.view(now)).collect()
+    }
+
+    /// Jobs that are wanted, so many at most: those behind `after` in the order of their submission,
+    /// or the newest ones first. What it costs goes by how many those are.
+    #[must_use]
+    pub fn jobs_where(
+        &self,
+        (after, limit, newest): (Option<JobId>, usize, bool),
+        wanted: impl Fn(&Job) -> bool,
+    ) -> Vec<Job> {
+        let now = self.shared.now();
+        let first = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let state = self.shared.state.lock();
+        let all = state.jobs.range((first, Bound::Unbounded)).map(|(_, entry)| entry);
+        let found = all.filter(|entry| wanted(&entry.record.job));
+        let entries: Vec<JobEntry> = if newest {
+            found.rev().take(limit).cloned().collect()
+        } else {
+            found.take(limit).cloned().collect()
+        };
+        drop(state);
+        entries.iter().map(|entry| entry.view(now)).collect()
     }
 
     /// A job as it is now.
@@ -500,6 +528,12 @@ impl Engine {
     pub fn snapshot(&self) -> Snapshot {
         let now = self.shared.now();
         self.shared.state.lock().snapshot(now)
+    }
+
+    /// All of that but jobs, of which there may be thousands, at one moment.
+    #[must_use]
+    pub fn snapshot_without_jobs(&self) -> Snapshot {
+        self.shared.state.lock().snapshot_without_jobs()
     }
 
     /// Makes a target.

@@ -506,9 +506,15 @@ impl State {
 
     /// Everything, for somebody outside.
     pub(crate) fn snapshot(&self, now: Timestamp) -> Snapshot {
+        let jobs = self.jobs.values().map(|entry| entry.view(now)).collect();
+        Snapshot { jobs, ..self.snapshot_without_jobs() }
+    }
+
+    /// The same without jobs, of which there may be thousands.
+    pub(crate) fn snapshot_without_jobs(&self) -> Snapshot {
         Snapshot {
             sequence: self.sequence,
-            jobs: self.jobs.values().map(|entry| entry.view(now)).collect(),
+            jobs: Vec::new(),
             disks: self.disks.values().map(|disk| Disk::clone(disk)).collect(),
             targets: self.targets.values().map(|target| Target::clone(target)).collect(),
             mappings: self.mappings.values().map(|mapping| Mapping::clone(mapping)).collect(),

@@ -315,8 +315,10 @@ pub(crate) fn spawn(shared: &Arc<Shared>, id: JobId, live: Arc<Live>) -> std::io
 
 fn run(context: &JobContext) {
     carry_out(context);
-    if let Ok(record) = context.record() {
-        let Job { name, state, elapsed, .. } = &record.job;
+    // One that has ended has no record that could be changed, but is there.
+    let entry = context.shared.state.lock().jobs.get(&context.id).cloned();
+    if let Some(entry) = entry {
+        let Job { name, state, elapsed, .. } = &entry.record.job;
         let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(name, state = state.name(), milliseconds, "the job leaves its worker");
     }

@@ -61,8 +61,8 @@ fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
     let link = |from: (&str, ObjectPath), to: (&str, ObjectPath)| link(class, from, to);
     let state = || view.snapshot();
     match class {
-        AFFECTED => state().jobs.iter().flat_map(|job| affected(view, job)).collect(),
-        OWNING => state().jobs.iter().map(|job| owned(view, job)).collect(),
+        AFFECTED => view.jobs().iter().flat_map(|job| affected(view, job)).collect(),
+        OWNING => view.jobs().iter().map(|job| owned(view, job)).collect(),
         HOSTED_SERVICE => {
             let hosted = SERVICES.iter().map(|service| {
                 let service = ("Dependent", view.service_path(service));
@@ -187,9 +187,7 @@ fn affected(view: &View<'_>, job: &Job) -> Vec<Instance> {
                 let exists = state.targets.iter().any(|target| target.name == *name);
                 exists.then(|| view.controller_path(name))
             }
-            Element::Job(id) => {
-                state.jobs.iter().any(|other| other.id == *id).then(|| job_path(id))
-            }
+            Element::Job(id) => view.engine.job(id).is_some().then(|| job_path(id)),
         };
         let other = match (affected.effect, &affected.element) {
             (ElementEffect::Other, Element::Pool(_)) => "Capacity",
@@ -310,7 +308,7 @@ fn of_job(view: &View<'_>, class: &str, job: &Job) -> Option<Vec<Instance>> {
             // Another one may be affected by this one, as well.
             let touches =
                 |it: &&Job| it.affected.iter().any(|own| own.element == Element::Job(job.id));
-            let others = view.snapshot().jobs.iter().filter(touches);
+            let others = view.jobs().iter().filter(touches);
             let others = others.flat_map(|other| affected(view, other));
             Some(affected(view, job).into_iter().chain(others).collect())
         }

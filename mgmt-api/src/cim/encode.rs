@@ -2,7 +2,7 @@
 
 use super::indications::SUBSCRIPTION;
 use super::instances::INTEROP;
-use super::mof::{Class, Member};
+use super::mof::{Class, Member, Written};
 use super::out::Out;
 use super::path::{Key, ObjectPath};
 use super::schema::Schema;
@@ -37,9 +37,10 @@ impl Encoder<'_> {
     pub(crate) fn instance(&self, out: &mut Out, instance: &Instance, wanted: &Wanted) {
         out.open("INSTANCE", &[("CLASSNAME", &instance.class)]);
         if let Some(class) = self.schema.class(&instance.class) {
-            for member in class.properties.iter().filter(|member| wanted.has(&member.name)) {
+            let all = class.properties.iter().zip(&class.written);
+            for (member, written) in all.filter(|(member, _)| wanted.has(&member.name)) {
                 let value = instance.get(&member.name);
-                self.property(out, &instance.class, member, value, wanted.origin);
+                self.property(out, &instance.class, written, value, wanted.origin);
             }
         }
         out.close("INSTANCE");
@@ -49,22 +50,18 @@ impl Encoder<'_> {
         &self,
         out: &mut Out,
         holder: &str,
-        member: &Member,
+        written: &Written,
         value: Option<&Value>,
         origin: bool,
     ) {
-        let element = property_element(member);
-        let mut attributes = vec![("NAME", member.name.as_str())];
-        attributes.push(member.type_attribute());
-        if origin {
-            attributes.push(("CLASSORIGIN", &member.origin));
-        }
-        attributes.extend(member.embedded().map(|kind| ("EmbeddedObject", kind)));
-        out.element(element, &attributes, |out| match value {
+        let [without, with] = &written.open;
+        out.xml(if origin { with } else { without });
+        match value {
             None => {}
             Some(Value::Reference(path)) => self.reference(out, holder, path),
             Some(value) => self.value(out, value),
-        });
+        }
+        out.close(written.element);
     }
 
     /// `VALUE`, `VALUE.ARRAY` or their kin.
@@ -171,6 +168,20 @@ pub(crate) fn path_of(class: &Class, instance: &Instance, namespace: &str) -> Ob
         path.keys.push((member.name.clone(), key));
     }
     path
+}
+
+/// The element that holds a property, and its start tag.
+pub(crate) fn property_tag(member: &Member, origin: bool) -> (&'static str, String) {
+    let element = property_element(member);
+    let mut attributes = vec![("NAME", member.name.as_str())];
+    attributes.push(member.type_attribute());
+    if origin {
+        attributes.push(("CLASSORIGIN", &member.origin));
+    }
+    attributes.extend(member.embedded().map(|kind| ("EmbeddedObject", kind)));
+    let mut out = Out::default();
+    out.open(element, &attributes);
+    (element, out.finish())
 }
 
 /// The element that holds such a property.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use job_engine::error::{NAMESPACE, SYSTEM_CLASS};
-use job_engine::{Disk, DiskId, Engine, Job, JobId, JobKind, Pool, PoolId, PoolState, Snapshot};
+use job_engine::{Disk, DiskId, Engine, Job, JobId, Pool, PoolId, PoolState, Snapshot};
 use job_engine::{DiskSnapshot, INSTANCE_ID_PREFIX, Provisioning, SnapshotId, Target};
 
 use super::encode::path_of;
@@ -105,6 +105,7 @@ pub(crate) struct View<'a> {
     indications: &'a Indications,
     host: Option<&'a dyn Host>,
     snapshot: OnceCell<Snapshot>,
+    jobs: OnceCell<Vec<Job>>,
     pools: OnceCell<Vec<Pool>>,
     groups: OnceCell<Vec<api::PortalGroup>>,
     sessions: OnceCell<Vec<api::SessionDetail>>,
@@ -138,6 +139,7 @@ impl<'a> View<'a> {
             indications,
             host: None,
             snapshot: OnceCell::new(),
+            jobs: OnceCell::new(),
             pools: OnceCell::new(),
             groups: OnceCell::new(),
             sessions: OnceCell::new(),
@@ -182,8 +184,14 @@ impl<'a> View<'a> {
         self.sessions.get_or_init(|| self.host.map(detail).unwrap_or_default())
     }
 
+    /// What there is, but jobs.
     pub(crate) fn snapshot(&self) -> &Snapshot {
-        self.snapshot.get_or_init(|| self.engine.snapshot())
+        self.snapshot.get_or_init(|| self.engine.snapshot_without_jobs())
+    }
+
+    /// Of jobs there may be thousands, and few requests are about them.
+    pub(crate) fn jobs(&self) -> &[Job] {
+        self.jobs.get_or_init(|| self.engine.jobs())
     }
 
     pub(crate) fn pools(&self) -> &[Pool] {
@@ -197,11 +205,7 @@ impl<'a> View<'a> {
 
     /// Whether there were errors on the disk that nobody has cleared.
     fn is_faulty(&self, id: DiskId) -> bool {
-        let is_fault = |job: &&Job| matches!(job.kind, JobKind::DataPathFault(_));
-        let all = || {
-            let faults = self.snapshot().jobs.iter().filter(is_fault);
-            faults.map(|job| job.kind.disk()).collect()
-        };
+        let all = || self.engine.job_counts().faults.iter().map(|fault| fault.disk).collect();
         self.faulty.get_or_init(all).contains(&id)
     }
 
@@ -230,7 +234,7 @@ impl<'a> View<'a> {
                 disks.chain(state().snapshots.iter().map(replica)).collect()
             }
             CONTROLLER => state().targets.iter().map(|target| self.controller(target)).collect(),
-            JOB => state().jobs.iter().map(job_instance).collect(),
+            JOB => self.jobs().iter().map(job_instance).collect(),
             OBJECT_MANAGER => vec![self.object_manager()],
             NAMESPACE_CLASS => self.namespaces(),
             INDICATION_SERVICE => vec![self.indication_service()],

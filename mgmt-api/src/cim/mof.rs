@@ -67,6 +67,19 @@ pub(crate) struct Class {
     pub(crate) qualifiers: Vec<Qualifier>,
     pub(crate) properties: Vec<Member>,
     pub(crate) methods: Vec<Method>,
+    /// Of each property, what every instance has of it. There once the class is in a schema.
+    pub(crate) written: Vec<Written>,
+}
+
+/// What instances have of a property, whatever its value is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Written {
+    /// The element.
+    pub(crate) element: &'static str,
+    /// Its start tag, without and with `CLASSORIGIN`.
+    pub(crate) open: [String; 2],
+    /// It is a key.
+    pub(crate) key: bool,
 }
 
 /// Everything in a file.

@@ -19,9 +19,13 @@ impl Out {
             self.text.push(' ');
             self.text.push_str(attribute);
             self.text.push_str("=\"");
-            // Parsers turn white space in attributes into blanks.
-            let value = clean(value).replace('\n', "&#10;").replace('\t', "&#9;");
-            self.text.push_str(&value);
+            if is_plain(value) {
+                self.text.push_str(value);
+            } else {
+                // Parsers turn white space in attributes into blanks.
+                let value = clean(value).replace('\n', "&#10;").replace('\t', "&#9;");
+                self.text.push_str(&value);
+            }
             self.text.push('"');
         }
         self.text.push('>');
@@ -35,7 +39,11 @@ impl Out {
 
     /// Character data.
     pub(crate) fn text(&mut self, text: &str) {
-        self.text.push_str(&clean(text));
+        if is_plain(text) {
+            self.text.push_str(text);
+        } else {
+            self.text.push_str(&clean(text));
+        }
     }
 
     /// XML that was written elsewhere.
@@ -65,6 +73,13 @@ impl Out {
     pub(crate) fn finish(self) -> String {
         self.text
     }
+}
+
+/// Nothing of it has to be said in another way, as in nearly every text.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| {
+        matches!(byte, b' '..=b'~') && !matches!(byte, b'<' | b'>' | b'&' | b'"' | b'\'')
+    })
 }
 
 /// Escaped, and without the characters that XML 1.0 cannot say.

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::mof::{self, Class, Literal, Member, Method, Qualifier, QualifierType};
+use super::encode::property_tag;
+use super::mof::{self, Class, Literal, Member, Method, Qualifier, QualifierType, Written};
 use super::value::CimType;
 
 /// The declarations of everything that is served; superclasses before their subclasses.
@@ -45,7 +46,9 @@ impl Schema {
         let mof::Declarations { mut qualifiers, classes } = mof::parse(text)?;
         self.qualifiers.append(&mut qualifiers);
         for class in classes {
-            let class = Arc::new(self.resolve(class)?);
+            let mut class = self.resolve(class)?;
+            class.written = class.properties.iter().map(written).collect();
+            let class = Arc::new(class);
             let key = class.name.to_ascii_lowercase();
             if self.index.insert(key, class.clone()).is_some() {
                 return Err(format!("the class {} is declared twice", class.name));
@@ -163,6 +166,12 @@ impl Schema {
     }
 }
 
+fn written(member: &Member) -> Written {
+    let (element, without) = property_tag(member, false);
+    let open = [without, property_tag(member, true).1];
+    Written { element, open, key: has(&member.qualifiers, "Key") }
+}
+
 fn take<T>(items: &mut Vec<T>, wanted: impl Fn(&T) -> bool) -> Option<T> {
     items.iter().position(wanted).map(|index| items.remove(index))
 }
@@ -188,7 +197,8 @@ impl Class {
 
     /// In the order of their declaration.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Member> {
-        self.properties.iter().filter(|property| has(&property.qualifiers, "Key"))
+        let all = self.properties.iter().zip(&self.written);
+        all.filter(|(_, written)| written.key).map(|(property, _)| property)
     }
 }
 

@@ -177,8 +177,10 @@ impl Instance {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
-        let found = self.properties.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value)
+        // Nearly always it is spelt as it was declared.
+        let exact = self.properties.iter().find(|(own, _)| own == name);
+        let same = || self.properties.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
+        exact.or_else(same).map(|(_, value)| value)
     }
 }
 

@@ -93,10 +93,12 @@ listed! {
 
 /// What is wanted of a list.
 #[derive(Debug, Default)]
-struct Wanted {
-    filters: Vec<(String, String)>,
-    limit: Option<usize>,
-    after: Option<String>,
+pub(crate) struct Wanted {
+    /// Names and values.
+    pub(crate) filters: Vec<(String, String)>,
+    pub(crate) limit: Option<usize>,
+    /// The key of the last element before.
+    pub(crate) after: Option<String>,
 }
 
 fn invalid(message: impl Into<String>) -> ServiceError {
@@ -183,14 +185,35 @@ where
     T: Listed,
     F: FnOnce(&S) -> Result<Vec<T>> + Send + 'static,
 {
+    narrowed(state, uri, others, |state, _| function(state)).await
+}
+
+/// The same, by a function that may leave out what is not wanted, and what is behind one element
+/// more than are.
+pub(crate) async fn narrowed<S, T, F>(
+    state: Arc<S>,
+    uri: Uri,
+    others: &'static [&'static str],
+    function: F,
+) -> Response
+where
+    S: Send + Sync + 'static,
+    T: Listed,
+    F: FnOnce(&S, &Wanted) -> Result<Vec<T>> + Send + 'static,
+{
     let asked = uri.clone();
     let found = run(state, move |state| {
         let wanted = wanted::<T>(&asked, others)?;
-        Ok(page(function(state)?, &wanted))
+        let (values, last) = page(function(state, &wanted)?, &wanted);
+        // Here, and not on a thread that serves initiators: thousands of elements take a while.
+        let text = serde_json::to_vec(&values)
+            .map_err(|error| ServiceError::new(Refusal::Internal, error.to_string()))?;
+        Ok((text, last))
     });
     match found.await {
-        Ok((values, last)) => {
-            let mut response = (StatusCode::OK, axum::Json(values)).into_response();
+        Ok((text, last)) => {
+            let kind = [(header::CONTENT_TYPE, "application/json")];
+            let mut response = (StatusCode::OK, kind, text).into_response();
             if let Some(link) = last.and_then(|last| next(&uri, &last)) {
                 response.headers_mut().insert(header::LINK, link);
             }

@@ -35,7 +35,7 @@ pub(crate) use self::contract::{Contract, is_single, keep, problems};
 pub(crate) use self::error::problem;
 pub(crate) use self::events::MAX_READERS;
 use self::jobs::{By, Submit};
-pub(crate) use self::list::list;
+pub(crate) use self::list::{Wanted, list, narrowed};
 use crate::access::{Acts, Identity};
 use crate::api;
 use crate::routes::Routes;
@@ -397,8 +397,29 @@ async fn unmap(State(service): Shared, Path((target, lun)): Path<(String, String
     .await
 }
 
-async fn all_jobs(State(service): Shared, uri: Uri) -> Response {
-    list(service, uri, &[], |service| Ok(service.jobs())).await
+/// Which jobs are listed, beside what every list knows.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+struct Newest {
+    /// So many, the newest first, instead of pages in the order of submission.
+    #[schemars(range(min = 1))]
+    newest: Option<usize>,
+}
+
+async fn all_jobs(
+    State(service): Shared,
+    query: std::result::Result<Query<Newest>, QueryRejection>,
+    uri: Uri,
+) -> Response {
+    narrowed(service, uri, &["newest"], |service, wanted: &Wanted| {
+        let invalid = |message: String| ServiceError::new(Refusal::Invalid, message);
+        let Query(Newest { newest }) = query.map_err(|error| invalid(error.body_text()))?;
+        let paged = wanted.limit.is_some() || wanted.after.is_some();
+        if newest == Some(0) || (newest.is_some() && paged) {
+            return Err(invalid("newest is a number above 0, without limit and cursor".to_owned()));
+        }
+        Ok(service.jobs_wanted(wanted, newest))
+    })
+    .await
 }
 
 /// `?wait_seconds=`: not before the job has ended, or so many seconds have passed.

@@ -92,7 +92,7 @@ impl Service {
 }
 
 fn told(change: &ChangeKind, mappings: &[job_engine::Mapping]) -> (&'static str, Value) {
-    let job = |job: &job_engine::Job| json!({ "job": view::job(job) });
+    let job = |job: &job_engine::Job| json!({ "job": view::job(job.clone()) });
     let disk = |disk: &job_engine::Disk| json!({ "disk": view::disk(disk, mappings) });
     let lun = |mapping: &job_engine::Mapping| {
         let job_engine::Mapping { disk, target, lun } = mapping;

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use job_engine::{JobSettings, JobState, RequestStateChangeResult, RequestedState, Submission};
+use job_engine::{
+    DiskId, Job, JobId, JobSettings, JobState, RequestStateChangeResult, RequestedState, Submission,
+};
 
 use super::{Refusal, Result, Service, ServiceError, no_such_job, parse_job};
 use crate::api;
+use crate::rest::Wanted;
 
 /// How a job is to run that a client submits.
 ///
@@ -93,6 +96,37 @@ impl Service {
                 format!("job {id} cannot be {how} now ({other:?})"),
             )),
         }
+    }
+
+    /// Jobs and faults as far as they are wanted: in the order of their submission, and one more
+    /// than `limit`; or so many of the newest.
+    pub(crate) fn jobs_wanted(&self, wanted: &Wanted, newest: Option<usize>) -> Vec<api::Job> {
+        let of = |name: &str| {
+            wanted.filters.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+        };
+        let disk = of("disk").map(str::parse::<DiskId>);
+        if matches!(disk, Some(Err(_))) {
+            return Vec::new();
+        }
+        let (disk, kind, state) = (disk.and_then(std::result::Result::ok), of("kind"), of("state"));
+        let (ended, owner) = (of("ended"), of("owner"));
+        let is = |value: &str, wanted: Option<&str>| wanted.is_none_or(|wanted| wanted == value);
+        let matches = |job: &Job| {
+            is(job.kind.word(), kind)
+                && is(job.state.name(), state)
+                && is(if job.state.is_terminal() { "true" } else { "false" }, ended)
+                && is(&job.owner, owner)
+                && disk.is_none_or(|disk| job.kind.disk() == disk)
+        };
+        let after = wanted.after.as_ref().map(|key| key.parse::<JobId>());
+        let limit = match after {
+            // No job has had such a cursor: whoever makes the page looks at all.
+            Some(Err(_)) => usize::MAX,
+            Some(Ok(_)) | None => wanted.limit.map_or(usize::MAX, |limit| limit.saturating_add(1)),
+        };
+        let after = after.and_then(std::result::Result::ok);
+        let page = newest.map_or((after, limit, false), |count| (None, count, true));
+        self.engine.jobs_where(page, matches).into_iter().map(super::view::job).collect()
     }
 
     /// Changes how a job runs.

@@ -12,6 +12,7 @@ mod pools;
 mod portal_group;
 mod session;
 mod snapshots;
+mod suggest;
 mod view;
 
 use std::sync::Arc;
@@ -21,7 +22,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use job_engine::{
-    BlockLength, Cause, CreateDisk, Engine, JobId, MapRequest, PoolId, Submission, TargetRequest,
+    BlockLength, Cause, CreateDisk, Engine, JobCounts, JobId, MapRequest, PoolId, StoreFigures,
+    Submission, TargetRequest,
 };
 
 use crate::api;
@@ -34,7 +36,7 @@ pub use self::jobs::submission;
 pub use self::limits::LimitOf;
 pub use self::portal_group::AccessStateRefusal;
 pub use self::session::{
-    SessionRequest, Times, TotalCounters, Totals, Trace, TraceRefusal, UnitCounters,
+    CacheCounters, SessionRequest, Times, TotalCounters, Totals, Trace, TraceRefusal, UnitCounters,
 };
 
 /// What the management needs to know of the data path.
@@ -285,7 +287,7 @@ impl Service {
     #[must_use]
     pub fn disks(&self) -> Vec<api::Disk> {
         let mappings = self.engine.mappings();
-        self.engine.disks().iter().map(|disk| view::disk(disk, &mappings)).collect()
+        self.engine.disks().iter().map(|disk| self.view_of(disk, &mappings)).collect()
     }
 
     /// A disk by name or identifier.
@@ -293,7 +295,12 @@ impl Service {
     /// # Errors
     /// [`Refusal::NotFound`].
     pub fn disk(&self, key: &str) -> Result<api::Disk> {
-        Ok(view::disk(&self.find_disk(key)?, &self.engine.mappings()))
+        Ok(self.view_of(&self.find_disk(key)?, &self.engine.mappings()))
+    }
+
+    fn view_of(&self, disk: &job_engine::Disk, mappings: &[job_engine::Mapping]) -> api::Disk {
+        let parent = self.engine.visible_snapshot(disk.parent);
+        api::Disk { parent: parent.map(|it| it.to_string()), ..view::disk(disk, mappings) }
     }
 
     /// A disk without asking its file system.
@@ -307,8 +314,7 @@ impl Service {
             .iter()
             .find(|disk| disk.name == key)
             .or_else(|| disks.iter().find(|disk| disk.id.to_string() == key));
-        let missing = || ServiceError::new(Refusal::NotFound, format!("there is no disk `{key}`"));
-        found.cloned().ok_or_else(missing)
+        found.cloned().ok_or_else(|| self.no_such_disk(key))
     }
 
     /// Submits the creation of a disk.
@@ -329,7 +335,9 @@ impl Service {
             format: request.format.unwrap_or_default(),
             pool: request.pool.as_deref().map(PoolId::parse),
         };
-        let id = self.engine.create_disk_with(create, by)?;
+        let pool = request.pool.unwrap_or_default();
+        let made = self.engine.create_disk_with(create, by);
+        let id = made.map_err(|error| self.near_pool(error, &pool))?;
         self.job_by_id(&id)
     }
 
@@ -373,7 +381,7 @@ impl Service {
     /// All targets.
     #[must_use]
     pub fn targets(&self) -> Vec<api::Target> {
-        let snapshot = self.engine.snapshot();
+        let snapshot = self.engine.snapshot_without_jobs();
         let sessions = self.host.sessions();
         snapshot.targets.iter().map(|target| view::target(target, &snapshot, &sessions)).collect()
     }
@@ -386,19 +394,15 @@ impl Service {
         let name = job_engine::catalogue::default_target_name(key);
         let missing =
             || ServiceError::new(Refusal::NotFound, format!("there is no target `{name}`"));
-        self.targets().into_iter().find(|target| target.name == name).ok_or_else(missing)
+        let found = self.targets().into_iter().find(|target| target.name == name);
+        found.ok_or_else(|| self.near_target(missing(), key))
     }
 
     /// A target without its sessions.
     fn lasting_target(&self, key: &str) -> Option<api::Target> {
         let name = job_engine::catalogue::default_target_name(key);
-        let targets = self.engine.targets();
-        let target = targets.iter().find(|target| target.name == name)?;
-        let snapshot = job_engine::Snapshot {
-            disks: self.engine.disks(),
-            mappings: self.engine.mappings(),
-            ..job_engine::Snapshot::default()
-        };
+        let snapshot = self.engine.snapshot_without_jobs();
+        let target = snapshot.targets.iter().find(|target| target.name == name)?;
         Some(view::target(target, &snapshot, &[]))
     }
 
@@ -418,7 +422,8 @@ impl Service {
     /// # Errors
     /// [`Refusal::NotFound`], [`Refusal::Conflict`], [`Refusal::Unavailable`].
     pub fn delete_target(&self, key: &str) -> Result<()> {
-        Ok(self.engine.delete_target(&job_engine::catalogue::default_target_name(key))?)
+        let name = job_engine::catalogue::default_target_name(key);
+        self.engine.delete_target(&name).map_err(|error| self.near_target(error, key))
     }
 
     /// Exposes a disk; the target as it is then.
@@ -427,8 +432,9 @@ impl Service {
     /// Everything but [`Refusal::Internal`].
     pub fn map(&self, target: &str, request: &api::Map) -> Result<api::Mapping> {
         let disk = self.find_disk(&request.disk)?;
-        let target = job_engine::catalogue::default_target_name(target);
-        let mapping = self.engine.map(MapRequest { disk: disk.id, target, lun: request.lun })?;
+        let name = job_engine::catalogue::default_target_name(target);
+        let wanted = MapRequest { disk: disk.id, target: name, lun: request.lun };
+        let mapping = self.engine.map(wanted).map_err(|error| self.near_target(error, target))?;
         Ok(api::Mapping { target: mapping.target, lun: mapping.lun })
     }
 
@@ -437,13 +443,26 @@ impl Service {
     /// # Errors
     /// [`Refusal::NotFound`], [`Refusal::Unavailable`].
     pub fn unmap(&self, target: &str, lun: u16) -> Result<()> {
-        Ok(self.engine.unmap(&job_engine::catalogue::default_target_name(target), lun)?)
+        let name = job_engine::catalogue::default_target_name(target);
+        self.engine.unmap(&name, lun).map_err(|error| self.near_target(error, target))
     }
 
     /// All jobs and faults.
     #[must_use]
     pub fn jobs(&self) -> Vec<api::Job> {
-        self.engine.jobs().iter().map(view::job).collect()
+        self.engine.jobs().into_iter().map(view::job).collect()
+    }
+
+    /// How many jobs and faults there are.
+    #[must_use]
+    pub fn job_counts(&self) -> JobCounts {
+        self.engine.job_counts()
+    }
+
+    /// What the database does.
+    #[must_use]
+    pub fn store_figures(&self) -> StoreFigures {
+        self.engine.store_figures()
     }
 
     /// A job, by its identifier or `InstanceID`.
@@ -455,7 +474,7 @@ impl Service {
     }
 
     fn job_by_id(&self, id: &JobId) -> Result<api::Job> {
-        self.engine.job(id).map(|job| view::job(&job)).ok_or_else(|| no_such_job(&id.to_string()))
+        self.engine.job(id).map(view::job).ok_or_else(|| no_such_job(&id.to_string()))
     }
 
     /// A job once it has ended, or after `timeout`.
@@ -465,7 +484,7 @@ impl Service {
     pub fn wait(&self, key: &str, timeout: Duration) -> Result<api::Job> {
         let id = parse_job(key)?;
         let job = self.engine.wait(&id, timeout);
-        job.map(|job| view::job(&job)).ok_or_else(|| no_such_job(key))
+        job.map(view::job).ok_or_else(|| no_such_job(key))
     }
 
     /// Removes a job that has ended, or clears a fault.

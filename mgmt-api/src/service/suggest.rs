@@ -49,7 +49,9 @@ impl Service {
         if !key.contains('@') {
             message.push_str(": DISK@NAME is wanted");
         }
-        let names = || self.snapshots(None).unwrap_or_default().iter().map(|it| it.key()).collect();
+        let names = || {
+            self.snapshots(None).unwrap_or_default().iter().map(crate::api::Snapshot::key).collect()
+        };
         ServiceError::new(Refusal::NotFound, message).or(key, names)
     }
 

@@ -29,6 +29,7 @@ pub(super) fn lasting_disk(disk: &job_engine::Disk, mappings: &[job_engine::Mapp
         path: disk.path.display().to_string(),
         created: disk.created,
         allocated_bytes: None,
+        parent: None,
         read_only: disk.read_only,
         mappings: of_disk
             .map(|mapping| api::Mapping { target: mapping.target.clone(), lun: mapping.lun })
@@ -82,7 +83,7 @@ fn access(entry: &job_engine::AccessEntry) -> api::Access {
     }
 }
 
-pub(super) fn job(job: &job_engine::Job) -> api::Job {
+pub(super) fn job(job: job_engine::Job) -> api::Job {
     let occurrences = match &job.kind {
         JobKind::DataPathFault(fault) => Some(fault.count),
         JobKind::CreateDisk { .. }
@@ -92,18 +93,20 @@ pub(super) fn job(job: &job_engine::Job) -> api::Job {
         | JobKind::Operation(_)
         | JobKind::Unknown(_) => None,
     };
+    let operational_status = job.operational_status().to_vec();
     api::Job {
         id: job.id.to_string(),
         instance_id: job.instance_id(),
+        trace: job.id.trace(),
         kind: job.kind.word().to_owned(),
-        name: job.name.clone(),
+        name: job.name,
         state: job.state.name().to_owned(),
         job_state: job.state.number(),
-        operational_status: job.operational_status().to_vec(),
+        operational_status,
         ended: job.state.is_terminal(),
         percent_complete: job.percent_complete,
         disk: job.kind.disk().to_string(),
-        owner: job.owner.clone(),
+        owner: job.owner,
         time_submitted: job.time_submitted,
         start_time: job.start_time,
         end_time: job.end_time,
@@ -115,7 +118,7 @@ pub(super) fn job(job: &job_engine::Job) -> api::Job {
         time_limit_seconds: job.time_limit.map(|limit| limit.as_secs()),
         bandwidth: job.bandwidth,
         occurrences,
-        affected: job.affected.clone(),
-        errors: job.errors.clone(),
+        affected: job.affected,
+        errors: job.errors,
     }
 }

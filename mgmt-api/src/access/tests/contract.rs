@@ -1,5 +1,8 @@
 //! What holds for every route of REST: conditions, keys of requests, pages, problem details.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
 use super::*;
 
 fn problem(answer: &Answer, status: u16) -> Value {
@@ -133,6 +136,48 @@ async fn lists_come_in_pages_and_only_what_is_wanted() {
     assert_eq!(names(&right), ["c", "d", "e"]);
     for wrong in ["limit=0", "limit=x", "cursor=%21", "size=1", "limit=1&limit=2"] {
         problem(&server.ask("GET", &format!("/targets?{wrong}"), &[], &Value::Null).await, 400);
+    }
+}
+
+#[tokio::test]
+async fn jobs_come_in_pages_narrowed_down_and_the_newest_first() {
+    let server = Server::open();
+    let (mut all, mut disks) = (Vec::new(), Vec::new());
+    for (name, size) in [("a", 1_u64 << 20), ("b", 1 << 50), ("c", 1 << 20), ("d", 1 << 20)] {
+        let disk = json!({"name": name, "size_bytes": size});
+        let job = server.ask("POST", "/disks", &[], &disk).await.json();
+        let id = job["id"].as_str().unwrap().to_owned();
+        server.ask("GET", &format!("/jobs/{id}?wait_seconds=60"), &[], &Value::Null).await;
+        disks.push(job["disk"].as_str().unwrap().to_owned());
+        all.push(id);
+    }
+    let get = async |path: &str| server.ask("GET", path, &[], &Value::Null).await;
+    let ids = |answer: &Answer| -> Vec<String> {
+        let list = answer.json();
+        let id = |it: &Value| it["id"].as_str().unwrap().to_owned();
+        list.as_array().unwrap().iter().map(id).collect()
+    };
+    let (mut path, mut seen) = ("/jobs?state=Completed&limit=2".to_owned(), Vec::new());
+    loop {
+        let page = get(&path).await;
+        seen.push(ids(&page));
+        let Some((link, _)) = page.header("link").split_once('>') else { break };
+        path = link.strip_prefix("</api/v1").unwrap().to_owned();
+    }
+    let [a, b, c, d] = all.clone().try_into().unwrap();
+    assert_eq!(seen, [vec![a.clone(), c.clone()], vec![d.clone()]]);
+    assert_eq!(ids(&get("/jobs?newest=2").await), [d.clone(), c.clone()]);
+    assert_eq!(ids(&get("/jobs?newest=9&state=Exception").await), [b.as_str()]);
+    assert_eq!(ids(&get(&format!("/jobs?disk={}", disks[2])).await), [c.as_str()]);
+    assert_eq!(ids(&get("/jobs?kind=create-disk&ended=true").await), all);
+    for nothing in ["ended=false", "kind=check-disk", "disk=a", "owner=nobody", "state=running"] {
+        assert!(ids(&get(&format!("/jobs?{nothing}")).await).is_empty(), "{nothing}");
+    }
+    // A cursor that is no job's is a place between them like any other.
+    let cursor = BASE64_URL_SAFE_NO_PAD.encode("!");
+    assert_eq!(ids(&get(&format!("/jobs?cursor={cursor}&limit=1")).await), [a]);
+    for wrong in ["newest=0", "newest=x", "newest=1&limit=1", "newest=1&newest=2", "newest=-1"] {
+        problem(&get(&format!("/jobs?{wrong}")).await, 400);
     }
 }
 
