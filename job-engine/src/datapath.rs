@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use disk_image::{ImageError, ImageFormat};
+use disk_image::{Image, ImageError, ImageFormat, MirrorImage};
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Disk;
@@ -48,11 +49,37 @@ pub trait DataPath: fmt::Debug + Send + Sync {
         format: ImageFormat,
     ) -> Result<Vec<PathBuf>, SwitchError>;
 
+    /// Has everything that is written to a disk go to `target` as well, from one instant on. None if
+    /// nobody has the disk open.
+    ///
+    /// # Errors
+    /// The disk is a LUN whose image cannot be opened. It stops.
+    fn mirror(
+        &self,
+        _disk: DiskId,
+        _target: Arc<dyn Image>,
+    ) -> Result<Option<Box<dyn Mirrored>>, SwitchError> {
+        Ok(None)
+    }
+
     /// Tells sessions that a disk has other data than before.
     fn medium_changed(&self, disk: DiskId);
 
     /// Commands that initiators have sent since the start.
     fn commands(&self) -> u64;
+}
+
+/// A disk in use whose writes go to another image as well. When this is dropped they do no more, but
+/// for those of a disk of which nobody knows whether it has moved ([`disk_image::Outcome`]).
+pub trait Mirrored: fmt::Debug {
+    /// The two images.
+    fn image(&self) -> &Arc<MirrorImage>;
+
+    /// Whether the disk is still used through them.
+    fn is_current(&self) -> bool;
+
+    /// Has the disk use the other image alone, from one instant on. It has moved there.
+    fn switch(&self);
 }
 
 /// A disk that gets another image.

@@ -277,6 +277,10 @@ pub enum Purpose {
     ExportDisk,
     /// Gives a disk another format.
     ConvertDisk,
+    /// Brings a disk into another pool.
+    MoveDisk,
+    /// Has a disk take no more space than it needs.
+    CompactDisk,
     /// Looks whether a disk's image is whole and can be read.
     CheckDisk,
     /// Makes a disk smaller.
@@ -306,6 +310,8 @@ impl Purpose {
             Self::ImportDisk => "import-disk",
             Self::ExportDisk => "export-disk",
             Self::ConvertDisk => "convert-disk",
+            Self::MoveDisk => "move-disk",
+            Self::CompactDisk => "compact-disk",
             Self::CheckDisk => "check-disk",
             Self::ShrinkDisk => "shrink-disk",
             Self::OverwriteDisk => "overwrite-disk",
@@ -328,9 +334,11 @@ impl Purpose {
             Self::DeleteSnapshot | Self::RollBack | Self::DetachSnapshot => {
                 Some("ModifyReplicaSynchronization")
             }
-            Self::ConvertDisk | Self::ShrinkDisk | Self::ProvisionDisk => {
-                Some("CreateOrModifyElementFromStoragePool")
-            }
+            Self::ConvertDisk
+            | Self::MoveDisk
+            | Self::CompactDisk
+            | Self::ShrinkDisk
+            | Self::ProvisionDisk => Some("CreateOrModifyElementFromStoragePool"),
             Self::OverwriteDisk => Some("ReturnToStoragePool"),
             Self::ImportDisk | Self::ExportDisk | Self::CheckDisk => None,
         }

@@ -26,14 +26,14 @@ pub use catalogue::{
     Threshold, Token, User,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use datapath::{DataPath, NoDataPath, SwitchError, Switched};
+pub use datapath::{DataPath, Mirrored, NoDataPath, SwitchError, Switched};
 pub use disk_image::ImageFormat;
 pub use engine::{
     AccessChange, AccountChange, BadEventPosition, COMMIT_BOUNDS, ChangedBlocks, ChangedExtent,
     CloneDisk, Condition, Configuration, CreateSnapshots, Engine, EngineConfig, EventPosition,
     Events, Expose, ExposeTo, ExposeUnit, Exposing, FaultCount, Hide, ImportDisk, ImportError,
-    Imported, JobCounts, LiveImages, MapRequest, OpenError, Outbox, Snapshot, StoreFigures,
-    TargetRequest, WantedTarget, import_state, under,
+    Imported, JobCounts, LiveImages, MapRequest, MoveDisk, OpenError, Outbox, Snapshot,
+    StoreFigures, TargetRequest, WantedTarget, import_state, under,
 };
 pub use error::{Cause, CimError, ObjectPaths, RequestError};
 pub use event::{ChangeEvent, ChangeKind};

@@ -200,6 +200,12 @@ impl Place {
         self.identity_of(&directory, &self.partial_name())
     }
 
+    /// Whether the file with its name is this one.
+    pub(crate) fn is(&self, identity: Identity) -> Result<bool, ImageError> {
+        let directory = self.directory(Operation::Open)?;
+        Ok(self.identity_of(&directory, &self.name())? == Some(identity))
+    }
+
     /// Gives the file that has grown its name, durably; once more does no harm. What has the name
     /// already is never replaced.
     pub(crate) fn publish(&self, identity: Identity) -> Result<(), ImageError> {

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use job_engine::{
     BlockLength, CloneDisk, CreateDisk, CreateSnapshots, Disk, Engine, EngineConfig, Exposing,
-    ImageFormat, ImportDisk, Job, JobId, JobState, PoolId, PoolLimits, PoolSettings, Provisioning,
-    RequestError, Submission,
+    ImageFormat, ImportDisk, Job, JobId, JobState, MapRequest, MoveDisk, PoolId, PoolLimits,
+    PoolSettings, Provisioning, RequestError, Submission, TargetRequest,
 };
 use rustix::fs::{FallocateFlags, fallocate};
 
@@ -51,16 +51,19 @@ enum Kind {
     Import,
     Export,
     Convert,
+    /// While it is a LUN.
+    Move,
     Check,
     Provision,
     Overwrite,
 }
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     Kind::Clone,
     Kind::Import,
     Kind::Export,
     Kind::Convert,
+    Kind::Move,
     Kind::Check,
     Kind::Provision,
     Kind::Overwrite,
@@ -249,6 +252,14 @@ fn start(bench: &Bench, engine: &Engine, kind: Kind, disk: &Disk) -> JobId {
             engine.export_disk(disk.id, path, ImageFormat::Qcow2, slowly)
         }
         Kind::Convert => engine.convert_disk(disk.id, ImageFormat::Vhdx, None, slowly),
+        Kind::Move => {
+            let target = TargetRequest { name: "t".to_owned(), ..TargetRequest::default() };
+            let target = engine.create_target(target).unwrap().name;
+            engine.map(MapRequest { disk: disk.id, target, lun: None }).unwrap();
+            let format = Some(ImageFormat::Qcow2);
+            let (pool, provisioning) = (Some(pool_id()), None);
+            engine.move_disk(MoveDisk { disk: disk.id, pool, format, provisioning }, slowly)
+        }
         Kind::Check => engine.check_disk(disk.id, false, slowly),
         Kind::Provision => engine.provision_disk(disk.id, Provisioning::Full, slowly),
         Kind::Overwrite => engine.overwrite_disk(disk.id, slowly),
@@ -271,17 +282,21 @@ fn midst(engine: &Engine, id: JobId) {
 
 /// Errors that say what has happened, and whether it must have ended the job.
 fn expected(trouble: Trouble, kind: Kind) -> (&'static [&'static str], bool) {
-    let writes_files = matches!(kind, Kind::Clone | Kind::Import | Kind::Export | Kind::Convert);
+    let copies = matches!(kind, Kind::Clone | Kind::Import | Kind::Export | Kind::Convert);
+    let writes_files = copies || kind == Kind::Move;
     match trouble {
         // Space that was taken beforehand is there.
-        Trouble::Full => (&["ISCT-STG-001"], matches!(kind, Kind::Import | Kind::Export)),
+        Trouble::Full => {
+            (&["ISCT-STG-001"], matches!(kind, Kind::Import | Kind::Export | Kind::Move))
+        }
         // Writes or a flush may be the first that meet it.
         Trouble::ReadOnly => {
             (&["ISCT-STG-009", "ISCT-STG-011"], writes_files || kind == Kind::Overwrite)
         }
         // What is open goes on; names are missing. Exported files lie elsewhere.
         Trouble::Gone => {
-            let names = matches!(kind, Kind::Clone | Kind::Import | Kind::Convert);
+            let moves = matches!(kind, Kind::Convert | Kind::Move);
+            let names = moves || matches!(kind, Kind::Clone | Kind::Import);
             (&["ISCT-STG-004", "ISCT-STG-016"], names)
         }
         Trouble::Immutable => (&["ISCT-STG-009"], writes_files || kind == Kind::Overwrite),
@@ -359,6 +374,10 @@ fn met(bench: &Bench, trouble: Trouble, kind: Kind) {
         assert!(engine.disk(&disk.id).is_some());
     }
     done(&engine, engine.clone_disk(clone_of(&other, "again"), Submission::default()));
+    for mapping in engine.mappings() {
+        engine.unmap(&mapping.target, mapping.lun).unwrap();
+        engine.delete_target(&mapping.target).unwrap();
+    }
     for disk in engine.disks() {
         done(&engine, engine.delete_disk(disk.id));
     }

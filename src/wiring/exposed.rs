@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use job_engine::{DataPath, DiskId, ImageFormat, SwitchError, Switched};
+use disk_image::Image;
+use job_engine::{DataPath, DiskId, ImageFormat, Mirrored, SwitchError, Switched};
 use parking_lot::{Condvar, Mutex};
 
 use super::Exposure;
@@ -93,6 +94,14 @@ impl DataPath for Exposed {
         format: ImageFormat,
     ) -> Result<Vec<PathBuf>, SwitchError> {
         Ok(self.get().map_err(SwitchError::Stopping)?.change_parent(from, to, format)?)
+    }
+
+    fn mirror(
+        &self,
+        disk: DiskId,
+        target: Arc<dyn Image>,
+    ) -> Result<Option<Box<dyn Mirrored>>, SwitchError> {
+        Ok(self.get().map_err(SwitchError::Stopping)?.mirror(disk, target)?)
     }
 
     fn medium_changed(&self, disk: DiskId) {

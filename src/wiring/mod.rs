@@ -3,6 +3,7 @@
 mod exposed;
 mod exposure;
 mod host;
+mod mirroring;
 mod recorder;
 mod switching;
 

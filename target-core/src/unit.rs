@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use disk_image::{BlockState, Image, ImageError, ImageErrorKind, Operation};
+use disk_image::{AtomicWrites, BlockState, Image, ImageError, ImageErrorKind, Operation};
 use parking_lot::Mutex;
 use scsi::operation::Condition;
 use scsi::{AdditionalSense, Device, MediumState, ModeParameters, Provisioning, Sense, SenseKey};
@@ -92,13 +92,15 @@ impl Opened {
         device.lbprz &= features.reads_zero_after_unmap;
         let granularity = features.unmap_granularity / device.logical_block_length.max(1);
         device.unmap_granularity_blocks = granularity.max(1);
-        let atomic = image.atomic_writes();
-        let blocks = |bytes: u32| bytes / device.logical_block_length.max(1);
-        let (longest, alignment) = (blocks(atomic.max_length), blocks(atomic.alignment));
-        device.limits.max_atomic_blocks = longest;
-        device.limits.atomic_alignment_blocks = alignment;
+        set_atomic_writes(&device, image.atomic_writes());
         Self { image, device }
     }
+}
+
+/// Whether it was something else before.
+fn set_atomic_writes(device: &Device, atomic: AtomicWrites) -> bool {
+    let blocks = |bytes: u32| bytes / device.logical_block_length.max(1);
+    device.atomic.set(blocks(atomic.max_length), blocks(atomic.alignment))
 }
 
 /// A logical unit. May be a LUN of several targets at once.
@@ -294,6 +296,12 @@ impl LogicalUnit {
     pub(crate) fn set_provisioning(&self, provisioning: Provisioning) -> bool {
         let _changing = self.changing.lock();
         self.closed.provisioning.set(provisioning) | self.device().provisioning.set(provisioning)
+    }
+
+    /// Changes what WRITE ATOMIC may be; whether it was something else before.
+    pub(crate) fn set_atomic_writes(&self, atomic: AtomicWrites) -> bool {
+        let _changing = self.changing.lock();
+        set_atomic_writes(self.device(), atomic)
     }
 
     /// Makes it as large as it is told, smaller too: while no command is inside.

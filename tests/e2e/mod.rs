@@ -20,6 +20,7 @@ mod long_copies;
 mod lunctl;
 mod mode_pages;
 mod model;
+mod moves;
 mod no_space;
 mod parity;
 mod persistence;

@@ -57,6 +57,9 @@ impl World {
         let create = ["disk", "create", "d", "--size", "4MiB", "--format", format];
         daemon.lunctl(&create).ok();
         daemon.expose("t", "d", 0);
+        let other = place.path().canonicalize().unwrap().join("other");
+        std::fs::create_dir(&other).unwrap();
+        daemon.lunctl(&["pool", "create", "other", other.to_str().unwrap()]).ok();
         let mut world = Self {
             place,
             daemon: Some(daemon),
@@ -312,6 +315,44 @@ impl World {
         }
     }
 
+    /// Into another pool, another format or no more space than it needs, while everything else happens.
+    fn relocate(&mut self) {
+        // Its snapshots stay where they are, and so does it.
+        if !self.snapshots.is_empty() {
+            return;
+        }
+        let pool = if self.chance.below(2) == 0 { "default" } else { "other" };
+        let format = ["raw", "qcow2", "vhdx", "vhd"][self.chance.below(4)];
+        let to = ["disk", "move", "d", "--pool", pool, "--format", format];
+        let words: &[&str] =
+            if self.chance.below(4) == 0 { &["disk", "compact", "d"] } else { &to };
+        let how = ["--no-wait", "--job-bandwidth", "32MiB"];
+        let run = self.daemon().lunctl(&[words, &how].concat());
+        if run.status != 0 {
+            assert!(run.stderr.contains("already"), "{words:?}: {}\n{}", run.stderr, self.told());
+            return;
+        }
+        let id = run.stdout.trim().to_owned();
+        self.tell("move", format!("{words:?}"));
+        let ends = self.chance.below(8);
+        for _ in 0..self.chance.below(40) {
+            self.io();
+        }
+        match ends {
+            0 => self.kill(),
+            1 => self.restart(),
+            // It may be over.
+            2 => drop(self.daemon().lunctl(&["job", "cancel", &id])),
+            _ => {}
+        }
+        for _ in 0..self.chance.below(10) {
+            self.io();
+        }
+        let run = self.daemon().lunctl(&["job", "wait", &id]);
+        assert!(run.status == 0 || ends == 2, "{}\n{}", run.stderr, self.told());
+        self.tell("moved", format!("moved: {}", run.status));
+    }
+
     fn restart(&mut self) {
         self.tell("restart", "restart".to_owned());
         self.session = None;
@@ -363,13 +404,21 @@ impl World {
         self.tell("check", "check".to_owned());
     }
 
-    fn step(&mut self) {
-        match self.chance.below(100) {
+    /// What initiators do.
+    fn io(&mut self) {
+        match self.chance.below(90) {
             0..36 => self.write(),
             36..46 => self.write_same(),
             46..58 => self.unmap(),
             58..82 => self.read(),
-            82..90 => self.flush(),
+            _ => self.flush(),
+        }
+    }
+
+    fn step(&mut self) {
+        match self.chance.below(101) {
+            0..90 => self.io(),
+            100 => self.relocate(),
             90 => self.resize(),
             91 => self.snapshot(),
             92 => self.roll_back(),

@@ -238,3 +238,42 @@ fn a_pool_that_is_unmounted_takes_its_disks_along_and_brings_them_back() {
     daemon.lunctl(&["disk", "create", "x", "--size", "1MiB", "--pool", "p"]).ok();
     daemon.stop();
 }
+
+#[test]
+fn a_pool_that_becomes_full_ends_a_move_into_it_and_no_write() {
+    let place = Place::new();
+    let pool = directory(&place, "pool");
+    let Some(daemon) = mounted(&place, "mount -t tmpfs -o size=6m tmpfs \"$0\"", &pool) else {
+        return;
+    };
+    daemon.lunctl(&["pool", "create", "p", pool.to_str().unwrap()]).ok();
+    daemon.lunctl(&["pool", "change", "p", "--overcommit", "unlimited"]).ok();
+    daemon.lunctl(&["disk", "create", "d", "--size", "16MiB"]).ok();
+    daemon.expose("t", "d", 0);
+    let mut session = Session::login(daemon.portal, TARGET);
+    session.settle(0);
+    session.write(0, 0, &vec![1; 1 << 20]);
+    let file = daemon.file_of("d");
+    let words = ["disk", "move", "d", "--pool", "p", "--no-wait", "--job-bandwidth", "4MiB"];
+    let id = daemon.lunctl(&words).ok().trim().to_owned();
+    let mut next = 0;
+    let job = eventually("the job ends", || {
+        // More than there is room for, and none of it fails.
+        let byte = u8::try_from(next % 16 + 2).unwrap();
+        session.write(0, next % 16 * MIB, &vec![byte; 1 << 20]);
+        next += 1;
+        let job = daemon.json(&["job", "show", &id]);
+        (job["ended"] == true && next >= 16).then_some(job)
+    });
+    assert_eq!(job["errors"][0]["message_id"], "ISCT-STG-001", "{job}");
+    assert_eq!(daemon.file_of("d"), file);
+    for mib in 0..16 {
+        let byte = u8::try_from(mib + 2).unwrap();
+        assert!(session.read(0, mib * MIB, 2048) == vec![byte; 1 << 20], "MiB {mib}");
+    }
+    inside(&daemon, &["sh", "-c", &format!("test -z \"$(ls {})\"", pool.display())]);
+    let left = daemon.json(&["pool", "list"])[1].clone();
+    assert_eq!(left["disks"], 0, "{left}");
+    assert!(left["free_bytes"].as_u64().unwrap() > 5 << 20, "{left}");
+    daemon.stop();
+}

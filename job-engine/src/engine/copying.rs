@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use disk_image::{ImageFormat, OpenOptions, check_create};
 
 use super::core::Core;
-use super::overlays::{Frozen, swept};
-use super::state::{Change, Debris};
+use super::overlays::Frozen;
+use super::state::Change;
 use super::{Engine, State};
 use crate::catalogue::{BlockLength, Disk, Provisioning};
 use crate::error::{Cause, RequestError};
@@ -99,23 +99,6 @@ impl Engine {
         submission: Submission,
     ) -> Result<JobId, RequestError> {
         self.shared.request(move |core| core.submit_export(disk, (&path, format), submission))
-    }
-
-    /// Submits that a disk gets another format, or owns its space or not; its identity and its data
-    /// stay. The disk must not be a LUN: a clone can be made of one that is.
-    ///
-    /// # Errors
-    /// `NotFound`, `DiskInUse` for a disk that is mapped, has snapshots or that a job works on,
-    /// `BadValue` for what it is already or the format cannot do, `CouldNotStart`,
-    /// `StoreNearlyFull`, `StoreUnavailable`, `ShuttingDown`.
-    pub fn convert_disk(
-        &self,
-        disk: DiskId,
-        format: ImageFormat,
-        provisioning: Option<Provisioning>,
-        submission: Submission,
-    ) -> Result<JobId, RequestError> {
-        self.shared.request(move |core| core.submit_convert(disk, format, provisioning, submission))
     }
 
     /// Submits that a disk, which may be a LUN, becomes smaller. The job fails with `TailInUse` if
@@ -215,6 +198,12 @@ impl Builder {
 
     pub(super) fn then(mut self, action: Action) -> Self {
         self.plan.actions.push(action);
+        self
+    }
+
+    /// It brings a disk of so many bytes into that pool.
+    pub(super) fn growing(mut self, bytes: u64) -> Self {
+        self.plan.grows = bytes;
         self
     }
 
@@ -476,70 +465,6 @@ impl Core {
         self.submit_planned(id, (name, kind, affected), Some(plan), submission)
     }
 
-    fn submit_convert(
-        &mut self,
-        disk: DiskId,
-        format: ImageFormat,
-        provisioning: Option<Provisioning>,
-        submission: Submission,
-    ) -> Result<JobId, RequestError> {
-        let id = JobId::generate();
-        let element = Element::Disk(disk);
-        let planned = {
-            let state = self.shared.state.lock();
-            whole_disk(&state, disk).and_then(|disk| {
-                unmapped(&state, &disk)?;
-                super::snapshots::without_snapshots(&state, &disk)?;
-                let provisioning = provisioning.unwrap_or(disk.provisioning);
-                if (format, provisioning) == (disk.format, disk.provisioning) {
-                    let property = format!("disk {}", disk.name);
-                    let reason = format!("it is such a {format} image already");
-                    return Err(Cause::BadValue { property, reason });
-                }
-                check_format(&disk, format, provisioning)?;
-                // Never the name of the file that there is.
-                let pool = super::find_pool(&self.shared.config, &state, &disk.pool);
-                let missing =
-                    || Cause::NotFound { what: "pool".to_owned(), name: disk.pool.to_string() };
-                let directory = pool.ok_or_else(missing)?.directory;
-                let path = directory.join(format!("{}.{}.{format}", disk.id, id.uuid().simple()));
-                let made = Disk { path, format, provisioning, parent: None, ..disk.clone() };
-                let remains = swept(&state.remains(disk.id), id);
-                Ok((made, disk, remains))
-            })
-        };
-        let (made, disk, remains) = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
-        let form = |disk: &Disk| Form { place: Place::pool(&disk.path), format: disk.format };
-        let (from, to, bytes) = (form(&disk), form(&made), disk.size_bytes);
-        let conversion = Conversion {
-            from: from.clone(),
-            to: to.clone(),
-            bytes,
-            block_bytes: disk.block_length.bytes(),
-            full: made.provisioning == Provisioning::Full,
-        };
-        let old = Debris::of_disk(&disk.path, id);
-        let plan = Builder::default()
-            .claim(disk.id, true)
-            .in_pool(&made.pool)
-            .then(Action::Await { place: from.place.clone() })
-            .making(&to.place)
-            .then(Action::Convert(Box::new(conversion)))
-            .then(Action::Compare { from: Some(from), of: to.clone(), bytes })
-            .then(Action::Publish { place: to.place, identity: None })
-            // The old file goes once nothing needs it any more.
-            .finish(
-                [vec![Change::PutDisk(Box::new(made)), Change::PutDebris(old)], remains].concat(),
-            );
-        let name = format!("Convert disk {} to {format}", disk.name);
-        let affected = vec![
-            affected(element, ElementEffect::ExclusiveUse),
-            affected(Element::Pool(disk.pool.clone()), ElementEffect::Other),
-        ];
-        let kind = JobKind::Planned { purpose: Purpose::ConvertDisk, disk: disk.id, makes: None };
-        self.submit_planned(id, (name, kind, affected), Some(plan), submission)
-    }
-
     fn submit_shrink(
         &mut self,
         disk: DiskId,
@@ -649,7 +574,11 @@ fn copy_in(builder: Builder, from: Form, disk: &Disk, verify: bool) -> Builder {
 }
 
 /// Refuses a format that cannot hold a disk.
-fn check_format(disk: &Disk, format: ImageFormat, space: Provisioning) -> Result<(), Cause> {
+pub(super) fn check_format(
+    disk: &Disk,
+    format: ImageFormat,
+    space: Provisioning,
+) -> Result<(), Cause> {
     let property = "Format".to_owned();
     let options = kinds::create_options(disk.size_bytes, disk.block_length, space);
     check_create(format, &options).map_err(|reason| Cause::BadValue { property, reason })

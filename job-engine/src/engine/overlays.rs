@@ -51,7 +51,7 @@ impl State {
     }
 
     /// A snapshot and those below it, the nearest first.
-    pub(super) fn line(&self, from: Option<SnapshotId>) -> Vec<DiskSnapshot> {
+    pub(crate) fn line(&self, from: Option<SnapshotId>) -> Vec<DiskSnapshot> {
         let mut line = Vec::new();
         let mut next = from;
         // A line that bites its tail is damage, and must not hang anybody.

@@ -169,7 +169,9 @@ fn provisioned(state: &State, pool: &PoolId, except: Option<JobId>) -> u64 {
             _ => 0,
         }
     });
-    disks.map(|disk| disk.size_bytes).chain(of_jobs).fold(0, u64::saturating_add)
+    let moved = state.moved_into(pool, except);
+    let bytes = disks.map(|disk| disk.size_bytes).chain(of_jobs).chain([moved]);
+    bytes.fold(0, u64::saturating_add)
 }
 
 impl Shared {

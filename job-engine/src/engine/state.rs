@@ -630,6 +630,14 @@ impl State {
             })
     }
 
+    /// Bytes of disks that jobs other than `except` bring into a pool.
+    pub(crate) fn moved_into(&self, pool: &PoolId, except: Option<JobId>) -> u64 {
+        let jobs = self.unfinished.iter().filter(|id| Some(**id) != except);
+        let plans = jobs.filter_map(|id| self.jobs.get(id)?.record.plan.as_ref());
+        let into = plans.filter(|plan| plan.pool.as_ref() == Some(pool));
+        into.map(|plan| plan.grows).fold(0, u64::saturating_add)
+    }
+
     /// Bytes of a pool promised to jobs other than `except`.
     pub(crate) fn reserved(&self, pool: &PoolId, except: Option<JobId>) -> u64 {
         self.unfinished

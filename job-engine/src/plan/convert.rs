@@ -35,7 +35,7 @@ pub(crate) struct Conversion {
 impl Work<'_> {
     /// The image in a file that nobody writes meanwhile. What a client brought has no parents: it
     /// could name any file.
-    fn image(
+    pub(super) fn image(
         &self,
         form: &Form,
         bytes: u64,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use disk_image::{
     CopyOptions, FileCopier, ImageCopier, ImageError, ImageErrorKind, ImageVerifier, LayerCopier,
-    Overwriter, Preallocation, Progress, SpaceTaker, Verifier, pool_space, reflink,
+    MirrorCopier, Overwriter, Preallocation, Progress, SpaceTaker, Verifier, pool_space, reflink,
 };
 
 use super::run::Work;
@@ -53,12 +53,28 @@ passes! {
     ImageVerifier, reads;
 }
 
+impl Pass for &mut MirrorCopier {
+    fn progress(&self) -> Progress {
+        MirrorCopier::progress(self)
+    }
+
+    fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
+        MirrorCopier::step(self, max_bytes)
+    }
+
+    fn sync(&self) -> Result<(), ImageError> {
+        MirrorCopier::sync(self)
+    }
+}
+
 impl Plan {
     /// Bytes that an action goes through.
     fn weight(action: &Action) -> u64 {
         match action {
             Action::Copy { bytes, .. } => bytes.unwrap_or(0),
             Action::Convert(conversion) => conversion.bytes,
+            // It is copied and compared.
+            Action::Move(moving) => moving.conversion.bytes.saturating_mul(2),
             Action::Merge { bytes, .. } => *bytes,
             Action::Verify { bytes, .. } | Action::Compare { bytes, .. } => *bytes,
             Action::Await { .. }
@@ -118,7 +134,7 @@ impl Work<'_> {
     pub(super) fn reserve(&self, to: &Place, bytes: u64, needed: u64) -> Result<(), Failure> {
         let record = self.context.record()?;
         let makes = record.job.kind.makes().is_some_and(|disk| disk.path == to.path);
-        let grows = if makes { bytes } else { 0 };
+        let grows = if makes { bytes } else { self.plan.grows };
         let wish = Wish { takes: needed.saturating_sub(self.done), fits: 0, grows };
         self.context.admit(to.parent(), wish, &format!("write {}", to.path.display()))
     }

@@ -8,11 +8,13 @@
 mod check;
 mod convert;
 mod copy;
+mod mirror;
 mod overlay;
 mod run;
 mod switch;
 
 pub(crate) use convert::{Conversion, Form};
+pub(crate) use mirror::Moving;
 pub(crate) use overlay::Child;
 pub(crate) use run::{recover, run, undo};
 
@@ -42,6 +44,13 @@ pub(crate) struct Plan {
     /// The pool that it takes space of, if it makes no disk there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pool: Option<PoolId>,
+    /// Bytes by which the disks of that pool become more.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub(crate) grows: u64,
+}
+
+fn is_none(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// A disk that a job works on.
@@ -73,6 +82,8 @@ pub(crate) enum Action {
     Copy { from: Place, to: Place, bytes: Option<u64>, full: bool },
     /// Copies an image into one of another format, or with other space.
     Convert(Box<Conversion>),
+    /// Brings a disk into another file while it is used.
+    Move(Box<Moving>),
     /// Compares a copy with its source as disks, or reads all of an image.
     Compare { from: Option<Form>, of: Form, bytes: u64 },
     /// Finds what is wrong with an image, and frees what is lost in it if that is wanted.
@@ -146,8 +157,14 @@ impl Plan {
     /// Which file got the name of a place.
     fn identity(&self, wanted: &Place) -> Option<Identity> {
         self.actions.iter().find_map(|action| {
-            let Action::Publish { place, identity } = action else { return None };
-            if place == wanted { *identity } else { None }
+            let (place, identity) = if let Action::Move(moving) = action {
+                (&moving.conversion.to.place, moving.identity)
+            } else if let Action::Publish { place, identity } = action {
+                (place, *identity)
+            } else {
+                return None;
+            };
+            if place == wanted { identity } else { None }
         })
     }
 
@@ -156,6 +173,8 @@ impl Plan {
         self.actions.iter().any(|action| {
             let from = if let Action::Convert(conversion) = action {
                 &conversion.from.place
+            } else if let Action::Move(moving) = action {
+                &moving.conversion.from.place
             } else if let Action::Overlay { parent: Form { place, .. }, .. }
             | Action::Merge { from: Form { place, .. }, .. }
             | Action::Copy { from: place, .. }

@@ -12,7 +12,7 @@ use crate::error::Cause;
 use crate::failpoint;
 use crate::id::{DiskId, JobId};
 use crate::kinds::Step;
-use crate::place::{Access, Place};
+use crate::place::{Access, Identity, Place};
 
 /// How long the data path may take to let go of a disk that has just been unmapped.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
@@ -86,6 +86,7 @@ impl Work<'_> {
             Action::Await { place } => self.held(place).map(drop),
             Action::Copy { from, to, bytes, full } => self.copy(from, to, *bytes, *full),
             Action::Convert(conversion) => self.convert(conversion),
+            Action::Move(moving) => self.move_disk(moving),
             Action::Compare { from, of, bytes } => self.compare(from.as_ref(), of, *bytes),
             Action::Check { of, bytes, block_bytes, repair } => {
                 self.check(of, *bytes, *block_bytes, *repair)
@@ -142,7 +143,7 @@ impl Work<'_> {
     }
 
     /// Notes which file is about to get its name: nobody else's with that name is ever touched.
-    fn note_identity(&self, place: &Place) -> Result<crate::place::Identity, Failure> {
+    pub(super) fn note_identity(&self, place: &Place) -> Result<Identity, Failure> {
         let found = place.partial_identity().map_err(|error| Cause::from(&error))?;
         let Some(found) = found else {
             let context =
@@ -150,12 +151,14 @@ impl Work<'_> {
             return Err(Cause::Missing { context }.into());
         };
         let at = usize::try_from(self.index).unwrap_or(usize::MAX);
-        let change = move |record: &mut JobRecord| {
-            if let Some(plan) = &mut record.plan
-                && let Some(Action::Publish { identity, .. }) = plan.actions.get_mut(at)
-            {
-                *identity = Some(found);
-            }
+        let change = move |record: &mut JobRecord| match record
+            .plan
+            .as_mut()
+            .and_then(|plan| plan.actions.get_mut(at))
+        {
+            Some(Action::Publish { identity, .. }) => *identity = Some(found),
+            Some(Action::Move(moving)) => moving.identity = Some(found),
+            _ => {}
         };
         self.context.commit(failpoint::PLAN_STEP, IfEnding::TurnBack, change, Vec::new())?;
         Ok(found)

@@ -102,7 +102,9 @@ fn has_a_possible_outcome(job: &Job) {
     use JobState::{Completed, Exception, Killed, Terminated};
     let possible: &[JobState] = match &job.kind {
         JobKind::CreateDisk { disk, .. } => match disk.name.as_str() {
-            "thin" | "full" | "filled" | "kept" | "suspended" | "layered" => &[Completed],
+            "thin" | "full" | "filled" | "kept" | "suspended" | "layered" | "moving" => {
+                &[Completed]
+            }
             "large" => &[Exception],
             // The death took the obstacle away, or came before the client's request.
             "locked" | "debris" => &[Completed, Exception],
@@ -174,6 +176,7 @@ fn files_agree_with_catalogue(directory: &Path, engine: &Engine) {
     copies_are_whole(directory, engine);
     roll_back_is_whole(engine);
     layers_are_whole(engine);
+    moved_is_whole(engine);
     wanted.extend(engine.image_files());
     wanted.sort();
     wanted.dedup();
@@ -259,6 +262,28 @@ fn copies_are_whole(directory: &Path, engine: &Engine) {
             image.read(&mut all, 0, disk_image::Wait::Block).unwrap();
             assert!(found == wanted, "{disk:?}");
         }
+    }
+}
+
+/// Where it is does not matter.
+fn moved_is_whole(engine: &Engine) {
+    let moved = |job: &Job| {
+        matches!(job.kind, JobKind::Planned { purpose: Purpose::ConvertDisk, disk, .. }
+            if engine.disk(&disk).is_some_and(|disk| disk.name == "moving"))
+    };
+    // Before that nobody knows whether it was filled.
+    if !engine.jobs().iter().any(moved) {
+        return;
+    }
+    for disk in engine.disks().into_iter().filter(|disk| disk.name == "moving") {
+        let open = disk_image::OpenOptions::read_only();
+        let image = disk_image::open_image(disk.path.as_path(), disk.format, &open).unwrap();
+        let mut found = vec![0; 3 << 20];
+        let mut all = [std::io::IoSliceMut::new(&mut found)];
+        image.read(&mut all, 0, disk_image::Wait::Block).unwrap();
+        let right =
+            |(at, byte): (usize, &u8)| *byte == if at >> 20 == 1 { scenario::MOVED } else { 0 };
+        assert!(found.iter().enumerate().all(right), "{disk:?}");
     }
 }
 

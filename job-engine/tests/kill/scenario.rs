@@ -107,6 +107,9 @@ pub(crate) fn open(directory: &Path) -> Arc<Engine> {
 /// What a disk has in a place of its own when its snapshot is taken.
 pub(crate) const SNAPSHOT: u8 = 0xa0;
 
+/// What the disk has in its second MiB that is brought into other files.
+pub(crate) const MOVED: u8 = 0xc1;
+
 /// What is written to the disk whose images are laid over each other.
 pub(crate) const LAYERS: [u8; 3] = [0xb1, 0xb2, 0xb3];
 
@@ -139,6 +142,7 @@ pub(crate) fn run(directory: &Path) {
         child.snapshots(&disk);
     }
     child.layers();
+    child.moves();
     child.copies(&disk, &directory.join("files/exported.raw"));
     child.transitions();
     child.failures();
@@ -329,6 +333,24 @@ impl Child {
         }
         let id = self.delete(&disk);
         self.end(id, JobState::Completed);
+    }
+
+    /// A disk that is a LUN gets another format, and gives back what it does not need.
+    fn moves(&mut self) {
+        let (made, disk) = self.submit(CreateDisk::new("moving", 3 * MIB), false);
+        self.end(made, JobState::Completed);
+        self.fill(&disk, 1, MOVED);
+        let target = TargetRequest { name: "moving".to_owned(), ..TargetRequest::default() };
+        let target = self.engine.create_target(target).unwrap().name;
+        self.engine.map(MapRequest { disk: disk.id, target: target.clone(), lun: None }).unwrap();
+        let id = self.engine.convert_disk(disk.id, ImageFormat::Vhdx, None, Submission::default());
+        let id = self.planned(id);
+        self.end(id, JobState::Completed);
+        let id = self.engine.compact_disk(disk.id, Submission::default());
+        let id = self.planned(id);
+        self.end(id, JobState::Completed);
+        self.engine.unmap(&target, 0).unwrap();
+        self.engine.delete_target(&target).unwrap();
     }
 
     /// A MiB of a disk, as the data path writes it.

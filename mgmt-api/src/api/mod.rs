@@ -122,6 +122,21 @@ pub struct ConvertDisk {
     pub provisioning: Option<job_engine::Provisioning>,
 }
 
+/// A request to bring a disk into another pool; its identity and its data stay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MoveDisk {
+    /// The pool.
+    pub pool: String,
+    /// `raw`, `qcow2`, `vhdx` or `vhd`; as it is without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<ImageFormat>")]
+    pub format: Option<job_engine::ImageFormat>,
+    /// `thin` or `full`; as it is without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioning: Option<job_engine::Provisioning>,
+}
+
 /// A request for a check of a disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

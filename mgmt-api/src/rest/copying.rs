@@ -1,10 +1,11 @@
 //! Copies of disks and files, other formats and sizes, checks.
 
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::response::Response;
 
-use super::Shared;
-use super::jobs::Submit;
+use super::jobs::{By, Submit};
+use super::{Shared, answer};
 use crate::api;
 use crate::service::Service;
 
@@ -38,6 +39,21 @@ pub(super) async fn convert(
         service.convert_disk(&key, &request, by)
     };
     submit.to(service, to).await
+}
+
+pub(super) async fn move_to(
+    State(service): Shared,
+    Path(key): Path<String>,
+    submit: Submit,
+) -> Response {
+    let to =
+        move |service: &Service, request: api::MoveDisk, by| service.move_disk(&key, &request, by);
+    submit.to(service, to).await
+}
+
+pub(super) async fn compact(State(service): Shared, Path(key): Path<String>, by: By) -> Response {
+    let submit = move |service: &Service| service.compact_disk(&key, by.submission()?);
+    answer(service, StatusCode::ACCEPTED, submit).await
 }
 
 pub(super) async fn check(

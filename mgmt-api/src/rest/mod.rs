@@ -49,11 +49,27 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 
 type Shared = State<Arc<Service>>;
 
+/// What starts jobs of disks.
+fn disk_jobs(routes: Routes<Arc<Service>>) -> Routes<Arc<Service>> {
+    use Role::Operator;
+    routes
+        .post(Operator, "/disks/{disk}/expand", expand_disk)
+        .post(Operator, "/disks/{disk}/shrink", copying::shrink)
+        .post(Operator, "/disks/{disk}/provision", copying::provision)
+        .post(Operator, "/disks/{disk}/clone", copying::clone)
+        .post(Operator, "/disks/{disk}/check", copying::check)
+        .post(Operator, "/disks/{disk}/convert", copying::convert)
+        .post(Operator, "/disks/{disk}/move", copying::move_to)
+        .post(Operator, "/disks/{disk}/compact", copying::compact)
+        .post(Operator, "/disks/{disk}/export", copying::export)
+        .post(Operator, "/import", copying::import)
+}
+
 /// The routes.
 pub fn routes(service: Arc<Service>) -> Routes {
     use Role::{Administrator, Operator, Viewer};
     let open = Routes::<()>::below("").everybody(Method::GET, "/healthz", async || "ok\n");
-    Routes::below(PREFIX)
+    disk_jobs(Routes::below(PREFIX))
         .get(Viewer, "/status", status)
         // Secrets are in it.
         .get(Administrator, "/state", saved_state)
@@ -95,14 +111,6 @@ pub fn routes(service: Arc<Service>) -> Routes {
         .get(Viewer, "/disks/{disk}", disk)
         .patch(Operator, "/disks/{disk}", change_disk)
         .delete(Operator, "/disks/{disk}", delete_disk)
-        .post(Operator, "/disks/{disk}/expand", expand_disk)
-        .post(Operator, "/disks/{disk}/shrink", copying::shrink)
-        .post(Operator, "/disks/{disk}/provision", copying::provision)
-        .post(Operator, "/disks/{disk}/clone", copying::clone)
-        .post(Operator, "/disks/{disk}/check", copying::check)
-        .post(Operator, "/disks/{disk}/convert", copying::convert)
-        .post(Operator, "/disks/{disk}/export", copying::export)
-        .post(Operator, "/import", copying::import)
         .get(Viewer, "/snapshots", snapshots::list)
         .post(Operator, "/snapshots", snapshots::create)
         .get(Viewer, "/snapshots/{snapshot}", snapshots::show)

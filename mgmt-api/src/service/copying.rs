@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use job_engine::{BlockLength, CloneDisk, ImportDisk, PoolId, Submission};
+use job_engine::{BlockLength, CloneDisk, ImportDisk, MoveDisk, PoolId, Submission};
 
 use super::{Refusal, Result, Service, ServiceError};
 use crate::api;
@@ -77,6 +77,34 @@ impl Service {
     ) -> Result<api::Job> {
         let disk = self.find_disk(key)?.id;
         let id = self.engine.convert_disk(disk, request.format, request.provisioning, by)?;
+        self.job_by_id(&id)
+    }
+
+    /// Submits that a disk comes into another pool.
+    ///
+    /// # Errors
+    /// Everything but [`Refusal::Internal`].
+    pub fn move_disk(
+        &self,
+        key: &str,
+        request: &api::MoveDisk,
+        by: Submission,
+    ) -> Result<api::Job> {
+        let disk = self.find_disk(key)?.id;
+        let api::MoveDisk { pool, format, provisioning } = request;
+        let (pool, format) = (Some(PoolId::parse(pool)), *format);
+        let request = MoveDisk { disk, pool, format, provisioning: *provisioning };
+        let id = self.engine.move_disk(request, by)?;
+        self.job_by_id(&id)
+    }
+
+    /// Submits that a disk gives back the space that it does not need.
+    ///
+    /// # Errors
+    /// Everything but [`Refusal::Internal`].
+    pub fn compact_disk(&self, key: &str, by: Submission) -> Result<api::Job> {
+        let disk = self.find_disk(key)?.id;
+        let id = self.engine.compact_disk(disk, by)?;
         self.job_by_id(&id)
     }
 

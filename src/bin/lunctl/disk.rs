@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use mgmt_api::api::{
     ChangeDisk, CheckDisk, CloneDisk, ConvertDisk, CreateDisk, Disk, ExpandDisk, ExportDisk,
-    ImportDisk, Job, ProvisionDisk,
+    ImportDisk, Job, MoveDisk, ProvisionDisk,
 };
 use mgmt_api::size;
 
@@ -58,6 +58,14 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<(
             let job: Job = client.post(&["disks", &disk, "convert"], &request)?;
             made(client, output, &job, "converted", &waiting)?;
         }
+        args::Disk::Move { disk, pool, format, provisioning, waiting } => {
+            let request = MoveDisk { pool, format, provisioning: provisioning.map(Into::into) };
+            let job: Job = client.post(&["disks", &disk, "move"], &request)?;
+            made(client, output, &job, &format!("moved to pool {}", request.pool), &waiting)?;
+        }
+        args::Disk::Compact { disk, waiting } => {
+            compact(client, output, &disk, &waiting)?;
+        }
         args::Disk::Import {
             path,
             name,
@@ -106,6 +114,21 @@ fn export(
     let job: Job = client.post(&["disks", disk, "export"], request)?;
     let done = format!("disk {disk} exported to {}", request.path);
     ended(client, output, &job, &done, waiting)
+}
+
+fn compact(client: &Client, output: Output, disk: &str, waiting: &args::Waiting) -> Result<()> {
+    let job: Job = client.post(&["disks", disk, "compact"], &())?;
+    if waiting.no_wait {
+        output.value(&job, || job.id.clone());
+        return Ok(());
+    }
+    wait(client, output, &job.id, None)?;
+    let disk: Disk = client.get(&["disks", &job.disk])?;
+    output.value(&disk, || {
+        let used = disk.allocated_bytes.map_or_else(|| "no file".to_owned(), size::format);
+        format!("disk {} takes {used}", disk.name)
+    });
+    Ok(())
 }
 
 /// Waits for a job that makes no disk.

@@ -81,8 +81,12 @@ pub fn probe_named(file: NamedFile) -> Result<ImageFormat, ImageError> {
     Ok(probe(&file)?.unwrap_or(ImageFormat::Raw))
 }
 
-/// A new image in an open file that was somebody's partial one: what it holds goes.
-fn make(
+/// A new image in an open file that was somebody's partial one: what it holds goes. It is locked, and
+/// opened for writing.
+///
+/// # Errors
+/// As [`make_named`].
+pub fn make_image(
     file: NamedFile,
     format: ImageFormat,
     options: &CreateOptions,
@@ -161,7 +165,7 @@ impl ImageCopier {
             let open = OpenOptions { size_bytes, ..OpenOptions::default() };
             (open_named(target, *format, &open)?, (*done).min(image.size_bytes))
         } else {
-            (make(target, *format, image)?, 0)
+            (make_image(target, *format, image)?, 0)
         };
         let size = image.size_bytes;
         if source.size_bytes() < size || target.size_bytes() < size {

@@ -24,6 +24,7 @@ mod image;
 mod layers;
 mod mem;
 mod mem_file;
+mod mirror;
 mod overwrite;
 mod parents;
 mod pool;
@@ -45,8 +46,8 @@ pub use block_file::BlockFile;
 pub use cache::{CacheCounters, DEFAULT_CACHE_BYTES};
 pub use check::check_named;
 pub use convert::{
-    ConvertOptions, ImageCopier, ImageVerifier, make_named, open_named, open_shared, probe_named,
-    rebase_named,
+    ConvertOptions, ImageCopier, ImageVerifier, make_image, make_named, open_named, open_shared,
+    probe_named, rebase_named,
 };
 pub use copy::{CopyOptions, FileCopier, NamedFile, first_data};
 pub use create::{
@@ -62,6 +63,7 @@ pub use image::{AtomicWrites, BlockState, Durability, Extent, Features, Image, W
 pub use layers::{Layer, LayerCopier, Layers, Own};
 pub use mem::MemImage;
 pub use mem_file::{FileEvent, MemFile};
+pub use mirror::{MirrorCopier, MirrorImage, Outcome};
 pub use overwrite::Overwriter;
 pub use pool::{MissingFile, PoolSpace, delete, pool_space};
 pub use qcow2::{

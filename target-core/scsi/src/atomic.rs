@@ -20,11 +20,11 @@ fn run(cdb: Cdb) -> Run {
 /// Refuses what is not on the medium, or could be torn.
 fn checked(cdb: Cdb, device: &Device) -> Result<Run, Sense> {
     let run = run(cdb).within(device)?;
-    let limits = device.limits;
-    if run.blocks > limits.max_atomic_blocks {
+    let (max_blocks, alignment_blocks) = device.atomic.get();
+    if run.blocks > max_blocks {
         return Err(Sense::invalid_field_in_cdb(run.length_at, None));
     }
-    if run.lba % u64::from(limits.atomic_alignment_blocks.max(1)) != 0 {
+    if run.lba % u64::from(alignment_blocks.max(1)) != 0 {
         return Err(Sense::invalid_field_in_cdb(2, None));
     }
     Ok(run)
@@ -53,8 +53,8 @@ pub(crate) fn write_atomic_with_data(
 /// ALIGNMENT, ATOMIC TRANSFER LENGTH GRANULARITY (none), MAXIMUM ATOMIC TRANSFER LENGTH WITH ATOMIC
 /// BOUNDARY and MAXIMUM ATOMIC BOUNDARY SIZE (there are no boundaries).
 pub(crate) fn limits(device: &Device, reply: &mut Vec<u8>) {
-    reply.u32(device.limits.max_atomic_blocks);
-    let exists = device.limits.max_atomic_blocks != 0;
-    reply.u32(if exists { device.limits.atomic_alignment_blocks } else { 0 });
+    let (max_blocks, alignment_blocks) = device.atomic.get();
+    reply.u32(max_blocks);
+    reply.u32(if max_blocks == 0 { 0 } else { alignment_blocks });
     reply.zeroes(12);
 }

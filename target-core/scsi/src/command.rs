@@ -111,7 +111,7 @@ impl Command {
     pub(crate) fn exists(&self, device: &Device) -> bool {
         match (self.operation_code, self.service_action) {
             (COMPARE_AND_WRITE, _) => device.limits.max_compare_and_write_blocks != 0,
-            (WRITE_ATOMIC_16, _) => device.limits.max_atomic_blocks != 0,
+            (WRITE_ATOMIC_16, _) => device.atomic.max_blocks() != 0,
             REPORT_TARGET_PORT_GROUPS => device.access_methods.any(),
             SET_TARGET_PORT_GROUPS => device.access_methods.explicit,
             _ => device.unmap || !self.unmap_only,

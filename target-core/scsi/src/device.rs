@@ -48,10 +48,6 @@ pub struct Limits {
     pub max_write_same_blocks: u64,
     /// MAXIMUM COMPARE AND WRITE LENGTH. 0 = there is no COMPARE AND WRITE.
     pub max_compare_and_write_blocks: u8,
-    /// MAXIMUM ATOMIC TRANSFER LENGTH. 0 = there is no WRITE ATOMIC.
-    pub max_atomic_blocks: u32,
-    /// ATOMIC ALIGNMENT; 0 or 1 = none.
-    pub atomic_alignment_blocks: u32,
 }
 
 /// What MODE SELECT can change (SPC-4 §7.5.8, SBC-3 §6.5.5).
@@ -128,6 +124,54 @@ impl Clone for ProvisioningType {
         Self::new(self.get())
     }
 }
+
+/// What WRITE ATOMIC may be, in logical blocks, as the Block Limits VPD page has it; it can change while
+/// commands look at it.
+#[derive(Debug)]
+pub struct AtomicTransfers(AtomicU64);
+
+impl AtomicTransfers {
+    /// MAXIMUM ATOMIC TRANSFER LENGTH (0: there is no WRITE ATOMIC), and ATOMIC ALIGNMENT (0 or 1: none).
+    #[must_use]
+    pub const fn new(max_blocks: u32, alignment_blocks: u32) -> Self {
+        Self(AtomicU64::new((max_blocks as u64) << 32 | alignment_blocks as u64))
+    }
+
+    /// Both, as they are now.
+    #[must_use]
+    pub fn get(&self) -> (u32, u32) {
+        let both = self.0.load(Ordering::Relaxed);
+        let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+        (half(both >> 32), half(both))
+    }
+
+    /// MAXIMUM ATOMIC TRANSFER LENGTH.
+    #[must_use]
+    pub fn max_blocks(&self) -> u32 {
+        self.get().0
+    }
+
+    /// Makes them so; whether one was something else before.
+    pub fn set(&self, max_blocks: u32, alignment_blocks: u32) -> bool {
+        let both = u64::from(max_blocks) << 32 | u64::from(alignment_blocks);
+        self.0.swap(both, Ordering::Relaxed) != both
+    }
+}
+
+impl Clone for AtomicTransfers {
+    fn clone(&self) -> Self {
+        let (max_blocks, alignment_blocks) = self.get();
+        Self::new(max_blocks, alignment_blocks)
+    }
+}
+
+impl PartialEq for AtomicTransfers {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl Eq for AtomicTransfers {}
 
 /// A number of logical blocks that can change while commands look at it.
 #[derive(Debug)]
@@ -269,6 +313,8 @@ pub struct Device {
     pub rotation: MediumRotation,
     /// Limits on one command.
     pub limits: Limits,
+    /// Limits on WRITE ATOMIC.
+    pub atomic: AtomicTransfers,
 }
 
 impl Device {
@@ -315,9 +361,11 @@ impl Device {
                 // What WRITE SAME(10) can say; an abort waits for a command that has begun.
                 max_write_same_blocks: 0xffff,
                 max_compare_and_write_blocks: u8::MAX,
-                max_atomic_blocks: 1 << physical_block_exponent,
-                atomic_alignment_blocks: 1 << physical_block_exponent,
             },
+            atomic: AtomicTransfers::new(
+                1 << physical_block_exponent,
+                1 << physical_block_exponent,
+            ),
         }
     }
 

@@ -40,8 +40,8 @@ pub use asc::AdditionalSense;
 pub use cdb::Cdb;
 pub use commands::{COMMANDS, Command, lookup};
 pub use device::{
-    Capacity, Context, Device, Limits, MediumRotation, MediumState, ModeParameters, Port,
-    Provisioning, ProvisioningType, Space,
+    AtomicTransfers, Capacity, Context, Device, Limits, MediumRotation, MediumState,
+    ModeParameters, Port, Provisioning, ProvisioningType, Space,
 };
 pub use dispatch::{clears_unit_attention, plan, plan_with_data};
 pub use log::Statistics;

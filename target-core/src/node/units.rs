@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use disk_image::{Image, ImageError};
+use disk_image::{AtomicWrites, Image, ImageError};
 use scsi::{Provisioning, UnitAttention};
 use tokio::sync::oneshot;
 
@@ -124,6 +124,14 @@ impl Node {
     /// CHANGED: the Logical Block Provisioning VPD page has it).
     pub fn set_provisioning(&self, unit: &Arc<LogicalUnit>, provisioning: Provisioning) {
         if unit.set_provisioning(provisioning) {
+            self.tell(unit, UnitAttention::InquiryDataHasChanged);
+        }
+    }
+
+    /// Changes what WRITE ATOMIC may be on a unit, whose image becomes another one, and tells all sessions
+    /// that see it (INQUIRY DATA HAS CHANGED: the Block Limits VPD page has it).
+    pub fn set_atomic_writes(&self, unit: &Arc<LogicalUnit>, atomic: AtomicWrites) {
+        if unit.set_atomic_writes(atomic) {
             self.tell(unit, UnitAttention::InquiryDataHasChanged);
         }
     }

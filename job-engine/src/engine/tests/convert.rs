@@ -205,5 +205,10 @@ fn what_a_format_cannot_hold_is_refused_and_only_raw_disks_shrink() {
     let target = TargetRequest { name: "t".to_owned(), ..TargetRequest::default() };
     let target = bench.create_target(target).unwrap().name;
     bench.map(MapRequest { disk: disk.id, target, lun: None }).unwrap();
-    assert_eq!(refusal(convert(&disk, ImageFormat::Raw)), "ISCT-CFG-001");
+    // It is no obstacle that a disk is a LUN.
+    let before = bytes(&disk.path, ImageFormat::Qcow2);
+    completed(&bench, convert(&disk, ImageFormat::Raw).unwrap());
+    let now = bench.engine.disk(&disk.id).unwrap();
+    assert_eq!(now.format, ImageFormat::Raw);
+    assert!(bytes(&now.path, ImageFormat::Raw) == before);
 }

@@ -210,6 +210,10 @@ pub(super) fn all() -> Vec<Operation> {
         post("/disks/{disk}/convert", "Give a disk another format")
             .takes::<api::ConvertDisk>()
             .starts(),
+        post("/disks/{disk}/move", "Bring a disk into another pool")
+            .takes::<api::MoveDisk>()
+            .starts(),
+        post("/disks/{disk}/compact", "Have a disk give back space that it does not need").starts(),
         post("/disks/{disk}/export", "Copy a disk to a file").takes::<api::ExportDisk>().starts(),
         post("/import", "Make a disk of a file").takes::<api::ImportDisk>().starts(),
         get("/snapshots", "All snapshots")

@@ -157,9 +157,9 @@ pub(crate) enum Disk {
         #[command(flatten)]
         waiting: Waiting,
     },
-    /// Give a disk that is not exposed another format
+    /// Give a disk another format, while it is in use or not
     ///
-    /// It stays the same disk for initiators.
+    /// It stays the same disk for initiators, which go on reading and writing.
     Convert {
         /// The disk, by name or identifier
         disk: String,
@@ -168,6 +168,34 @@ pub(crate) enum Disk {
         /// Whether it owns all its space then [default: as it is]
         #[arg(long, value_enum)]
         provisioning: Option<Space>,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Bring a disk into another pool, while it is in use or not
+    ///
+    /// It stays the same disk for initiators, which go on reading and writing. The old file goes when
+    /// all is in the new one.
+    Move {
+        /// The disk, by name or identifier
+        disk: String,
+        /// The pool
+        #[arg(long)]
+        pool: String,
+        /// Its format then: raw, qcow2, vhdx or vhd [default: as it is]
+        #[arg(long)]
+        format: Option<ImageFormat>,
+        /// Whether it owns all its space then [default: as it is]
+        #[arg(long, value_enum)]
+        provisioning: Option<Space>,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Have a thin disk give back space that it does not need, while it is in use or not
+    ///
+    /// What was unmapped and what is zero takes none in the new file that it gets.
+    Compact {
+        /// The disk, by name or identifier
+        disk: String,
         #[command(flatten)]
         waiting: Waiting,
     },

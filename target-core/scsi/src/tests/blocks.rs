@@ -171,8 +171,7 @@ fn an_atomic_write_keeps_within_what_the_image_can_do() {
 #[test]
 fn an_image_with_a_journal_takes_a_mebibyte_anywhere() {
     let mut world = World::with(|device| {
-        device.limits.max_atomic_blocks = 2047;
-        device.limits.atomic_alignment_blocks = 0;
+        device.atomic.set(2047, 0);
     });
     world.data_out = 2047 * 512;
     assert_eq!(world.plan(&write_atomic(1, 2047)).0, Plan::NeedData { length: 2047 * 512 });
@@ -185,7 +184,7 @@ fn the_block_limits_page_says_what_an_atomic_write_may_be() {
     let mut expected = vec![0, 0, 0, 8, 0, 0, 0, 8];
     expected.extend([0; 12]);
     assert_eq!(atomic(&World::new()), expected);
-    let world = World::with(|device| device.limits.max_atomic_blocks = 0);
+    let world = World::with(|device| assert!(device.atomic.set(0, 0)));
     assert_eq!(atomic(&world), [0; 20]);
     let sense = world.sense(&write_atomic(0, 8));
     assert_eq!(sense.asc, AdditionalSense::INVALID_COMMAND_OPERATION_CODE);
