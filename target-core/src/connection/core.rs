@@ -40,6 +40,9 @@ const PING: TargetTransferTag = TargetTransferTag(1);
 
 /// With so much to send nothing more is taken in.
 const MAX_PENDING: usize = 1 << 20;
+/// The same while the socket takes no more: what is left then may have to be moved, and what is read
+/// then is out of the processor's cache before it is sent.
+const MAX_BLOCKED: usize = 128 << 10;
 /// With so much data on its way to or from devices nothing more is taken in.
 pub(super) const MAX_HANDED_OFF: usize = 16 << 20;
 
@@ -226,6 +229,8 @@ pub(super) struct Core {
     pub(super) wakes: bool,
     /// It has woken another connection, whose turn it is to write: that goes first.
     pub(super) yields: bool,
+    /// The socket has not taken all that there was to send.
+    pub(super) blocked: bool,
     /// Traces that are being taken.
     pub(super) taps: Taps,
     /// Commands whose time is taken.
@@ -289,6 +294,7 @@ impl Core {
             ordered: false,
             wakes: false,
             yields: false,
+            blocked: false,
             taps: Taps::default(),
             timed: Vec::new(),
         };
@@ -304,6 +310,7 @@ impl Core {
         self.taps.clear();
         self.tx = TransmitQueue::new();
         self.tx.append(response);
+        self.blocked = false;
         self.pending.clear();
         self.reading.clear();
         self.timed.clear();
@@ -352,7 +359,7 @@ impl Core {
     /// device that does not take its data, makes nothing grow.
     pub(super) fn has_room(&self) -> bool {
         let pending = self.tx.pending_bytes();
-        pending < MAX_PENDING
+        pending < if self.blocked { MAX_BLOCKED } else { MAX_PENDING }
             && self.memory < MAX_HANDED_OFF
             && self.share.has_room(pending + self.memory)
     }

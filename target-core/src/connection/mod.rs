@@ -411,13 +411,17 @@ impl Connection {
                 }
                 sent
             };
-            let Poll::Ready(sent) = sent else { break };
+            let Poll::Ready(sent) = sent else {
+                self.core.blocked = true;
+                break;
+            };
             let sent = sent.unwrap_or(0);
             if sent == 0 {
                 self.core.disconnected();
                 break;
             }
             self.core.tx.advance(sent);
+            self.core.blocked = false;
             progress = true;
         }
         progress
