@@ -44,7 +44,8 @@ impl Exposure {
             ImageError::new(ImageErrorKind::Unsupported, Operation::Open, front.path())
         })?;
         let mirror = Arc::new(MirrorImage::new(before, target));
-        put(&unit, &front, mirror.clone());
+        let both: Arc<dyn Image> = mirror.clone();
+        put(&unit, &front, &both);
         let exposure = self.clone();
         Ok(Some(Box::new(Mirroring { exposure, disk, unit, front, mirror })))
     }
@@ -55,7 +56,7 @@ fn current(front: &Arc<dyn Image>) -> Option<Arc<dyn Image>> {
 }
 
 /// Puts an image into its place while no command is inside of the unit.
-fn put(unit: &Arc<LogicalUnit>, front: &Arc<dyn Image>, image: Arc<dyn Image>) {
+fn put(unit: &Arc<LogicalUnit>, front: &Arc<dyn Image>, image: &Arc<dyn Image>) {
     let begin = std::time::Instant::now();
     let mut before = None;
     target_core::pause(std::slice::from_ref(unit), &mut || {
@@ -80,7 +81,7 @@ impl Mirroring {
         if now.max_length < max_length {
             node.set_atomic_writes(&self.unit, now);
         }
-        put(&self.unit, &self.front, image.clone());
+        put(&self.unit, &self.front, image);
         node.set_atomic_writes(&self.unit, now);
     }
 

@@ -117,9 +117,9 @@ pub(super) fn is_generation(change: &Change) -> bool {
 /// as it is known. Not every generation that there was is, so the clock takes part: there is less
 /// than one change a millisecond.
 pub(super) fn begin_epoch(changes: &mut Vec<Change>, before: u64, now: Timestamp) {
-    let saved = changes.iter().find_map(|change| match change {
-        Change::PutRecord(record) if record.name == GENERATION => record.text.parse().ok(),
-        _ => None,
+    let saved = changes.iter().find_map(|change| {
+        let Change::PutRecord(record) = change else { return None };
+        if record.name == GENERATION { record.text.parse().ok() } else { None }
     });
     let clock = u64::try_from(now.as_millisecond()).unwrap_or(0);
     let next = before.max(saved.unwrap_or(0)).saturating_add(1).max(clock);

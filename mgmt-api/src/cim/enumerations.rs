@@ -121,18 +121,18 @@ impl Enumerations {
 
     fn make_room(&mut self, client: &str, bytes: usize) {
         while self.count(client) >= MAX_OF_ONE {
-            self.close_oldest_of(client.to_owned());
+            self.close_oldest_of(client);
         }
         let held = |all: &Self| all.open.values().map(|it| it.bytes).sum::<usize>();
         while self.open.len() >= MAX_OPEN || held(self).saturating_add(bytes) > MAX_BYTES {
             // Who has the most open can do without one best.
             let most = self.open.values().map(|it| &it.enumeration.client);
             let Some(most) = most.max_by_key(|client| self.count(client)).cloned() else { return };
-            self.close_oldest_of(most);
+            self.close_oldest_of(&most);
         }
     }
 
-    fn close_oldest_of(&mut self, client: String) {
+    fn close_oldest_of(&mut self, client: &str) {
         let own = self.open.iter().filter(|(_, it)| it.enumeration.client == client);
         let oldest = own.min_by_key(|(_, it)| it.used).map(|(context, _)| context.clone());
         if let Some(context) = oldest {

@@ -95,7 +95,7 @@ fn of_elements(view: &View<'_>) -> Vec<Instance> {
         let id = setting_id(Provisioning::Thin, format);
         set_to(view.snapshot_path(snapshot.id), by_id(SETTING, &id))
     };
-    let snapshots = state.snapshots.iter().map(|snapshot| of_snapshot(snapshot));
+    let snapshots = state.snapshots.iter().map(of_snapshot);
     let of_sessions = |target: &str| by_id(OF_SESSIONS, &session_settings_id(target));
     let targets = state.targets.iter().flat_map(|target| {
         let name = target.name.as_str();
@@ -141,9 +141,10 @@ fn setting_id(provisioning: Provisioning, format: ImageFormat) -> String {
         Provisioning::Thin => "thin",
         Provisioning::Full => "full",
     };
-    match format {
-        ImageFormat::Raw => format!("{INSTANCE_ID_PREFIX}setting:{kind}"),
-        other => format!("{INSTANCE_ID_PREFIX}setting:{kind}-{other}"),
+    if format == ImageFormat::Raw {
+        format!("{INSTANCE_ID_PREFIX}setting:{kind}")
+    } else {
+        format!("{INSTANCE_ID_PREFIX}setting:{kind}-{format}")
     }
 }
 
@@ -152,10 +153,8 @@ fn fixed_setting(provisioning: Provisioning, format: ImageFormat) -> Instance {
         Provisioning::Thin => "Thin",
         Provisioning::Full => "Fully provisioned",
     };
-    let name = match format {
-        ImageFormat::Raw => kind.to_owned(),
-        other => format!("{kind}, {other}"),
-    };
+    let name =
+        if format == ImageFormat::Raw { kind.to_owned() } else { format!("{kind}, {format}") };
     let setting = Instance::new(SETTING)
         .with("InstanceID", setting_id(provisioning, format))
         .with("ElementName", name)

@@ -7,6 +7,7 @@ use mgmt_api::api::{
     ImportDisk, Job, MoveDisk, ProvisionDisk,
 };
 use mgmt_api::size;
+use serde::Serialize;
 
 use crate::args;
 use crate::client::Client;
@@ -17,12 +18,10 @@ use crate::progress::wait;
 pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<()> {
     match verb {
         args::Disk::Create { name, size, block_length, provisioning, format, pool, waiting } => {
-            let provisioning = Some(provisioning.into());
-            let format = Some(format);
+            let (provisioning, format) = (Some(provisioning.into()), Some(format));
             let size_bytes = size;
             let request = CreateDisk { name, size_bytes, block_length, provisioning, format, pool };
-            let job: Job = client.post(&["disks"], &request)?;
-            made(client, output, &job, "created", &waiting)?;
+            start(client, output, (&["disks"], &request), "created", &waiting)?;
         }
         args::Disk::List(filter) => {
             let disks: Vec<Disk> = client.list(&["disks"], &filter)?;
@@ -43,8 +42,7 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<(
         args::Disk::Clone { disk, name, provisioning, format, pool, waiting } => {
             let provisioning = provisioning.map(Into::into);
             let request = CloneDisk { name, provisioning, format, pool };
-            let job: Job = client.post(&["disks", &disk, "clone"], &request)?;
-            made(client, output, &job, "cloned", &waiting)?;
+            start(client, output, (&["disks", &disk, "clone"], &request), "cloned", &waiting)?;
         }
         args::Disk::Provision { disk, provisioning, waiting } => {
             provision(client, output, &disk, provisioning, &waiting)?;
@@ -55,17 +53,14 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<(
         }
         args::Disk::Convert { disk, format, provisioning, waiting } => {
             let request = ConvertDisk { format, provisioning: provisioning.map(Into::into) };
-            let job: Job = client.post(&["disks", &disk, "convert"], &request)?;
-            made(client, output, &job, "converted", &waiting)?;
+            start(client, output, (&["disks", &disk, "convert"], &request), "converted", &waiting)?;
         }
         args::Disk::Move { disk, pool, format, provisioning, waiting } => {
             let request = MoveDisk { pool, format, provisioning: provisioning.map(Into::into) };
-            let job: Job = client.post(&["disks", &disk, "move"], &request)?;
-            made(client, output, &job, &format!("moved to pool {}", request.pool), &waiting)?;
+            let done = format!("moved to pool {}", request.pool);
+            start(client, output, (&["disks", &disk, "move"], &request), &done, &waiting)?;
         }
-        args::Disk::Compact { disk, waiting } => {
-            compact(client, output, &disk, &waiting)?;
-        }
+        args::Disk::Compact { disk, waiting } => compact(client, output, &disk, &waiting)?,
         args::Disk::Import {
             path,
             name,
@@ -89,19 +84,40 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<(
                 to_format,
                 pool,
             };
-            let job: Job = client.post(&["import"], &request)?;
-            made(client, output, &job, "imported", &waiting)?;
+            start(client, output, (&["import"], &request), "imported", &waiting)?;
         }
         args::Disk::Export { disk, path, format, waiting } => {
             export(client, output, &disk, &ExportDisk { path: text(path)?, format }, &waiting)?;
         }
         args::Disk::Delete { disk, overwrite, waiting } => {
-            let overwrite = overwrite.then_some("true");
-            let job: Job = client.delete_of(&["disks", &disk], &[("overwrite", overwrite)])?;
-            ended(client, output, &job, &format!("disk {disk} deleted"), &waiting)?;
+            delete(client, output, &disk, overwrite, &waiting)?;
         }
     }
     Ok(())
+}
+
+fn delete(
+    client: &Client,
+    output: Output,
+    disk: &str,
+    overwrite: bool,
+    waiting: &args::Waiting,
+) -> Result<()> {
+    let overwrite = overwrite.then_some("true");
+    let job: Job = client.delete_of(&["disks", disk], &[("overwrite", overwrite)])?;
+    ended(client, output, &job, &format!("disk {disk} deleted"), waiting)
+}
+
+/// Starts a job that makes a disk, or makes one anew.
+fn start<R: Serialize>(
+    client: &Client,
+    output: Output,
+    (path, request): (&[&str], &R),
+    done: &str,
+    waiting: &args::Waiting,
+) -> Result<()> {
+    let job: Job = client.post(path, request)?;
+    made(client, output, &job, done, waiting)
 }
 
 fn export(

@@ -65,10 +65,7 @@ fn an_imported_state_has_a_generation_that_there_never_was() {
     assert_eq!(seen, at_export + 3);
     engine.shutdown();
     drop(engine);
-    let wanted = crate::engine::Configuration {
-        targets: Some(Vec::new()),
-        ..crate::engine::Configuration::default()
-    };
+    let wanted = Configuration { targets: Some(Vec::new()), ..Configuration::default() };
     let import = |keep: bool| {
         if !keep {
             std::fs::remove_dir_all(directory.path().join("db")).unwrap();
