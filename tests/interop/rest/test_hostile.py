@@ -23,7 +23,6 @@ REFUSED = [
     ("POST", "/disks", {"name": "there", "size_bytes": -1, "format": "qcow2"}),
     ("PATCH", "/disks/nothing", {"read_only": True}),
     ("POST", "/disks/nothing/expand", {"size_bytes": 8 * MIB}),
-    ("POST", "/targets", {"name": "there", "alias": "another"}),
     ("POST", "/targets/there/luns", {"disk": "nothing", "lun": 3}),
     ("PUT", "/targets/nothing/access", {"entries": [{"initiators": {"iqns": ["iqn.2026-01.example:a"]}}]}),
     ("POST", "/users", {"name": "x", "role": "emperor", "password": "correct horse battery"}),
