@@ -87,11 +87,19 @@ impl Exposure {
             changing: Mutex::default(),
             opening: Mutex::default(),
         });
-        let subscriber = exposure.clone();
-        // Nothing changes before the daemon serves, so the snapshot and the events join up.
-        let snapshot = engine.subscribe(Box::new(move |event| subscriber.changed(event)))?;
+        // Jobs that an earlier run had begun go on already: what they change waits for the snapshot.
+        let early = Arc::new(Mutex::new(Some(Vec::new())));
+        let (subscriber, held) = (exposure.clone(), early.clone());
+        let snapshot = engine.subscribe(Box::new(move |event| {
+            if let Some(held) = held.lock().as_mut() {
+                held.push(event.clone());
+                return;
+            }
+            subscriber.changed(event);
+        }))?;
         engine.set_live_images(exposure.clone());
         exposure.catch_up(snapshot);
+        exposure.follow(&early);
         watch::start(&exposure)?;
         engine.set_operation_runner(exposure.clone());
         Ok(exposure)
@@ -115,6 +123,25 @@ impl Exposure {
         }
         for mapping in &snapshot.mappings {
             self.add_mapping(mapping);
+        }
+    }
+
+    /// Makes the changes that came meanwhile; those behind them come by themselves.
+    fn follow(&self, early: &Mutex<Option<Vec<ChangeEvent>>>) {
+        loop {
+            let events = {
+                let mut held = early.lock();
+                match held.as_mut().map(std::mem::take) {
+                    Some(events) if !events.is_empty() => events,
+                    Some(_) | None => {
+                        *held = None;
+                        return;
+                    }
+                }
+            };
+            for event in &events {
+                self.changed(event);
+            }
         }
     }
 

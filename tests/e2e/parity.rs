@@ -56,6 +56,8 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("POST", "/disks/{disk}/clone", "disk clone demo copy"),
     ("POST", "/disks/{disk}/check", "disk check demo"),
     ("POST", "/disks/{disk}/convert", "disk convert demo raw"),
+    ("POST", "/disks/{disk}/move", "disk move demo --pool default"),
+    ("POST", "/disks/{disk}/compact", "disk compact demo"),
     ("POST", "/disks/{disk}/export", "disk export demo /srv/demo.raw"),
     ("POST", "/import", "disk import /srv/demo.raw imported"),
     ("GET", "/snapshots", "snapshot list"),

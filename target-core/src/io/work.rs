@@ -674,7 +674,7 @@ fn in_pieces(
     length: u64,
     mut change: impl FnMut(u64, u64) -> Result<(), ImageError>,
 ) -> Result<(), ImageError> {
-    let longest = if image.plain_file().is_some() { ZEROED_AT_ONCE } else { u64::MAX };
+    let longest = if image.is_plain() { ZEROED_AT_ONCE } else { u64::MAX };
     let (mut at, end) = (offset, offset.saturating_add(length));
     while at < end {
         // They end where large extents of file systems do.
