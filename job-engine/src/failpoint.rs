@@ -41,6 +41,7 @@ pub const STEPS: &[&str] = &[
     "plan.moving",
     "plan.moved",
     "plan.checked",
+    "plan.summed",
     "plan.verified",
     "plan.overwritten",
     "plan.space",

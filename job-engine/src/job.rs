@@ -434,6 +434,38 @@ pub struct Job {
     /// How long it will still take, while that can be said.
     #[serde(default)]
     pub remaining: Option<Duration>,
+    /// What a check has found out with checksums; none for other jobs, and until it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksums: Option<ChecksumsUsed>,
+}
+
+/// What a check has done with the checksums of a disk or a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChecksumsUsed {
+    /// How it came out.
+    pub state: ChecksumState,
+    /// When the checksums were made that the data were compared with, or that were made now.
+    pub made: Option<Timestamp>,
+}
+
+/// Whether data were compared with checksums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChecksumState {
+    /// All data that could be read are what they were.
+    Matched,
+    /// Some are not, though nobody has written them: the errors say which.
+    Differed,
+    /// Checksums were made; there were none to compare with.
+    Made,
+    /// There are none: nothing was compared.
+    Absent,
+    /// The files were written, or the disk was a LUN, since they were made: nothing was compared.
+    Void,
+    /// The checksums themselves are damaged: nothing was compared.
+    Damaged,
+    /// Initiators use the disk: nothing was compared.
+    InUse,
 }
 
 impl Job {

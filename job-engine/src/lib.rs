@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod catalogue;
+mod checksums;
 mod clock;
 mod datapath;
 mod engine;
@@ -30,19 +31,19 @@ pub use datapath::{DataPath, Mirrored, NoDataPath, SwitchError, Switched};
 pub use disk_image::ImageFormat;
 pub use engine::{
     AccessChange, AccountChange, BadEventPosition, COMMIT_BOUNDS, ChangedBlocks, ChangedExtent,
-    CloneDisk, Condition, Configuration, CreateSnapshots, Engine, EngineConfig, EventPosition,
-    Events, Expose, ExposeTo, ExposeUnit, Exposing, FaultCount, Hide, ImportDisk, ImportError,
-    Imported, JobCounts, LiveImages, MapRequest, MoveDisk, OpenError, Outbox, Snapshot,
-    StoreFigures, TargetRequest, WantedTarget, import_state, under,
+    Checks, CloneDisk, Condition, Configuration, CreateSnapshots, Engine, EngineConfig,
+    EventPosition, Events, Expose, ExposeTo, ExposeUnit, Exposing, FaultCount, Hide, ImportDisk,
+    ImportError, Imported, JobCounts, LiveImages, MapRequest, MoveDisk, OpenError, Outbox,
+    Snapshot, StoreFigures, TargetRequest, WantedTarget, import_state, under,
 };
 pub use error::{Cause, CimError, ObjectPaths, RequestError};
 pub use event::{ChangeEvent, ChangeKind};
 pub use faults::{FaultDetail, FaultReport};
 pub use id::{DiskId, INSTANCE_ID_PREFIX, InvalidId, JobId, Naa, PoolId, SnapshotId};
 pub use job::{
-    AffectedElement, DEFAULT_PRIORITY, DEFAULT_TIME_BEFORE_REMOVAL, Element, ElementEffect, Job,
-    JobKind, JobSettings, JobState, KillJobResult, Purpose, RequestKey, RequestStateChangeResult,
-    RequestedState, Submission,
+    AffectedElement, ChecksumState, ChecksumsUsed, DEFAULT_PRIORITY, DEFAULT_TIME_BEFORE_REMOVAL,
+    Element, ElementEffect, Job, JobKind, JobSettings, JobState, KillJobResult, Purpose,
+    RequestKey, RequestStateChangeResult, RequestedState, Submission,
 };
 pub use kinds::{
     CreateDisk, DiskOperation, MAX_SIZE_BYTES, OperationControl, OperationError, OperationRequest,

@@ -4,6 +4,7 @@ mod access;
 mod access_states;
 mod accounts;
 mod chap;
+mod checksums;
 mod configuration;
 mod declarative;
 mod deleted_files;

@@ -64,6 +64,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("POST", "/snapshots", "snapshot create monday demo"),
     ("GET", "/snapshots/{snapshot}", "snapshot show demo@monday"),
     ("DELETE", "/snapshots/{snapshot}", "snapshot delete demo@tuesday"),
+    ("POST", "/snapshots/{snapshot}/check", "snapshot check demo@tuesday"),
     ("POST", "/snapshots/{snapshot}/rollback", "snapshot rollback demo@tuesday"),
     ("GET", "/snapshots/{snapshot}/changes", "snapshot diff demo@monday demo@tuesday"),
     ("GET", "/disks/{disk}/changes", "snapshot diff demo@monday"),

@@ -215,6 +215,7 @@ impl Core {
             time_limit: submission.time_limit,
             bandwidth: submission.bandwidth.map(|rate| rate.max(1)),
             remaining: None,
+            checksums: None,
         };
         let record =
             JobRecord { job, step: Step::Pending, ending: None, plan, request: submission.request };

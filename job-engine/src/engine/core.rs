@@ -184,6 +184,7 @@ impl Core {
             put_mark(&mut batch, entry.number)?;
         }
         failpoint::hit(point.before);
+        self.void_checksums(&changes);
         let begin = Instant::now();
         if let Err(error) = self.store.commit(&batch) {
             self.went_down(&error);

@@ -41,6 +41,7 @@ use parking_lot::Mutex;
 
 pub use accounts::AccountChange;
 pub use changes::{ChangedBlocks, ChangedExtent};
+pub use checking::Checks;
 pub use condition::{Condition, under};
 pub use configuration::{Configuration, WantedTarget};
 pub use copying::{CloneDisk, ImportDisk};
@@ -270,6 +271,7 @@ impl Engine {
             let _ = waker.send(Message::Wake);
         }));
         let path = config.directory.clone();
+        crate::checksums::sweep(&config.directory, |id| state.is_image(id));
         if let Some(outbox) = &config.outbox {
             outbox.open(state.stored_records(), state.stored_messages());
         }

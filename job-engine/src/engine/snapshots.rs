@@ -154,7 +154,7 @@ pub(super) fn without_snapshots(state: &State, disk: &Disk) -> Result<(), Cause>
     }
 }
 
-fn find(state: &State, id: SnapshotId) -> Result<DiskSnapshot, Cause> {
+pub(super) fn find(state: &State, id: SnapshotId) -> Result<DiskSnapshot, Cause> {
     let found = state.snapshots.get(&id).filter(|snapshot| !snapshot.hidden);
     let found = found.map(|snapshot| DiskSnapshot::clone(snapshot));
     found.ok_or_else(|| Cause::NotFound { what: "snapshot".to_owned(), name: id.to_string() })

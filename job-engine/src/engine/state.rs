@@ -593,7 +593,7 @@ impl State {
         self.snapshots.values().filter(|snapshot| !snapshot.hidden)
     }
 
-    /// The job that reads a file to make another of it.
+    /// The job that reads a file, to make another of it or to check it.
     pub(crate) fn reader(&self, path: &Path) -> Option<JobId> {
         let records = self.unfinished.iter().filter_map(|id| self.jobs.get(id));
         let mut reading =

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use disk_image::{ImageError, ImageErrorKind, Operation};
+use jiff::Timestamp;
 
 use super::row::{MessageRow, status_name};
 use super::{CimError, OWNING_ENTITY, ObjectPaths, table};
@@ -54,6 +55,9 @@ pub enum Cause {
     TimeLimit { seconds: u64 },
     /// A job that this one was to wait for did not end well.
     DependencyFailed { job: String, state: String },
+    /// Data that nobody has written are not what they were when checksums of them were made. Logical
+    /// blocks.
+    DataDiffer { path: PathBuf, first: u64, last: u64, made: Timestamp },
     /// Space of an image that nothing in it refers to: lost in a crash, no data is harmed.
     LostSpace { path: PathBuf, bytes: u64 },
     /// A job, or a part of one, that this version of the program does not know.
@@ -241,6 +245,7 @@ impl Cause {
             Self::InvalidTransition { .. } => &table::INVALID_TRANSITION,
             Self::TimeLimit { .. } => &table::TIME_LIMIT,
             Self::DependencyFailed { .. } => &table::DEPENDENCY_FAILED,
+            Self::DataDiffer { .. } => &table::DATA_DIFFER,
             Self::LostSpace { .. } => &table::LOST_SPACE,
             Self::UnknownJob { .. } => &table::UNKNOWN_JOB,
             Self::Panic { .. } => &table::PANIC,
@@ -305,6 +310,9 @@ impl Cause {
             Self::InvalidTransition { job, state, request } => all(&[request, job, state]),
             Self::TimeLimit { seconds } => all(&[seconds]),
             Self::DependencyFailed { job, state } => all(&[job, state]),
+            Self::DataDiffer { path, first, last, made } => {
+                all(&[&path.display(), first, last, &format!("{made:.0}")])
+            }
             Self::LostSpace { path, bytes } => all(&[&path.display(), bytes]),
             Self::UnknownJob { what } => all(&[what]),
             Self::Panic { message } => all(&[message]),

@@ -748,6 +748,28 @@ pub(crate) const POOL_EXHAUSTED: MessageRow = MessageRow {
     actions: &["Free space in the pool's file system, or move disks to another pool."],
 };
 
+pub(crate) const DATA_DIFFER: MessageRow = MessageRow {
+    id: "ISCT-STG-019",
+    error_code: 119,
+    error_type: 5,
+    other_error_type: None,
+    severity: 6,
+    probable_cause: 10,
+    description: "Checksums of an earlier check do not fit data that nobody has written since: the medium, or what lies between, has lost or changed them without an error. Blocks are told of in regions of 1 MiB or more, of which at least one byte differs.",
+    status: 1,
+    message: "Data lost: logical blocks %2 to %3 of %1 are not what they were at %4, and nobody has written to it since",
+    arguments: &[
+        "the image's file",
+        "the first logical block",
+        "the last logical block",
+        "when the checksums were made",
+    ],
+    actions: &[
+        "Restore these blocks from a copy, or from another snapshot whose check finds its data whole.",
+        "Read the kernel's log for errors of the device that holds the file, and check its file system.",
+    ],
+};
+
 /// All messages, in the order of their codes.
 pub const ROWS: &[MessageRow] = &[
     OUT_OF_SPACE,
@@ -768,6 +790,7 @@ pub const ROWS: &[MessageRow] = &[
     POOL_UNAVAILABLE,
     POOL_NEARLY_FULL,
     POOL_EXHAUSTED,
+    DATA_DIFFER,
     CANCELLED,
     KILLED,
     RESTARTED_DURING_JOB,

@@ -108,6 +108,12 @@ fn causes() -> Vec<Cause> {
         Cause::CouldNotStart { reason: text("no thread") },
         Cause::InvalidTransition { job: text("J"), state: text("New"), request: text("start") },
         Cause::TimeLimit { seconds: 60 },
+        Cause::DataDiffer {
+            path: PathBuf::from("/a"),
+            first: 2048,
+            last: 4095,
+            made: jiff::Timestamp::UNIX_EPOCH,
+        },
         Cause::LostSpace { path: PathBuf::from("/a"), bytes: 7 },
         Cause::UnknownJob { what: "fly".to_owned() },
         Cause::Panic { message: text("index") },

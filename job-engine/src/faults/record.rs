@@ -130,6 +130,7 @@ fn new_job(source: Element, disk_name: &str, detail: &FaultDetail) -> Job {
         time_limit: None,
         bandwidth: None,
         remaining: None,
+        checksums: None,
     }
 }
 

@@ -1,27 +1,29 @@
-//! Checking a disk: first what its tables say, then whether all of its data can be read.
+//! Checking a disk: first what its tables say, then whether all of its data can be read, and are what
+//! they were when checksums of them were made.
 
 use disk_image::{
-    BlockState, Finding, ImageError, ImageErrorKind, OpenOptions, Operation, check_named,
+    BlockState, Finding, Image, ImageError, ImageErrorKind, OpenOptions, Operation, check_named,
 };
 
-use super::Form;
 use super::run::Work;
+use super::{Form, Sums};
+use crate::checksums::Summer;
 use crate::engine::Failure;
 use crate::error::{Cause, ImageContext};
 use crate::failpoint;
 use crate::place::Access;
 
-/// Places that cannot be read which one check tells of.
-const MAX_UNREADABLE: usize = 32;
+/// Places that cannot be read, and parts that hold other data, of which one check tells.
+pub(super) const MAX_UNREADABLE: usize = 32;
 
 impl Work<'_> {
     /// Finds what is wrong with an image, all of it in one answer.
     pub(super) fn check(
         &self,
         of: &Form,
-        bytes: u64,
-        block_bytes: u32,
+        (bytes, block_bytes): (u64, u32),
         repair: bool,
+        sums: Option<&Sums>,
     ) -> Result<(), Failure> {
         let Form { place, format } = of;
         drop(self.held(place)?);
@@ -35,13 +37,26 @@ impl Work<'_> {
             let file = place.open(false, access)?;
             check_named(file, *format, &options(!write), write && repair)
         };
+        let mut writes = repair;
         let found = match look(repair) {
             // A log that a crash has left is part of the image, and is replayed.
-            Err(error) if error.kind() == ImageErrorKind::ReadOnly && !repair => look(true),
+            Err(error) if error.kind() == ImageErrorKind::ReadOnly && !repair => {
+                writes = true;
+                look(true)
+            }
             found => found,
         };
-        let (report, image) = found.map_err(|error| Cause::from(&error))?;
+        let (report, mut image) = found.map_err(|error| Cause::from(&error))?;
         failpoint::hit("plan.checked");
+        if writes
+            && sums.is_some()
+            && let Some(written) = image.take()
+        {
+            // What is still put off would be a change behind the checksums.
+            written.close().map_err(|error| Cause::from(&error))?;
+            drop(written);
+            image = look(false).map_err(|error| Cause::from(&error))?.1;
+        }
         let context = |offset: Option<u64>, reason: String| ImageContext {
             offset,
             reason: Some(with_lba(offset, block_bytes, reason).into()),
@@ -62,7 +77,10 @@ impl Work<'_> {
             causes.push(Cause::LostSpace { path: place.path.clone(), bytes });
         }
         if let Some(image) = image {
-            self.read_all(&*image, bytes, block_bytes, &mut causes)?;
+            let mut comparison = self.begin_comparison(sums, &*image, bytes)?;
+            let summer = comparison.as_mut().map(|it| &mut it.summer);
+            self.read_all(&*image, (bytes, block_bytes), summer, &mut causes)?;
+            self.end_comparison(sums, comparison, (&*image, block_bytes), &mut causes)?;
         }
         if causes.is_empty() { Ok(()) } else { Err(Failure::Causes(causes)) }
     }
@@ -70,9 +88,9 @@ impl Work<'_> {
     /// Reads all data; what cannot be read becomes a cause.
     fn read_all(
         &self,
-        image: &dyn disk_image::Image,
-        bytes: u64,
-        block_bytes: u32,
+        image: &dyn Image,
+        (bytes, block_bytes): (u64, u32),
+        mut summer: Option<&mut Summer>,
         causes: &mut Vec<Cause>,
     ) -> Result<(), Failure> {
         let size = bytes.min(image.size_bytes());
@@ -84,6 +102,9 @@ impl Work<'_> {
             let begin = std::time::Instant::now();
             let extent = image.block_status(at, size - at).map_err(|error| Cause::from(&error))?;
             if extent.state == BlockState::Deallocated {
+                if let Some(summer) = &mut summer {
+                    summer.zeroes(extent.length);
+                }
                 at += extent.length;
                 continue;
             }
@@ -100,6 +121,11 @@ impl Work<'_> {
                 }
                 causes.push(cause);
                 unreadable += 1;
+                if let Some(summer) = &mut summer {
+                    summer.unknown(length);
+                }
+            } else if let Some(summer) = &mut summer {
+                summer.data(&buffer);
             }
             at += length;
             self.context.pace(length, begin)?;

@@ -11,12 +11,14 @@ mod copy;
 mod mirror;
 mod overlay;
 mod run;
+mod sums;
 mod switch;
 
 pub(crate) use convert::{Conversion, Form};
 pub(crate) use mirror::Moving;
 pub(crate) use overlay::Child;
 pub(crate) use run::{recover, run, undo};
+pub(crate) use sums::Sums;
 
 use std::path::Path;
 
@@ -45,11 +47,11 @@ pub(crate) struct Plan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pool: Option<PoolId>,
     /// Bytes by which the disks of that pool become more.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) grows: u64,
 }
 
-fn is_none(bytes: &u64) -> bool {
+fn is_zero(bytes: &u64) -> bool {
     *bytes == 0
 }
 
@@ -87,7 +89,14 @@ pub(crate) enum Action {
     /// Compares a copy with its source as disks, or reads all of an image.
     Compare { from: Option<Form>, of: Form, bytes: u64 },
     /// Finds what is wrong with an image, and frees what is lost in it if that is wanted.
-    Check { of: Form, bytes: u64, block_bytes: u32, repair: bool },
+    Check {
+        of: Form,
+        bytes: u64,
+        block_bytes: u32,
+        repair: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sums: Option<Sums>,
+    },
     /// Makes copies of all of them at one instant, while their disks are in use.
     Share { files: Vec<Share> },
     /// Compares a copy with its source, or reads all of a file.
@@ -168,7 +177,7 @@ impl Plan {
         })
     }
 
-    /// It makes another file of this one.
+    /// It makes another file of this one, or reads it to its end.
     pub(crate) fn reads(&self, path: &Path) -> bool {
         self.actions.iter().any(|action| {
             let from = if let Action::Convert(conversion) = action {
@@ -178,6 +187,7 @@ impl Plan {
             } else if let Action::Overlay { parent: Form { place, .. }, .. }
             | Action::Merge { from: Form { place, .. }, .. }
             | Action::Copy { from: place, .. }
+            | Action::Check { of: Form { place, .. }, .. }
             | Action::RollBack { from: place, .. } = action
             {
                 place

@@ -7,6 +7,7 @@ use disk_image::{ImageErrorKind, MissingFile, NamedFile, first_data, reflink};
 
 use super::{Action, How, Plan, Share};
 use crate::catalogue::Disk;
+use crate::checksums;
 use crate::engine::{Change, Debris, Failure, IfEnding, Interrupt, JobContext, JobRecord};
 use crate::error::Cause;
 use crate::failpoint;
@@ -88,8 +89,8 @@ impl Work<'_> {
             Action::Convert(conversion) => self.convert(conversion),
             Action::Move(moving) => self.move_disk(moving),
             Action::Compare { from, of, bytes } => self.compare(from.as_ref(), of, *bytes),
-            Action::Check { of, bytes, block_bytes, repair } => {
-                self.check(of, *bytes, *block_bytes, *repair)
+            Action::Check { of, bytes, block_bytes, repair, sums } => {
+                self.check(of, (*bytes, *block_bytes), *repair, sums.as_ref())
             }
             Action::Share { files } => self.share(files),
             Action::Verify { from, of, bytes } => self.verify(from.as_ref(), of, *bytes),
@@ -277,6 +278,7 @@ impl Work<'_> {
     ) -> Result<(), Failure> {
         let fail = |error: disk_image::ImageError| unshared(&error);
         let mapped = self.context.is_mapped(disk);
+        checksums::void(&self.context.shared.config.directory, disk.uuid());
         let source = from.open(false, Access::Look).map_err(fail)?;
         let _lock = if mapped { None } else { Some(self.held(to)?) };
         let target = to.open(false, Access::Share).map_err(fail)?;

@@ -14,11 +14,11 @@ use disk_image::{
 };
 use jiff::Timestamp;
 use job_engine::{
-    ChangeKind, CloneDisk, Configuration, CreateDisk, CreateSnapshots, Disk, Engine, EngineConfig,
-    FaultReport, ImportDisk, Job, JobId, JobKind, JobSettings, JobState, KillJobResult, MapRequest,
-    OperationControl, OperationError, OperationRequest, OperationRunner, Provisioning,
-    RequestError, RequestStateChangeResult, RequestedState, Submission, TargetRequest,
-    WantedTarget,
+    ChangeKind, Checks, CloneDisk, Configuration, CreateDisk, CreateSnapshots, Disk, Engine,
+    EngineConfig, FaultReport, ImportDisk, Job, JobId, JobKind, JobSettings, JobState,
+    KillJobResult, MapRequest, OperationControl, OperationError, OperationRequest, OperationRunner,
+    Provisioning, RequestError, RequestStateChangeResult, RequestedState, Submission,
+    TargetRequest, WantedTarget,
 };
 
 use crate::PATIENCE;
@@ -278,7 +278,8 @@ impl Child {
         let id = self.engine.convert_disk(cloned.id, ImageFormat::Vhdx, None, later());
         let id = self.planned(id);
         self.end(id, JobState::Completed);
-        let id = self.engine.check_disk(cloned.id, false, later());
+        let checks = Checks { checksums: true, ..Checks::default() };
+        let id = self.engine.check_disk_with(cloned.id, checks, later());
         let id = self.planned(id);
         self.end(id, JobState::Completed);
         let id = self.engine.overwrite_disk(cloned.id, later());

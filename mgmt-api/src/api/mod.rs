@@ -12,8 +12,8 @@ mod setting;
 mod snapshot;
 
 use jiff::Timestamp;
-pub use job_engine::LunView;
 use job_engine::{AffectedElement, CimError};
+pub use job_engine::{ChecksumState, ChecksumsUsed, LunView};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -144,6 +144,20 @@ pub struct CheckDisk {
     /// Frees what a crash has lost in a qcow2 image.
     #[serde(default)]
     pub repair: bool,
+    /// Makes checksums of the data, if there are none that hold: one for each MiB or more. Every later
+    /// check compares the data with them, until the disk is written or becomes a LUN. Not for a disk
+    /// that is one.
+    #[serde(default)]
+    pub checksums: bool,
+}
+
+/// A request for a check of a snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckSnapshot {
+    /// Makes checksums of the data, if there are none that hold.
+    #[serde(default)]
+    pub checksums: bool,
 }
 
 /// A request for a disk that is made of an image.
@@ -392,6 +406,10 @@ pub struct Job {
     pub bandwidth: Option<u64>,
     /// How often a fault has happened; none for other jobs.
     pub occurrences: Option<u64>,
+    /// What a check has found out with checksums, whatever else it found; none for other jobs, and
+    /// where no check got so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksums: Option<ChecksumsUsed>,
     /// What it concerns.
     pub affected: Vec<AffectedElement>,
     /// `GetErrors`; the first is `GetError`'s.

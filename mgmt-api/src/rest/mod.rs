@@ -115,6 +115,7 @@ pub fn routes(service: Arc<Service>) -> Routes {
         .post(Operator, "/snapshots", snapshots::create)
         .get(Viewer, "/snapshots/{snapshot}", snapshots::show)
         .delete(Operator, "/snapshots/{snapshot}", snapshots::delete)
+        .post(Operator, "/snapshots/{snapshot}/check", snapshots::check)
         .post(Operator, "/snapshots/{snapshot}/rollback", snapshots::roll_back)
         .post(Operator, "/snapshots/{snapshot}/expose", snapshots::expose)
         .get(Viewer, "/snapshots/{snapshot}/changes", snapshots::changes)

@@ -110,6 +110,17 @@ pub(super) async fn roll_back(State(service): Shared, Path(key): Path<String>, b
         .await
 }
 
+pub(super) async fn check(
+    State(service): Shared,
+    Path(key): Path<String>,
+    submit: Submit,
+) -> Response {
+    let to = move |service: &Service, request: api::CheckSnapshot, by| {
+        service.check_snapshot(&key, &request, by)
+    };
+    submit.to(service, to).await
+}
+
 pub(super) async fn expose(
     State(service): Shared,
     Path(key): Path<String>,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use job_engine::{BlockLength, CloneDisk, ImportDisk, MoveDisk, PoolId, Submission};
+use job_engine::{BlockLength, Checks, CloneDisk, ImportDisk, MoveDisk, PoolId, Submission};
 
 use super::{Refusal, Result, Service, ServiceError};
 use crate::api;
@@ -119,7 +119,8 @@ impl Service {
         by: Submission,
     ) -> Result<api::Job> {
         let disk = self.find_disk(key)?.id;
-        let id = self.engine.check_disk(disk, request.repair, by)?;
+        let api::CheckDisk { repair, checksums } = *request;
+        let id = self.engine.check_disk_with(disk, Checks { repair, checksums }, by)?;
         self.job_by_id(&id)
     }
 

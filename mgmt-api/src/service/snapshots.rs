@@ -77,6 +77,20 @@ impl Service {
         self.job_by_id(&id)
     }
 
+    /// Submits a check of a snapshot.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::Conflict`], [`Refusal::Unavailable`].
+    pub fn check_snapshot(
+        &self,
+        key: &str,
+        request: &api::CheckSnapshot,
+        by: Submission,
+    ) -> Result<api::Job> {
+        let id = self.engine.check_snapshot(self.snapshot_id(key)?, request.checksums, by)?;
+        self.job_by_id(&id)
+    }
+
     /// What has changed from the snapshot `since` to the snapshot `until`: a page of it.
     ///
     /// # Errors

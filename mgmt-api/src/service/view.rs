@@ -118,6 +118,7 @@ pub(super) fn job(job: job_engine::Job) -> api::Job {
         time_limit_seconds: job.time_limit.map(|limit| limit.as_secs()),
         bandwidth: job.bandwidth,
         occurrences,
+        checksums: job.checksums,
         affected: job.affected,
         errors: job.errors,
     }

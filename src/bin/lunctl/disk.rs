@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use mgmt_api::api::{
-    ChangeDisk, CheckDisk, CloneDisk, ConvertDisk, CreateDisk, Disk, ExpandDisk, ExportDisk,
-    ImportDisk, Job, MoveDisk, ProvisionDisk,
+    ChangeDisk, CheckDisk, ChecksumState, ChecksumsUsed, CloneDisk, ConvertDisk, CreateDisk, Disk,
+    ExpandDisk, ExportDisk, ImportDisk, Job, MoveDisk, ProvisionDisk,
 };
 use mgmt_api::size;
 use serde::Serialize;
@@ -47,9 +47,10 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Disk) -> Result<(
         args::Disk::Provision { disk, provisioning, waiting } => {
             provision(client, output, &disk, provisioning, &waiting)?;
         }
-        args::Disk::Check { disk, repair, waiting } => {
-            let job: Job = client.post(&["disks", &disk, "check"], &CheckDisk { repair })?;
-            ended(client, output, &job, &format!("disk {disk} is sound"), &waiting)?;
+        args::Disk::Check { disk, repair, checksums, waiting } => {
+            let request = CheckDisk { repair, checksums };
+            let job: Job = client.post(&["disks", &disk, "check"], &request)?;
+            checked(client, output, &job, &format!("disk {disk}"), &waiting)?;
         }
         args::Disk::Convert { disk, format, provisioning, waiting } => {
             let request = ConvertDisk { format, provisioning: provisioning.map(Into::into) };
@@ -145,6 +146,40 @@ fn compact(client: &Client, output: Output, disk: &str, waiting: &args::Waiting)
         format!("disk {} takes {used}", disk.name)
     });
     Ok(())
+}
+
+/// Waits for a check, and says what it has compared.
+pub(crate) fn checked(
+    client: &Client,
+    output: Output,
+    job: &Job,
+    what: &str,
+    waiting: &args::Waiting,
+) -> Result<()> {
+    if waiting.no_wait {
+        output.value(job, || job.id.clone());
+        return Ok(());
+    }
+    let job = wait(client, output, &job.id, None)?;
+    output.value(&job, || format!("{what} is sound{}", compared(job.checksums)));
+    Ok(())
+}
+
+fn compared(checksums: Option<ChecksumsUsed>) -> String {
+    let Some(ChecksumsUsed { state, made }) = checksums else { return String::new() };
+    let made = made.map(|made| format!("{made:.0}")).unwrap_or_default();
+    match state {
+        ChecksumState::Matched => format!("; its data are those of {made}"),
+        ChecksumState::Made => "; checksums of its data are kept".to_owned(),
+        ChecksumState::Void => {
+            "; it may have been written since its checksums were made: there was nothing to compare its data with"
+                .to_owned()
+        }
+        ChecksumState::Damaged => {
+            "; its checksums are damaged: there was nothing to compare its data with".to_owned()
+        }
+        ChecksumState::Differed | ChecksumState::Absent | ChecksumState::InUse => String::new(),
+    }
 }
 
 /// Waits for a job that makes no disk.

@@ -1,10 +1,11 @@
 //! `lunctl snapshot`
 
-use mgmt_api::api::{Changes, CreateSnapshots, Disk, ExposeSnapshot, Job, Snapshot};
+use mgmt_api::api::{Changes, CheckSnapshot, CreateSnapshots, Disk, ExposeSnapshot, Job, Snapshot};
 use mgmt_api::size;
 
 use crate::args;
 use crate::client::Client;
+use crate::disk::checked;
 use crate::exit::Result;
 use crate::output::{Output, table};
 use crate::progress::wait;
@@ -37,6 +38,11 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Snapshot) -> Resu
                 return Ok(());
             }
             (job, waiting, String::new())
+        }
+        args::Snapshot::Check { snapshot, checksums, waiting } => {
+            let request = CheckSnapshot { checksums };
+            let job: Job = client.post(&["snapshots", &snapshot, "check"], &request)?;
+            return checked(client, output, &job, &format!("snapshot {snapshot}"), &waiting);
         }
         args::Snapshot::Create { name, disks, waiting } => {
             let text = format!("snapshot {name} of {} taken", disks.join(", "));

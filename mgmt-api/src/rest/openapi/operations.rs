@@ -224,6 +224,9 @@ pub(super) fn all() -> Vec<Operation> {
             .starts(),
         get("/snapshots/{snapshot}", "A snapshot").answers::<api::Snapshot>(),
         delete("/snapshots/{snapshot}", "Delete a snapshot").starts(),
+        post("/snapshots/{snapshot}/check", "Look whether a snapshot is whole")
+            .takes::<api::CheckSnapshot>()
+            .starts(),
         post("/snapshots/{snapshot}/rollback", "Give a disk the data of a snapshot").starts(),
         get("/snapshots/{snapshot}/changes", "What has changed from an older snapshot to this one")
             .asks::<super::super::snapshots::Since>()

@@ -154,6 +154,10 @@ pub(crate) enum Disk {
         /// Free what a crash has lost in a qcow2 image; not of a disk that is exposed
         #[arg(long)]
         repair: bool,
+        /// Make checksums of its data if there are none that hold, for later checks to compare it with
+        /// until it is written; not of a disk that is a LUN
+        #[arg(long)]
+        checksums: bool,
         #[command(flatten)]
         waiting: Waiting,
     },
@@ -282,6 +286,16 @@ pub(crate) enum Snapshot {
     Delete {
         /// DISK@NAME, or its identifier
         snapshot: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Look whether a snapshot is whole, can be read and, with checksums, holds what it did
+    Check {
+        /// DISK@NAME, or its identifier
+        snapshot: String,
+        /// Make checksums of its data if there are none that hold, for later checks to compare it with
+        #[arg(long)]
+        checksums: bool,
         #[command(flatten)]
         waiting: Waiting,
     },
