@@ -53,14 +53,13 @@ class TgtServer:
     name, digests = "tgt", True
     iqn = "iqn.2026-01.invalid.bench:tgt"
 
-    def __init__(self, directory, size, threads):
+    def __init__(self, directory, size, threads=TGT_THREADS):
         self.image, self.size, self.threads = directory / "tgt.img", size, threads
         self.log = directory / "tgt.log"
         self.process = None
 
     def __enter__(self):
-        with open(self.image, "wb") as image:
-            image.truncate(self.size)
+        self._make_image()
         try:
             self._start()
             self._admin("target", "new", targetname=self.iqn)
@@ -77,6 +76,10 @@ class TgtServer:
 
     def __exit__(self, *exception):
         self._stop()
+
+    def _make_image(self):
+        with open(self.image, "wb") as image:
+            image.truncate(self.size)
 
     def _start(self):
         with socket.socket() as probe:
@@ -131,6 +134,42 @@ class TgtServer:
                 (pathlib.Path("/var/run/tgtd") / name).unlink()
 
 
+class TgtOverQemu(TgtServer):
+    """tgtd over a file that is what QEMU's storage daemon sees in an image (FUSE): tgt itself knows
+    no formats, and a network block device needs a kernel module."""
+
+    def __init__(self, directory, size, kind):
+        super().__init__(directory / kind, size)
+        self.name, self.kind, self.daemon = f"tgt over QEMU's {kind}", kind, None
+
+    def _make_image(self):
+        self.image.parent.mkdir()
+        stored, log = self.image.with_suffix(f".{self.kind}"), self.image.with_suffix(".log")
+        subprocess.run(["qemu-img", "create", "-q", "-f", self.kind, stored, str(self.size)], check=True)
+        self.image.touch()
+        with open(log, "wb") as output:
+            self.daemon = subprocess.Popen(
+                ["qemu-storage-daemon", "--blockdev",
+                 f"driver={self.kind},node-name=image,file.driver=file,file.filename={stored}",
+                 "--export", f"fuse,id=export,node-name=image,mountpoint={self.image},writable=on"],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        for _ in range(100):
+            if self.image.stat().st_size == self.size:
+                return
+            if self.daemon.poll() is not None:
+                break
+            time.sleep(0.1)
+        self._stop()
+        sys.exit(f"qemu-storage-daemon did not start:\n{log.read_text(errors='replace')}")
+
+    def _stop(self):
+        super()._stop()
+        if self.daemon:
+            # It takes the mount away with it.
+            self.daemon.terminate()
+            self.daemon.wait()
+
+
 class Yardstick:
     """The least that a target can do, compiled when it is needed."""
 
@@ -169,3 +208,12 @@ def why_no_tgt():
         return f"{' and '.join(missing)} not installed"
     # Its control socket is below /run.
     return "tgtd can be started by root only" if os.geteuid() != 0 else None
+
+
+def why_no_qemu():
+    """Why QEMU cannot stand behind tgt."""
+    if why := why_no_tgt():
+        return why
+    if shutil.which("qemu-storage-daemon") is None or shutil.which("fusermount3") is None:
+        return "qemu-storage-daemon or fusermount3 not installed"
+    return None if os.access("/dev/fuse", os.R_OK | os.W_OK) else "no /dev/fuse"
