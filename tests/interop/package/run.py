@@ -4,6 +4,7 @@
 Needs root, debootstrap, dpkg-deb, systemd-analyze and cargo-deb."""
 
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -22,6 +24,10 @@ PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 UNIT = "/lib/systemd/system/lund.service"
 # Of systemd-analyze security; the scale ends at 10.
 MOST_EXPOSED = 2.5
+TARGET_NAME = "iqn.2026-01.io.lund:www"
+# For so many seconds open-iscsi lets commands wait for a session unless it is configured otherwise
+# (node.session.timeo.replacement_timeout).
+PATIENCE = 120
 
 
 def say(text):
@@ -89,8 +95,9 @@ class Root:
         return self.path(inside).stat().st_uid == int(user[2])
 
     @contextlib.contextmanager
-    def daemon(self):
-        """Runs it as the unit does, on free ports; yields its addresses and its notifications."""
+    def daemon(self, iscsi=0, management=0):
+        """Runs it as the unit does, on free ports unless some are given; yields its addresses and its
+        notifications."""
         with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as notifications:
             name = "/tmp/notify"
             self.path(name).unlink(missing_ok=True)
@@ -99,7 +106,7 @@ class Root:
             notifications.settimeout(60)
             process = subprocess.Popen(
                 ["chroot", "--userspec=lund:lund", self.directory, "/usr/bin/lund", "serve", "--config",
-                 "/etc/lund/lund.toml", "--iscsi-listen", "127.0.0.1:0", "--mgmt-listen", "127.0.0.1:0"],
+                 "/etc/lund/lund.toml", "--iscsi-listen", f"127.0.0.1:{iscsi}", "--mgmt-listen", f"127.0.0.1:{management}"],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
                 env={"PATH": PATH, "NOTIFY_SOCKET": name, "WATCHDOG_USEC": "600000"})
             try:
@@ -117,6 +124,91 @@ class Root:
 
     def lunctl(self, server, *words):
         return self.output("/usr/bin/lunctl", "--server", server, *words)
+
+
+class Writer:
+    """An initiator of one session that writes block after block, each with a byte of its own, and takes every
+    error for the end."""
+
+    BLOCK, BLOCKS = 4096, 1024
+
+    def __init__(self, portal, target, lun=0):
+        image = {"driver": "raw", "file": {"driver": "iscsi", "transport": "tcp", "target": target, "lun": lun,
+                                           "portal": portal.removeprefix("iscsi://").rstrip("/")}}
+        self.process = subprocess.Popen(["qemu-io", "json:" + json.dumps(image)], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
+        self.done, self.longest, self.error = 0, 0.0, None
+        self.stopped, self.moved = threading.Event(), threading.Condition()
+        self.thread = threading.Thread(target=self.write, daemon=True)
+        self.thread.start()
+
+    @staticmethod
+    def byte(number):
+        return number % 255 + 1
+
+    def ask(self, command, answer):
+        """The line that answers a command."""
+        self.process.stdin.write(command + "\n")
+        for line in self.process.stdout:
+            if answer in line:
+                return
+            if "failed" in line or "rror" in line:
+                raise OSError(line.strip())
+        raise OSError("qemu-io has ended")
+
+    def write(self):
+        try:
+            while not self.stopped.is_set():
+                begin = time.monotonic()
+                at = self.done % self.BLOCKS * self.BLOCK
+                self.ask(f"write -P {self.byte(self.done)} {at} {self.BLOCK}", f"wrote {self.BLOCK}/{self.BLOCK}")
+                self.longest = max(self.longest, time.monotonic() - begin)
+                with self.moved:
+                    self.done += 1
+                    self.moved.notify_all()
+        except OSError as error:
+            self.error = error
+            with self.moved:
+                self.moved.notify_all()
+
+    def goes_on(self):
+        """Waits for some more writes."""
+        with self.moved:
+            wanted = self.done + 100
+            self.moved.wait_for(lambda: self.error or self.done >= wanted, timeout=120)
+            check(self.error is None and self.done >= wanted, f"initiators write on: {self.error}")
+
+    def end(self):
+        """Everything that was answered is there."""
+        self.stopped.set()
+        self.thread.join(timeout=120)
+        check(self.error is None and not self.thread.is_alive(), f"initiators write on: {self.error}")
+        first = max(0, self.done - self.BLOCKS)
+        for number in range(first, self.done):
+            self.ask(f"read -P {self.byte(number)} {number % self.BLOCKS * self.BLOCK} {self.BLOCK}",
+                     f"read {self.BLOCK}/{self.BLOCK}")
+        self.process.communicate("quit\n", timeout=60)
+
+
+def upgraded(root, package):
+    """A package is put in the place of another one while an initiator writes, and its daemon restarted, as the
+    package's scripts have systemd do. The initiator sees a pause, no error; what it was told is written is."""
+    iscsi, management = free_ports(2)
+    with root.daemon(iscsi, management) as (portal, server, _):
+        writer = Writer(portal, TARGET_NAME)
+        writer.goes_on()
+        root.install(package)
+        # Nothing is stopped by the installation itself.
+        writer.goes_on()
+        before = root.lunctl(server, "export")
+    with root.daemon(iscsi, management) as (_, server, _):
+        writer.goes_on()
+        check(root.lunctl(server, "export") == before, "the upgrade keeps what is configured")
+        sessions = root.lunctl(server, "session", "list")
+        check(sessions.count(TARGET_NAME) == 1, f"the initiator has its session: {sessions}")
+        writer.end()
+    check(writer.longest < PATIENCE, f"a write waited for {writer.longest:.1f} s")
+    say(f"upgraded under an initiator that wrote {writer.done} blocks: the longest waited {writer.longest:.1f} s")
 
 
 def told(notifications, wanted):
@@ -215,7 +307,7 @@ def main():
         # What an administrator changed is kept, and so are the disks.
         config = root.path("/etc/lund/lund.toml")
         config.write_text(config.read_text() + "\n[jobs]\nmax_running = 2\n")
-        root.install(second)
+        upgraded(root, second)
         check("max_running = 2" in config.read_text(), "the upgrade keeps the configuration")
         with root.daemon() as (portal, server, _):
             check("first" in root.lunctl(server, "disk", "list"), "the upgrade keeps the disks")
