@@ -20,7 +20,8 @@ use std::time::Duration;
 use disk_image::{Durability, ImageFormat, OpenOptions, Wait};
 use job_engine::{
     CloneDisk, CreateDisk, CreateSnapshots, DataPath, Disk, DiskId, Engine, EngineConfig, Exposing,
-    Job, JobId, JobState, MapRequest, RequestError, Submission, TargetRequest,
+    Job, JobId, JobState, MapRequest, MoveDisk, PoolId, PoolLimits, PoolSettings, RequestError,
+    Submission, TargetRequest,
 };
 
 const MIB: u64 = 1 << 20;
@@ -215,6 +216,45 @@ fn a_disk_is_rolled_back_while_it_is_a_lun_and_its_snapshots_stay_what_they_are(
     bench.done(bench.engine.delete_disk(disk.id));
     let left = images(&bench.engine.config().default_pool);
     assert_eq!(left, 2, "the two disks that were made of the snapshot");
+}
+
+#[test]
+fn a_disk_that_was_moved_is_rolled_back_to_what_it_left_behind() {
+    let Some(xfs) = xfs::Xfs::mount() else { return };
+    let bench = Bench::new(xfs.path());
+    let job = bench.done(bench.engine.create_disk(CreateDisk::new("a", 4 * MIB)));
+    let disk = bench.engine.disk(&job.kind.disk()).unwrap();
+    write(&disk, MIB, 1);
+    bench.done(bench.snapshot("s", &[&disk]));
+    let snapshot = bench.engine.snapshots()[0].clone();
+    let before = std::fs::read(&snapshot.path).unwrap();
+    let other = xfs.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    let pool = PoolId::parse("other");
+    let limits = PoolLimits::default();
+    let settings = PoolSettings { id: pool.clone(), directory: other.clone(), limits };
+    bench.engine.create_pool(settings).unwrap();
+    let request =
+        MoveDisk { disk: disk.id, pool: Some(pool.clone()), format: None, provisioning: None };
+    bench.done(bench.engine.move_disk(request, Submission::default()));
+    let moved = bench.engine.disk(&disk.id).unwrap();
+    assert_eq!((moved.path.parent().unwrap(), &moved.pool), (other.as_path(), &pool));
+    assert!(std::fs::read(&moved.path).unwrap() == before);
+    write(&moved, MIB, 2);
+    bench.done(bench.engine.roll_back(snapshot.id, Submission::default()));
+    let back = bench.engine.disk(&disk.id).unwrap();
+    assert_eq!((back.path.parent().unwrap(), &back.pool), (other.as_path(), &pool));
+    assert!(std::fs::read(&back.path).unwrap() == before);
+    // What is made of the snapshot is where that is.
+    let (id, how) = (snapshot.id, Exposing::default());
+    let exposed =
+        bench.done(bench.engine.expose_snapshot(id, "b".to_owned(), how, Submission::default()));
+    let exposed = bench.engine.disk(&exposed.kind.disk()).unwrap();
+    assert_eq!((exposed.path.parent(), &exposed.pool), (disk.path.parent(), &disk.pool));
+    let detached = bench.done(bench.engine.detach_snapshot(snapshot.id, Submission::default()));
+    let detached = bench.engine.disk(&detached.kind.disk()).unwrap();
+    assert_eq!((detached.path.parent(), &detached.pool), (disk.path.parent(), &disk.pool));
+    assert!(std::fs::read(&detached.path).unwrap() == before);
 }
 
 #[test]

@@ -268,3 +268,69 @@ fn a_move_goes_on_behind_a_kill_with_what_was_written_since() {
         bench.daemon.take().unwrap().stop();
     }
 }
+
+#[test]
+fn a_disk_leaves_its_snapshots_behind_and_goes_back_to_what_they_hold() {
+    for (format, to) in [("raw", "raw"), ("qcow2", "vhdx")] {
+        let mut bench = Bench::new(format);
+        let run =
+            |bench: &Bench, line: &str| bench.daemon().lunctl(&line.split(' ').collect::<Vec<_>>());
+        run(&bench, "snapshot create one d").ok();
+        let one = bench.model.clone();
+        for piece in (0..SIZE / PIECE).step_by(3) {
+            bench.write(piece);
+        }
+        run(&bench, "snapshot create two d").ok();
+        let two = bench.model.clone();
+        run(&bench, "disk compact d").fails(4, &["2 snapshots"]);
+        let id = bench.start(&["disk", "move", "d", "--pool", "other", "--format", to], "24MiB");
+        assert_eq!(bench.write_during(&id), "Completed", "{}", bench.job(&id));
+        bench.compare();
+        let disk = bench.daemon().json(&["disk", "show", "d"]);
+        assert_eq!((&disk["pool"], &disk["format"]), (&"other".into(), &to.into()));
+        // One more, where the disk is now.
+        run(&bench, "snapshot create three d").ok();
+        let three = bench.model.clone();
+        bench.write(0);
+        for (name, held) in [("one", &one), ("three", &three), ("two", &two)] {
+            run(&bench, &format!("snapshot rollback d@{name}")).ok();
+            bench.model.clone_from(held);
+            bench.compare();
+            let disk = bench.daemon().json(&["disk", "show", "d"]);
+            assert_eq!(disk["pool"], "other", "{format}: {name}");
+            for piece in (0..SIZE / PIECE).step_by(5) {
+                bench.write(piece);
+            }
+            bench.compare();
+        }
+        // A disk of a snapshot is where the snapshot is, and the pool is not empty before that goes.
+        run(&bench, "snapshot expose d@one look --read-only").ok();
+        assert_eq!(bench.daemon().json(&["disk", "show", "look"])["pool"], "default");
+        let mut session =
+            Session::login(bench.daemon().portal, &bench.daemon().expose("l", "look", 0));
+        session.settle(0);
+        assert!(session.read(0, 0, 64) == one[..64 * 512], "{format}");
+        drop(session);
+        bench.command(&Bench::blocks(0x91, 0, 0), &[], 0);
+        bench.session = None;
+        bench.daemon.take().unwrap().kill();
+        bench.daemon = Some(bench.place.start(&[]));
+        bench.log_in();
+        bench.compare();
+        run(&bench, "target unmap iqn.2026-01.io.lund:l 0").ok();
+        run(&bench, "disk delete look").ok();
+        // Home again, and without snapshots: nothing is left of all this.
+        run(&bench, "disk move d --pool default").ok();
+        run(&bench, "pool delete other").fails(4, &["other"]);
+        for name in ["three", "one", "two"] {
+            run(&bench, &format!("snapshot delete d@{name}")).ok();
+        }
+        bench.compare();
+        run(&bench, "disk convert d vhd").ok();
+        bench.compare();
+        bench.only_file();
+        run(&bench, "pool delete other").ok();
+        bench.session = None;
+        bench.daemon.take().unwrap().stop();
+    }
+}

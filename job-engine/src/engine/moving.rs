@@ -8,7 +8,7 @@ use super::core::Core;
 use super::overlays::swept;
 use super::state::{Change, Debris};
 use super::{Engine, State};
-use crate::catalogue::{Disk, Provisioning};
+use crate::catalogue::{Disk, DiskSnapshot, Provisioning};
 use crate::error::{Cause, RequestError};
 use crate::id::{DiskId, JobId, PoolId};
 use crate::job::{Element, ElementEffect, JobKind, Purpose, Submission};
@@ -30,12 +30,11 @@ pub struct MoveDisk {
 
 impl Engine {
     /// Submits that a disk, which may be a LUN, gets another format, or owns its space or not; its
-    /// identity and its data stay.
+    /// identity and its data stay. Its snapshots stay what and where they are.
     ///
     /// # Errors
-    /// `NotFound`, `DiskInUse` for a disk that has snapshots or that a job works on, `BadValue` for what
-    /// it is already or the format cannot do, `CouldNotStart`, `StoreNearlyFull`, `StoreUnavailable`,
-    /// `ShuttingDown`.
+    /// `NotFound`, `DiskInUse` for a disk that a job works on, `BadValue` for what it is already or the
+    /// format cannot do, `CouldNotStart`, `StoreNearlyFull`, `StoreUnavailable`, `ShuttingDown`.
     pub fn convert_disk(
         &self,
         disk: DiskId,
@@ -64,7 +63,8 @@ impl Engine {
     /// Submits that a thin disk, which may be a LUN, takes no more space than its data need.
     ///
     /// # Errors
-    /// As [`Engine::convert_disk`]; `BadValue` for a disk that owns all its space.
+    /// As [`Engine::convert_disk`]; `BadValue` for a disk that owns all its space, `DiskInUse` for one
+    /// that has snapshots.
     pub fn compact_disk(
         &self,
         disk: DiskId,
@@ -83,6 +83,8 @@ struct Planned {
     is_used: bool,
     /// Takes what nobody needs then out of the catalogue.
     remains: Vec<Change>,
+    /// What old records of its snapshots do not say: the format that the disk has had up to now.
+    formats: Vec<Change>,
 }
 
 impl Core {
@@ -99,7 +101,7 @@ impl Core {
             self.plan_move(&state, purpose, request, id)
         };
         let planned = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
-        let Planned { before, after, is_used, remains } = planned;
+        let Planned { before, after, is_used, remains, formats } = planned;
         let form = |disk: &Disk| Form { place: Place::pool(&disk.path), format: disk.format };
         let (from, to, bytes) = (form(&before), form(&after), before.size_bytes);
         let conversion = Conversion {
@@ -113,6 +115,9 @@ impl Core {
         let mut builder = Builder::default().claim(before.id, true).in_pool(&after.pool);
         if other_pool {
             builder = builder.growing(bytes);
+        }
+        if !formats.is_empty() {
+            builder = builder.then(Action::Apply { changes: formats });
         }
         // The old file goes once nothing needs it any more.
         let mut last = vec![Change::PutDebris(Debris::of_disk(&before.path, id))];
@@ -159,7 +164,10 @@ impl Core {
         job: JobId,
     ) -> Result<Planned, Cause> {
         let before = whole_disk(state, request.disk)?;
-        super::snapshots::without_snapshots(state, &before)?;
+        if purpose == Purpose::CompactDisk {
+            // What it shares with them it would have twice.
+            super::snapshots::without_snapshots(state, &before)?;
+        }
         let format = request.format.unwrap_or(before.format);
         let provisioning = request.provisioning.unwrap_or(before.provisioning);
         let pool = request.pool.clone().unwrap_or_else(|| before.pool.clone());
@@ -184,9 +192,21 @@ impl Core {
         // Never the name of the file that there is.
         let path = directory.join(format!("{}.{}.{format}", before.id, job.uuid().simple()));
         let after = Disk { path, format, provisioning, pool, parent: None, ..before.clone() };
+        let remains = match state.snapshots_of(before.id).count() {
+            0 => state.remains(before.id),
+            // Those that were there for the disk's image alone.
+            _ => state.needless(before.parent),
+        };
+        let snapshots = state.snapshots.values();
+        let silent = snapshots.filter(|it| it.disk == before.id && it.format.is_none());
+        let said = silent.map(|it| {
+            let format = Some(before.format);
+            Change::PutSnapshot(DiskSnapshot { format, ..DiskSnapshot::clone(it) })
+        });
         Ok(Planned {
+            formats: said.collect(),
             is_used: state.is_mapped(before.id),
-            remains: swept(&state.remains(before.id), job),
+            remains: swept(&remains, job),
             before,
             after,
         })

@@ -152,7 +152,11 @@ pub(crate) fn find_pool(config: &EngineConfig, state: &State, id: &PoolId) -> Op
 }
 
 /// A pool by its directory.
-fn pool_at(config: &EngineConfig, state: &State, directory: &Path) -> Option<PoolSettings> {
+pub(super) fn pool_at(
+    config: &EngineConfig,
+    state: &State,
+    directory: &Path,
+) -> Option<PoolSettings> {
     let mut all = settings(config, state).into_iter().map(|(pool, _)| pool);
     all.find(|pool| pool.directory == directory)
 }

@@ -1,20 +1,23 @@
 //! Requests about snapshots: each becomes a job with a plan.
 
-use disk_image::ImageFormat;
+use std::path::{Path, PathBuf};
+
+use disk_image::{ImageFormat, shares_blocks};
 
 use super::Engine;
 use super::copying::{Builder, affected, shared_disk, whole_disk};
 use super::core::Core;
 use super::overlays::{Layering, Over, can_share, directory, form, overlay_path, swept};
+use super::pools::pool_at;
 use super::state::{Change, Debris, State};
 use crate::catalogue::{Disk, DiskSnapshot, MAX_SNAPSHOTS, Provisioning, check_disk_name};
 use crate::datapath::Switched;
 use crate::error::{Cause, RequestError};
-use crate::id::{DiskId, JobId, SnapshotId};
+use crate::id::{DiskId, JobId, PoolId, SnapshotId};
 use crate::job::{Element, ElementEffect, JobKind, Purpose, Submission};
 use crate::kinds::{self, CreateDisk};
 use crate::place::Place;
-use crate::plan::{Action, How, Plan, Share};
+use crate::plan::{Action, Conversion, Form, How, Plan, Share};
 
 /// A request for snapshots of disks, all at the same instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,7 +118,7 @@ impl Engine {
 
     /// Every file that belongs to a disk or a snapshot, or that one of their images is laid over.
     #[must_use]
-    pub fn image_files(&self) -> Vec<std::path::PathBuf> {
+    pub fn image_files(&self) -> Vec<PathBuf> {
         let state = self.shared.state.lock();
         let disks = state.disks.values().map(|disk| disk.path.clone());
         disks.chain(state.snapshots.values().map(|snapshot| snapshot.path.clone())).collect()
@@ -176,15 +179,25 @@ fn unread(state: &State, id: SnapshotId) -> Result<(Disk, DiskSnapshot), Cause> 
 }
 
 /// A disk with the data of a snapshot.
-fn like(source: &Disk, snapshot: &DiskSnapshot, name: String, format: ImageFormat) -> CreateDisk {
+fn like(
+    source: &Disk,
+    snapshot: &DiskSnapshot,
+    name: String,
+    (format, pool): (ImageFormat, PoolId),
+) -> CreateDisk {
     CreateDisk {
         name,
         size_bytes: snapshot.size_bytes,
         block_length: source.block_length,
         provisioning: Provisioning::Thin,
         format,
-        pool: Some(source.pool.clone()),
+        pool: Some(pool),
     }
+}
+
+/// The disk has been moved since; the snapshot is where it was taken.
+fn is_elsewhere(disk: &Disk, snapshot: &DiskSnapshot) -> bool {
+    snapshot.path.parent() != disk.path.parent()
 }
 
 /// A snapshot that is to be made, or why it cannot.
@@ -374,7 +387,9 @@ impl Core {
             let state = self.shared.state.lock();
             find(&state, id).and_then(|snapshot| {
                 let disk = whole_disk(&state, snapshot.disk)?;
-                let plan = if disk.format == ImageFormat::Raw
+                let plan = if is_elsewhere(&disk, &snapshot) {
+                    bring_back(&state, &disk, &snapshot, job)
+                } else if disk.format == ImageFormat::Raw
                     && snapshot.format.is_none_or(|format| format == ImageFormat::Raw)
                     && can_share(&disk)
                 {
@@ -392,6 +407,13 @@ impl Core {
         self.submit_planned(job, (name, kind, affected), Some(plan), submission)
     }
 
+    /// Where a snapshot is, and the pool to which that belongs.
+    fn place_of(&self, state: &State, source: &Disk, snapshot: &DiskSnapshot) -> (PathBuf, PoolId) {
+        let near = snapshot.path.parent().unwrap_or(Path::new("/")).to_path_buf();
+        let found = pool_at(&self.shared.config, state, &near).map(|pool| pool.id);
+        (near, found.unwrap_or_else(|| source.pool.clone()))
+    }
+
     fn submit_exposure(
         &mut self,
         id: SnapshotId,
@@ -404,13 +426,15 @@ impl Core {
             let state = self.shared.state.lock();
             find(&state, id).and_then(|snapshot| {
                 let source = shared_disk(&state, snapshot.disk)?;
-                let linked = exposing.linked || !can_share(&source);
+                // The disk comes where the snapshot is, wherever its own disk has gone.
+                let (near, pool) = self.place_of(&state, &source, &snapshot);
+                let linked = exposing.linked || !shares_blocks(&near);
                 let from = form(&snapshot, source.format);
                 let format = if linked { ImageFormat::Qcow2 } else { from.format };
-                let create = like(&source, &snapshot, name, format);
+                let create = like(&source, &snapshot, name, (format, pool));
                 let disk = kinds::plan_disk(&create, job, self.now(), &self.shared.config, &state)?;
                 // A parent is named by its file's name alone.
-                let path = disk.path.file_name().map(|name| directory(&source).join(name));
+                let path = disk.path.file_name().map(|name| near.join(name));
                 let disk = Disk {
                     read_only: exposing.read_only,
                     parent: if linked { Some(snapshot.id) } else { snapshot.parent },
@@ -462,11 +486,13 @@ impl Core {
                     return in_use(&source, &snapshot, holder);
                 }
                 let from = form(&snapshot, source.format);
-                let create = like(&source, &snapshot, snapshot.name.clone(), from.format);
+                let (near, pool) = self.place_of(&state, &source, &snapshot);
+                let name = snapshot.name.clone();
+                let create = like(&source, &snapshot, name, (from.format, pool));
                 let disk = kinds::plan_disk(&create, job, self.now(), &self.shared.config, &state)?;
                 // Clients find it where the snapshot was.
                 let id = DiskId::from(id.uuid());
-                let path = directory(&source).join(format!("{id}.{}", disk.format));
+                let path = near.join(format!("{id}.{}", disk.format));
                 let parent = snapshot.parent;
                 Ok((source, snapshot, Disk { id, path, parent, ..disk }))
             })
@@ -549,6 +575,36 @@ fn exchange(disk: &Disk, snapshot: &DiskSnapshot, job: JobId) -> Box<Plan> {
         .then(Action::Apply { changes: vec![Change::PutDisk(Box::new(back))] })
         .then(Action::Discard { place: keep })
         .finish(Vec::new())
+}
+
+/// The disk gets another file, where it is now, with what an image holds that is not there.
+fn bring_back(state: &State, disk: &Disk, snapshot: &DiskSnapshot, job: JobId) -> Box<Plan> {
+    let file = format!("{}.{}.{}", disk.id, job.uuid().simple(), disk.format);
+    let place = Place::pool(directory(disk).join(file));
+    let bytes = snapshot.size_bytes;
+    let after = Disk { size_bytes: bytes, path: place.path.clone(), parent: None, ..disk.clone() };
+    let (from, to) = (form(snapshot, disk.format), Form { place, format: disk.format });
+    let conversion = Conversion {
+        from: from.clone(),
+        to: to.clone(),
+        bytes,
+        block_bytes: disk.block_length.bytes(),
+        full: disk.provisioning == Provisioning::Full,
+    };
+    let mut gone = swept(&state.needless(disk.parent), job);
+    gone.push(Change::PutDebris(Debris::of_disk(&disk.path, job)));
+    let put = |disk: &Disk| vec![Change::PutDisk(Box::new(disk.clone()))];
+    let (changes, back) = (put(&after), put(disk));
+    Builder::default()
+        .claim(disk.id, true)
+        .in_pool(&disk.pool)
+        .making(&to.place)
+        .then(Action::Convert(Box::new(conversion)))
+        .then(Action::Compare { from: Some(from), of: to.clone(), bytes })
+        .then(Action::Publish { place: to.place, identity: None })
+        .then(Action::Switch { disks: vec![Switched { disk: after, over: false }], changes, back })
+        .no_return()
+        .finish(gone)
 }
 
 /// The disk gets another file: a copy of the snapshot's that shares its blocks, or an image that is

@@ -112,7 +112,8 @@ fn allocated(view: &View<'_>) -> Vec<Instance> {
     };
     let of_snapshot = |snapshot: &DiskSnapshot| {
         let disk = view.snapshot().disks.iter().find(|disk| disk.id == snapshot.disk)?;
-        let pool = ("Antecedent", pool_path(&disk.pool));
+        let pool = replicas::pool_of(view, snapshot, disk);
+        let pool = ("Antecedent", pool_path(&pool));
         let both = link(ALLOCATED, pool, ("Dependent", view.snapshot_path(snapshot.id)));
         Some(both.with_some("SpaceConsumed", space_consumed(&snapshot.path)))
     };

@@ -1,6 +1,6 @@
 //! Snapshots of disks, and the calls that jobs come from.
 
-use job_engine::{Disk, DiskSnapshot, Engine, Job, JobId, JobKind, Purpose};
+use job_engine::{Disk, DiskSnapshot, Engine, Job, JobId, JobKind, PoolId, Purpose};
 
 use super::instances::{Part, Space, VOLUME, View, by_id, healthy, in_system, job_path, link};
 use super::time;
@@ -83,6 +83,13 @@ fn of_call(job: &Job) -> Instance {
 pub(crate) fn of_job(class: &str, job: &Job) -> Option<Vec<Instance>> {
     let called = || job.kind.method_name().map(|_| of_call(job)).into_iter().collect();
     (class == OF_JOB).then(called)
+}
+
+/// The pool in which a snapshot is: its disk may have been moved since.
+pub(crate) fn pool_of(view: &View<'_>, snapshot: &DiskSnapshot, disk: &Disk) -> PoolId {
+    let mut pools = view.pools().iter();
+    let found = pools.find(|pool| snapshot.path.parent() == Some(pool.directory.as_path()));
+    found.map_or_else(|| disk.pool.clone(), |pool| pool.id.clone())
 }
 
 /// A disk and a snapshot of it.

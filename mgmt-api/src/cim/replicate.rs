@@ -9,7 +9,7 @@ use super::methods::{
 };
 use super::operations::Work;
 use super::path::ObjectPath;
-use super::replicas::{CLONE_TYPE, SNAPSHOT_TYPE, SYNCHRONIZED};
+use super::replicas::{CLONE_TYPE, SNAPSHOT_TYPE, SYNCHRONIZED, pool_of};
 use super::settings::Wish;
 use super::value::Value;
 
@@ -68,7 +68,7 @@ impl Work<'_> {
             Volume::Disk(id) => (Some(id), None),
             Volume::Snapshot(id) => {
                 let found = self.view.snapshot().snapshots.iter().find(|it| it.id == id);
-                (found.map(|it| it.disk), Some(id))
+                (found.map(|it| it.disk), found)
             }
         };
         let Some(disk) = source.and_then(|id| self.engine.disk(&id)) else {
@@ -81,8 +81,12 @@ impl Work<'_> {
                 return Ok(Outcome::of(INVALID_PARAMETER));
             }
             pool = instance.get("InstanceID").and_then(Value::as_text).map(PoolId::parse);
-            // A snapshot lies beside its disk, and so does what is made of it.
-            if (kind == SNAPSHOT || snapshot.is_some()) && pool.as_ref() != Some(&disk.pool) {
+            // A snapshot lies beside its disk, and what is made of it beside the snapshot.
+            let near = match snapshot {
+                Some(snapshot) => Some(pool_of(&self.view, snapshot, &disk)),
+                None => (kind == SNAPSHOT).then(|| disk.pool.clone()),
+            };
+            if near.is_some() && pool != near {
                 return Ok(Outcome::of(NOT_SUPPORTED));
             }
         }
@@ -102,9 +106,12 @@ impl Work<'_> {
             None => format!("{}-{}", disk.name, uuid::Uuid::new_v4().simple()),
         };
         match (kind, snapshot) {
-            (CLONE, Some(id)) => {
-                job(self.engine.expose_snapshot(id, name, Exposing::default(), self.submission()))
-            }
+            (CLONE, Some(of)) => job(self.engine.expose_snapshot(
+                of.id,
+                name,
+                Exposing::default(),
+                self.submission(),
+            )),
             (_, Some(_)) => Ok(Outcome::of(NOT_SUPPORTED)),
             (SNAPSHOT, None) => {
                 let request = CreateSnapshots { disks: vec![disk.id], name };
