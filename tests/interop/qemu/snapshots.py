@@ -126,7 +126,20 @@ def run(form, chance, directory):
         assert clone["format"] == form, clone
         lunctl(lund, "snapshot", "expose", "d@s3", "linked", "--linked")
         judge(lund, {"c": now, "linked": models["s3"], "d": now, "s3": models["s3"]})
-        print(f"snapshots: {form}: taken, listed, deleted, rolled back, cloned, linked", flush=True)
+        # The disk goes into another pool; its snapshot stays, and the disk comes back to what it holds.
+        pool = directory / "other"
+        pool.mkdir()
+        lunctl(lund, "pool", "create", "other", pool.resolve())
+        lunctl(lund, "disk", "move", "d", "--pool", "other")
+        change(chance, now, url())
+        judge(lund, {"d": now, "linked": models["s3"], "s3": models["s3"]})
+        apply(lund, models["s3"], now, ("d@s3",))
+        lunctl(lund, "snapshot", "rollback", "d@s3")
+        shutil.copy(models["s3"], now)
+        change(chance, now, url())
+        judge(lund, {"d": now, "linked": models["s3"], "s3": models["s3"]})
+        assert lunctl(lund, "disk", "show", "d")["pool"] == "other"
+        print(f"snapshots: {form}: taken, listed, deleted, rolled back, cloned, linked, left behind", flush=True)
 
 
 def main():
