@@ -1,5 +1,8 @@
 //! Requests for disks in other files: another pool, another format, no more space than they need. A
 //! disk stays the same disk, and one that is a LUN stays in use.
+//!
+//! Snapshots stay where they are: no image of another directory is ever a parent, so the new one is
+//! laid over nothing, and a roll back to a snapshot that is elsewhere makes an image of its own of it.
 
 use disk_image::ImageFormat;
 
