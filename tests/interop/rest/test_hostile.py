@@ -13,10 +13,12 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lund import Lund  # noqa: E402
+from mutate import mutated  # noqa: E402
 
 MIB = 1 << 20
 COUNT, SEED = 5000, 20260103
 JSON = {"Content-Type": "application/json"}
+WORDS = [b"{", b"}", b"[", b'"', b":", b",", b"null", b"\\u0000", b"9" * 30, b"1e9"]
 
 # Each is understood, and refused for what it says: what changes of it must not be done either.
 REFUSED = [
@@ -117,26 +119,6 @@ def test_a_body_that_does_not_come_is_not_waited_for(lund):
         assert slow.recv(100).startswith((b"HTTP/1.1 400", b"HTTP/1.1 408"))
 
 
-def mutated(random_, text):
-    """A change of some bytes, a part that is left out, doubled or put elsewhere."""
-    data = bytearray(text.encode())
-    for _ in range(random_.randint(1, 4)):
-        at = random_.randrange(len(data) or 1)
-        kind = random_.randrange(5)
-        part = data[at:at + random_.randint(1, 40)]
-        if kind == 0:
-            data[at:at + 1] = bytes([random_.randrange(256)])
-        elif kind == 1:
-            del data[at:at + len(part)]
-        elif kind == 2:
-            data[at:at] = part * random_.randint(1, 3)
-        elif kind == 3:
-            data[random_.randrange(len(data) or 1):0] = part
-        else:
-            data[at:at] = random_.choice([b"{", b"}", b"[", b'"', b":", b",", b"null", b"\\u0000", b"9" * 30, b"1e9"])
-    return bytes(data)
-
-
 def test_thousands_of_mutated_requests_change_nothing(lund):
     random_, answers = random.Random(SEED), {}
     connection = http.client.HTTPConnection(address(lund).netloc, timeout=60)
@@ -145,7 +127,7 @@ def test_thousands_of_mutated_requests_change_nothing(lund):
         assert 400 <= status < 500, (method, path, status, text)
     for number in range(COUNT):
         method, path, body = random_.choice(REFUSED)
-        body = mutated(random_, json.dumps(body))
+        body = mutated(random_, json.dumps(body), WORDS)
         status, text = send(connection, method, path, body)
         assert 400 <= status < 500, (number, method, path, body, status, text)
         answers[status] = answers.get(status, 0) + 1

@@ -11,8 +11,10 @@ import pytest
 
 from conftest import PASSWORD
 from management import MIB, NAMESPACES, Client, Instance, S
+from mutate import mutated
 
 COUNT, SEED = 5000, 20260102
+WORDS = [b"<", b">", b"/", b"&#0;", b'"', b"xmlns", b":", b"9" * 30]
 HEADERS = {"Content-Type": "application/soap+xml;charset=UTF-8",
            "Authorization": "Basic " + base64.b64encode(f"operator:{PASSWORD}".encode()).decode()}
 
@@ -162,27 +164,6 @@ def test_a_body_that_does_not_come_is_not_waited_for(lund):
         assert slow.recv(100).startswith(b"HTTP/1.1 408")
 
 
-def mutated(random_, text):
-    """A change of some bytes, a part that is left out, doubled or put elsewhere."""
-    data = bytearray(text.encode())
-    for _ in range(random_.randint(1, 4)):
-        at = random_.randrange(len(data) or 1)
-        kind = random_.randrange(5)
-        part = data[at:at + random_.randint(1, 60)]
-        if kind == 0:
-            data[at:at + 1] = bytes([random_.randrange(256)])
-        elif kind == 1:
-            del data[at:at + len(part)]
-        elif kind == 2:
-            data[at:at] = part * random_.randint(1, 3)
-        elif kind == 3:
-            to = random_.randrange(len(data))
-            data[to:to] = part
-        else:
-            data[at:at] = random_.choice([b"<", b">", b"/", b"&#0;", b'"', b"xmlns", b":", b"9" * 30])
-    return bytes(data)
-
-
 def test_thousands_of_mutated_envelopes_change_nothing(lund, client, envelopes):
     volumes = {it["DeviceID"]: it for it in client.instances("CIM_StorageVolume")}
     random_ = random.Random(SEED)
@@ -190,7 +171,7 @@ def test_thousands_of_mutated_envelopes_change_nothing(lund, client, envelopes):
     connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
     answers = {}
     for number in range(COUNT):
-        body = mutated(random_, random_.choice(envelopes))
+        body = mutated(random_, random_.choice(envelopes), WORDS)
         connection.request("POST", "/wsman", body, HEADERS)
         answer = connection.getresponse()
         answer.read()
