@@ -33,7 +33,7 @@ pub use engine::{
     AccessChange, AccountChange, BadEventPosition, COMMIT_BOUNDS, ChangedBlocks, ChangedExtent,
     Checks, CloneDisk, Condition, Configuration, CreateSnapshots, Engine, EngineConfig,
     EventPosition, Events, Expose, ExposeTo, ExposeUnit, Exposing, FaultCount, Hide, ImportDisk,
-    ImportError, Imported, JobCounts, LiveImages, MapRequest, MoveDisk, OpenError, Outbox,
+    ImportError, Imported, JobCounts, JobView, LiveImages, MapRequest, MoveDisk, OpenError, Outbox,
     Snapshot, StoreFigures, TargetRequest, WantedTarget, import_state, under,
 };
 pub use error::{Cause, CimError, ObjectPaths, RequestError};

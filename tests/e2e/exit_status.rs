@@ -54,6 +54,17 @@ fn who_writes_a_name_wrong_is_told_which_one_it_may_be() {
     let daemon = place.start_demo();
     let run = |arguments: &[&str]| daemon.lunctl(arguments);
     run(&["snapshot", "create", "monday", "demo"]).ok();
+    let snapshot = daemon.json(&["job", "list", "--filter", "kind=create-snapshot"]);
+    let snapshot = snapshot[0]["id"].as_str().unwrap();
+    // A viewer alone: everybody on this machine may go on.
+    let secret = place.write("secret", "correct horse battery\n");
+    let secret = secret.to_str().unwrap();
+    run(&["user", "add", "guest", "--role", "viewer", "--password-file", secret]).ok();
+    run(&["token", "create", "backup", "--role", "viewer"]).ok();
+    run(&["target", "create", "safe"]).ok();
+    run(&["chap", "set", "alice", "--secret-file", secret, "--target", "safe"]).ok();
+    let typo = format!("{snapshot}0");
+    let (guest, job) = ("did you mean `guest`?", format!("did you mean `{snapshot}`?"));
     let disk = "did you mean `demo`?";
     let target = "did you mean `iqn.2026-01.io.lund:demo`?";
     let pool = "did you mean `default`?";
@@ -68,6 +79,18 @@ fn who_writes_a_name_wrong_is_told_which_one_it_may_be() {
         (&["snapshot", "rollback", "demo@munday"], "did you mean `demo@monday`?"),
         (&["pool", "show", "defualt"], pool),
         (&["disk", "create", "x", "--size", "1MiB", "--pool", "defalt"], pool),
+        (&["snapshot", "rollback", "mondya"], "did you mean `demo@monday`?"),
+        (&["user", "show", "gest"], guest),
+        (&["user", "role", "guset", "operator"], guest),
+        (&["user", "remove", "Guest"], guest),
+        (&["token", "show", "backups"], "did you mean `backup`?"),
+        (&["token", "revoke", "bakcup"], "did you mean `backup`?"),
+        (&["chap", "show", "aliec"], "did you mean `alice`?"),
+        (&["chap", "delete", "alicia"], "did you mean `alice`?"),
+        (&["job", "show", &snapshot[..30]], &job),
+        (&["job", "cancel", &typo], &job),
+        (&["job", "delete", &snapshot[1..]], &job),
+        (&["portal-group", "show", "7"], "there are: 1"),
     ];
     for (arguments, meant) in cases {
         // It lists what the command is about, whatever else it names.

@@ -11,6 +11,7 @@ mod core;
 mod events;
 mod exposure;
 mod figures;
+mod job_view;
 mod masking;
 mod moving;
 mod notify;
@@ -49,6 +50,7 @@ pub(crate) use core::Core;
 pub use events::{BadEventPosition, EventPosition, Events};
 pub(crate) use figures::CommitTimes;
 pub use figures::{COMMIT_BOUNDS, FaultCount, JobCounts, StoreFigures};
+pub use job_view::JobView;
 pub use masking::{Expose, ExposeTo, ExposeUnit, Hide};
 pub use moving::MoveDisk;
 pub use outbox::Outbox;
@@ -349,10 +351,13 @@ impl Engine {
     /// All jobs in the order of their submission, faults of the data path among them.
     #[must_use]
     pub fn jobs(&self) -> Vec<Job> {
-        let now = self.shared.now();
-        // The lock is for decisions about jobs: of thousands, it is not held for all their texts.
-        let entries: Vec<_> = self.shared.state.lock().jobs.values().cloned().collect();
-        entries.iter().map(|entry| entry.view(now)).collect()
+        self.job_views().iter().map(|job| Job::clone(job)).collect()
+    }
+
+    /// The same, without copies of those that have ended.
+    #[must_use]
+    pub fn job_views(&self) -> Vec<JobView> {
+        self.jobs_where((None, usize::MAX, false), |_| true)
     }
 
     /// Jobs that are wanted, so many at most: those behind `after` in the order of their submission,
@@ -362,19 +367,20 @@ impl Engine {
         &self,
         (after, limit, newest): (Option<JobId>, usize, bool),
         wanted: impl Fn(&Job) -> bool,
-    ) -> Vec<Job> {
+    ) -> Vec<JobView> {
         let now = self.shared.now();
         let first = after.map_or(Bound::Unbounded, Bound::Excluded);
         let state = self.shared.state.lock();
         let all = state.jobs.range((first, Bound::Unbounded)).map(|(_, entry)| entry);
         let found = all.filter(|entry| wanted(&entry.record.job));
+        // The lock is for decisions about jobs: of thousands, it is not held for all their texts.
         let entries: Vec<JobEntry> = if newest {
             found.rev().take(limit).cloned().collect()
         } else {
             found.take(limit).cloned().collect()
         };
         drop(state);
-        entries.iter().map(|entry| entry.view(now)).collect()
+        entries.into_iter().map(|entry| JobView::new(entry, now)).collect()
     }
 
     /// A job as it is now.

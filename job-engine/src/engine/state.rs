@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -177,6 +177,8 @@ pub(crate) enum Change {
 pub(crate) struct JobEntry {
     pub(crate) record: Arc<JobRecord>,
     pub(crate) live: Arc<Live>,
+    /// What was made of this record for clients.
+    pub(crate) text: Arc<OnceLock<Box<str>>>,
 }
 
 impl JobEntry {
@@ -344,7 +346,11 @@ impl State {
             Change::PutJob(record) => {
                 let before = self.jobs.get(&record.job.id);
                 let live = before.map_or_else(Arc::default, |entry| entry.live.clone());
-                let entry = JobEntry { record: Arc::new(JobRecord::clone(record)), live };
+                let entry = JobEntry {
+                    record: Arc::new(JobRecord::clone(record)),
+                    live,
+                    text: Arc::default(),
+                };
                 let current = Arc::new(entry.view(now));
                 Some(match before {
                     Some(before) => {
@@ -495,7 +501,7 @@ impl State {
         if let Some(due) = record.due() {
             self.due.insert((due, id));
         }
-        let entry = JobEntry { record, live };
+        let entry = JobEntry { record, live, text: Arc::default() };
         let current = Arc::new(entry.view(now));
         self.jobs.insert(id, entry);
         match previous {

@@ -162,7 +162,17 @@ impl Access {
     }
 
     fn change(&self, change: AccountChange) -> Result<()> {
-        self.engine.change_accounts(change)?;
+        let missing: Option<(String, Names)> = match &change {
+            AccountChange::SetPassword { name, .. }
+            | AccountChange::SetRole { name, .. }
+            | AccountChange::DeleteUser { name } => Some((name.clone(), user_names)),
+            AccountChange::DeleteToken { name } => Some((name.clone(), token_names)),
+            AccountChange::CreateUser { .. } | AccountChange::CreateToken { .. } => None,
+        };
+        self.engine.change_accounts(change).map_err(|error| match missing {
+            Some((name, names)) => ServiceError::from(error).or(&name, || names(&self.engine)),
+            None => error.into(),
+        })?;
         self.administrator.notify_waiters();
         Ok(())
     }
@@ -179,10 +189,22 @@ fn view_token(token: &job_engine::Token, now: Timestamp) -> api::Token {
     api::Token { name, role, created, expires, expired }
 }
 
+/// The names that there are.
+type Names = fn(&Engine) -> Vec<String>;
+
+fn user_names(engine: &Engine) -> Vec<String> {
+    engine.users().iter().map(|user| user.name.clone()).collect()
+}
+
+fn token_names(engine: &Engine) -> Vec<String> {
+    engine.tokens().iter().map(|token| token.name.clone()).collect()
+}
+
 /// A user, by name.
 pub(crate) fn user(engine: &Engine, name: &str) -> Result<api::User> {
     let missing = || ServiceError::new(Refusal::NotFound, format!("there is no user `{name}`"));
-    engine.user(name).map(|user| view(&user)).ok_or_else(missing)
+    let found = engine.user(name).map(|user| view(&user));
+    found.ok_or_else(|| missing().or(name, || user_names(engine)))
 }
 
 /// A token, by name.
@@ -190,7 +212,8 @@ pub(crate) fn token(engine: &Engine, name: &str) -> Result<api::Token> {
     let missing = || ServiceError::new(Refusal::NotFound, format!("there is no token `{name}`"));
     let found = engine.tokens().into_iter().find(|token| token.name == name);
     let now = engine.config().clock.now();
-    found.map(|token| view_token(&token, now)).ok_or_else(missing)
+    let found = found.map(|token| view_token(&token, now));
+    found.ok_or_else(|| missing().or(name, || token_names(engine)))
 }
 
 async fn show_user(State(access): Shared, Path(name): Path<String>) -> Response {

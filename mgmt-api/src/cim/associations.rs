@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use job_engine::{AffectedElement, Disk, DiskSnapshot, Element, ElementEffect, Job, Pool, Target};
+use job_engine::{
+    AffectedElement, Disk, DiskSnapshot, Element, ElementEffect, Job, JobView, Pool, Target,
+};
 
 use super::indications::SUBSCRIPTION;
 use super::instances::{
@@ -57,8 +59,9 @@ pub(crate) const PART: Part = Part {
 const SERVICES: [&str; 5] =
     [SERVICE, MASKING_SERVICE, HARDWARE_SERVICE, ISCSI_SERVICE, REPLICATION_SERVICE];
 
-fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
-    let link = |from: (&str, ObjectPath), to: (&str, ObjectPath)| link(class, from, to);
+fn instances(view: &View<'_>, class: &'static str) -> Vec<Instance> {
+    let link =
+        |from: (&'static str, ObjectPath), to: (&'static str, ObjectPath)| link(class, from, to);
     let state = || view.snapshot();
     match class {
         AFFECTED => view.jobs().iter().flat_map(|job| affected(view, job)).collect(),
@@ -308,7 +311,7 @@ fn of_job(view: &View<'_>, class: &str, job: &Job) -> Option<Vec<Instance>> {
         AFFECTED => {
             // Another one may be affected by this one, as well.
             let touches =
-                |it: &&Job| it.affected.iter().any(|own| own.element == Element::Job(job.id));
+                |it: &&JobView| it.affected.iter().any(|own| own.element == Element::Job(job.id));
             let others = view.jobs().iter().filter(touches);
             let others = others.flat_map(|other| affected(view, other));
             Some(affected(view, job).into_iter().chain(others).collect())

@@ -34,7 +34,7 @@ fn secret_path(view: &View<'_>, user: &str) -> ObjectPath {
         .with("RemoteID", user)
 }
 
-fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
+fn instances(view: &View<'_>, class: &'static str) -> Vec<Instance> {
     let accounts = view.chap_accounts();
     match class {
         SECRET => accounts.iter().map(|account| secret(view, account)).collect(),

@@ -2,14 +2,14 @@
 
 use super::indications::SUBSCRIPTION;
 use super::instances::INTEROP;
-use super::mof::{Class, Member, Written};
+use super::mof::{Class, Member};
 use super::out::Out;
 use super::path::{Key, ObjectPath};
 use super::schema::Schema;
-use super::value::{CimType, Instance, Value};
+use super::value::{CimType, Instance, Name, Value};
 
 /// What of an instance is wanted.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Wanted {
     /// `None` is everything.
     pub(crate) properties: Option<Vec<String>>,
@@ -35,43 +35,51 @@ pub(crate) struct Encoder<'a> {
 impl Encoder<'_> {
     /// `INSTANCE`: all wanted properties of its class, those without a value too.
     pub(crate) fn instance(&self, out: &mut Out, instance: &Instance, wanted: &Wanted) {
-        out.open("INSTANCE", &[("CLASSNAME", &instance.class)]);
+        let last = out.template.take().filter(|last| last.fits(instance, wanted));
+        let template = last.unwrap_or_else(|| self.template(instance, wanted));
+        for (before, place) in &template.values {
+            out.xml(before);
+            match instance.properties.get(*place) {
+                None => {}
+                Some((_, Value::Reference(path))) => self.reference(out, &instance.class, path),
+                Some((_, value)) => self.value(out, value),
+            }
+        }
+        out.xml(&template.end);
+        out.template = Some(template);
+    }
+
+    fn template(&self, instance: &Instance, wanted: &Wanted) -> Template {
+        let (mut text, mut values) = (Out::default(), Vec::new());
+        text.open("INSTANCE", &[("CLASSNAME", &instance.class)]);
         if let Some(class) = self.schema.class(&instance.class) {
             let all = class.properties.iter().zip(&class.written);
             for (member, written) in all.filter(|(member, _)| wanted.has(&member.name)) {
-                let value = instance.get(&member.name);
-                self.property(out, &instance.class, written, value, wanted.origin);
+                let [without, with] = &written.open;
+                text.xml(if wanted.origin { with } else { without });
+                values.extend(instance.place(&member.name).map(|place| (text.take(), place)));
+                text.close(written.element);
             }
         }
-        out.close("INSTANCE");
-    }
-
-    fn property(
-        &self,
-        out: &mut Out,
-        holder: &str,
-        written: &Written,
-        value: Option<&Value>,
-        origin: bool,
-    ) {
-        let [without, with] = &written.open;
-        out.xml(if origin { with } else { without });
-        match value {
-            None => {}
-            Some(Value::Reference(path)) => self.reference(out, holder, path),
-            Some(value) => self.value(out, value),
-        }
-        out.close(written.element);
+        text.close("INSTANCE");
+        let names = instance.properties.iter().map(|(name, _)| name.clone()).collect();
+        let (class, wanted) = (instance.class.clone(), wanted.clone());
+        Template { class, names, wanted, values, end: text.finish() }
     }
 
     /// `VALUE`, `VALUE.ARRAY` or their kin.
     pub(crate) fn value(&self, out: &mut Out, value: &Value) {
         match value {
-            Value::Bool(flag) => out.leaf("VALUE", &[], if *flag { "TRUE" } else { "FALSE" }),
-            Value::Uint(number) => out.leaf("VALUE", &[], &number.to_string()),
-            Value::Sint(number) => out.leaf("VALUE", &[], &number.to_string()),
-            Value::Real(number) => out.leaf("VALUE", &[], &format!("{number:e}")),
-            Value::Text(text) => out.leaf("VALUE", &[], text),
+            Value::Bool(true) => out.xml("<VALUE>TRUE</VALUE>"),
+            Value::Bool(false) => out.xml("<VALUE>FALSE</VALUE>"),
+            Value::Uint(number) => plain(out, number),
+            Value::Sint(number) => plain(out, number),
+            Value::Real(number) => plain(out, format_args!("{number:e}")),
+            Value::Text(text) => {
+                out.xml("<VALUE>");
+                out.text(text);
+                out.xml("</VALUE>");
+            }
             Value::Reference(path) => {
                 out.element("VALUE.REFERENCE", &[], |out| self.instance_path(out, path));
             }
@@ -145,6 +153,32 @@ impl Encoder<'_> {
             local_namespace_path(out, namespace);
         });
     }
+}
+
+/// How instances of one shape are written: those of one class that have the same properties, and of
+/// which the same is wanted, differ in their values alone.
+#[derive(Debug)]
+pub(super) struct Template {
+    class: Name,
+    names: Vec<Name>,
+    wanted: Wanted,
+    /// What stands before each value, and the value's place in the instance.
+    values: Vec<(String, usize)>,
+    /// What stands behind the last one.
+    end: String,
+}
+
+impl Template {
+    fn fits(&self, instance: &Instance, wanted: &Wanted) -> bool {
+        let names = instance.properties.iter().map(|(name, _)| name);
+        self.class == instance.class && self.names.iter().eq(names) && self.wanted == *wanted
+    }
+}
+
+fn plain(out: &mut Out, number: impl std::fmt::Display) {
+    out.xml("<VALUE>");
+    out.plain(number);
+    out.xml("</VALUE>");
 }
 
 /// `LOCALNAMESPACEPATH`

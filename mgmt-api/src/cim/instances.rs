@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use job_engine::error::{NAMESPACE, SYSTEM_CLASS};
-use job_engine::{Disk, DiskId, Engine, Job, JobId, Pool, PoolId, PoolState, Snapshot};
+use job_engine::{Disk, DiskId, Engine, Job, JobId, JobView, Pool, PoolId, PoolState, Snapshot};
 use job_engine::{DiskSnapshot, INSTANCE_ID_PREFIX, Provisioning, SnapshotId, Target};
 
 use super::encode::path_of;
@@ -58,12 +58,14 @@ pub(crate) struct Part {
     /// Associations.
     pub(crate) links: &'static [(&'static str, Space)],
     /// All instances of exactly this class.
-    pub(crate) instances: fn(&View<'_>, &str) -> Vec<Instance>,
+    pub(crate) instances: fn(&View<'_>, &'static str) -> Vec<Instance>,
 }
 
 impl Part {
-    fn has(&self, class: &str) -> bool {
-        self.elements.iter().chain(self.links).any(|(name, _)| *name == class)
+    /// A class of this part, by its name.
+    fn class(&self, name: &str) -> Option<&'static str> {
+        let mut own = self.elements.iter().chain(self.links).map(|(own, _)| *own);
+        own.find(|own| *own == name)
     }
 }
 
@@ -105,7 +107,7 @@ pub(crate) struct View<'a> {
     indications: &'a Indications,
     host: Option<&'a dyn Host>,
     snapshot: OnceCell<Snapshot>,
-    jobs: OnceCell<Vec<Job>>,
+    jobs: OnceCell<Vec<JobView>>,
     pools: OnceCell<Vec<Pool>>,
     groups: OnceCell<Vec<api::PortalGroup>>,
     sessions: OnceCell<Vec<api::SessionDetail>>,
@@ -190,8 +192,8 @@ impl<'a> View<'a> {
     }
 
     /// Of jobs there may be thousands, and few requests are about them.
-    pub(crate) fn jobs(&self) -> &[Job] {
-        self.jobs.get_or_init(|| self.engine.jobs())
+    pub(crate) fn jobs(&self) -> &[JobView] {
+        self.jobs.get_or_init(|| self.engine.job_views())
     }
 
     pub(crate) fn pools(&self) -> &[Pool] {
@@ -234,15 +236,24 @@ impl<'a> View<'a> {
                 disks.chain(state().snapshots.iter().map(replica)).collect()
             }
             CONTROLLER => state().targets.iter().map(|target| self.controller(target)).collect(),
-            JOB => self.jobs().iter().map(job_instance).collect(),
+            JOB => self.jobs().iter().map(|job| job_instance(job)).collect(),
             OBJECT_MANAGER => vec![self.object_manager()],
             NAMESPACE_CLASS => self.namespaces(),
             INDICATION_SERVICE => vec![self.indication_service()],
             made if indications::is_ours(made) => self.indications.instances(made),
             other => {
-                let part = PARTS.iter().find(|part| part.has(other));
-                part.map(|part| (part.instances)(self, other)).unwrap_or_default()
+                let found = PARTS.iter().find_map(|part| Some((part, part.class(other)?)));
+                found.map(|(part, class)| (part.instances)(self, class)).unwrap_or_default()
             }
+        }
+    }
+
+    /// The same one after the other.
+    pub(crate) fn each(&self, class: &str, mut found: impl FnMut(Instance)) {
+        if class == JOB {
+            self.jobs().iter().for_each(|job| found(job_instance(job)));
+        } else {
+            self.instances(class).into_iter().for_each(found);
         }
     }
 
@@ -351,7 +362,7 @@ impl<'a> View<'a> {
             .with("RequestedState", 12_u16)
     }
 
-    pub(crate) fn service(&self, class: &str, title: &str) -> Instance {
+    pub(crate) fn service(&self, class: &'static str, title: &str) -> Instance {
         healthy(self.in_system(class))
             .with("Name", SERVICE_NAME)
             .with("ElementName", title)
@@ -361,7 +372,7 @@ impl<'a> View<'a> {
     }
 
     /// A service access point.
-    pub(crate) fn point_instance(&self, class: &str, name: &str) -> Instance {
+    pub(crate) fn point_instance(&self, class: &'static str, name: &str) -> Instance {
         healthy(self.in_system(class))
             .with("Name", name)
             .with("ElementName", name)
@@ -419,19 +430,19 @@ impl<'a> View<'a> {
     }
 
     /// Something of the server itself.
-    pub(crate) fn in_server(&self, class: &str) -> Instance {
+    pub(crate) fn in_server(&self, class: &'static str) -> Instance {
         Instance::new(class)
             .with("SystemCreationClassName", SERVER_SYSTEM)
             .with("SystemName", self.system)
             .with("CreationClassName", class)
     }
 
-    pub(crate) fn in_system(&self, class: &str) -> Instance {
+    pub(crate) fn in_system(&self, class: &'static str) -> Instance {
         in_system(self.system, class)
     }
 }
 
-pub(crate) fn in_system(system: &str, class: &str) -> Instance {
+pub(crate) fn in_system(system: &str, class: &'static str) -> Instance {
     Instance::new(class)
         .with("SystemCreationClassName", SYSTEM_CLASS)
         .with("SystemName", system)
@@ -511,7 +522,11 @@ pub(crate) fn primordial_id() -> String {
 }
 
 /// An association of two.
-pub(crate) fn link(class: &str, from: (&str, ObjectPath), to: (&str, ObjectPath)) -> Instance {
+pub(crate) fn link(
+    class: &'static str,
+    from: (&'static str, ObjectPath),
+    to: (&'static str, ObjectPath),
+) -> Instance {
     Instance::new(class).with(from.0, from.1).with(to.0, to.1)
 }
 
@@ -607,14 +622,14 @@ pub(crate) fn job_instance(job: &Job) -> Instance {
         Some(method) => format!("Started by {method}"),
         None => "Errors on the data path".to_owned(),
     };
-    Instance::new(JOB)
+    Instance::sized(JOB, 28)
         .with("InstanceID", job.instance_id())
         .with("Name", job.name.as_str())
         .with("ElementName", job.name.as_str())
         .with("Caption", job.name.as_str())
         .with("Description", what)
         .with("OperationalStatus", Value::numbers(job.operational_status()))
-        .with("StatusDescriptions", Value::texts(job.status_descriptions()))
+        .with("StatusDescriptions", Value::texts(job.state.status_descriptions()))
         .with("HealthState", job.health_state())
         .with("JobStatus", job.state.name())
         .with("JobState", job.state.number())

@@ -96,7 +96,7 @@ fn serves(port: &Port, portal: IpAddr) -> bool {
     port.addresses.contains(&portal)
 }
 
-fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
+fn instances(view: &View<'_>, class: &'static str) -> Vec<Instance> {
     let all = ethernet();
     match class {
         PORT => all.iter().map(|(name, port)| instance(view, name, port)).collect(),

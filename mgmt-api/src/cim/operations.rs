@@ -234,13 +234,23 @@ impl Work<'_> {
 
     /// Instances of a class and of those below it.
     pub(crate) fn enumerate(&self, class: &str) -> Result<Vec<Named>, Fault> {
-        self.class(class)?;
         let mut all = Vec::new();
-        for leaf in self.view.leaves(self.space, class) {
-            let instances = self.view.instances(&leaf.name).into_iter();
-            all.extend(instances.map(|one| (path_of(&leaf, &one, self.namespace), one)));
-        }
+        self.each(class, |path, one| all.push((path, one)))?;
         Ok(all)
+    }
+
+    /// The same one after the other: thousands of them take a lot of memory.
+    pub(crate) fn each(
+        &self,
+        class: &str,
+        mut found: impl FnMut(ObjectPath, Instance),
+    ) -> Result<(), Fault> {
+        self.class(class)?;
+        for leaf in self.view.leaves(self.space, class) {
+            let named = |one| found(path_of(&leaf, &one, self.namespace), one);
+            self.view.each(&leaf.name, named);
+        }
+        Ok(())
     }
 
     /// With `DeepInheritance` off, only what the class that was asked for has itself.
@@ -258,20 +268,19 @@ impl Work<'_> {
         let class = arguments.required_class("ClassName")?;
         let wanted = self.narrowed(arguments, class)?;
         let mut out = Out::default();
-        for (path, instance) in self.enumerate(class)? {
+        self.each(class, |path, instance| {
             out.element("VALUE.NAMEDINSTANCE", &[], |out| {
                 self.encoder.instance_name(out, &path);
                 self.encoder.instance(out, &instance, &wanted);
             });
-        }
+        })?;
         Ok(Answer::returning(out))
     }
 
     fn enumerate_instance_names(&self, arguments: &Arguments<'_>) -> Result<Answer, Fault> {
         let mut out = Out::default();
-        for (path, _) in self.enumerate(arguments.required_class("ClassName")?)? {
-            self.encoder.instance_name(&mut out, &path);
-        }
+        let class = arguments.required_class("ClassName")?;
+        self.each(class, |path, _| self.encoder.instance_name(&mut out, &path))?;
         Ok(Answer::returning(out))
     }
 

@@ -1,14 +1,19 @@
 //! Writing XML. No tag is ever closed in itself: one of the common clients does not understand
 //! that.
 
+use std::fmt::{Display, Write as _};
+
 use quick_xml::escape::escape;
 
+use super::encode::Template;
 use super::xml::is_xml_character;
 
 /// XML under construction.
 #[derive(Debug, Default)]
 pub(crate) struct Out {
     text: String,
+    /// How the instance before was written: the next one is most often like it.
+    pub(super) template: Option<Template>,
 }
 
 impl Out {
@@ -51,6 +56,11 @@ impl Out {
         self.text.push_str(xml);
     }
 
+    /// What needs no escapes.
+    pub(crate) fn plain(&mut self, value: impl Display) {
+        let _ = write!(self.text, "{value}");
+    }
+
     /// An element with nothing but text in it.
     pub(crate) fn leaf(&mut self, name: &str, attributes: &[(&str, &str)], text: &str) {
         self.open(name, attributes);
@@ -72,6 +82,12 @@ impl Out {
 
     pub(crate) fn finish(self) -> String {
         self.text
+    }
+
+    /// What was written until now. The next one will be about as long.
+    pub(crate) fn take(&mut self) -> String {
+        let next = String::with_capacity(self.text.len());
+        std::mem::replace(&mut self.text, next)
     }
 }
 

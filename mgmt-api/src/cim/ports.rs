@@ -132,7 +132,7 @@ fn connections(sessions: &[SessionDetail]) -> impl Iterator<Item = (&SessionDeta
     sessions.iter().flat_map(|one| one.connections.iter().map(move |connection| (one, connection)))
 }
 
-fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
+fn instances(view: &View<'_>, class: &'static str) -> Vec<Instance> {
     match class {
         ISCSI_SERVICE => vec![view.service(ISCSI_SERVICE, "iSCSI configuration")],
         ISCSI_SERVICE_CAPABILITIES => vec![service_capabilities()],
@@ -258,7 +258,7 @@ fn binds(view: &View<'_>) -> Vec<Instance> {
     all
 }
 
-fn pipe(class: &str, id: &str, name: &str) -> Instance {
+fn pipe(class: &'static str, id: &str, name: &str) -> Instance {
     Instance::new(class)
         .with("InstanceID", id)
         .with("ElementName", name)

@@ -135,7 +135,7 @@ impl Profile {
         interop(class).with("InstanceID", &self.id())
     }
 
-    fn instance(&self, class: &str) -> Instance {
+    fn instance(&self, class: &'static str) -> Instance {
         Instance::new(class)
             .with("InstanceID", self.id())
             .with("ElementName", self.name)
@@ -186,7 +186,7 @@ fn all() -> impl Iterator<Item = &'static Profile> {
     std::iter::once(&ARRAY).chain(&REFERRED).chain(&SUBPROFILES)
 }
 
-fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
+fn instances(view: &View<'_>, class: &'static str) -> Vec<Instance> {
     match class {
         PROFILE => {
             let own = std::iter::once(&ARRAY).chain(&REFERRED);

@@ -1,5 +1,6 @@
 //! The pull operations: enumerations that are fetched in parts.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::arguments::Arguments;
@@ -59,11 +60,13 @@ impl Work<'_> {
             let text = format!("an OperationTimeout is 1 to {MAX_TIMEOUT} seconds");
             return Err(Fault::new(Status::InvalidOperationTimeout, text));
         }
-        let (found, wanted) = self.enumerated(name, &arguments)?;
-        let rest = found.into_iter().map(|(path, one)| self.element(kind, &path, &one, &wanted));
+        let mut rest = VecDeque::new();
+        let mut out = Out::default();
+        self.enumerated(name, &arguments, |path, one, wanted| {
+            rest.push_back(self.element(&mut out, kind, path, one, wanted));
+        })?;
         let timeout = Duration::from_secs(timeout);
-        let enumeration =
-            Enumeration::new(kind, self.namespace, self.client, rest.collect(), timeout);
+        let enumeration = Enumeration::new(kind, self.namespace, self.client, rest, timeout);
         let count = arguments.number("MaxObjectCount")?.unwrap_or(0);
         Ok(self.part(enumeration, &uuid::Uuid::new_v4().to_string(), count))
     }
@@ -72,28 +75,39 @@ impl Work<'_> {
         &self,
         name: &str,
         arguments: &Arguments<'_>,
-    ) -> Result<(Vec<(ObjectPath, Instance)>, Wanted), Fault> {
+        mut found: impl FnMut(&ObjectPath, &Instance, &Wanted),
+    ) -> Result<(), Fault> {
         let name = name.to_ascii_lowercase();
         if name.starts_with("openenumerate") {
             let class = arguments.required_class("ClassName")?;
-            return Ok((self.enumerate(class)?, self.narrowed(arguments, class)?));
+            let wanted = self.narrowed(arguments, class)?;
+            return self.each(class, |path, one| found(&path, &one, &wanted));
         }
         let source = arguments.path("InstanceName")?;
         self.existing(source)?;
         let references = name.starts_with("openreference");
-        Ok((self.neighbourhood(source, references, arguments)?, wanted(arguments)?))
+        let all = self.neighbourhood(source, references, arguments)?;
+        let wanted = wanted(arguments)?;
+        all.iter().for_each(|(path, one)| found(path, one, &wanted));
+        Ok(())
     }
 
-    fn element(&self, kind: Kind, path: &ObjectPath, one: &Instance, wanted: &Wanted) -> String {
-        let mut out = Out::default();
+    fn element(
+        &self,
+        out: &mut Out,
+        kind: Kind,
+        path: &ObjectPath,
+        one: &Instance,
+        wanted: &Wanted,
+    ) -> String {
         match kind {
-            Kind::Paths => self.encoder.instance_path(&mut out, path),
+            Kind::Paths => self.encoder.instance_path(out, path),
             Kind::Instances | Kind::Items => out.element("VALUE.INSTANCEWITHPATH", &[], |out| {
                 self.encoder.instance_path(out, path);
                 self.encoder.instance(out, one, wanted);
             }),
         }
-        out.finish()
+        out.take()
     }
 
     fn next_part(&self, kind: Kind, arguments: &Arguments<'_>) -> Result<Answer, Fault> {

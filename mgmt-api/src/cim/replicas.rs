@@ -60,10 +60,10 @@ pub(crate) fn find_result(engine: &Engine, id: &str) -> Option<Instance> {
 
 /// Jobs that a method of the model makes, with its name.
 fn called<'v>(view: &'v View<'_>) -> impl Iterator<Item = (&'v Job, &'static str)> {
-    view.jobs().iter().filter_map(|job| Some((job, job.kind.method_name()?)))
+    view.jobs().iter().filter_map(|job| Some((&**job, job.kind.method_name()?)))
 }
 
-fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
+fn instances(view: &View<'_>, class: &'static str) -> Vec<Instance> {
     match class {
         REPLICATION_SERVICE => vec![view.service(REPLICATION_SERVICE, "Replication")],
         REPLICATION_CAPABILITIES => vec![capabilities()],

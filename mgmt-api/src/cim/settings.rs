@@ -46,7 +46,7 @@ pub(crate) const PART: Part = Part {
     instances,
 };
 
-fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
+fn instances(view: &View<'_>, class: &'static str) -> Vec<Instance> {
     match class {
         SETTING => {
             let fixed = kinds().map(|(provisioning, format)| fixed_setting(provisioning, format));
@@ -355,7 +355,7 @@ impl Work<'_> {
                 return Err(Fault::not_supported(format!("{name} cannot be written")));
             }
             setting.properties.retain(|(own, _)| *own != property.name);
-            setting.properties.extend(value.map(|value| (property.name.clone(), value)));
+            setting.properties.extend(value.map(|value| (property.name.clone().into(), value)));
         }
         for name in listed.into_iter().flatten() {
             let given = raw.properties.iter().any(|(own, _)| own.eq_ignore_ascii_case(name));

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::path::ObjectPath;
 use super::schema::Schema;
-use super::value::{Instance, Value};
+use super::value::{Instance, Name, Value};
 
 /// A property as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,18 +52,18 @@ struct Record {
 
 /// What the store keeps of an object.
 pub(crate) fn write(instance: &Instance) -> Option<String> {
-    let stored = |(name, value): &(String, Value)| Some((name.clone(), Stored::of(value)?));
+    let stored = |(name, value): &(Name, Value)| Some((name.to_string(), Stored::of(value)?));
     let properties = instance.properties.iter().filter_map(stored).collect();
-    serde_json::to_string(&Record { class: instance.class.clone(), properties }).ok()
+    serde_json::to_string(&Record { class: instance.class.to_string(), properties }).ok()
 }
 
 /// Reads it again; `None` for what cannot be read.
 pub(crate) fn read(text: &str, schema: &Schema) -> Option<Instance> {
     let record: Record = serde_json::from_str(text).ok()?;
     let class = schema.class(&record.class)?;
-    let mut instance = Instance::new(&class.name);
+    let mut instance = Instance::new(class.name.clone());
     for (name, value) in record.properties {
-        instance.properties.push((name, value.value()?));
+        instance.properties.push((name.into(), value.value()?));
     }
     Some(instance)
 }

@@ -13,29 +13,45 @@ const MAX_DAYS: u64 = 99_999_999;
 /// A moment in UTC.
 pub(crate) fn datetime(time: Timestamp) -> String {
     let civil = Offset::UTC.to_datetime(time);
-    format!(
-        "{:04}{:02}{:02}{:02}{:02}{:02}.{:06}+000",
-        civil.year().max(0),
-        civil.month(),
-        civil.day(),
-        civil.hour(),
-        civil.minute(),
-        civil.second(),
-        civil.subsec_nanosecond() / 1000
-    )
+    let mut text = String::with_capacity(LENGTH);
+    let small = [civil.month(), civil.day(), civil.hour(), civil.minute(), civil.second()];
+    push_digits(&mut text, civil.year().max(0).unsigned_abs().into(), 4);
+    for field in small {
+        push_digits(&mut text, field.unsigned_abs().into(), 2);
+    }
+    text.push('.');
+    push_digits(&mut text, u64::from(civil.subsec_nanosecond().unsigned_abs()) / 1000, 6);
+    text.push_str("+000");
+    text
+}
+
+/// Characters of both forms.
+const LENGTH: usize = 25;
+
+/// A number that has so many digits: the formatting of the standard library takes ten times as
+/// long, and lists have thousands of times in them.
+fn push_digits(text: &mut String, mut number: u64, digits: usize) {
+    let mut written = [b'0'; 8];
+    for place in written.iter_mut().take(digits).rev() {
+        *place += u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
+    }
+    text.extend(written.iter().take(digits).map(|digit| char::from(*digit)));
 }
 
 /// A length of time.
 pub(crate) fn interval(length: Duration) -> String {
     let seconds = length.as_secs();
     let days = (seconds / 86_400).min(MAX_DAYS);
-    format!(
-        "{days:08}{:02}{:02}{:02}.{:06}:000",
-        seconds / 3600 % 24,
-        seconds / 60 % 60,
-        seconds % 60,
-        length.subsec_micros()
-    )
+    let mut text = String::with_capacity(LENGTH);
+    push_digits(&mut text, days, 8);
+    for field in [seconds / 3600 % 24, seconds / 60 % 60, seconds % 60] {
+        push_digits(&mut text, field, 2);
+    }
+    text.push('.');
+    push_digits(&mut text, length.subsec_micros().into(), 6);
+    text.push_str(":000");
+    text
 }
 
 /// A moment; `None` for anything that is none, or that leaves digits open with `*`.

@@ -1,5 +1,7 @@
 //! CIM data types and values, and the conversion from the text of a message.
 
+use std::borrow::Cow;
+
 use super::fault::{Fault, Status};
 use super::path::ObjectPath;
 use super::time;
@@ -153,23 +155,31 @@ impl From<ObjectPath> for Value {
 /// An instance: its class and the properties that have a value.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Instance {
-    pub(crate) class: String,
-    pub(crate) properties: Vec<(String, Value)>,
+    pub(crate) class: Name,
+    pub(crate) properties: Vec<(Name, Value)>,
 }
 
+/// The name of a class or a property; nearly all are known when the program is built.
+pub(crate) type Name = Cow<'static, str>;
+
 impl Instance {
-    pub(crate) fn new(class: &str) -> Self {
-        Self { class: class.to_owned(), properties: Vec::new() }
+    pub(crate) fn new(class: impl Into<Name>) -> Self {
+        Self { class: class.into(), properties: Vec::new() }
+    }
+
+    /// One that will have so many properties: of those there are thousands.
+    pub(crate) fn sized(class: &'static str, properties: usize) -> Self {
+        Self { class: class.into(), properties: Vec::with_capacity(properties) }
     }
 
     /// Adds a property.
-    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.properties.push((name.to_owned(), value.into()));
+    pub(crate) fn with(mut self, name: impl Into<Name>, value: impl Into<Value>) -> Self {
+        self.properties.push((name.into(), value.into()));
         self
     }
 
     /// Adds a property unless it has no value.
-    pub(crate) fn with_some(self, name: &str, value: Option<impl Into<Value>>) -> Self {
+    pub(crate) fn with_some(self, name: impl Into<Name>, value: Option<impl Into<Value>>) -> Self {
         match value {
             Some(value) => self.with(name, value),
             None => self,
@@ -177,10 +187,15 @@ impl Instance {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
+        self.properties.get(self.place(name)?).map(|(_, value)| value)
+    }
+
+    /// Where a property stands that has a value.
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
         // Nearly always it is spelt as it was declared.
-        let exact = self.properties.iter().find(|(own, _)| own == name);
-        let same = || self.properties.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
-        exact.or_else(same).map(|(_, value)| value)
+        let exact = self.properties.iter().position(|(own, _)| own == name);
+        let same = || self.properties.iter().position(|(own, _)| own.eq_ignore_ascii_case(name));
+        exact.or_else(same)
     }
 }
 

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::run;
 use crate::api;
-use crate::service::{Refusal, Result, ServiceError};
+use crate::service::{JobRow, Refusal, Result, ServiceError};
 
 /// An element of a list.
 pub(crate) trait Listed: Serialize + Send + 'static {
@@ -26,10 +26,15 @@ pub(crate) trait Listed: Serialize + Send + 'static {
     fn key(&self) -> String;
     /// The value of a parameter; none if it has none.
     fn field(&self, filter: &str) -> Option<String>;
+    /// Its JSON.
+    fn write(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
+        serde_json::to_writer(out, self)
+    }
 }
 
 macro_rules! listed {
-    ($($kind:ty: |$it:ident| $key:expr, { $($filter:literal: $value:expr),* $(,)? };)*) => {$(
+    ($($kind:ty: |$it:ident| $key:expr, { $($filter:literal: $value:expr),* $(,)? }
+        $(, $write:ident)?;)*) => {$(
         impl Listed for $kind {
             const FILTERS: &'static [&'static str] = &[$($filter),*];
             fn key(&self) -> String {
@@ -45,6 +50,9 @@ macro_rules! listed {
                     _ => None,
                 }
             }
+            $(fn $write(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
+                Self::$write(self, out)
+            })?
         }
     )*};
 }
@@ -68,13 +76,13 @@ listed! {
         "target": it.target.clone(),
         "initiator": Some(it.initiator.clone()),
     };
-    api::Job: |it| it.id.clone(), {
-        "kind": Some(it.kind.clone()),
-        "state": Some(it.state.clone()),
-        "ended": is(it.ended),
-        "disk": Some(it.disk.clone()),
-        "owner": Some(it.owner.clone()),
-    };
+    JobRow: |it| it.0.id.to_string(), {
+        "kind": Some(it.0.kind.word().to_owned()),
+        "state": Some(it.0.state.name().to_owned()),
+        "ended": is(it.0.state.is_terminal()),
+        "disk": Some(it.0.kind.disk().to_string()),
+        "owner": Some(it.0.owner.clone()),
+    }, write;
     api::Pool: |it| it.id.clone(), {};
     api::Setting: |it| it.key.clone(), {};
     api::PortalGroup: |it| format!("{:05}", it.tag), {};
@@ -162,6 +170,18 @@ fn page<T: Listed>(mut all: Vec<T>, wanted: &Wanted) -> (Vec<T>, Option<String>)
     (all, last)
 }
 
+fn array<T: Listed>(values: &[T]) -> serde_json::Result<Vec<u8>> {
+    let mut text = vec![b'['];
+    for (index, value) in values.iter().enumerate() {
+        if index > 0 {
+            text.push(b',');
+        }
+        value.write(&mut text)?;
+    }
+    text.push(b']');
+    Ok(text)
+}
+
 /// Where the next page is.
 fn next(uri: &Uri, last: &str) -> Option<HeaderValue> {
     let mut link = format!("<{}?", uri.path());
@@ -206,7 +226,7 @@ where
         let wanted = wanted::<T>(&asked, others)?;
         let (values, last) = page(function(state, &wanted)?, &wanted);
         // Here, and not on a thread that serves initiators: thousands of elements take a while.
-        let text = serde_json::to_vec(&values)
+        let text = array(&values)
             .map_err(|error| ServiceError::new(Refusal::Internal, error.to_string()))?;
         Ok((text, last))
     });

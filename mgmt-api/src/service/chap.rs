@@ -17,7 +17,8 @@ impl Service {
     pub fn chap_account(&self, user: &str) -> Result<api::ChapAccount> {
         let found = self.chap_accounts().into_iter().find(|account| account.user == user);
         let missing = format!("there is no CHAP account `{user}`");
-        found.ok_or_else(|| ServiceError::new(Refusal::NotFound, missing))
+        let missing = || ServiceError::new(Refusal::NotFound, missing);
+        found.ok_or_else(|| self.near_chap_account(missing(), user))
     }
 
     /// Makes an account, or gives one another form. Logins that begin afterwards go by it;
@@ -44,6 +45,7 @@ impl Service {
     /// [`Refusal::NotFound`], [`Refusal::Conflict`],
     /// [`Refusal::Unavailable`].
     pub fn delete_chap_account(&self, user: &str, open: bool) -> Result<()> {
-        self.host.delete_chap_account(user, open)
+        let deleted = self.host.delete_chap_account(user, open);
+        deleted.map_err(|error| self.near_chap_account(error, user))
     }
 }

@@ -6,7 +6,8 @@ use job_engine::{
     DiskId, Job, JobId, JobSettings, JobState, RequestStateChangeResult, RequestedState, Submission,
 };
 
-use super::{Refusal, Result, Service, ServiceError, no_such_job, parse_job};
+use super::job_row::JobRow;
+use super::{Refusal, Result, Service, ServiceError, job_id};
 use crate::api;
 use crate::rest::Wanted;
 
@@ -16,7 +17,11 @@ use crate::rest::Wanted;
 /// [`Refusal::NotFound`]: what `after` names is no identifier of a job.
 pub fn submission(owner: &str, options: &api::JobOptions) -> Result<Submission> {
     let names = options.after.iter().flat_map(|names| names.split(',')).map(str::trim);
-    let after = names.filter(|name| !name.is_empty()).map(parse_job).collect::<Result<_>>()?;
+    let after = names.filter(|name| !name.is_empty()).map(|name| {
+        let missing = || format!("there is no job `{name}`");
+        job_id(name).ok_or_else(|| ServiceError::new(Refusal::NotFound, missing()))
+    });
+    let after = after.collect::<Result<_>>()?;
     let default = Submission::default();
     Ok(Submission {
         owner: owner.to_owned(),
@@ -70,8 +75,8 @@ impl Service {
         by: &str,
         (how, already): (&str, JobState),
     ) -> Result<api::Job> {
-        let id = parse_job(key)?;
-        let before = self.engine.job(&id).ok_or_else(|| no_such_job(key))?;
+        let id = self.parse_job(key)?;
+        let before = self.engine.job(&id).ok_or_else(|| self.no_such_job(key))?;
         let answer = self.engine.request_state_change(&id, to, None, by);
         #[allow(clippy::wildcard_enum_match_arm, reason = "the others are all failures")]
         match answer {
@@ -100,7 +105,7 @@ impl Service {
 
     /// Jobs and faults as far as they are wanted: in the order of their submission, and one more
     /// than `limit`; or so many of the newest.
-    pub(crate) fn jobs_wanted(&self, wanted: &Wanted, newest: Option<usize>) -> Vec<api::Job> {
+    pub(crate) fn jobs_wanted(&self, wanted: &Wanted, newest: Option<usize>) -> Vec<JobRow> {
         let of = |name: &str| {
             wanted.filters.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
         };
@@ -126,7 +131,7 @@ impl Service {
         };
         let after = after.and_then(std::result::Result::ok);
         let page = newest.map_or((after, limit, false), |count| (None, count, true));
-        self.engine.jobs_where(page, matches).into_iter().map(super::view::job).collect()
+        self.engine.jobs_where(page, matches).into_iter().map(JobRow).collect()
     }
 
     /// Changes how a job runs.
@@ -134,7 +139,7 @@ impl Service {
     /// # Errors
     /// [`Refusal::NotFound`], [`Refusal::Invalid`], [`Refusal::Unavailable`].
     pub fn change_job(&self, key: &str, change: &api::ChangeJob) -> Result<api::Job> {
-        let id = parse_job(key)?;
+        let id = self.parse_job(key)?;
         let limit = |seconds: u64| (seconds > 0).then(|| Duration::from_secs(seconds));
         let settings = JobSettings {
             priority: change.priority,
@@ -143,7 +148,7 @@ impl Service {
             bandwidth: change.bandwidth.map(|rate| (rate > 0).then_some(rate)),
             ..JobSettings::default()
         };
-        self.engine.modify_job(&id, settings)?;
+        self.engine.modify_job(&id, settings).map_err(|error| self.near_job(error, key))?;
         self.job_by_id(&id)
     }
 

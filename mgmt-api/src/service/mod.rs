@@ -6,6 +6,7 @@ mod configuration;
 mod copying;
 mod current;
 mod events;
+mod job_row;
 mod jobs;
 mod limits;
 mod pools;
@@ -32,6 +33,7 @@ use crate::rest::MAX_READERS;
 pub use self::configuration::{Kept, KeptRecords};
 pub use self::current::lasting;
 pub use self::events::{Event, Found};
+pub(crate) use self::job_row::JobRow;
 pub use self::jobs::submission;
 pub use self::limits::LimitOf;
 pub use self::portal_group::AccessStateRefusal;
@@ -470,11 +472,15 @@ impl Service {
     /// # Errors
     /// [`Refusal::NotFound`].
     pub fn job(&self, key: &str) -> Result<api::Job> {
-        self.job_by_id(&parse_job(key)?)
+        self.job_by_id(&self.parse_job(key)?)
     }
 
     fn job_by_id(&self, id: &JobId) -> Result<api::Job> {
-        self.engine.job(id).map(view::job).ok_or_else(|| no_such_job(&id.to_string()))
+        self.engine.job(id).map(view::job).ok_or_else(|| self.no_such_job(&id.to_string()))
+    }
+
+    fn parse_job(&self, key: &str) -> Result<JobId> {
+        job_id(key).ok_or_else(|| self.no_such_job(key))
     }
 
     /// A job once it has ended, or after `timeout`.
@@ -482,9 +488,9 @@ impl Service {
     /// # Errors
     /// [`Refusal::NotFound`].
     pub fn wait(&self, key: &str, timeout: Duration) -> Result<api::Job> {
-        let id = parse_job(key)?;
+        let id = self.parse_job(key)?;
         let job = self.engine.wait(&id, timeout);
-        job.map(view::job).ok_or_else(|| no_such_job(key))
+        job.map(view::job).ok_or_else(|| self.no_such_job(key))
     }
 
     /// Removes a job that has ended, or clears a fault.
@@ -492,17 +498,11 @@ impl Service {
     /// # Errors
     /// [`Refusal::NotFound`], [`Refusal::Conflict`], [`Refusal::Unavailable`].
     pub fn delete_job(&self, key: &str) -> Result<()> {
-        Ok(self.engine.delete_job(&parse_job(key)?)?)
+        self.engine.delete_job(&self.parse_job(key)?).map_err(|error| self.near_job(error, key))
     }
 }
 
-fn no_such_job(key: &str) -> ServiceError {
-    ServiceError::new(Refusal::NotFound, format!("there is no job `{key}`"))
-}
-
-fn parse_job(key: &str) -> Result<JobId> {
-    key.strip_prefix(job_engine::INSTANCE_ID_PREFIX)
-        .unwrap_or(key)
-        .parse()
-        .map_err(|_| no_such_job(key))
+/// A job's identifier, or `InstanceID`.
+fn job_id(key: &str) -> Option<JobId> {
+    key.strip_prefix(job_engine::INSTANCE_ID_PREFIX).unwrap_or(key).parse().ok()
 }

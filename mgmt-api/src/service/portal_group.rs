@@ -33,8 +33,7 @@ impl Service {
     pub fn portal_group(&self, key: &str) -> Result<api::PortalGroup> {
         let groups = self.portal_groups();
         let found = groups.into_iter().find(|group| group.tag.to_string() == key);
-        let missing = || format!("there is no portal group `{key}`");
-        found.ok_or_else(|| ServiceError::new(Refusal::NotFound, missing()))
+        found.ok_or_else(|| self.no_such_portal_group(key))
     }
 
     /// Brings a group into a state, for one target or for all, whatever was set for single ones;
@@ -74,8 +73,7 @@ impl Service {
             ServiceError::new(Refusal::Invalid, message)
         })?;
         let target = target.map(default_target_name);
-        let no_such_group =
-            || ServiceError::new(Refusal::NotFound, format!("there is no portal group {tag}"));
+        let no_such_group = || self.no_such_portal_group(key);
         let changed = self.host.set_access_state(tag, target.as_deref(), state);
         changed.map_err(|refusal| match refusal {
             AccessStateRefusal::Disabled => ServiceError::new(
@@ -85,7 +83,8 @@ impl Service {
             AccessStateRefusal::NoSuchGroup => no_such_group(),
             AccessStateRefusal::NoSuchTarget => {
                 let name = target.as_deref().unwrap_or_default();
-                ServiceError::new(Refusal::NotFound, format!("there is no target `{name}`"))
+                let message = format!("there is no target `{name}`");
+                self.near_target(ServiceError::new(Refusal::NotFound, message), name)
             }
             AccessStateRefusal::NotStored(reason) => {
                 let message = format!("the access state cannot be stored: {reason}");

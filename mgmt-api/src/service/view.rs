@@ -1,6 +1,7 @@
 //! The engine's values as clients see them.
 
 use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
 
 use job_engine::{JobKind, Snapshot};
 
@@ -83,8 +84,9 @@ fn access(entry: &job_engine::AccessEntry) -> api::Access {
     }
 }
 
-pub(super) fn job(job: job_engine::Job) -> api::Job {
-    let occurrences = match &job.kind {
+/// How often a fault has happened.
+pub(super) fn occurrences(kind: &JobKind) -> Option<u64> {
+    match kind {
         JobKind::DataPathFault(fault) => Some(fault.count),
         JobKind::CreateDisk { .. }
         | JobKind::DeleteDisk { .. }
@@ -92,7 +94,15 @@ pub(super) fn job(job: job_engine::Job) -> api::Job {
         | JobKind::Planned { .. }
         | JobKind::Operation(_)
         | JobKind::Unknown(_) => None,
-    };
+    }
+}
+
+pub(super) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn job(job: job_engine::Job) -> api::Job {
+    let occurrences = occurrences(&job.kind);
     let operational_status = job.operational_status().to_vec();
     api::Job {
         id: job.id.to_string(),
@@ -110,8 +120,8 @@ pub(super) fn job(job: job_engine::Job) -> api::Job {
         time_submitted: job.time_submitted,
         start_time: job.start_time,
         end_time: job.end_time,
-        elapsed_ms: u64::try_from(job.elapsed.as_millis()).unwrap_or(u64::MAX),
-        remaining_ms: job.remaining.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
+        elapsed_ms: millis(job.elapsed),
+        remaining_ms: job.remaining.map(millis),
         scheduled_start_time: job.scheduled_start_time,
         priority: job.priority,
         after: job.after.iter().map(ToString::to_string).collect(),

@@ -182,6 +182,33 @@ async fn jobs_come_in_pages_narrowed_down_and_the_newest_first() {
 }
 
 #[tokio::test]
+async fn a_job_in_a_list_is_what_it_is_by_itself() {
+    let server = Server::open();
+    let get = async |path: &str| server.ask("GET", path, &[], &Value::Null).await.json();
+    let post = async |path: &str, name: &str, size: u64| {
+        let disk = json!({"name": name, "size_bytes": size});
+        server.ask("POST", path, &[], &disk).await.json()["id"].as_str().unwrap().to_owned()
+    };
+    let done = post("/disks", "done", 1 << 20).await;
+    let failed = post("/disks", "failed", 1 << 50).await;
+    for id in [&done, &failed] {
+        get(&format!("/jobs/{id}?wait_seconds=60")).await;
+    }
+    let later = "start_at=2100-01-01T00:00:00Z&time_limit_seconds=9&bandwidth=4096&priority=7";
+    post(&format!("/disks?{later}&after={done}"), "later", 1 << 20).await;
+    let list = get("/jobs").await;
+    let list = list.as_array().unwrap();
+    assert_eq!(list.len(), 3);
+    for job in list {
+        let alone = get(&format!("/jobs/{}", job["id"].as_str().unwrap())).await;
+        assert_eq!(*job, alone);
+        // Clients written against the type read both.
+        let read: api::Job = serde_json::from_value(job.clone()).unwrap();
+        assert_eq!(serde_json::to_value(read).unwrap(), alone);
+    }
+}
+
+#[tokio::test]
 async fn a_change_that_jobs_or_cim_clients_overtake_is_refused() {
     let server = Server::open();
     let none = Value::Null;

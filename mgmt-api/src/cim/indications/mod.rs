@@ -36,7 +36,7 @@ use super::replicas;
 use super::schema::Schema;
 use super::stored;
 use super::time;
-use super::value::{Instance, RawInstance, Value};
+use super::value::{Instance, Name, RawInstance, Value};
 
 const CREATION: &str = "CIM_InstCreation";
 const MODIFICATION: &str = "CIM_InstModification";
@@ -67,7 +67,7 @@ struct Happening {
     source: Option<Instance>,
     previous: Option<Instance>,
     /// Of alerts.
-    properties: Vec<(String, Value)>,
+    properties: Vec<(Name, Value)>,
 }
 
 impl Indications {
@@ -252,7 +252,7 @@ impl Indications {
         let JobKind::DataPathFault(_) = job.kind else { return None };
         let error: &CimError = job.errors.first()?;
         let told = error_instance(error);
-        let take = |name: &str| Some((name.to_owned(), told.get(name)?.clone()));
+        let take = |name: &'static str| Some((Name::from(name), told.get(name)?.clone()));
         let own = [
             "Message",
             "MessageArguments",
@@ -265,7 +265,7 @@ impl Indications {
         ];
         let mut properties: Vec<_> = own.into_iter().filter_map(take).collect();
         let element = told.get("ErrorSource").cloned();
-        properties.extend(element.map(|path| ("AlertingManagedElement".to_owned(), path)));
+        properties.extend(element.map(|path| ("AlertingManagedElement".into(), path)));
         for (name, value) in [
             // A CIM object path; a device alert.
             ("AlertingElementFormat", Value::Uint(2)),
@@ -275,7 +275,7 @@ impl Indications {
             ("SystemName", Value::from(self.system.as_str())),
             ("ProviderName", Value::from("lund")),
         ] {
-            properties.push((name.to_owned(), value));
+            properties.push((name.into(), value));
         }
         Some(Happening { class: ALERT, source: None, previous: None, properties })
     }

@@ -116,7 +116,7 @@ impl Registry {
         let class = class.ok_or_else(|| {
             Fault::not_supported(format!("instances of {} cannot be made", raw.class))
         })?;
-        let mut instance = before.cloned().unwrap_or_else(|| Instance::new(&class.name));
+        let mut instance = before.cloned().unwrap_or_else(|| Instance::new(class.name.clone()));
         for (name, value) in &raw.properties {
             let property = class.property(name).ok_or_else(|| {
                 Fault::new(Status::NoSuchProperty, format!("{} has no {name}", class.name))
@@ -124,7 +124,7 @@ impl Registry {
             let value = convert(value, &property.cim_type, property.array, name)?;
             set(&mut instance, &property.name, value);
         }
-        match instance.class.as_str() {
+        match &*instance.class {
             FILTER => self.check_filter(&mut instance, schema, system)?,
             DESTINATION => self.check_destination(&mut instance, system)?,
             _ => self.check_subscription(&mut instance, schema)?,
@@ -237,7 +237,7 @@ fn name(instance: &mut Instance, (system_class, system): (&str, &str)) {
     for (property, value) in [
         ("SystemCreationClassName", system_class),
         ("SystemName", system),
-        ("CreationClassName", class.as_str()),
+        ("CreationClassName", &*class),
         ("Name", own.as_str()),
     ] {
         if text(instance, property).unwrap_or_default().is_empty() {
@@ -248,7 +248,7 @@ fn name(instance: &mut Instance, (system_class, system): (&str, &str)) {
 
 fn set(instance: &mut Instance, name: &str, value: Option<Value>) {
     instance.properties.retain(|(own, _)| !own.eq_ignore_ascii_case(name));
-    instance.properties.extend(value.map(|value| (name.to_owned(), value)));
+    instance.properties.extend(value.map(|value| (name.to_owned().into(), value)));
 }
 
 /// A property that can have these values alone; the first one if it is not given.

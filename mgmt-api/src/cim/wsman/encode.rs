@@ -52,7 +52,7 @@ impl Writer<'_> {
         let kind = format!("p:{}_Type", class.name);
         let mut attributes = vec![("xmlns:p", uri.as_str()), ("xsi:type", &kind)];
         attributes.extend_from_slice(more);
-        let names = instance.properties.iter().map(|(name, _)| name.clone());
+        let names = instance.properties.iter().map(|(name, _)| name.to_string());
         let names = names.filter(|name| wanted.has(name)).collect();
         let wanted = Wanted { properties: Some(names), ..Wanted::default() };
         out.element(&format!("p:{}", class.name), &attributes, |out| {

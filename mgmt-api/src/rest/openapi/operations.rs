@@ -6,6 +6,7 @@ use schemars::generate::SchemaGenerator;
 
 use crate::api;
 use crate::rest::list::Listed;
+use crate::service::JobRow;
 
 /// Says what a value looks like.
 pub(super) type Schema = fn(&mut SchemaGenerator) -> schemars::Schema;
@@ -252,7 +253,7 @@ pub(super) fn all() -> Vec<Operation> {
             .answers::<api::Target>(),
         post("/targets/{target}/luns", "Expose a disk").takes::<api::Map>().makes::<api::Mapping>(),
         delete("/targets/{target}/luns/{lun}", "Take a LUN away"),
-        get("/jobs", "All jobs and faults").asks::<super::super::Newest>().lists::<api::Job>(),
+        get("/jobs", "All jobs and faults").asks::<super::super::Newest>().lists::<JobRow>(),
         get("/jobs/{job}", "A job").asks::<super::super::Wait>().answers::<api::Job>(),
         delete("/jobs/{job}", "Remove a job that has ended, or clear a fault"),
         post("/jobs/{job}/cancel", "End a job in order").accepts(),
