@@ -15,7 +15,8 @@ use crate::job::Element;
 pub struct ExposeUnit {
     /// The disk. It may be a LUN of the target already.
     pub disk: DiskId,
-    /// The LUN; `None` is the one that it has, or the lowest free one.
+    /// The LUN; `None` is the one that it has, or the lowest free one. To [`ExposeTo::These`], it is
+    /// the number under which they see it; the target's own stays, or is another one if it is taken.
     pub lun: Option<u16>,
     /// Writes of those to whom it is exposed are refused.
     pub read_only: bool,
@@ -96,17 +97,53 @@ fn explicit<'e>(entry: &'e mut AccessEntry, luns: &[u16]) -> &'e mut Vec<LunView
     })
 }
 
-/// Shows a LUN under its own number, if it is not shown already.
-fn show(list: &mut Vec<LunView>, lun: u16, read_only: bool) -> Result<(), Cause> {
-    if let Some(shown) = list.iter_mut().find(|view| view.lun == lun) {
-        shown.read_only = read_only;
+/// A LUN that is to be shown.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    /// The target's LUN.
+    lun: u16,
+    number: Number,
+    read_only: bool,
+}
+
+/// Under which number.
+#[derive(Debug, Clone, Copy)]
+enum Number {
+    /// That of the target.
+    Own,
+    /// That of the target, or the lowest free one.
+    Free,
+    This(u16),
+}
+
+/// Shows a LUN, if it is not shown already.
+fn show(list: &mut Vec<LunView>, shown: Shown) -> Result<(), Cause> {
+    let Shown { lun, number, read_only } = shown;
+    let taken = |seen: u16| list.iter().any(|view| view.seen == seen);
+    let seen = match number {
+        Number::Own => lun,
+        Number::Free if taken(lun) => {
+            lowest_free_lun(list.iter().map(|view| view.seen)).unwrap_or(MAX_LUN)
+        }
+        Number::Free => lun,
+        Number::This(seen) => seen,
+    };
+    let is_taken = taken(seen);
+    let in_use = |what: &str, name| Err(Cause::NameInUse { what: what.to_owned(), name });
+    if let Some(view) = list.iter_mut().find(|view| view.lun == lun) {
+        if let Number::This(seen) = number
+            && seen != view.seen
+        {
+            let name = format!("of LUN {lun}, which an initiator sees as LUN {}", view.seen);
+            return in_use("mapping", name);
+        }
+        view.read_only = read_only;
         return Ok(());
     }
-    if list.iter().any(|view| view.seen == lun) {
-        let name = format!("{lun}, which an initiator sees as another disk");
-        return Err(Cause::NameInUse { what: "LUN".to_owned(), name });
+    if is_taken {
+        return in_use("LUN", format!("{seen}, which an initiator sees as another disk"));
     }
-    list.push(LunView { seen: lun, lun, read_only });
+    list.push(LunView { seen, lun, read_only });
     Ok(())
 }
 
@@ -142,21 +179,30 @@ impl Core {
         let before: Vec<u16> = of_target().map(|mapping| mapping.lun).collect();
         let mut taken = before.clone();
         let (mut shown, mut mappings) = (Vec::new(), Vec::new());
+        let of_theirs = request.to == ExposeTo::These;
         for unit in &request.units {
             let known = of_target().find(|mapping| mapping.disk == unit.disk);
+            check_number(unit)?;
             let lun = match known {
-                Some(known) if unit.lun.is_none_or(|lun| lun == known.lun) => known.lun,
+                Some(known) if of_theirs || unit.lun.is_none_or(|lun| lun == known.lun) => {
+                    known.lun
+                }
                 Some(known) => {
                     let name = format!("of disk {} as LUN {}", unit.disk, known.lun);
                     return Err(Cause::NameInUse { what: "mapping".to_owned(), name });
                 }
-                None => free_lun(&state, unit, &taken)?,
+                None => free_lun(&state, unit, &taken, of_theirs)?,
             };
             if known.is_none() {
                 taken.push(lun);
                 mappings.push(Mapping { disk: unit.disk, target: target.name.clone(), lun });
             }
-            shown.push((lun, unit.read_only));
+            let number = match unit.lun {
+                _ if !of_theirs => Number::Own,
+                Some(seen) => Number::This(seen),
+                None => Number::Free,
+            };
+            shown.push(Shown { lun, number, read_only: unit.read_only });
         }
         if taken.len() > MAX_MAPPINGS {
             let what = format!("LUNs of target {}", target.name);
@@ -240,8 +286,24 @@ impl Core {
     }
 }
 
-/// The LUN of a disk that has none in the target.
-fn free_lun(state: &State, unit: &ExposeUnit, taken: &[u16]) -> Result<u16, Cause> {
+fn check_number(unit: &ExposeUnit) -> Result<(), Cause> {
+    match unit.lun.filter(|lun| *lun > MAX_LUN) {
+        Some(lun) => Err(Cause::BadValue {
+            property: format!("LUN {lun}"),
+            reason: format!("the highest LUN is {MAX_LUN}"),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The LUN of a disk that has none in the target. If the number is only what some see, the target's
+/// own may be another one.
+fn free_lun(
+    state: &State,
+    unit: &ExposeUnit,
+    taken: &[u16],
+    of_theirs: bool,
+) -> Result<u16, Cause> {
     let Some(disk) = state.disks.get(&unit.disk) else {
         return Err(missing("disk", unit.disk.to_string()));
     };
@@ -249,25 +311,20 @@ fn free_lun(state: &State, unit: &ExposeUnit, taken: &[u16]) -> Result<u16, Caus
         return Err(Cause::DiskInUse { disk: disk.name.clone(), holder: format!("job {job}") });
     }
     match unit.lun {
-        Some(lun) if lun > MAX_LUN => Err(Cause::BadValue {
-            property: format!("LUN {lun}"),
-            reason: format!("the highest LUN is {MAX_LUN}"),
-        }),
-        Some(lun) if taken.contains(&lun) => {
+        Some(lun) if !taken.contains(&lun) => Ok(lun),
+        Some(lun) if !of_theirs => {
             Err(Cause::NameInUse { what: "LUN".to_owned(), name: lun.to_string() })
         }
-        Some(lun) => Ok(lun),
-        None => Ok(lowest_free_lun(taken.iter().copied()).unwrap_or(MAX_LUN)),
+        Some(_) | None => Ok(lowest_free_lun(taken.iter().copied()).unwrap_or(MAX_LUN)),
     }
 }
 
-/// Who sees what from then on. `before` are the LUNs that there were, `shown` those of the request
-/// and whether they are read-only.
+/// Who sees what from then on. `before` are the LUNs that there were, `shown` those of the request.
 fn access(
     target: &Target,
     request: &Expose,
     before: &[u16],
-    shown: &[(u16, bool)],
+    shown: &[Shown],
 ) -> Result<Option<Vec<AccessEntry>>, Cause> {
     let new = |initiator: &String, luns| {
         normalized(AccessEntry { initiator: Some(initiator.clone()), luns, ..Default::default() })
@@ -278,7 +335,7 @@ fn access(
         initiators.push(new(initiator, None)?.initiator.unwrap_or_default());
     }
     if request.to == ExposeTo::Everybody {
-        let read_only = shown.iter().any(|(_, read_only)| *read_only);
+        let read_only = shown.iter().any(|shown| shown.read_only);
         let mut entries = match &target.access {
             Some(entries) => entries.clone(),
             None if read_only => vec![anybody()],
@@ -297,9 +354,9 @@ fn access(
             if entry.luns.is_none() && !read_only {
                 continue;
             }
-            for (lun, read_only) in shown {
-                let read_only = *read_only || entry.read_only;
-                show(explicit(entry, before), *lun, read_only)?;
+            for shown in shown {
+                let read_only = shown.read_only || entry.read_only;
+                show(explicit(entry, before), Shown { read_only, ..*shown })?;
             }
         }
         return Ok(Some(entries));
@@ -313,9 +370,9 @@ fn access(
             entries.push(new(&initiator, Some(Vec::new()))?);
         }
         for entry in entries.iter_mut().filter(|entry| concerns(entry, &initiator)) {
-            for (lun, read_only) in shown {
-                let read_only = *read_only || entry.read_only;
-                show(explicit(entry, before), *lun, read_only)?;
+            for shown in shown {
+                let read_only = shown.read_only || entry.read_only;
+                show(explicit(entry, before), Shown { read_only, ..*shown })?;
             }
         }
     }

@@ -139,7 +139,7 @@ fn privilege_id(target: &Target, who: &Hardware) -> String {
     instance_id(&format!("{}#{}", target.name, who.id))
 }
 
-fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
+fn instances(view: &View<'_>, class: &'static str) -> Vec<Instance> {
     match class {
         MASKING_SERVICE => vec![view.service(MASKING_SERVICE, "Masking")],
         HARDWARE_SERVICE => vec![view.service(HARDWARE_SERVICE, "Initiators")],

@@ -90,6 +90,27 @@ def test_ports_without_a_view_mean_these_initiators_alone(lund, client, volumes)
     assert set(units(client, view)) == {"0"}
 
 
+def test_an_initiator_sees_a_disk_under_a_number_of_its_own(lund, client, volumes):
+    one, two = volumes
+    view = client.expose(LUNames=[one["Name"]], InitiatorPortIDs=[A])
+    [port] = client.wbem.Associators(view, AssocClass="CIM_SAPAvailableForElement",
+                                     ResultClass="CIM_iSCSIProtocolEndpoint")
+    target, of_b = view["DeviceID"], {"InitiatorPortIDs": [B], "TargetPortIDs": [port["Name"]]}
+    client.expose(LUNames=[one["Name"], two["Name"]], DeviceNumbers=["1F", "0"], **of_b)
+    assert initiator.targets(lund.portal, A) == {target: [0]}
+    assert initiator.targets(lund.portal, B) == {target: [0, 31]}
+    # It is the same disk.
+    assert initiator.write(lund.portal, target, 0, A, 0x71)
+    assert initiator.reads(lund.portal, target, 31, B, 0x71)
+    assert initiator.reads(lund.portal, target, 0, B, 0)
+    again = {"LUNames": [one["Name"]], **of_b}
+    assert client.call(MASKING, "ExposePaths", DeviceNumbers=["1F"], **again)[0] == 4101
+    assert client.call(MASKING, "ExposePaths", DeviceNumbers=["2"], **again)[0] == 4102
+    assert client.call(MASKING, "HidePaths", **again)[0] == 0
+    assert initiator.targets(lund.portal, B) == {target: [0]}
+    assert initiator.targets(lund.portal, A) == {target: [0]}
+
+
 def test_what_is_wrong_has_its_own_return_value_and_changes_nothing(client, volumes):
     one, two = volumes
     view = client.expose(LUNames=[one["Name"]], InitiatorPortIDs=[A])

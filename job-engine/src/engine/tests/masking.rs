@@ -124,3 +124,36 @@ fn a_lun_that_is_taken_and_an_initiator_that_is_unknown_are_refused() {
     assert_eq!(refusal(bench.hide(Hide { disks, ..hide })), "ISCT-CFG-005");
     assert_eq!(luns(&bench), [0]);
 }
+
+/// Under which numbers somebody sees which LUNs of the target.
+fn numbers(target: &Target, initiator: &str) -> Vec<(u16, u16)> {
+    let mut entries = target.access.iter().flatten();
+    let entry = entries.find(|entry| entry.initiator.as_deref() == Some(initiator)).unwrap();
+    entry.luns.iter().flatten().map(|view| (view.seen, view.lun)).collect()
+}
+
+#[test]
+fn some_see_a_disk_under_a_number_of_their_own() {
+    let bench = Bench::new();
+    let [one, two, three] = ["one", "two", "three"].map(|name| bench.disk(name));
+    view(&bench, &one, &[A]);
+    let to_b = |disk: &Disk, lun: Option<u16>| {
+        let unit = ExposeUnit { lun, ..unit(disk) };
+        bench.expose(Expose { to: ExposeTo::These, ..request(vec![unit], &[B]) })
+    };
+    // It has LUN 0 for everybody else; what is new gets another one than that.
+    to_b(&one, Some(2)).unwrap();
+    let target = to_b(&two, Some(0)).unwrap();
+    assert_eq!(numbers(&target, B), [(2, 0), (0, 1)]);
+    assert_eq!((seen(&target, A).unwrap(), luns(&bench)), (vec![(0, false)], vec![0, 1]));
+    // The same once more is nothing new, another number for it is refused, as is one that is taken.
+    assert_eq!(to_b(&two, Some(0)).unwrap(), target);
+    assert_eq!(to_b(&two, None).unwrap(), target);
+    assert_eq!(refusal(to_b(&two, Some(7))), "ISCT-CFG-002");
+    assert_eq!(refusal(to_b(&three, Some(2))), "ISCT-CFG-002");
+    assert_eq!(refusal(to_b(&three, Some(0x4000))), "ISCT-CFG-007");
+    assert_eq!((bench.targets(), luns(&bench)), (vec![target], vec![0, 1]));
+    // Without a number it is the target's, unless they see something else there.
+    let target = to_b(&three, None).unwrap();
+    assert_eq!(numbers(&target, B), [(2, 0), (0, 1), (1, 2)]);
+}
