@@ -1,7 +1,9 @@
-//! Counts of the host and of sessions: `CIM_BlockStorageStatisticalData` and its kin.
+//! Counts of the host, of volumes and of sessions: `CIM_BlockStorageStatisticalData` and its kin.
+
+use std::collections::HashMap;
 
 use jiff::Timestamp;
-use job_engine::INSTANCE_ID_PREFIX;
+use job_engine::{Disk, INSTANCE_ID_PREFIX};
 
 use super::instances::{Part, Space, View, by_id, link};
 use super::path::ObjectPath;
@@ -9,6 +11,7 @@ use super::ports;
 use super::time;
 use super::value::Instance;
 use crate::api::SessionDetail;
+use crate::service::{Host, TotalCounters, UnitCounters};
 
 const BLOCK: &str = "LUND_BlockStorageStatisticalData";
 const SESSION: &str = "LUND_iSCSISessionStatistics";
@@ -27,9 +30,9 @@ pub(crate) const PART: Part = Part {
     instances,
 };
 
-fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
+fn instances(view: &View<'_>, class: &'static str) -> Vec<Instance> {
     match class {
-        BLOCK => of_system(view).into_iter().collect(),
+        BLOCK => of_system(view).into_iter().chain(volumes(view).map(of_volume)).collect(),
         SESSION => view.sessions().iter().map(of_session).collect(),
         COLLECTION => vec![collection()],
         OF_ELEMENT => {
@@ -41,14 +44,18 @@ fn instances(view: &View<'_>, class: &str) -> Vec<Instance> {
                 let tsih = it.session.tsih;
                 of(ports::session_path(tsih), by_id(SESSION, &session_id(tsih)))
             });
-            system.into_iter().chain(sessions).collect()
+            let volumes = volumes(view)
+                .map(|(disk, _)| of(view.volume_path(disk.id), by_id(BLOCK, &volume_id(disk))));
+            system.into_iter().chain(volumes).chain(sessions).collect()
         }
         MEMBER => {
-            let member = || {
+            let member = |id: &str| {
                 let whole = ("Collection", by_id(COLLECTION, COLLECTION_ID));
-                link(MEMBER, whole, ("Member", by_id(BLOCK, SYSTEM_ID)))
+                link(MEMBER, whole, ("Member", by_id(BLOCK, id)))
             };
-            view.totals().map(|_| member()).into_iter().collect()
+            let system = view.totals().map(|_| member(SYSTEM_ID));
+            let volumes = volumes(view).map(|(disk, _)| member(&volume_id(disk)));
+            system.into_iter().chain(volumes).collect()
         }
         HOSTED => {
             let collection = ("Dependent", by_id(COLLECTION, COLLECTION_ID));
@@ -62,7 +69,19 @@ fn session_id(tsih: u16) -> String {
     format!("{INSTANCE_ID_PREFIX}statistics:session:{tsih}")
 }
 
-fn data(class: &str, id: &str, name: &str) -> Instance {
+fn volume_id(disk: &Disk) -> String {
+    format!("{INSTANCE_ID_PREFIX}statistics:volume:{}", disk.id)
+}
+
+/// Disks that are exposed, with what they have done since.
+fn volumes<'v>(view: &'v View<'_>) -> impl Iterator<Item = (&'v Disk, UnitCounters)> {
+    let counted = view.host().map(Host::units).unwrap_or_default().into_iter();
+    let mut counted: HashMap<_, _> = counted.map(|it| (it.disk.clone(), it)).collect();
+    let disks = view.snapshot().disks.iter();
+    disks.filter_map(move |disk| Some((disk, counted.remove(&disk.id.to_string())?)))
+}
+
+fn data(class: &'static str, id: &str, name: &str) -> Instance {
     Instance::new(class)
         .with("InstanceID", id)
         .with("ElementName", name)
@@ -71,18 +90,31 @@ fn data(class: &str, id: &str, name: &str) -> Instance {
 
 /// Everything that initiators have read and written since the daemon's start.
 fn of_system(view: &View<'_>) -> Option<Instance> {
-    let counted = view.totals()?;
-    let kib = |bytes: u64| bytes / 1024;
-    let all = data(BLOCK, SYSTEM_ID, view.system)
-        // The computer system.
-        .with("ElementType", 2_u16)
-        .with("TotalIOs", counted.read_commands.saturating_add(counted.write_commands))
-        .with("KBytesTransferred", kib(counted.read_bytes.saturating_add(counted.written_bytes)))
-        .with("ReadIOs", counted.read_commands)
-        .with("KBytesRead", kib(counted.read_bytes))
-        .with("WriteIOs", counted.write_commands)
-        .with("KBytesWritten", kib(counted.written_bytes));
-    Some(all)
+    let TotalCounters { read_commands, write_commands, read_bytes, written_bytes, .. } =
+        view.totals()?;
+    // The computer system.
+    let all = data(BLOCK, SYSTEM_ID, view.system).with("ElementType", 2_u16);
+    Some(counts(all, (read_commands, read_bytes), (write_commands, written_bytes)))
+}
+
+fn of_volume((disk, counted): (&Disk, UnitCounters)) -> Instance {
+    let UnitCounters { read_commands, write_commands, read_bytes, written_bytes, .. } = counted;
+    // A volume.
+    let all = data(BLOCK, &volume_id(disk), &disk.name).with("ElementType", 8_u16);
+    counts(all, (read_commands, read_bytes), (write_commands, written_bytes))
+}
+
+/// Commands and bytes.
+fn counts(instance: Instance, read: (u64, u64), written: (u64, u64)) -> Instance {
+    // As the class has it: 1000 bytes.
+    let kilobytes = |bytes: u64| bytes / 1000;
+    instance
+        .with("TotalIOs", read.0.saturating_add(written.0))
+        .with("KBytesTransferred", kilobytes(read.1.saturating_add(written.1)))
+        .with("ReadIOs", read.0)
+        .with("KBytesRead", kilobytes(read.1))
+        .with("WriteIOs", written.0)
+        .with("KBytesWritten", kilobytes(written.1))
 }
 
 fn of_session(detail: &SessionDetail) -> Instance {

@@ -385,6 +385,37 @@ def test_sessions_are_ended(lund, client):
         assert caught.value.status_code == pywbem.CIM_ERR_NOT_FOUND
 
 
+def test_a_volume_tells_what_initiators_did_with_it(lund, client):
+    volumes = [client.make_disk(name, 4 * MIB) for name in ("busy", "idle", "hidden")]
+    busy, idle, hidden = volumes
+    view = client.expose(LUNames=[busy["Name"], idle["Name"]], InitiatorPortIDs=[INITIATOR])
+
+    def counts(volume):
+        found = client.wbem.Associators(volume.path, AssocClass="CIM_ElementStatisticalData",
+                                        ResultClass="CIM_BlockStorageStatisticalData")
+        return found[0] if found else None
+
+    before, others = counts(busy), counts(idle)
+    assert (before["ElementType"], before["ElementName"], counts(hidden)) == (8, "busy", None)
+    assert initiator.write(lund.portal, view["DeviceID"], 0, INITIATOR, 0x33)
+    assert initiator.reads(lund.portal, view["DeviceID"], 0, INITIATOR, 0x33)
+    after = counts(busy)
+    assert after["WriteIOs"] == before["WriteIOs"] + 1
+    assert after["KBytesWritten"] - before["KBytesWritten"] in (65, 66)
+    assert after["ReadIOs"] > before["ReadIOs"] and after["KBytesRead"] - before["KBytesRead"] >= 65
+    assert after["TotalIOs"] == after["ReadIOs"] + after["WriteIOs"]
+    assert counts(idle)["WriteIOs"] == others["WriteIOs"]
+    # Both ways, and in the collection.
+    [element] = client.wbem.AssociatorNames(after.path, AssocClass="CIM_ElementStatisticalData")
+    assert element["DeviceID"] == busy["DeviceID"]
+    [collection] = client.wbem.Associators(after.path, AssocClass="CIM_MemberOfCollection")
+    assert after.path in client.wbem.AssociatorNames(collection.path, AssocClass="CIM_MemberOfCollection")
+    assert client.call("CIM_ControllerConfigurationService", "DeleteProtocolController",
+                       ProtocolController=view)[0] == 0
+    for volume in volumes:
+        client.wait(client.give_back(volume.path))
+
+
 def test_ports_are_made_by_the_configuration_alone(client):
     service = "CIM_iSCSIConfigurationService"
     value, output = client.call(service, "CreateiSCSINode", Alias="ports")
