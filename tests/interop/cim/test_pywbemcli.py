@@ -1,6 +1,7 @@
 """pywbemtools: every command that operators use, as they type it."""
 
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -45,6 +46,12 @@ def test_instances_and_their_neighbours(cli, client):
                                 "CIM_AllocatedFromStoragePool", "--no")
     assert "CIM_AllocatedFromStoragePool" in cli("class", "get", "CIM_AllocatedFromStoragePool")
     assert "ProtocolControllerForUnit" in cli("instance", "references", path, "--no")
+    # Value maps are looked up in the classes.
+    table = cli("instance", "enumerate", "CIM_StorageVolume", "--pl", "ElementName,HealthState", output="table")
+    assert "pywbemcli" in table and "5 (OK)" in table
+    # Without keys it asks for the names and lets the user choose; of one there is no choice.
+    chosen = cli("instance", "get", "MSISCSITARGET_StorageConfigurationService.?")
+    assert "MSISCSITARGET_StorageConfigurationService" in chosen and "Started = true" in chosen
 
 
 def test_methods(cli, client):
@@ -58,7 +65,20 @@ def test_methods(cli, client):
     assert client.wait(job.path)["JobState"] == 7
 
 
+def test_every_class_is_counted(cli, client):
+    """It asks for the names of the instances of every class in every namespace."""
+    client.make_disk("counted")
+    table = cli("instance", "count", output="table")
+    counts = dict(re.findall(r"(\w+) +\|? *(\d+)", table))
+    assert int(counts["MSISCSITARGET_StorageVolume"]) >= 1
+    assert counts["MSISCSITARGET_StorageConfigurationService"] == "1"
+    assert "MSFTSM_RegisteredProfile" in table
+
+
 def test_classes_profiles_and_the_server(cli):
+    assert "CIM_StorageVolume" in cli("class", "enumerate", "--di", "--no")
+    assert "class MSISCSITARGET_ConcreteJob" in cli("class", "enumerate", "CIM_ConcreteJob")
+    assert "RequestStateChange" in cli("class", "get", "MSISCSITARGET_ConcreteJob")
     assert "MSISCSITARGET_ControllerConfigurationService" in cli(
         "class", "enumerate", "CIM_Service", "--di", "--no")
     assert "MSISCSITARGET_StoragePool" in cli("instance", "count", "MSISCSITARGET_Storage*",

@@ -91,6 +91,10 @@ def expect(what, found, wanted):
 def classes(cli):
     names = [line.rpartition(":")[2].split()[0] for line in cli.of_class("ecn", "CIM_Job")]
     expect("subclasses", "CIM_ConcreteJob" in names, True)
+    declared = "".join(cli.of_class("ec", "CIM_ConcreteJob"))
+    expect("ec", "MSISCSITARGET_ConcreteJob" in declared and "PercentComplete" in declared, True)
+    [service] = cli.of_class("ei", "CIM_StorageConfigurationService")
+    expect("ei", 'ElementName="Storage configuration"' in service, True)
     for name in ("MSISCSITARGET_ConcreteJob", "MSISCSITARGET_StorageVolume", "CIM_Error"):
         expect(name, len(cli.of_class("gc", name)), 1)
         expect(name, name in "".join(cli.of_class("gcd", name)), True)
