@@ -45,6 +45,9 @@ pub(crate) struct Client {
     options: Vec<(&'static str, String)>,
 }
 
+/// The longest answer that is read: that of 100,000 jobs with their errors is shorter.
+const MAX_ANSWER: u64 = 1 << 30;
+
 /// What can be done about an answer, where the daemon cannot know what its clients are called.
 fn hint(status: u16, path: &str) -> Option<String> {
     let mut parts = path.strip_prefix("/api/v1/")?.split('/');
@@ -297,7 +300,9 @@ impl Client {
         response: std::result::Result<Response<Body>, ureq::Error>,
     ) -> Result<T> {
         let mut response = self.accepted(response)?;
-        let text = response.body_mut().read_to_string().map_err(|it| self.unreachable(&it))?;
+        // A list of all jobs may be longer than the 10 MiB that are usual.
+        let body = response.body_mut().with_config().limit(MAX_ANSWER);
+        let text = body.read_to_string().map_err(|it| self.unreachable(&it))?;
         let text = if text.is_empty() { "null" } else { &text };
         serde_json::from_str(text)
             .map_err(|error| Failure::Other(format!("the daemon's answer cannot be read: {error}")))
