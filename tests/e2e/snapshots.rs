@@ -105,6 +105,48 @@ fn snapshots_of_two_disks_are_of_one_instant_under_load_and_go_under_load() {
     daemon.stop();
 }
 
+/// More than lie over each other on most days; where blocks are shared, each is a file of its own.
+#[test]
+fn a_disk_with_a_hundred_snapshots_shows_each_of_them_and_is_what_it_was_after_a_crash() {
+    const COUNT: u64 = 100;
+    let place = Place::new();
+    let daemon = place.start_demo();
+    let mut session = logged_in(&daemon, &[0]);
+    let block = |n: u64| n.to_le_bytes().repeat(64);
+    for n in 1..=COUNT {
+        session.write(0, 0, &block(n));
+        session.write(0, n * 300, &block(n));
+        daemon.lunctl(&["snapshot", "create", &format!("s{n}"), "demo"]).ok();
+    }
+    let check = |session: &mut Session| {
+        assert_eq!(session.read(0, 0, 1), block(COUNT));
+        for n in 1..=COUNT {
+            assert_eq!(session.read(0, n * 300, 1), block(n), "{n}");
+        }
+    };
+    check(&mut session);
+    session.synchronize(0);
+    drop(session);
+    daemon.kill();
+    let daemon = place.start_demo();
+    let numbers = [1, COUNT / 2, COUNT - 1];
+    for n in numbers {
+        let (name, lun) = (format!("of{n}"), (n + 10).to_string());
+        let snapshot = format!("demo@s{n}");
+        daemon.lunctl(&["snapshot", "expose", &snapshot, &name, "--read-only"]).ok();
+        daemon.lunctl(&["target", "map", "demo", &name, "--lun", &lun]).ok();
+    }
+    let mut session = logged_in(&daemon, &[0]);
+    check(&mut session);
+    for n in numbers {
+        let lun = u16::try_from(n + 10).unwrap();
+        session.settle(lun);
+        assert_eq!(number(&mut session, lun), n);
+        assert_eq!(session.read(lun, (n + 1) * 300, 1), [0; 512]);
+    }
+    daemon.stop();
+}
+
 #[test]
 fn a_disk_is_rolled_back_under_its_sessions_and_every_format_can() {
     let place = Place::new();

@@ -12,7 +12,7 @@ use crate::id::{DiskId, JobId, SnapshotId};
 pub const MAX_SNAPSHOTS: usize = 512;
 
 /// Images that a disk's own is laid over, one over the other. Each costs a look at its tables.
-pub const MAX_OVERLAYS: usize = 64;
+pub const MAX_OVERLAYS: usize = MAX_SNAPSHOTS;
 
 /// What a disk was at one instant. Snapshots that one job made are of the same instant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

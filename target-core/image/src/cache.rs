@@ -10,10 +10,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+pub use self::budget::CacheBudget;
+use self::budget::CacheShare;
 use crate::block_file::BlockFile;
 use crate::error::ImageError;
 
-/// Cached bytes of a disk's tables, unless somebody says otherwise.
+/// Cached bytes of the tables of a disk and its parents, unless somebody says otherwise.
 pub const DEFAULT_CACHE_BYTES: usize = 32 << 20;
 
 const SHARDS: usize = 16;
@@ -136,7 +138,7 @@ type Shard<K> = HashMap<u64, Arc<Table<K>>>;
 #[derive(Debug)]
 pub(crate) struct TableCache<K> {
     block_bytes: usize,
-    blocks_per_shard: usize,
+    share: CacheShare,
     shards: [RwLock<Shard<K>>; SHARDS],
     /// Held while a table is read from the file, so that what was written in between and given up
     /// again cannot come back as it was before.
@@ -148,18 +150,39 @@ pub(crate) struct TableCache<K> {
 }
 
 impl<K: Copy + PartialEq> TableCache<K> {
-    /// A cache of at most about `limit_bytes` in pieces of `block_bytes`, a multiple of 8.
-    pub(crate) fn new(block_bytes: usize, limit_bytes: usize) -> Self {
-        let blocks = limit_bytes / block_bytes.max(WORD);
+    /// A cache that takes a share of a budget, in pieces of `block_bytes`, a multiple of 8; it has
+    /// some of them in any case.
+    pub(crate) fn new(block_bytes: usize, budget: &CacheBudget) -> Self {
         Self {
             block_bytes,
-            blocks_per_shard: (blocks / SHARDS).max(4),
+            share: budget.join(),
             shards: Default::default(),
             loading: Default::default(),
             dirty: Mutex::default(),
             dirty_count: AtomicUsize::new(0),
             loads: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
+        }
+    }
+
+    /// The budget that it has a share of.
+    pub(crate) fn budget(&self) -> &CacheBudget {
+        self.share.budget()
+    }
+
+    /// Pieces that a shard may hold now.
+    fn blocks_per_shard(&self) -> usize {
+        (self.share.bytes() / self.block_bytes.max(WORD) / SHARDS).max(1)
+    }
+
+    /// Gives up what is beyond its share, which got smaller.
+    pub(crate) fn trim(&self) {
+        let limit = self.blocks_per_shard();
+        for shard in &self.shards {
+            let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+            if shard.len() > limit {
+                self.make_room(&mut shard, limit);
+            }
         }
     }
 
@@ -172,7 +195,7 @@ impl<K: Copy + PartialEq> TableCache<K> {
         };
         CacheCounters {
             bytes: bytes(self.shards.iter().map(held).sum()),
-            limit_bytes: bytes(self.blocks_per_shard * SHARDS),
+            limit_bytes: bytes(self.blocks_per_shard() * SHARDS),
             dirty_bytes: bytes(self.dirty_count.load(Ordering::Relaxed)),
             loads: self.loads.load(Ordering::Relaxed),
             evictions: self.evictions.load(Ordering::Relaxed),
@@ -265,17 +288,19 @@ impl<K: Copy + PartialEq> TableCache<K> {
         let table = Arc::new(table);
         if let Some(shard) = self.shards.get(self.shard(table.offset)) {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-            if shard.len() >= self.blocks_per_shard {
-                self.make_room(&mut shard);
+            let limit = self.blocks_per_shard();
+            if shard.len() >= limit {
+                self.make_room(&mut shard, limit);
             }
             shard.insert(table.offset, table.clone());
         }
         table
     }
 
-    /// Gives up an eighth of a shard: what has not been used since the last time, then anything.
-    fn make_room(&self, shard: &mut Shard<K>) {
-        let mut wanted = (self.blocks_per_shard / 8).max(1) + shard.len() - self.blocks_per_shard;
+    /// Gives up an eighth of a shard, and what is beyond its limit: what has not been used since the
+    /// last time, then anything.
+    fn make_room(&self, shard: &mut Shard<K>, limit: usize) {
+        let mut wanted = (limit / 8).max(1) + shard.len().saturating_sub(limit);
         let before = shard.len();
         for _ in 0..2 {
             shard.retain(|_, table| {
@@ -307,7 +332,7 @@ impl<K: Copy + PartialEq> TableCache<K> {
 
     /// Whether so much is dirty that it is time to write.
     pub(crate) fn is_pressed(&self) -> bool {
-        let limit = self.blocks_per_shard * SHARDS;
+        let limit = self.blocks_per_shard() * SHARDS;
         self.dirty_count.load(Ordering::Relaxed) * 4 >= limit
     }
 
@@ -383,5 +408,6 @@ impl<K: Copy + PartialEq> Taken<K> {
     }
 }
 
+mod budget;
 #[cfg(test)]
 mod tests;

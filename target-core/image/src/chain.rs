@@ -9,7 +9,7 @@ use crate::format::{ImageFormat, OpenOptions, finish_atomic_write, open_in_chain
 use crate::image::Image;
 
 /// Images of one chain, the disk's own included.
-const MAX_LENGTH: usize = 512;
+const MAX_LENGTH: usize = 513;
 
 /// The images on the way from a disk to the one that is being opened.
 #[derive(Debug, Clone)]
@@ -34,18 +34,18 @@ impl Chain {
         self.follows
     }
 
-    /// Opens the parent that `child` calls `name`, for reading.
+    /// The parent that `child` calls `name`.
     ///
     /// # Errors
     /// `ParentMismatch` if it is not where parents may be, or part of the chain already;
-    /// `Unsupported` if it is no plain file; otherwise as [`crate::open_image`].
-    pub(crate) fn open_parent(
+    /// `Unsupported` if it is no plain file; as the system says.
+    pub(crate) fn parent(
         &self,
         child: &Arc<Path>,
         name: &str,
         format: ImageFormat,
         options: &OpenOptions,
-    ) -> Result<Arc<dyn Image>, ImageError> {
+    ) -> Result<Link, ImageError> {
         let refuse = |kind, reason: String| {
             Err(ImageError::new(kind, Operation::Open, child.clone()).because(reason))
         };
@@ -93,10 +93,39 @@ impl Chain {
         let mut chain = self.clone();
         chain.members.push(identity);
         let options = OpenOptions { read_only: true, size_bytes: None, ..options.clone() };
-        finish_atomic_write(&real, format, &options)?;
+        Ok(Link { path: real, format, options, chain })
+    }
+}
+
+/// An image of a chain that is not open yet.
+#[derive(Debug)]
+pub(crate) struct Link {
+    path: Arc<Path>,
+    pub(crate) format: ImageFormat,
+    pub(crate) options: OpenOptions,
+    pub(crate) chain: Chain,
+}
+
+impl Link {
+    /// Opens its file for reading.
+    ///
+    /// # Errors
+    /// As [`crate::open_image`].
+    pub(crate) fn open_file(&self) -> Result<ImageFile, ImageError> {
+        finish_atomic_write(&self.path, self.format, &self.options)?;
+        ImageFile::open(self.path.clone(), true)
+    }
+
+    /// Opens the image for reading.
+    ///
+    /// # Errors
+    /// As [`crate::open_image`].
+    pub(crate) fn open(&self) -> Result<Arc<dyn Image>, ImageError> {
+        let Self { path, format, options, chain } = self;
+        finish_atomic_write(path, *format, options)?;
         let open = |read_only| {
             let options = OpenOptions { read_only, ..options.clone() };
-            open_in_chain(ImageFile::open(real.clone(), read_only)?, format, &options, &chain)
+            open_in_chain(ImageFile::open(path.clone(), read_only)?, *format, &options, chain)
         };
         match open(true) {
             // It was a disk's own image when a crash came: its log is replayed first.

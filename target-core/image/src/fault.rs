@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::cache::CacheCounters;
+use crate::cache::{CacheBudget, CacheCounters};
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::image::{AtomicWrites, Durability, Extent, Features, Image, Wait};
 
@@ -252,6 +252,14 @@ impl Image for FaultImage {
 
     fn path(&self) -> Arc<Path> {
         self.inner.path()
+    }
+
+    fn cache_budget(&self) -> Option<CacheBudget> {
+        self.inner.cache_budget()
+    }
+
+    fn trim_caches(&self) {
+        self.inner.trim_caches();
     }
 
     fn cache(&self) -> Option<CacheCounters> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::block_file::BlockFile;
-use crate::cache::DEFAULT_CACHE_BYTES;
+use crate::cache::CacheBudget;
 use crate::chain::Chain;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::ImageFile;
@@ -73,15 +73,15 @@ impl FromStr for ImageFormat {
 }
 
 /// How to open an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct OpenOptions {
     /// Opens the file for reading only; other readers are let in, writers are not.
     pub read_only: bool,
     /// Size of the disk, if it is known: what the file has beyond that is not the disk's.
     pub size_bytes: Option<u64>,
-    /// The most that the tables of a format may take in memory, in bytes; each image of a chain
-    /// has as much.
-    pub cache_bytes: usize,
+    /// What the tables of the format may take in memory, together with those of the parents. Each
+    /// disk wants a budget of its own: clones of these options share theirs.
+    pub cache: CacheBudget,
     /// Where parents may lie, beside the image's own directory.
     pub parent_directories: Vec<PathBuf>,
     /// An image that has a parent is refused: whoever brought it could name any file.
@@ -93,7 +93,7 @@ impl Default for OpenOptions {
         Self {
             read_only: false,
             size_bytes: None,
-            cache_bytes: DEFAULT_CACHE_BYTES,
+            cache: CacheBudget::default(),
             parent_directories: Vec::new(),
             no_parents: false,
         }

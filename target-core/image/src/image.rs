@@ -5,7 +5,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::cache::CacheCounters;
+use crate::cache::{CacheBudget, CacheCounters};
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::ImageFile;
 use crate::format::ImageFormat;
@@ -156,6 +156,14 @@ pub trait Image: Send + Sync + fmt::Debug {
     fn cache(&self) -> Option<CacheCounters> {
         None
     }
+
+    /// The budget of its cache, which an image that is laid over it shares.
+    fn cache_budget(&self) -> Option<CacheBudget> {
+        None
+    }
+
+    /// Its caches and those of its parents give up what is beyond their shares.
+    fn trim_caches(&self) {}
 
     /// The image that this one shows where it has nothing of its own.
     fn parent(&self) -> Option<Arc<dyn Image>> {

@@ -43,7 +43,7 @@ mod vhdx;
 mod vmdk;
 
 pub use block_file::BlockFile;
-pub use cache::{CacheCounters, DEFAULT_CACHE_BYTES};
+pub use cache::{CacheBudget, CacheCounters, DEFAULT_CACHE_BYTES};
 pub use check::check_named;
 pub use convert::{
     ConvertOptions, ImageCopier, ImageVerifier, make_image, make_named, open_named, open_shared,

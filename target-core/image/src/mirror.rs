@@ -15,6 +15,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::cache::CacheBudget;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::format::ImageFormat;
 use crate::image::{AtomicWrites, Durability, Extent, Features, Image, Wait};
@@ -341,6 +342,14 @@ impl Image for MirrorImage {
 
     fn block_status(&self, offset: u64, length: u64) -> Result<Extent, ImageError> {
         self.source.block_status(offset, length)
+    }
+
+    fn cache_budget(&self) -> Option<CacheBudget> {
+        self.source.cache_budget()
+    }
+
+    fn trim_caches(&self) {
+        self.source.trim_caches();
     }
 
     fn parent(&self) -> Option<Arc<dyn Image>> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::cache::CacheCounters;
+use crate::cache::{CacheBudget, CacheCounters};
 use crate::error::ImageError;
 use crate::format::ImageFormat;
 use crate::image::{AtomicWrites, Durability, Extent, Features, Image, Wait};
@@ -93,6 +93,14 @@ impl Image for SwitchImage {
 
     fn cache(&self) -> Option<CacheCounters> {
         self.current.load().cache()
+    }
+
+    fn cache_budget(&self) -> Option<CacheBudget> {
+        self.current.load().cache_budget()
+    }
+
+    fn trim_caches(&self) {
+        self.current.load().trim_caches();
     }
 
     fn parent(&self) -> Option<Arc<dyn Image>> {

@@ -4,7 +4,7 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
 
-use disk_image::{Durability, Image as _, MemFile, OpenOptions, Qcow2Image, Wait};
+use disk_image::{CacheBudget, Durability, Image as _, MemFile, OpenOptions, Qcow2Image, Wait};
 
 /// The file may become so long.
 const LIMIT: usize = 4 << 20;
@@ -15,7 +15,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     // What is done to it is in the last bytes.
     let (bytes, calls) = input.split_at(input.len() - input.len().min(24));
     let file = Arc::new(MemFile::new(bytes.to_vec(), LIMIT));
-    let options = OpenOptions { cache_bytes: 1 << 16, ..OpenOptions::default() };
+    let options = OpenOptions { cache: CacheBudget::of(1 << 16), ..OpenOptions::default() };
     let reader = Arc::new(MemFile::read_only(bytes.to_vec()));
     if let Ok(image) = Qcow2Image::open_file(reader.clone(), &options) {
         let length = usize::try_from(image.size_bytes().min(SEEN)).unwrap_or(0);

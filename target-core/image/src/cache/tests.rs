@@ -29,7 +29,7 @@ fn cached(cache: &TableCache<Kind>) -> usize {
 #[test]
 fn words_and_bytes_are_where_the_file_has_them() {
     let file = MemFile::new((0..64).collect(), 64);
-    let cache = TableCache::new(BLOCK, 1 << 20);
+    let cache = TableCache::new(BLOCK, &CacheBudget::of(1 << 20));
     let table = get(&cache, &file, 0);
     assert_eq!((table.len(), table.kind(), table.offset()), (8, Kind::First, 0));
     assert_eq!(table.be(1), 0x0809_0a0b_0c0d_0e0f);
@@ -46,7 +46,7 @@ fn words_and_bytes_are_where_the_file_has_them() {
 #[test]
 fn clean_tables_are_given_up_and_held_or_dirty_ones_are_not() {
     let file = file(255);
-    let cache = TableCache::new(BLOCK, 64 * BLOCK);
+    let cache = TableCache::new(BLOCK, &CacheBudget::of(64 * BLOCK));
     let held = get(&cache, &file, 3);
     let changed = get(&cache, &file, 19);
     changed.set_be(0, 7);
@@ -65,7 +65,7 @@ fn clean_tables_are_given_up_and_held_or_dirty_ones_are_not() {
 #[test]
 fn what_is_used_stays() {
     let file = file(255);
-    let cache = TableCache::new(BLOCK, 64 * BLOCK);
+    let cache = TableCache::new(BLOCK, &CacheBudget::of(64 * BLOCK));
     for block in (0..255).step_by(16) {
         get(&cache, &file, block);
         assert!(cache.peek(0, |_| ()).is_some(), "{block}");
@@ -75,7 +75,7 @@ fn what_is_used_stays() {
 #[test]
 fn kinds_are_written_apart_and_a_failed_write_leaves_them_dirty() {
     let file = file(8);
-    let cache = TableCache::new(BLOCK, 1 << 20);
+    let cache = TableCache::new(BLOCK, &CacheBudget::of(1 << 20));
     for (block, kind) in [(1, Kind::First), (2, Kind::First), (5, Kind::First), (3, Kind::Second)] {
         let table = cache.get(&file, block * BLOCK as u64, kind, |_| Ok(())).unwrap();
         table.set_be(0, 0xaa);
@@ -109,7 +109,7 @@ fn kinds_are_written_apart_and_a_failed_write_leaves_them_dirty() {
 #[test]
 fn a_table_that_is_refused_is_not_cached_and_a_new_one_replaces_the_old() {
     let file = file(8);
-    let cache = TableCache::new(BLOCK, 1 << 20);
+    let cache = TableCache::new(BLOCK, &CacheBudget::of(1 << 20));
     let refuse = |_: &Table<Kind>| {
         let path = std::path::Path::new("x");
         Err(ImageError::new(crate::error::ImageErrorKind::Corrupt, Operation::Read, path))
@@ -128,7 +128,7 @@ fn a_table_that_is_refused_is_not_cached_and_a_new_one_replaces_the_old() {
 #[test]
 fn what_is_held_read_and_given_up_is_counted() {
     let file = file(255);
-    let cache = TableCache::new(BLOCK, 64 * BLOCK);
+    let cache = TableCache::new(BLOCK, &CacheBudget::of(64 * BLOCK));
     let limit_bytes = 64 * BLOCK as u64;
     assert_eq!(cache.counters(), CacheCounters { limit_bytes, ..CacheCounters::default() });
     for block in 0..200 {
@@ -145,11 +145,29 @@ fn what_is_held_read_and_given_up_is_counted() {
 #[test]
 fn writing_is_due_before_the_cache_is_full() {
     let file = file(255);
-    let cache = TableCache::new(BLOCK, 64 * BLOCK);
+    let cache = TableCache::new(BLOCK, &CacheBudget::of(64 * BLOCK));
     let mut dirty = 0;
     while !cache.is_pressed() {
         cache.mark_dirty(&get(&cache, &file, dirty));
         dirty += 1;
     }
     assert_eq!(dirty, 16);
+}
+
+#[test]
+fn shares_of_a_budget_get_smaller_and_what_is_beyond_them_is_given_up() {
+    let (budget, file) = (CacheBudget::of(128 * BLOCK), file(255));
+    let first = TableCache::new(BLOCK, &budget);
+    for block in 0..128 {
+        get(&first, &file, block);
+    }
+    assert!(cached(&first) > 96, "{}", cached(&first));
+    let second = TableCache::new(BLOCK, &budget);
+    let third = TableCache::new(BLOCK, &budget);
+    first.trim();
+    assert!(cached(&first) <= 32, "{}", cached(&first));
+    let limits = [&first, &second, &third].map(|cache| cache.counters().limit_bytes / BLOCK as u64);
+    assert_eq!(limits, [32, 32, 64]);
+    drop((second, third));
+    assert_eq!(first.counters().limit_bytes, 128 * BLOCK as u64);
 }

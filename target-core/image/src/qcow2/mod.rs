@@ -50,7 +50,7 @@ use self::header::Compression;
 use self::owner::Owner;
 use self::parent::Parent;
 use crate::block_file::BlockFile;
-use crate::cache::{CacheCounters, TableCache};
+use crate::cache::{CacheBudget, CacheCounters, TableCache};
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::bytes;
 use crate::format::ImageFormat;
@@ -180,6 +180,17 @@ impl Image for Qcow2Image {
 
     fn cache(&self) -> Option<CacheCounters> {
         Some(self.tables.counters())
+    }
+
+    fn cache_budget(&self) -> Option<CacheBudget> {
+        Some(self.tables.budget().clone())
+    }
+
+    fn trim_caches(&self) {
+        self.tables.trim();
+        if let Some(parent) = &*self.parent.load() {
+            parent.image.trim_caches();
+        }
     }
 
     fn features(&self) -> Features {

@@ -2,6 +2,7 @@
 
 use arc_swap::ArcSwapOption;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::mem::replace;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
@@ -15,7 +16,7 @@ use crate::block_file::BlockFile;
 use crate::cache::TableCache;
 use crate::chain::Chain;
 use crate::error::{ImageError, ImageErrorKind, Operation};
-use crate::format::OpenOptions;
+use crate::format::{ImageFormat, OpenOptions};
 
 /// All snapshot tables and their L1 tables together, in bytes.
 const MAX_SNAPSHOT_BYTES: u64 = 64 << 20;
@@ -231,19 +232,31 @@ impl Qcow2Image {
         options: &OpenOptions,
         chain: &Chain,
     ) -> Result<Self, ImageError> {
-        let layout = Layout::read(&*file).map_err(|error| error.during(Operation::Open))?;
-        let parent = match &layout.header.backing {
-            None => None,
-            Some(_) if !chain.follows() => None,
-            Some(backing) => {
-                let path = file.path();
-                let format =
-                    header::backing_format(&backing.format).map_err(|problem| problem.on(path))?;
-                let image = chain.open_parent(path, &backing.name, format, options)?;
-                Some(Parent::of(image))
+        let (mut file, mut options, mut chain) = (file, options.clone(), chain.clone());
+        // Not one inside of the other: hundreds of images would need more stack than threads have.
+        let mut above = Vec::new();
+        let (layout, lowest) = loop {
+            let layout = Layout::read(&*file).map_err(|error| error.during(Operation::Open))?;
+            let Some(backing) = layout.header.backing.as_ref().filter(|_| chain.follows()) else {
+                break (layout, None);
+            };
+            let path = file.path();
+            let format =
+                header::backing_format(&backing.format).map_err(|problem| problem.on(path))?;
+            let link = chain.parent(path, &backing.name, format, &options)?;
+            if link.format != ImageFormat::Qcow2 {
+                break (layout, Some(Parent::of(link.open()?)));
             }
+            let below: Arc<dyn BlockFile> = Arc::new(link.open_file()?);
+            above.push((replace(&mut file, below), layout, replace(&mut options, link.options)));
+            chain = link.chain;
         };
-        Self::assemble(file, layout, options, parent)
+        let mut image = Self::assemble(file, layout, &options, lowest)?;
+        while let Some((file, layout, options)) = above.pop() {
+            let parent = Parent::of(Arc::new(image.with_journal()?));
+            image = Self::assemble(file, layout, &options, Some(parent))?;
+        }
+        Ok(image)
     }
 
     pub(super) fn assemble(
@@ -285,7 +298,7 @@ impl Qcow2Image {
             data_end: if read_only { data_end } else { u64::MAX },
             file_end: AtomicU64::new(file_end),
             gates: Gates::new(&l1),
-            tables: TableCache::new(piece, options.cache_bytes),
+            tables: TableCache::new(piece, &options.cache),
             metadata: RwLock::new(metadata),
             parent: ArcSwapOption::from(parent.map(Arc::new)),
             redo: None,

@@ -61,8 +61,13 @@ impl Qcow2Image {
                 return Err(Problem::new(ImageErrorKind::ParentMismatch, reason).on(&path));
             }
         }
+        let cache = parent.cache_budget().unwrap_or_else(|| options.cache.clone());
+        let options = OpenOptions { cache, ..options.clone() };
+        let lower = parent.clone();
         let parent = Parent { unsettled: AtomicBool::new(true), ..Parent::of(parent) };
-        Self::assemble(file, layout, options, Some(parent))
+        let image = Self::assemble(file, layout, &options, Some(parent))?;
+        lower.trim_caches();
+        Ok(image)
     }
 
     /// The end of what the parent shows.

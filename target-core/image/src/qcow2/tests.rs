@@ -12,6 +12,7 @@ use super::check::check_file;
 use super::create::{geometry, new_image_of};
 use super::entry::Geometry;
 use super::*;
+use crate::cache::CacheBudget;
 use crate::chain::Chain;
 use crate::create::{CreateOptions, Preallocation};
 use crate::format::OpenOptions;
@@ -55,7 +56,7 @@ impl Shape {
 }
 
 fn options() -> OpenOptions {
-    OpenOptions { cache_bytes: 0, ..OpenOptions::default() }
+    OpenOptions { cache: CacheBudget::of(0), ..OpenOptions::default() }
 }
 
 fn try_open(

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::block_file::BlockFile;
-use crate::cache::CacheCounters;
+use crate::cache::{CacheBudget, CacheCounters};
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::image::{BlockState, Durability, Extent, Features, Image, Wait, check_range};
 use crate::slices::{part, part_mut};
@@ -136,6 +136,19 @@ impl Image for VhdImage {
 
     fn cache(&self) -> Option<CacheCounters> {
         Some(self.blocks.as_ref()?.cache.counters())
+    }
+
+    fn cache_budget(&self) -> Option<CacheBudget> {
+        Some(self.blocks.as_ref()?.cache.budget().clone())
+    }
+
+    fn trim_caches(&self) {
+        if let Some(blocks) = &self.blocks {
+            blocks.cache.trim();
+        }
+        if let Some(parent) = &self.parent {
+            parent.trim_caches();
+        }
     }
 
     fn features(&self) -> Features {

@@ -125,7 +125,7 @@ impl VhdImage {
                 size: block,
                 bitmap: bitmap_length(block),
                 table: RwLock::new(table),
-                cache: TableCache::new(index(SECTOR), options.cache_bytes),
+                cache: TableCache::new(index(SECTOR), &options.cache),
             };
             let whole = whole.is_some_and(|at| at >= end);
             (Structure { footer, header: Some(header), end, whole }, Some(blocks), parent)

@@ -39,7 +39,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use uuid::Uuid;
 
 use crate::block_file::BlockFile;
-use crate::cache::{CacheCounters, TableCache};
+use crate::cache::{CacheBudget, CacheCounters, TableCache};
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::image::{BlockState, Durability, Extent, Features, Image, Wait, check_range};
 use crate::slices::{part, part_mut};
@@ -284,6 +284,17 @@ impl Image for VhdxImage {
 
     fn cache(&self) -> Option<CacheCounters> {
         Some(self.cache.counters())
+    }
+
+    fn cache_budget(&self) -> Option<CacheBudget> {
+        Some(self.cache.budget().clone())
+    }
+
+    fn trim_caches(&self) {
+        self.cache.trim();
+        if let Some(parent) = &self.parent {
+            parent.trim_caches();
+        }
     }
 
     fn features(&self) -> Features {

@@ -108,7 +108,7 @@ impl VhdxImage {
             physical_sector_size: metadata.physical_sector_size,
             bat_offset: AtomicU64::new(journal.regions.bat.offset),
             end: AtomicU64::new(end),
-            cache: TableCache::new(super::log::SECTOR, options.cache_bytes),
+            cache: TableCache::new(super::log::SECTOR, &options.cache),
             parent,
             stripes: std::array::from_fn(|_| super::Stripe::default()),
             started: AtomicBool::new(false),

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::create::{Parent, create_image, is_whole, partial_path};
 use crate::extend::{ExtendOptions, extend_image};
+use crate::file::ImageFile;
 use crate::format::{ImageFormat, open_image};
 
 const MIB: u64 = 1 << 20;
@@ -177,4 +178,57 @@ fn a_large_disk_is_opened_with_few_tables_in_memory() {
     drop(image);
     let report = check(&*path, false).unwrap();
     assert_eq!((report.error_count, report.leaked_clusters), (0, 0));
+}
+
+/// As many images under a disk as it may have snapshots.
+#[test]
+fn five_hundred_images_lie_over_each_other_and_share_one_budget() {
+    const PARENTS: u8 = 255;
+    let (directory, _) = place();
+    let at = |number: u16| directory.path().join(format!("{number}.qcow2"));
+    let all = 2 * u16::from(PARENTS) + 3;
+    create(&at(0), thin(4 * MIB)).unwrap();
+    for number in 0..all {
+        if number > 0 {
+            overlay(&at(number), &format!("{}.qcow2", number - 1), ImageFormat::Qcow2);
+        }
+        if number % 2 == 0 {
+            let options = OpenOptions { no_parents: false, ..OpenOptions::default() };
+            // Written without a look at its parents: whole clusters.
+            let file = ImageFile::open(at(number), false).unwrap();
+            let image =
+                Qcow2Image::open(Arc::new(file), &options, &Chain::without_parents()).unwrap();
+            let byte = u8::try_from(number / 2 % 256).unwrap();
+            write(&image, u64::from(number / 2 % 64) << 16, &[byte; 65536]).unwrap();
+            image.flush().unwrap();
+        }
+    }
+    // No more stack than the smallest that a thread of a daemon has.
+    let small = std::thread::Builder::new().stack_size(1 << 20);
+    let top = at(all - 1);
+    let run = move || {
+        let image = open_file(&top).unwrap();
+        let budget = image.cache().unwrap().limit_bytes;
+        let mut next = image.parent();
+        let mut shares = 0;
+        while let Some(parent) = next {
+            shares += parent.cache().unwrap().limit_bytes;
+            next = parent.parent();
+        }
+        let found = read(&*image, 0, 4 << 20).unwrap();
+        let status = image.block_status(0, 4 * MIB).unwrap();
+        image.flush().unwrap();
+        image.health().unwrap();
+        (budget, shares, found, status.length)
+    };
+    let (budget, shares, found, mapped) = small.spawn(run).unwrap().join().unwrap();
+    assert_eq!(budget, 16 << 20);
+    assert!((1 << 20..=32 << 20).contains(&shares), "{shares}");
+    for cluster in 0..64_u16 {
+        let last = (0..=all / 2).rev().find(|half| half % 64 == cluster).unwrap();
+        let byte = u8::try_from(last % 256).unwrap();
+        let place = usize::from(cluster) << 16;
+        assert!(found[place..place + 65536].iter().all(|it| *it == byte), "cluster {cluster}");
+    }
+    assert_eq!(mapped, 4 * MIB);
 }
