@@ -9,6 +9,7 @@ mod configuration;
 mod declarative;
 mod deleted_files;
 mod drain;
+mod eio;
 mod exit_status;
 mod expand;
 mod faults;
