@@ -53,6 +53,7 @@ fn routes(service: Arc<Service>, cimom: Arc<Cimom>, access: Arc<Access>) -> Rout
     rest::routes(service.clone())
         .merge(access::routes(access))
         .layered(|router| router.layer(from_fn_with_state(contract, rest::keep)))
+        .layered(|router| router.layer(from_fn(rest::slow_bodies)))
         .layered(|router| router.layer(no_store()))
         .merge(metrics::routes(service))
         .layered(|router| router.layer(RequestBodyLimitLayer::new(MAX_BODY)))

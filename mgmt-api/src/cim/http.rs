@@ -87,7 +87,7 @@ async fn handle(State(cimom): State<Arc<Cimom>>, request: Request<Body>) -> Resp
 }
 
 /// The client was silent in the middle of a body.
-pub(super) fn timed_out(error: &(dyn std::error::Error + 'static)) -> bool {
+pub(crate) fn timed_out(error: &(dyn std::error::Error + 'static)) -> bool {
     error.is::<tower_http::timeout::TimeoutError>() || error.source().is_some_and(timed_out)
 }
 

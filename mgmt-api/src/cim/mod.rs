@@ -49,6 +49,7 @@ use job_engine::Engine;
 use parking_lot::Mutex;
 
 pub use http::routes;
+pub(crate) use http::timed_out;
 pub use indications::Indications;
 
 use crate::service::Host;

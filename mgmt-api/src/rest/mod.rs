@@ -13,6 +13,7 @@ pub(crate) mod openapi;
 mod pools;
 mod portal_group;
 mod session;
+mod slow;
 mod snapshots;
 
 use std::convert::Infallible;
@@ -36,6 +37,7 @@ pub(crate) use self::error::problem;
 pub(crate) use self::events::MAX_READERS;
 use self::jobs::{By, Submit};
 pub(crate) use self::list::{Wanted, list, narrowed};
+pub(crate) use self::slow::slow_bodies;
 use crate::access::{Acts, Identity};
 use crate::api;
 use crate::routes::Routes;

@@ -73,7 +73,7 @@ impl FromStr for ImageFormat {
 }
 
 /// How to open an image.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct OpenOptions {
     /// Opens the file for reading only; other readers are let in, writers are not.
     pub read_only: bool,
@@ -86,18 +86,6 @@ pub struct OpenOptions {
     pub parent_directories: Vec<PathBuf>,
     /// An image that has a parent is refused: whoever brought it could name any file.
     pub no_parents: bool,
-}
-
-impl Default for OpenOptions {
-    fn default() -> Self {
-        Self {
-            read_only: false,
-            size_bytes: None,
-            cache: CacheBudget::default(),
-            parent_directories: Vec::new(),
-            no_parents: false,
-        }
-    }
 }
 
 impl OpenOptions {

@@ -116,7 +116,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(lund):
     with socket.create_connection((address(lund).hostname, address(lund).port), timeout=30) as slow:
         slow.sendall(f"POST /api/v1/disks HTTP/1.1\r\nHost: {address(lund).netloc}\r\n"
                      "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{".encode())
-        assert slow.recv(100).startswith((b"HTTP/1.1 400", b"HTTP/1.1 408"))
+        assert slow.recv(100).startswith(b"HTTP/1.1 408")
 
 
 def test_thousands_of_mutated_requests_change_nothing(lund):
