@@ -125,7 +125,9 @@ fn a_target_that_is_made_anew_begins_with_the_configuration() {
 fn what_cannot_be_set_is_said() {
     let place = Place::new();
     let daemon = start(&place, CONFIG);
-    daemon.lunctl(&["portal-group", "set-state", "7", "standby"]).fails(3, &["no portal group 7"]);
+    daemon
+        .lunctl(&["portal-group", "set-state", "7", "standby"])
+        .fails(3, &["no portal group `7`; there are: 1, 2"]);
     let set = ["portal-group", "set-state", "2", "standby", "--target", "gone"];
     daemon.lunctl(&set).fails(3, &["no target `iqn.2026-01.io.lund:gone`"]);
     daemon.lunctl(&["portal-group", "set-state", "2", "asleep"]).fails(2, &["standby"]);

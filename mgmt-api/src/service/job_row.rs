@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use std::fmt::Display;
 
 use jiff::Timestamp;
-use job_engine::{AffectedElement, CimError, DiskId, INSTANCE_ID_PREFIX, Job, JobId, JobView};
+use job_engine::{
+    AffectedElement, ChecksumsUsed, CimError, DiskId, INSTANCE_ID_PREFIX, Job, JobId, JobView,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
 
@@ -59,6 +61,8 @@ struct Row<'a> {
     time_limit_seconds: Option<u64>,
     bandwidth: Option<u64>,
     occurrences: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checksums: Option<ChecksumsUsed>,
     affected: &'a [AffectedElement],
     errors: &'a [CimError],
 }
@@ -104,6 +108,7 @@ impl<'a> Row<'a> {
             time_limit_seconds: job.time_limit.map(|limit| limit.as_secs()),
             bandwidth: job.bandwidth,
             occurrences: view::occurrences(&job.kind),
+            checksums: job.checksums,
             affected: &job.affected,
             errors: &job.errors,
         }

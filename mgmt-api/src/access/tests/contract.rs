@@ -194,11 +194,16 @@ async fn a_job_in_a_list_is_what_it_is_by_itself() {
     for id in [&done, &failed] {
         get(&format!("/jobs/{id}?wait_seconds=60")).await;
     }
+    let disk = get(&format!("/jobs/{done}")).await["disk"].as_str().unwrap().to_owned();
+    let checks = json!({"checksums": true});
+    let checked = server.ask("POST", &format!("/disks/{disk}/check"), &[], &checks).await.json();
+    let checked = get(&format!("/jobs/{}?wait_seconds=60", checked["id"].as_str().unwrap())).await;
+    assert_eq!(checked["checksums"]["state"], "made");
     let later = "start_at=2100-01-01T00:00:00Z&time_limit_seconds=9&bandwidth=4096&priority=7";
     post(&format!("/disks?{later}&after={done}"), "later", 1 << 20).await;
     let list = get("/jobs").await;
     let list = list.as_array().unwrap();
-    assert_eq!(list.len(), 3);
+    assert_eq!(list.len(), 4);
     for job in list {
         let alone = get(&format!("/jobs/{}", job["id"].as_str().unwrap())).await;
         assert_eq!(*job, alone);
