@@ -34,7 +34,7 @@ def make(lund, size):
         job = rest("POST", "/disks", {"name": name, "size_bytes": size, "format": kind})
         rest("GET", f"/jobs/{job['id']}?wait_seconds=60")
         rest("POST", f"/targets/{TARGET}/luns", {"disk": name, "lun": lun})
-        (image,) = (lund.data_dir / "data").rglob(f"{name}.*")
+        image = rest("GET", f"/disks/{name}")["path"]
         disks.append(Disk(lund, lun, kind, image))
     return disks
 

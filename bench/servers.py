@@ -1,6 +1,7 @@
 """The servers of the comparison: each starts in its `with` block and is gone after it."""
 
 import contextlib
+import itertools
 import os
 import pathlib
 import shutil
@@ -21,6 +22,10 @@ TGT_PARAMETERS = {
     "InitialR2T": "No", "ImmediateData": "Yes",
     "HeaderDigest": "CRC32C,None", "DataDigest": "CRC32C,None",
 }
+
+
+# Of the tgtds of this process.
+COUNT = itertools.count()
 
 
 class LundServer:
@@ -86,7 +91,7 @@ class TgtServer:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         # The number of its control socket, at most 32767; ours for as long as we run.
-        self.control = str(1 + os.getpid() % 32767)
+        self.control = str(1 + (os.getpid() + next(COUNT) * 1000) % 32767)
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 ["tgtd", "-f", "-C", self.control, "-t", str(self.threads),
