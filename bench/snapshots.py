@@ -33,7 +33,7 @@ def waits(server):
 
 def measure(server, loadgen, cell):
     """Snapshots are taken under full load, one behind the other; the pauses of all of them. None is
-    deleted meanwhile: that is a long copy, which gives way to initiators."""
+    deleted meanwhile: under such a load that takes seconds each."""
     loadgen.fill(server)
     stop, iops = threading.Event(), []
 

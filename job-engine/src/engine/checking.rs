@@ -214,12 +214,12 @@ impl Core {
 impl State {
     /// A disk or a snapshot that is there.
     pub(super) fn is_image(&self, id: Uuid) -> bool {
-        self.disks.values().any(|disk| disk.id.uuid() == id)
-            || self.snapshots.values().any(|snapshot| snapshot.id.uuid() == id)
+        self.disks.contains_key(&DiskId::from(id))
+            || self.snapshots.contains_key(&SnapshotId::from(id))
     }
 
     /// A snapshot, or a disk that is no LUN.
     fn may_have_checksums(&self, id: Uuid) -> bool {
-        self.is_image(id) && !self.mappings.values().any(|mapping| mapping.disk.uuid() == id)
+        self.is_image(id) && !self.is_mapped(DiskId::from(id))
     }
 }

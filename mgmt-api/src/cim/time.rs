@@ -28,8 +28,7 @@ pub(crate) fn datetime(time: Timestamp) -> String {
 /// Characters of both forms.
 const LENGTH: usize = 25;
 
-/// A number that has so many digits: the formatting of the standard library takes ten times as
-/// long, and lists have thousands of times in them.
+/// A number that has so many digits, without formatting: lists have thousands of times in them.
 fn push_digits(text: &mut String, mut number: u64, digits: usize) {
     let mut written = [b'0'; 8];
     for place in written.iter_mut().take(digits).rev() {

@@ -106,7 +106,7 @@ fn delete(
 ) -> Result<()> {
     let overwrite = overwrite.then_some("true");
     let job: Job = client.delete_of(&["disks", disk], &[("overwrite", overwrite)])?;
-    ended(client, output, &job, &format!("disk {disk} deleted"), waiting)
+    ended(client, output, &job, |_| format!("disk {disk} deleted"), waiting)
 }
 
 /// Starts a job that makes a disk, or makes one anew.
@@ -130,7 +130,7 @@ fn export(
 ) -> Result<()> {
     let job: Job = client.post(&["disks", disk, "export"], request)?;
     let done = format!("disk {disk} exported to {}", request.path);
-    ended(client, output, &job, &done, waiting)
+    ended(client, output, &job, |_| done, waiting)
 }
 
 fn compact(client: &Client, output: Output, disk: &str, waiting: &args::Waiting) -> Result<()> {
@@ -156,13 +156,8 @@ pub(crate) fn checked(
     what: &str,
     waiting: &args::Waiting,
 ) -> Result<()> {
-    if waiting.no_wait {
-        output.value(job, || job.id.clone());
-        return Ok(());
-    }
-    let job = wait(client, output, &job.id, None)?;
-    output.value(&job, || format!("{what} is sound{}", compared(job.checksums)));
-    Ok(())
+    let done = |job: &Job| format!("{what} is sound{}", compared(job.checksums));
+    ended(client, output, job, done, waiting)
 }
 
 fn compared(checksums: Option<ChecksumsUsed>) -> String {
@@ -187,7 +182,7 @@ fn ended(
     client: &Client,
     output: Output,
     job: &Job,
-    done: &str,
+    done: impl FnOnce(&Job) -> String,
     waiting: &args::Waiting,
 ) -> Result<()> {
     if waiting.no_wait {
@@ -195,7 +190,7 @@ fn ended(
         return Ok(());
     }
     let job = wait(client, output, &job.id, None)?;
-    output.value(&job, || done.to_owned());
+    output.value(&job, || done(&job));
     Ok(())
 }
 

@@ -6,6 +6,8 @@
 //! ([`TableCache::take_dirty`], a copy of one moment), writes it in the order that keeps the file
 //! whole ([`Taken::write`]), and puts back what could not be written.
 
+mod budget;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -332,8 +334,9 @@ impl<K: Copy + PartialEq> TableCache<K> {
 
     /// Whether so much is dirty that it is time to write.
     pub(crate) fn is_pressed(&self) -> bool {
-        let limit = self.blocks_per_shard() * SHARDS;
-        self.dirty_count.load(Ordering::Relaxed) * 4 >= limit
+        let dirty = self.dirty_count.load(Ordering::Relaxed);
+        // Each write asks: nearly always nothing is dirty.
+        dirty > 0 && dirty * 4 >= self.blocks_per_shard() * SHARDS
     }
 
     /// Whether anything has to be written.
@@ -408,6 +411,5 @@ impl<K: Copy + PartialEq> Taken<K> {
     }
 }
 
-mod budget;
 #[cfg(test)]
 mod tests;
