@@ -204,9 +204,9 @@ class Machine:
                     raise
                 time.sleep(0.1)
 
-    def fetch(self, folder):
-        """A tar archive of a folder of its file system; the file with it."""
-        self.shell(f"tar c -C {folder} . | dd of=/dev/vdb bs=1M conv=fsync 2>/dev/null")
+    def fetch(self, folder, names):
+        """A tar archive of what lies in a folder of its file system; the file with it."""
+        self.shell(f"tar c -C {folder} {names} | dd of=/dev/vdb bs=1M conv=fsync 2>/dev/null")
         return self.folder / "out"
 
     def _shell(self, command):
