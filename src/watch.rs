@@ -112,7 +112,11 @@ impl Watch {
             unit.set_space(free, used);
             unit.set_exhausted(pool.is_exhausted());
         }
-        let bytes = Exposure::soft_thresholds(&pool.limits, pool.total_bytes);
+        let bytes = exposure.soft_thresholds(&pool.id, &pool.limits, pool.total_bytes);
+        // The disk may have come from another pool, and the thresholds may have been changed.
+        for (_, unit) in units {
+            exposure.node.set_soft_thresholds(unit, &bytes);
+        }
         let thresholds = self.thresholds.entry(pool.id.clone()).or_default();
         for threshold in thresholds.reached(bytes, free) {
             tracing::warn!(

@@ -1,5 +1,6 @@
 //! Keeps the node as the catalogue has it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use job_engine::{
     PoolId, PoolLimits, Provisioning, Snapshot, Target,
 };
 use parking_lot::Mutex;
-use scsi::{AccessMethods, Device, ProvisioningType};
+use scsi::{AccessMethods, Device, ProvisioningType, SoftThresholds};
 use target_core::{
     AccessEntry, AuthPolicy, ChapPolicy, InitiatorPattern, IscsiName, LogicalUnit, LunMapping,
     Node, OperationControl, OperationError, TargetConfig, UnitConfig,
@@ -52,6 +53,8 @@ pub(crate) struct Exposure {
     disks: Mutex<Vec<Arc<Disk>>>,
     /// A disk that is several LUNs is one unit.
     units: Mutex<Vec<(String, Weak<LogicalUnit>)>>,
+    /// Bytes of each pool, that its thresholds are parts of.
+    totals: Mutex<BTreeMap<PoolId, u64>>,
     /// Held while LUNs change.
     changing: Mutex<()>,
     /// Held while a unit gets its image or another one.
@@ -84,6 +87,7 @@ impl Exposure {
             recorder,
             disks: Mutex::default(),
             units: Mutex::default(),
+            totals: Mutex::default(),
             changing: Mutex::default(),
             opening: Mutex::default(),
         });
@@ -234,11 +238,26 @@ impl Exposure {
     fn thresholds(&self, pool: &PoolId, total: u64) -> Vec<u64> {
         let pools = self.recorder.engine().map(|engine| engine.pool_settings()).unwrap_or_default();
         let limits = pools.into_iter().find(|(it, _)| it.id == *pool).map(|(it, _)| it.limits);
-        Self::soft_thresholds(&limits.unwrap_or_default(), total)
+        self.soft_thresholds(pool, &limits.unwrap_or_default(), total)
     }
 
     /// The same of what is known of a pool, from the highest to the lowest.
-    pub(crate) fn soft_thresholds(limits: &PoolLimits, total: u64) -> Vec<u64> {
+    pub(crate) fn soft_thresholds(
+        &self,
+        pool: &PoolId,
+        limits: &PoolLimits,
+        total: u64,
+    ) -> Vec<u64> {
+        // Some file systems (ZFS) are a little larger or smaller from moment to moment.
+        let total = {
+            let mut totals = self.totals.lock();
+            let known = totals.entry(pool.clone()).or_insert(total);
+            // One that is not there has the size that it had.
+            if total > 0 && known.abs_diff(total) > *known / 32 {
+                *known = total;
+            }
+            *known
+        };
         let bytes = limits.soft_thresholds.iter().map(|threshold| threshold.bytes(total));
         let mut bytes: Vec<u64> = bytes.collect();
         bytes.sort_unstable_by(|a, b| b.cmp(a));
@@ -345,11 +364,12 @@ impl Exposure {
             self.cannot_open(disk, error);
         }
         let total = disk.path.parent().map(pool_space).and_then(Result::ok);
+        let thresholds = self.thresholds(&disk.pool, total.map_or(0, |space| space.total));
         let unit = LogicalUnit::new(UnitConfig {
             name: name.clone(),
             device: Device {
                 access_methods: self.rules.access_methods,
-                soft_thresholds: self.thresholds(&disk.pool, total.map_or(0, |space| space.total)),
+                soft_thresholds: SoftThresholds::new(&thresholds),
                 ..self.rules.scsi.limit(device(disk))
             },
             image,

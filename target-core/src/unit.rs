@@ -292,10 +292,18 @@ impl LogicalUnit {
         Ok(self.device().capacity.grow(size_bytes / block_length))
     }
 
-    /// Changes its provisioning; whether it was another one before.
-    pub(crate) fn set_provisioning(&self, provisioning: Provisioning) -> bool {
+    /// Changes its provisioning; whether it was another one before, and whether a mode page was.
+    pub(crate) fn set_provisioning(&self, provisioning: Provisioning) -> (bool, bool) {
         let _changing = self.changing.lock();
-        self.closed.provisioning.set(provisioning) | self.device().provisioning.set(provisioning)
+        let closed = self.closed.set_provisioning(provisioning);
+        let device = self.device().set_provisioning(provisioning);
+        (closed.0 | device.0, closed.1 | device.1)
+    }
+
+    /// Changes its soft thresholds; whether a mode page was another one before.
+    pub(crate) fn set_soft_thresholds(&self, thresholds: &[u64]) -> bool {
+        let _changing = self.changing.lock();
+        self.closed.set_soft_thresholds(thresholds) | self.device().set_soft_thresholds(thresholds)
     }
 
     /// Changes what WRITE ATOMIC may be; whether it was something else before.

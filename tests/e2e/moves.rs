@@ -11,6 +11,8 @@ const PIECE: usize = 64 << 10;
 const UNIT_ATTENTION: u8 = 0x6;
 const INQUIRY_DATA_CHANGED: (u8, u8, u8) = (UNIT_ATTENTION, 0x3f, 0x03);
 
+const MODE_PARAMETERS_CHANGED: (u8, u8, u8) = (UNIT_ATTENTION, 0x2a, 0x01);
+
 /// A disk that is a LUN, a second pool, and what the disk holds.
 struct Bench {
     place: Place,
@@ -333,4 +335,49 @@ fn a_disk_leaves_its_snapshots_behind_and_goes_back_to_what_they_hold() {
         bench.session = None;
         bench.daemon.take().unwrap().stop();
     }
+}
+
+/// The soft thresholds in the Logical Block Provisioning mode page, in MiB.
+fn thresholds(session: &mut Session) -> Vec<u32> {
+    let page = session.run(0, &[0x1a, 0x08, 0x1c, 2, 255, 0], 255).unwrap().good();
+    let descriptors = page[4 + 16..].chunks_exact(8);
+    descriptors.map(|it| u32::from_be_bytes(it[4..].try_into().unwrap())).collect()
+}
+
+#[test]
+fn initiators_know_the_soft_thresholds_of_the_pool_in_which_a_disk_is_now() {
+    let place = Place::new();
+    let config = place.write("lund.toml", "[disks]\nthresholds = ['8MiB']\n");
+    let daemon = place.start(&["--config", config.to_str().unwrap()]);
+    let other = place.path().canonicalize().unwrap().join("other");
+    std::fs::create_dir(&other).unwrap();
+    let pool = ["pool", "create", "other", other.to_str().unwrap()];
+    let soft = ["--soft-threshold", "5MiB", "--soft-threshold", "3MiB"];
+    daemon.lunctl(&[&pool[..], &soft].concat()).ok();
+    daemon.lunctl(&["disk", "create", "d", "--size", "4MiB"]).ok();
+    daemon.expose("t", "d", 0);
+    let mut sessions = [(); 2].map(|()| Session::login(daemon.portal, TARGET));
+    for session in &mut sessions {
+        session.settle(0);
+        assert_eq!(thresholds(session), [8]);
+    }
+    let change = |soft: &str| daemon.lunctl(&["pool", "change", "other", "--soft-threshold", soft]);
+    let mut are_told = |wanted: &[u32]| {
+        for session in &mut sessions {
+            // It is told once the page is that, and of nothing before.
+            eventually("the mode page has changed", || {
+                session.settle(0).contains(&MODE_PARAMETERS_CHANGED).then_some(())
+            });
+            assert_eq!(thresholds(session), wanted);
+        }
+    };
+    daemon.lunctl(&["disk", "move", "d", "--pool", "other"]).ok();
+    are_told(&[5, 3]);
+    change("7MiB").ok();
+    are_told(&[7]);
+    daemon.lunctl(&["disk", "provision", "d", "full"]).ok();
+    are_told(&[]);
+    daemon.lunctl(&["disk", "provision", "d", "thin"]).ok();
+    are_told(&[7]);
+    daemon.stop();
 }

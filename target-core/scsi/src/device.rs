@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use crate::log::Statistics;
 use crate::operation::{Condition, Progress};
 use crate::sense::Sense;
+use crate::soft_thresholds::SoftThresholds;
 use crate::target_port_groups::{AccessMethods, AccessState, TargetPortGroup};
 
 /// How space is provided (SBC-3 §4.7).
@@ -265,7 +266,7 @@ impl PartialEq for Space {
 
 impl Eq for Space {}
 
-/// A logical unit. Immutable but for its capacity and the space behind it.
+/// A logical unit. Immutable but for its capacity, how space is provided, and the space behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
     /// T10 VENDOR IDENTIFICATION, ASCII, padded with blanks.
@@ -293,7 +294,7 @@ pub struct Device {
     pub lbprz: bool,
     /// Free bytes below which initiators are warned, largest first (SBC-3 §4.7.3.7); only of a
     /// thin unit.
-    pub soft_thresholds: Vec<u64>,
+    pub soft_thresholds: SoftThresholds,
     /// What there is to put written blocks into.
     pub space: Space,
     /// OPTIMAL UNMAP GRANULARITY in logical blocks.
@@ -343,7 +344,7 @@ impl Device {
             provisioning: ProvisioningType::new(Provisioning::Thin),
             unmap: true,
             lbprz: true,
-            soft_thresholds: Vec::new(),
+            soft_thresholds: SoftThresholds::default(),
             space: Space::default(),
             unmap_granularity_blocks: 1 << physical_block_exponent,
             read_only: false,
@@ -379,6 +380,25 @@ impl Device {
     #[must_use]
     pub fn is_thin(&self) -> bool {
         self.unmap && self.provisioning.get() == Provisioning::Thin
+    }
+
+    /// Changes the soft thresholds; whether a mode page is another one then.
+    pub fn set_soft_thresholds(&self, thresholds: &[u64]) -> bool {
+        self.changes_its_thresholds_page(|| self.soft_thresholds.set(thresholds))
+    }
+
+    /// Changes how space is provided: whether that was otherwise, and whether a mode page is another one
+    /// then.
+    pub fn set_provisioning(&self, provisioning: Provisioning) -> (bool, bool) {
+        let mut other = false;
+        let page = self.changes_its_thresholds_page(|| other = self.provisioning.set(provisioning));
+        (other, page)
+    }
+
+    fn changes_its_thresholds_page(&self, change: impl FnOnce()) -> bool {
+        let before = crate::mode::thresholds_page(self);
+        change();
+        crate::mode::thresholds_page(self) != before
     }
 
     /// LBA of the last block.

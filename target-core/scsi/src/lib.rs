@@ -29,6 +29,7 @@ mod reply;
 mod report;
 pub mod reservation;
 mod sense;
+mod soft_thresholds;
 mod status;
 mod target_port_groups;
 mod timestamp;
@@ -49,6 +50,7 @@ pub use long_cdb::{LONG_COMMANDS, LongCommand, plan_long};
 pub use plan::{BlockRange, CopyReport, Plan, WriteSameSource};
 pub use provisioning::{LbaStatusReply, ProvisioningStatus};
 pub use sense::{FieldPointer, Sense, SenseFormat, SenseKey};
+pub use soft_thresholds::SoftThresholds;
 pub use status::Status;
 pub use target_port_groups::{
     AccessMethods, AccessState, AccessStatus, TargetPortGroup, set_target_port_groups_failed,

@@ -130,11 +130,17 @@ fn informational_exceptions_control(_mode: ModeParameters, _device: &Device) -> 
     vec![0; 10]
 }
 
-/// 1Ch/02h: the soft thresholds, which the operator sets (SBC-3 §6.5.8).
 fn logical_block_provisioning(_mode: ModeParameters, device: &Device) -> Vec<u8> {
+    thresholds_page(device)
+}
+
+/// 1Ch/02h: the soft thresholds, which the operator sets (SBC-3 §6.5.8).
+pub(crate) fn thresholds_page(device: &Device) -> Vec<u8> {
     // SITUA = 0: every I_T nexus is told.
     let mut page = vec![0; 12];
-    for threshold in thresholds_of(device) {
+    let thresholds = device.soft_thresholds.get();
+    let told_of = if device.is_thin() { MAX_THRESHOLDS } else { 0 };
+    for threshold in thresholds.iter().take(told_of) {
         // ENABLED; THRESHOLD TYPE 0h: soft; THRESHOLD ARMING 0h: as the resource decreases.
         page.u8(0x80);
         page.u8(AVAILABLE);
@@ -142,12 +148,6 @@ fn logical_block_provisioning(_mode: ModeParameters, device: &Device) -> Vec<u8>
         page.u32(threshold_sets(*threshold, device));
     }
     page
-}
-
-fn thresholds_of(device: &Device) -> &[u64] {
-    let thresholds = device.soft_thresholds.get(..MAX_THRESHOLDS);
-    let thresholds = thresholds.unwrap_or(&device.soft_thresholds);
-    if device.is_thin() { thresholds } else { &[] }
 }
 
 pub(crate) fn mode_sense_6(cdb: Cdb, unit: &Unit<'_>, reply: &mut Vec<u8>) -> Result<Plan, Sense> {

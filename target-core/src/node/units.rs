@@ -121,10 +121,23 @@ impl Node {
     }
 
     /// Changes the provisioning of a unit, and tells all sessions that see it (INQUIRY DATA HAS
-    /// CHANGED: the Logical Block Provisioning VPD page has it).
+    /// CHANGED: the Logical Block Provisioning VPD page has it; MODE PARAMETERS CHANGED, if it has soft
+    /// thresholds).
     pub fn set_provisioning(&self, unit: &Arc<LogicalUnit>, provisioning: Provisioning) {
-        if unit.set_provisioning(provisioning) {
+        let (inquiry_data, mode_parameters) = unit.set_provisioning(provisioning);
+        if inquiry_data {
             self.tell(unit, UnitAttention::InquiryDataHasChanged);
+        }
+        if mode_parameters {
+            self.tell(unit, UnitAttention::ModeParametersChanged);
+        }
+    }
+
+    /// Changes the soft thresholds of a unit, in bytes, the largest first, and tells all sessions that
+    /// see it if their mode page says something else then (MODE PARAMETERS CHANGED).
+    pub fn set_soft_thresholds(&self, unit: &Arc<LogicalUnit>, thresholds: &[u64]) {
+        if unit.set_soft_thresholds(thresholds) {
+            self.tell(unit, UnitAttention::ModeParametersChanged);
         }
     }
 

@@ -24,7 +24,7 @@ fn dispatch(input: &[u8]) {
     device.unmap = !bit(3);
     device.mode.descriptor_sense = bit(4);
     device.mode.software_write_protect = bit(7);
-    device.soft_thresholds = vec![1 << 30; usize::from(choice % 12)];
+    device.soft_thresholds.set(&vec![1 << 30; usize::from(choice % 12)]);
     if bit(1) {
         device.space.set(1 << 40, 1 << 20);
     }

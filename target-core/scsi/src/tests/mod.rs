@@ -21,8 +21,8 @@ use crate::*;
 
 /// With every command that there is.
 fn device() -> Device {
-    let mut device = Device::new("0123456789ABCDEF", *b"\x60123456789abcdef", 512, 2048);
-    device.soft_thresholds = vec![(3 << 30) + 1, 1 << 20];
+    let device = Device::new("0123456789ABCDEF", *b"\x60123456789abcdef", 512, 2048);
+    device.soft_thresholds.set(&[(3 << 30) + 1, 1 << 20]);
     Device { access_methods: AccessMethods { implicit: true, explicit: true }, ..device }
 }
 

@@ -197,10 +197,14 @@ fn the_soft_thresholds_stand_in_their_page_and_cannot_be_changed() {
     let Plan::Check(sense) = select_10(&world, &list) else { panic!() };
     assert_eq!(sense.field, Some(FieldPointer { cdb: false, byte: 24, bit: None }));
     let device = world.device.as_mut().unwrap();
-    device.soft_thresholds = vec![1 << 30; 20];
+    assert!(device.set_soft_thresholds(&[1 << 30; 20]));
+    assert!(!device.set_soft_thresholds(&[(1 << 30) + 1; 9]), "that tells of nothing else");
     let all = world.reply(&[0x1a, 0, 0x3f, 0xff, 255, 0]);
     assert_eq!(usize::from(all[0]) + 1, all.len(), "MODE SENSE(6) can tell of it");
-    world.device.as_ref().unwrap().provisioning.set(Provisioning::Full);
+    let device = world.device.as_ref().unwrap();
+    assert_eq!(device.set_provisioning(Provisioning::Thin), (false, false));
+    assert_eq!(device.set_provisioning(Provisioning::Full), (true, true));
+    assert!(!device.set_soft_thresholds(&[1 << 20]), "a full disk has its space");
     assert_eq!(world.reply(&[0x1a, 0x08, 0x1c, 2, 255, 0])[4..].len(), 16);
 }
 
