@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use crate::error::{ImageError, ImageErrorKind};
 use crate::image::{BlockState, Durability, Image, Wait};
+use crate::layers::Own;
 use crate::mem::MemImage;
 use crate::mem_file::{FileEvent, MemFile};
 
@@ -160,6 +161,31 @@ pub(crate) fn compare(image: &dyn Image, model: &MemImage) {
     if let Some(at) = (0..bytes.len()).find(|at| bytes[*at] != expected[*at]) {
         panic!("byte {at} is {:#x}, not {:#x}", bytes[at], expected[at]);
     }
+}
+
+/// What an image has of its own, and its parent below, is what it shows; how much each has of it.
+pub(crate) fn compare_layers(image: &dyn Image, model: &MemImage) -> [u64; 3] {
+    let (expected, parent) = (model.contents(), image.parent());
+    let (mut at, mut found) = (0, [0; 3]);
+    while at < image.size_bytes() {
+        let (own, length) = image.own_extent(at, image.size_bytes() - at).unwrap();
+        assert!(length > 0);
+        let shown = &expected[at as usize..][..length as usize];
+        match own {
+            Own::Data => found[0] += length,
+            Own::Zeroes => {
+                assert!(shown.iter().all(|byte| *byte == 0), "zeroes at {at}");
+                found[1] += length;
+            }
+            Own::Nothing => {
+                let below = read_at(parent.as_deref().unwrap(), at, length as usize).unwrap();
+                assert!(shown == below, "the parent shows at {at}");
+                found[2] += length;
+            }
+        }
+        at += length;
+    }
+    found
 }
 
 /// What a disk held after a step, how many events there were then, and whether all of it was

@@ -7,7 +7,8 @@ use std::sync::{PoisonError, RwLock};
 use super::{SECTOR, VhdImage, bytes, index};
 use crate::cache::TableCache;
 use crate::error::{ImageError, ImageErrorKind, Operation};
-use crate::image::{BlockState, Wait};
+use crate::image::{BlockState, Image as _, Wait};
+use crate::layers::Own;
 use crate::slices::part_mut;
 
 /// An entry of the BAT without a block.
@@ -124,23 +125,43 @@ impl VhdImage {
         Ok(())
     }
 
+    /// What this file has of the first bytes of a piece, and of how many that can be said.
+    pub(super) fn own(&self, blocks: &Blocks, piece: Piece) -> Result<(Own, u64), ImageError> {
+        let offset = piece.block * blocks.size + piece.start;
+        // Behind the parent's end there are zeroes.
+        let nothing = |length: u64| match self.parent.as_ref().map_or(0, |parent| parent.size()) {
+            size if size > offset => (Own::Nothing, length.min(size - offset)),
+            _ => (Own::Zeroes, length),
+        };
+        let Some((place, full)) = blocks.find(piece.block) else {
+            return Ok(nothing(piece.length));
+        };
+        if full {
+            return Ok((Own::Data, piece.length));
+        }
+        let (here, end) =
+            self.run(blocks, piece.block, place, piece.start, piece.end(), Wait::Block)?;
+        let length = end - piece.start;
+        Ok(if here { (Own::Data, length) } else { nothing(length) })
+    }
+
     /// State of the first bytes of a piece, and how many have it.
     pub(super) fn status(
         &self,
         blocks: &Blocks,
         piece: Piece,
     ) -> Result<(BlockState, u64), ImageError> {
-        let offset = piece.block * blocks.size + piece.start;
-        let Some((place, full)) = blocks.find(piece.block) else {
-            return self.parent_status(offset, piece.length);
+        let (own, length) = self.own(blocks, piece)?;
+        let state = match (own, &self.parent) {
+            (Own::Data, _) => BlockState::Mapped,
+            (Own::Nothing, Some(parent)) => {
+                let offset = piece.block * blocks.size + piece.start;
+                let extent = parent.block_status(offset, length)?;
+                return Ok((extent.state, extent.length));
+            }
+            (Own::Zeroes | Own::Nothing, _) => BlockState::Deallocated,
         };
-        if full {
-            return Ok((BlockState::Mapped, piece.length));
-        }
-        let (here, end) =
-            self.run(blocks, piece.block, place, piece.start, piece.end(), Wait::Block)?;
-        let length = end - piece.start;
-        if here { Ok((BlockState::Mapped, length)) } else { self.parent_status(offset, length) }
+        Ok((state, length))
     }
 
     /// A byte of a block's sector bitmap; bit 7 is its first sector.

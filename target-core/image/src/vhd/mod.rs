@@ -29,9 +29,10 @@ use crate::block_file::BlockFile;
 use crate::cache::{CacheBudget, CacheCounters};
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::image::{BlockState, Durability, Extent, Features, Image, Wait, check_range};
+use crate::layers::Own;
 use crate::slices::{part, part_mut};
 
-use blocks::Blocks;
+use blocks::{Blocks, Piece};
 use footer::{DynamicHeader, Footer};
 use write::Source;
 
@@ -116,16 +117,37 @@ impl VhdImage {
         }
     }
 
-    /// State of what is not in this file, and how much of at most `length` bytes has it.
-    fn parent_status(&self, offset: u64, length: u64) -> Result<(BlockState, u64), ImageError> {
-        let there = self.parent.as_ref().map_or(0, |parent| parent.size().saturating_sub(offset));
-        match &self.parent {
-            Some(parent) if there > 0 => {
-                let extent = parent.block_status(offset, there.min(length))?;
-                Ok((extent.state, extent.length))
-            }
-            _ => Ok((BlockState::Deallocated, length)),
+    /// What `look` says of the bytes from `offset` on, and for how many of `length` bytes that is so; of
+    /// a fixed image `fixed`.
+    fn extent<T: PartialEq>(
+        &self,
+        offset: u64,
+        length: u64,
+        fixed: T,
+        look: impl Fn(&Blocks, Piece) -> Result<(T, u64), ImageError>,
+    ) -> Result<(T, u64), ImageError> {
+        /// Blocks that one call looks at.
+        const MOST_BLOCKS: usize = 4096;
+        let operation = Operation::BlockStatus;
+        let fail = |error: ImageError| error.during(operation).at(offset, length);
+        if length == 0 {
+            return Err(fail(self.error(ImageErrorKind::OutOfRange, operation)));
         }
+        check_range(self.file.path(), operation, offset, length, self.size())?;
+        let Some(blocks) = &self.blocks else { return Ok((fixed, length)) };
+        let mut found: Option<(T, u64)> = None;
+        for piece in blocks.pieces(offset, length).take(MOST_BLOCKS) {
+            let (state, more) = look(blocks, piece).map_err(fail)?;
+            match &mut found {
+                Some((first, _)) if *first != state => break,
+                Some((_, length)) => *length += more,
+                None => found = Some((state, more)),
+            }
+            if more < piece.length {
+                break;
+            }
+        }
+        found.ok_or_else(|| fail(self.error(ImageErrorKind::OutOfRange, operation)))
     }
 }
 
@@ -240,30 +262,17 @@ impl Image for VhdImage {
     }
 
     fn block_status(&self, offset: u64, length: u64) -> Result<Extent, ImageError> {
-        /// Blocks that one call looks at.
-        const MOST_BLOCKS: usize = 4096;
-        let operation = Operation::BlockStatus;
-        let fail = |error: ImageError| error.during(operation).at(offset, length);
-        if length == 0 {
-            return Err(fail(self.error(ImageErrorKind::OutOfRange, operation)));
-        }
-        check_range(self.file.path(), operation, offset, length, self.size())?;
-        let Some(blocks) = &self.blocks else {
-            return Ok(Extent { offset, length, state: BlockState::Mapped });
-        };
-        let mut extent: Option<Extent> = None;
-        for piece in blocks.pieces(offset, length).take(MOST_BLOCKS) {
-            let (state, more) = self.status(blocks, piece).map_err(fail)?;
-            match &mut extent {
-                Some(extent) if extent.state != state => break,
-                Some(extent) => extent.length += more,
-                None => extent = Some(Extent { offset, length: more, state }),
-            }
-            if more < piece.length {
-                break;
-            }
-        }
-        extent.ok_or_else(|| fail(self.error(ImageErrorKind::OutOfRange, operation)))
+        let look = |blocks: &Blocks, piece| self.status(blocks, piece);
+        let (state, length) = self.extent(offset, length, BlockState::Mapped, look)?;
+        Ok(Extent { offset, length, state })
+    }
+
+    fn parent(&self) -> Option<Arc<dyn Image>> {
+        self.parent.clone().map(|parent| parent as Arc<dyn Image>)
+    }
+
+    fn own_extent(&self, offset: u64, length: u64) -> Result<(Own, u64), ImageError> {
+        self.extent(offset, length, Own::Data, |blocks, piece| self.own(blocks, piece))
     }
 
     fn grow(&self, size_bytes: u64) -> Result<(), ImageError> {

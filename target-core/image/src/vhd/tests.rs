@@ -12,7 +12,9 @@ use crate::create::{CreateOptions, NewImage as _, Preallocation};
 use crate::format::OpenOptions;
 use crate::mem::MemImage;
 use crate::mem_file::MemFile;
-use crate::testing::{compare, lose_power, parent_data, read_at, run, steps, write_at};
+use crate::testing::{
+    compare, compare_layers, lose_power, parent_data, read_at, run, steps, write_at,
+};
 
 /// The longest file that a test makes.
 const LIMIT: usize = 128 << 20;
@@ -128,7 +130,10 @@ proptest! {
         }
         compare(image.as_ref().unwrap(), &model);
         drop(image);
-        compare(&disk.open(), &model);
+        let image = disk.open();
+        compare(&image, &model);
+        let [_, _, below] = compare_layers(&image, &model);
+        prop_assert!(variant.parent.is_some() || below == 0);
     }
 }
 
@@ -239,4 +244,24 @@ fn what_cannot_be_is_refused_with_a_reason() {
         (bytes[0], bytes[end]) = (0, 0);
     };
     assert_eq!(refused(&no_footer).0, ImageErrorKind::InvalidFormat);
+}
+
+#[test]
+fn a_differencing_image_says_what_it_has_and_who_its_parent_is() {
+    let size = 6 * MIB;
+    let disk = Disk::new(VARIANTS[3], size);
+    let image = disk.open();
+    let parent = image.parent().unwrap();
+    assert_eq!(parent.path(), Image::path(&**disk.parent.as_ref().unwrap()));
+    assert_eq!(
+        image.own_extent(0, size).unwrap(),
+        (Own::Nothing, 3 * MIB),
+        "as long as the parent"
+    );
+    assert_eq!(image.own_extent(3 * MIB, 1).unwrap(), (Own::Zeroes, 1));
+    write_at(&image, 65536, &[7; 65536]);
+    assert_eq!(image.own_extent(0, size).unwrap(), (Own::Nothing, 65536));
+    assert_eq!(image.own_extent(65536, size - 65536).unwrap(), (Own::Data, 65536));
+    assert_eq!(image.own_extent(131072, 4096).unwrap(), (Own::Nothing, 4096));
+    assert_eq!(parent.parent().map(|parent| parent.path()), None);
 }

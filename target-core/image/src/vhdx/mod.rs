@@ -42,6 +42,7 @@ use crate::block_file::BlockFile;
 use crate::cache::{CacheBudget, CacheCounters, TableCache};
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::image::{BlockState, Durability, Extent, Features, Image, Wait, check_range};
+use crate::layers::Own;
 use crate::slices::{part, part_mut};
 
 use bat::{BatEntry, Geometry, PayloadBlockState};
@@ -252,28 +253,70 @@ impl VhdxImage {
         Ok(())
     }
 
+    /// What this file has of a block from `start` on, and where in the block that ends, at most `end`.
+    fn own(&self, block: u64, start: u64, end: u64) -> Result<(Own, u64), ImageError> {
+        let at = block * self.geometry.block_size + start;
+        // Behind the parent's end there are zeroes.
+        let nothing = |end: u64| match self.parent.as_ref().map_or(0, |parent| parent.size()) {
+            size if size > at => (Own::Nothing, end.min(start.saturating_add(size - at))),
+            _ => (Own::Zeroes, end),
+        };
+        Ok(match self.payload(block, Wait::Block)?.state() {
+            Some(PayloadBlockState::FullyPresent) => (Own::Data, end),
+            Some(PayloadBlockState::PartiallyPresent) => {
+                let (here, end) = self.run(block, start, end, Wait::Block)?;
+                if here { (Own::Data, end) } else { nothing(end) }
+            }
+            Some(PayloadBlockState::NotPresent) => nothing(end),
+            _ => (Own::Zeroes, end),
+        })
+    }
+
     /// State of the bytes from `start` on in a block, and where in the block it ends, at most
     /// `end`.
     fn status(&self, block: u64, start: u64, end: u64) -> Result<(BlockState, u64), ImageError> {
-        let parent = |end: u64| {
-            let at = block * self.geometry.block_size + start;
-            let Some(parent) = &self.parent else { return Ok((BlockState::Deallocated, end)) };
-            let there = parent.size_bytes().saturating_sub(at).min(end - start);
-            if there == 0 {
-                return Ok((BlockState::Deallocated, end));
+        let (own, end) = self.own(block, start, end)?;
+        let state = match (own, &self.parent) {
+            (Own::Data, _) => BlockState::Mapped,
+            (Own::Nothing, Some(parent)) => {
+                let at = block * self.geometry.block_size + start;
+                let extent = parent.block_status(at, end - start)?;
+                return Ok((extent.state, start + extent.length));
             }
-            let extent = parent.block_status(at, there)?;
-            Ok((extent.state, start + extent.length))
+            (Own::Zeroes | Own::Nothing, _) => BlockState::Deallocated,
         };
-        match self.payload(block, Wait::Block)?.state() {
-            Some(PayloadBlockState::FullyPresent) => Ok((BlockState::Mapped, end)),
-            Some(PayloadBlockState::PartiallyPresent) => {
-                let (here, end) = self.run(block, start, end, Wait::Block)?;
-                if here { Ok((BlockState::Mapped, end)) } else { parent(end) }
-            }
-            Some(PayloadBlockState::NotPresent) => parent(end),
-            _ => Ok((BlockState::Deallocated, end)),
+        Ok((state, end))
+    }
+
+    /// What `look` says of the bytes from `offset` on, and for how many of `length` bytes that is so.
+    fn extent<T: PartialEq>(
+        &self,
+        offset: u64,
+        length: u64,
+        look: impl Fn(u64, u64, u64) -> Result<(T, u64), ImageError>,
+    ) -> Result<(T, u64), ImageError> {
+        /// Blocks that one call looks at.
+        const MOST_BLOCKS: usize = 4096;
+        let operation = Operation::BlockStatus;
+        let fail = |error: ImageError| error.during(operation).at(offset, length);
+        if length == 0 {
+            return Err(fail(self.error(ImageErrorKind::OutOfRange, operation)));
         }
+        check_range(self.file.path(), operation, offset, length, self.size())?;
+        let mut found: Option<(T, u64)> = None;
+        for piece in self.pieces(offset, length).take(MOST_BLOCKS) {
+            let (state, end) = look(piece.block, piece.start, piece.end()).map_err(fail)?;
+            let more = end - piece.start;
+            match &mut found {
+                Some((first, _)) if *first != state => break,
+                Some((_, length)) => *length += more,
+                None => found = Some((state, more)),
+            }
+            if end < piece.end() {
+                break;
+            }
+        }
+        found.ok_or_else(|| fail(self.error(ImageErrorKind::OutOfRange, operation)))
     }
 }
 
@@ -388,28 +431,17 @@ impl Image for VhdxImage {
     }
 
     fn block_status(&self, offset: u64, length: u64) -> Result<Extent, ImageError> {
-        /// Blocks that one call looks at.
-        const MOST_BLOCKS: usize = 4096;
-        let operation = Operation::BlockStatus;
-        let fail = |error: ImageError| error.during(operation).at(offset, length);
-        if length == 0 {
-            return Err(fail(self.error(ImageErrorKind::OutOfRange, operation)));
-        }
-        check_range(self.file.path(), operation, offset, length, self.size())?;
-        let mut extent: Option<Extent> = None;
-        for piece in self.pieces(offset, length).take(MOST_BLOCKS) {
-            let (state, end) = self.status(piece.block, piece.start, piece.end()).map_err(fail)?;
-            let more = end - piece.start;
-            match &mut extent {
-                Some(extent) if extent.state != state => break,
-                Some(extent) => extent.length += more,
-                None => extent = Some(Extent { offset, length: more, state }),
-            }
-            if end < piece.end() {
-                break;
-            }
-        }
-        extent.ok_or_else(|| fail(self.error(ImageErrorKind::OutOfRange, operation)))
+        let look = |block, start, end| self.status(block, start, end);
+        let (state, length) = self.extent(offset, length, look)?;
+        Ok(Extent { offset, length, state })
+    }
+
+    fn parent(&self) -> Option<Arc<dyn Image>> {
+        self.parent.clone().map(|parent| parent as Arc<dyn Image>)
+    }
+
+    fn own_extent(&self, offset: u64, length: u64) -> Result<(Own, u64), ImageError> {
+        self.extent(offset, length, |block, start, end| self.own(block, start, end))
     }
 
     fn grow(&self, size_bytes: u64) -> Result<(), ImageError> {
