@@ -16,6 +16,7 @@ mod faults;
 mod id;
 mod job;
 mod kinds;
+mod parents;
 mod place;
 mod plan;
 pub mod store;

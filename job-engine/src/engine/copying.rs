@@ -70,11 +70,13 @@ impl Engine {
         self.shared.request(move |core| core.submit_clone(&request, submission))
     }
 
-    /// Submits the import of an image without a parent.
+    /// Submits the import of an image. A copy has the data of its parents too, which must lie below the
+    /// allowed directories as well; a file that stays where it is has none.
     ///
     /// # Errors
     /// `BadValue` (the path), `Missing` and the like for a file that cannot be opened, `BadFormat`,
-    /// `Corrupt`, `UnsupportedOperation` for one that is no sound image of its format, `BadSize`,
+    /// `Corrupt`, `UnsupportedOperation` for one that is no sound image of its format, `ParentMismatch`,
+    /// `BadSize`,
     /// `BadName`, `NameInUse`, `CouldNotStart`, `StoreNearlyFull`, `StoreUnavailable`,
     /// `ShuttingDown`.
     pub fn import_disk(
@@ -385,7 +387,12 @@ impl Core {
         let length = if format == ImageFormat::Raw {
             file.length().map_err(failed)?
         } else {
-            let options = OpenOptions { no_parents: true, ..OpenOptions::read_only() };
+            // A disk's file stays what it is; what it would be laid over is somebody's.
+            let options = OpenOptions {
+                no_parents: request.in_place,
+                parent_opener: Some(self.shared.config.parents_of_clients()),
+                ..OpenOptions::read_only()
+            };
             disk_image::open_named(file, format, &options).map_err(failed)?.size_bytes()
         };
         // Of this format there are no disks.

@@ -76,6 +76,7 @@ use crate::job::{
     Submission,
 };
 use crate::kinds::{CreateDisk, OperationRequest, OperationRunner};
+use crate::parents::AllowedParents;
 use crate::store::Store;
 
 /// Where and how an engine works.
@@ -118,6 +119,11 @@ pub struct EngineConfig {
 impl EngineConfig {
     /// Defaults for a data directory: the pool is its `disks`.
     #[must_use]
+    /// Who opens the parents of what clients bring.
+    pub(crate) fn parents_of_clients(&self) -> Arc<dyn disk_image::ParentOpener> {
+        Arc::new(AllowedParents { directories: self.allowed_directories.clone() })
+    }
+
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         let directory = directory.into();
         Self {

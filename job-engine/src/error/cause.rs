@@ -29,8 +29,8 @@ pub enum Cause {
     Corrupt { context: ImageContext },
     /// Not an image of the expected format.
     BadFormat { context: ImageContext },
-    /// The parent of a differencing image is missing or was changed.
-    ParentMismatch { path: PathBuf, parent: PathBuf },
+    /// The parent of a differencing image is missing, was changed, or lies where no parent may.
+    ParentMismatch { path: PathBuf, reason: String },
     /// A read-only file or file system, or one whose permissions refuse it.
     WriteProtected { context: ImageContext },
     /// Memory or file descriptors ran out.
@@ -212,6 +212,10 @@ impl Cause {
             ImageErrorKind::Unsupported | ImageErrorKind::OutOfRange => {
                 Self::UnsupportedOperation { context }
             }
+            ImageErrorKind::ParentMismatch => Self::ParentMismatch {
+                reason: context.reason.as_deref().unwrap_or("it is another one").to_owned(),
+                path: context.path,
+            },
             ImageErrorKind::Cancelled => Self::Cancelled { by: "the data path".to_owned() },
             ImageErrorKind::Io
             | ImageErrorKind::ShortTransfer
@@ -303,7 +307,7 @@ impl Cause {
             | Self::UnsupportedOperation { context } => {
                 all(&[&context.operation, &context.path.display(), &context.details()])
             }
-            Self::ParentMismatch { path, parent } => all(&[&path.display(), &parent.display()]),
+            Self::ParentMismatch { path, reason } => all(&[&path.display(), reason]),
             Self::Cancelled { by } | Self::Killed { by } => all(&[by]),
             Self::RestartedDuringJob { step } => all(&[step]),
             Self::CouldNotStart { reason } | Self::StoreUnavailable { reason } => all(&[reason]),

@@ -124,12 +124,14 @@ pub(crate) const PARENT_MISMATCH: MessageRow = MessageRow {
     other_error_type: None,
     severity: 6,
     probable_cause: 57,
-    description: "The parent of a differencing image is missing or was changed. Kin: SNIA DRM20.",
+    description: "The parent of a differencing image is missing, was changed, or lies where no parent may. \
+                  Kin: SNIA DRM20.",
     status: 1,
-    message: "Parent mismatch: %1 depends on %2, which is missing or was changed",
-    arguments: &["the image", "its parent"],
+    message: "Parent mismatch: the image %1 does not have the parent that it needs: %2",
+    arguments: &["the image", "what is wrong with its parent"],
     actions: &[
         "Bring the parent back as it was when the image was made.",
+        "For an import, bring the parents below an allowed directory, too.",
         "Restore the disk from a copy.",
     ],
 };

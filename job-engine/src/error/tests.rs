@@ -101,7 +101,7 @@ fn causes() -> Vec<Cause> {
             available: None,
         },
         Cause::LimitReached { what: text("targets"), limit: 9 },
-        Cause::ParentMismatch { path: place.clone(), parent: PathBuf::from("/parent") },
+        Cause::ParentMismatch { path: place.clone(), reason: "it is gone".to_owned() },
         Cause::Cancelled { by: text("root") },
         Cause::Killed { by: text("root") },
         Cause::RestartedDuringJob { step: text("step") },

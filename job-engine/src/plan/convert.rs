@@ -1,12 +1,17 @@
 //! Actions that go through images of any format: converting and comparing.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
 use disk_image::{
-    ConvertOptions, CreateOptions, ImageCopier, ImageError, ImageErrorKind, ImageFormat,
+    ConvertOptions, CreateOptions, Image, ImageCopier, ImageError, ImageErrorKind, ImageFormat,
     ImageVerifier, OpenOptions, Preallocation, open_named,
 };
 use serde::{Deserialize, Serialize};
 
 use super::run::Work;
+use crate::checksums::files_of;
 use crate::engine::Failure;
 use crate::error::Cause;
 use crate::place::{Access, Place};
@@ -32,19 +37,31 @@ pub(crate) struct Conversion {
     pub(crate) full: bool,
 }
 
+/// Bytes that a file takes of its file system.
+fn allocated(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |file| file.blocks().saturating_mul(512))
+}
+
 impl Work<'_> {
-    /// The image in a file that nobody writes meanwhile. What a client brought has no parents: it
-    /// could name any file.
-    pub(super) fn image(
-        &self,
-        form: &Form,
-        bytes: u64,
-    ) -> Result<std::sync::Arc<dyn disk_image::Image>, Failure> {
+    /// The image in a file that nobody writes meanwhile. The parents of what a client brought lie where
+    /// its files may.
+    pub(super) fn image(&self, form: &Form, bytes: u64) -> Result<Arc<dyn Image>, Failure> {
+        self.open(form, bytes, false)
+    }
+
+    /// The same of a client's file that stays where it is: it has none.
+    fn alone(&self, form: &Form, bytes: u64) -> Result<Arc<dyn Image>, Failure> {
+        self.open(form, bytes, form.place.root.is_some())
+    }
+
+    fn open(&self, form: &Form, bytes: u64, no_parents: bool) -> Result<Arc<dyn Image>, Failure> {
         let Form { place, format } = form;
+        let config = &self.context.shared.config;
         let options = |read_only| OpenOptions {
             read_only,
             size_bytes: Some(bytes),
-            no_parents: place.root.is_some(),
+            no_parents,
+            parent_opener: place.root.is_some().then(|| config.parents_of_clients()),
             ..OpenOptions::default()
         };
         let fail = |error: &ImageError| Cause::from(error);
@@ -61,13 +78,11 @@ impl Work<'_> {
     /// Copies an image into one of another format, or of the same.
     pub(super) fn convert(&self, conversion: &Conversion) -> Result<(), Failure> {
         let Conversion { from, to, bytes, block_bytes, full } = conversion;
-        let allocated = {
-            let file = self.held(&from.place)?;
-            file.allocated().map_err(|error| Cause::from(&error))?
-        };
         let fail = |error: &ImageError| self.cause(error, &to.place, *bytes);
-        self.reserve(&to.place, *bytes, if *full { *bytes } else { allocated.min(*bytes) })?;
         let source = self.image(from, *bytes)?;
+        // Its parents' data become its own.
+        let allocated: u64 = files_of(&*source).iter().map(|path| allocated(path)).sum();
+        self.reserve(&to.place, *bytes, if *full { *bytes } else { allocated.min(*bytes) })?;
         let preallocation = if *full { Preallocation::Full } else { Preallocation::Sparse };
         let image = CreateOptions {
             logical_block_bytes: *block_bytes,
@@ -104,7 +119,7 @@ impl Work<'_> {
     ) -> Result<(), Failure> {
         let fail = |error: &ImageError| Cause::from(error);
         let (source, copy) = match from {
-            None => (None, self.image(of, bytes)?),
+            None => (None, self.alone(of, bytes)?),
             Some(from) => {
                 let file = of.place.open(true, Access::Read).map_err(|error| fail(&error))?;
                 let options = OpenOptions { size_bytes: Some(bytes), ..OpenOptions::read_only() };

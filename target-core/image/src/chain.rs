@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::block_file::BlockFile as _;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::{FileIdentity, ImageFile};
 use crate::format::{ImageFormat, OpenOptions, finish_atomic_write, open_in_chain};
@@ -66,6 +67,12 @@ impl Chain {
             let reason = format!("its chain has more than {MAX_LENGTH} images");
             return refuse(ImageErrorKind::Unsupported, reason);
         }
+        if let Some(opener) = &options.parent_opener {
+            let file = opener.open(child, Path::new(name))?;
+            let file = ImageFile::lock(file.file, file.path, true)?;
+            let (identity, path) = (file.identity(), file.path().clone());
+            return self.link(child, (identity, path), Some(file), format, options);
+        }
         let directory = child.parent().unwrap_or(Path::new("."));
         let named = directory.join(name);
         let failed = |error: std::io::Error| {
@@ -85,15 +92,27 @@ impl Chain {
             return refuse(ImageErrorKind::ParentMismatch, reason);
         }
         let identity = FileIdentity::of(&real).map_err(failed)?;
+        self.link(child, (identity, real.into()), None, format, options)
+    }
+
+    /// The next image of the chain, in a file that is open or not.
+    fn link(
+        &self,
+        child: &Arc<Path>,
+        (identity, path): (FileIdentity, Arc<Path>),
+        file: Option<ImageFile>,
+        format: ImageFormat,
+        options: &OpenOptions,
+    ) -> Result<Link, ImageError> {
         if self.members.contains(&identity) {
-            let reason = format!("{} is in its own chain of parents", real.display());
-            return refuse(ImageErrorKind::ParentMismatch, reason);
+            let reason = format!("{} is in its own chain of parents", path.display());
+            let kind = ImageErrorKind::ParentMismatch;
+            return Err(ImageError::new(kind, Operation::Open, child.clone()).because(reason));
         }
-        let real: Arc<Path> = real.into();
         let mut chain = self.clone();
         chain.members.push(identity);
         let options = OpenOptions { read_only: true, size_bytes: None, ..options.clone() };
-        Ok(Link { path: real, format, options, chain })
+        Ok(Link { path, file, format, options, chain })
     }
 }
 
@@ -101,6 +120,8 @@ impl Chain {
 #[derive(Debug)]
 pub(crate) struct Link {
     path: Arc<Path>,
+    /// Somebody else's, which is read as it is.
+    file: Option<ImageFile>,
     pub(crate) format: ImageFormat,
     pub(crate) options: OpenOptions,
     pub(crate) chain: Chain,
@@ -111,7 +132,10 @@ impl Link {
     ///
     /// # Errors
     /// As [`crate::open_image`].
-    pub(crate) fn open_file(&self) -> Result<ImageFile, ImageError> {
+    pub(crate) fn open_file(&mut self) -> Result<ImageFile, ImageError> {
+        if let Some(file) = self.file.take() {
+            return Ok(file);
+        }
         finish_atomic_write(&self.path, self.format, &self.options)?;
         ImageFile::open(self.path.clone(), true)
     }
@@ -120,12 +144,15 @@ impl Link {
     ///
     /// # Errors
     /// As [`crate::open_image`].
-    pub(crate) fn open(&self) -> Result<Arc<dyn Image>, ImageError> {
-        let Self { path, format, options, chain } = self;
-        finish_atomic_write(path, *format, options)?;
+    pub(crate) fn open(self) -> Result<Arc<dyn Image>, ImageError> {
+        let Self { path, file, format, options, chain } = self;
+        if let Some(file) = file {
+            return open_in_chain(file, format, &options, &chain);
+        }
+        finish_atomic_write(&path, format, &options)?;
         let open = |read_only| {
             let options = OpenOptions { read_only, ..options.clone() };
-            open_in_chain(ImageFile::open(path.clone(), read_only)?, *format, &options, chain)
+            open_in_chain(ImageFile::open(path.clone(), read_only)?, format, &options, &chain)
         };
         match open(true) {
             // It was a disk's own image when a crash came: its log is replayed first.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::block_file::BlockFile;
 use crate::cache::CacheBudget;
 use crate::chain::Chain;
+use crate::copy::NamedFile;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::ImageFile;
 use crate::image::Image;
@@ -86,6 +87,18 @@ pub struct OpenOptions {
     pub parent_directories: Vec<PathBuf>,
     /// An image that has a parent is refused: whoever brought it could name any file.
     pub no_parents: bool,
+    /// Who opens parents, if not those directories say where they may be.
+    pub parent_opener: Option<Arc<dyn ParentOpener>>,
+}
+
+/// Opens the parents of an image that somebody has brought, who could name any file.
+pub trait ParentOpener: fmt::Debug + Send + Sync {
+    /// Opens, for reading, the file that `child` calls `name`: a path that counts from its directory if
+    /// it is relative.
+    ///
+    /// # Errors
+    /// `ParentMismatch` with a reason for one that lies where no parent may be, and as the system says.
+    fn open(&self, child: &Path, name: &Path) -> Result<NamedFile, ImageError>;
 }
 
 impl OpenOptions {

@@ -58,7 +58,7 @@ pub use error::{ImageError, ImageErrorKind, Operation};
 pub use extend::{ExtendOptions, Extender, RawExtender, extend_image, undo_extension};
 pub use fault::{Fault, FaultImage, Gate};
 pub use file::{FileIdentity, ImageFile};
-pub use format::{ImageFormat, OpenOptions, open_image, open_over, probe};
+pub use format::{ImageFormat, OpenOptions, ParentOpener, open_image, open_over, probe};
 pub use image::{AtomicWrites, BlockState, Durability, Extent, Features, Image, Wait};
 pub use layers::{Layer, LayerCopier, Layers, Own};
 pub use mem::MemImage;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::block_file::BlockFile as _;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::{FileIdentity, ImageFile};
 use crate::format::OpenOptions;
@@ -42,14 +43,30 @@ impl Ancestors {
         }
         let mut reasons = Vec::new();
         for path in paths {
-            let path = match allowed(child, &path, options) {
-                Ok(path) => path,
-                Err(reason) => {
-                    reasons.push(reason);
-                    continue;
-                }
+            let file = match &options.parent_opener {
+                Some(opener) => match opener.open(child, Path::new(&path)) {
+                    Ok(file) => ImageFile::lock(file.file, file.path, true)?,
+                    // It may lie at the next of the paths.
+                    Err(error)
+                        if matches!(
+                            error.kind(),
+                            ImageErrorKind::NotFound | ImageErrorKind::ParentMismatch
+                        ) =>
+                    {
+                        reasons.push(error.to_string());
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                },
+                None => match allowed(child, &path, options) {
+                    Ok(path) => ImageFile::open(path.as_path(), true)?,
+                    Err(reason) => {
+                        reasons.push(reason);
+                        continue;
+                    }
+                },
             };
-            let file = ImageFile::open(path.as_path(), true)?;
+            let path = file.path().clone();
             if self.files.contains(&file.identity()) {
                 return Err(mismatch(&path, "the chain of parents comes back to this file"));
             }

@@ -98,6 +98,44 @@ def vmdk(lund, files, chance):
     print(f"convert: {', '.join(VMDK)} are imported; damaged ones, links and parents are refused", flush=True)
 
 
+def chains(lund, files, chance):
+    """QEMU's images over others, in each format that a parent may have, as a whole; and refusals."""
+    below = files / "below"
+    below.mkdir()
+    for form, (driver, options) in FORMATS.items():
+        base, middle, child = below / f"base.{form}", files / f"middle-{form}", below / f"child-{form}"
+        call("qemu-img", "create", "-q", "-f", driver, *options, base, SIZE)
+        fill(files / "unused", base, driver, chance)
+        for image, parent, parents in [(middle, f"below/{base.name}", driver), (child, f"../{middle.name}", "qcow2")]:
+            call("qemu-img", "create", "-q", "-f", "qcow2", "-b", parent, "-F", parents, image)
+            fill(files / "unused", image, "qcow2", chance)
+        model = files / f"chain-model-{form}"
+        call("qemu-img", "convert", "-f", "qcow2", "-O", "raw", child, model)
+        for target in ("raw", "qcow2"):
+            disk = lunctl(lund, "disk", "import", child, "chain", "--to-format", target)
+            same(model, disk["path"], target)
+            info = json.loads(call("qemu-img", "info", "--output=json", disk["path"]))
+            assert "backing-filename" not in info, info
+            lunctl(lund, "disk", "delete", "chain")
+    outside = files.parent / "outside"
+    call("qemu-img", "create", "-q", "-f", "raw", outside, SIZE)
+
+    def rebased(parent):
+        call("qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", parent, files / "middle-raw")
+
+    for words, reason, break_it in [
+            (["--in-place"], "parent", lambda: None),
+            ([], "none of the allowed directories", lambda: rebased("../outside")),
+            ([], "does not exist", lambda: rebased("gone")),
+            ([], "its own chain of parents", lambda: rebased("below/child-raw"))]:
+        break_it()
+        done = subprocess.run([binary("lunctl"), "--server", lund.server, "disk", "import", below / "child-raw", "x",
+                               *words], capture_output=True, text=True, timeout=60)
+        assert done.returncode != 0 and reason in done.stderr, (reason, done.stderr)
+    print(f"convert: images over {', '.join(FORMATS)} are imported as a whole; loops, what is elsewhere and "
+          "what is gone are refused", flush=True)
+
+
 def truncate(path, part):
     with open(path, "r+b") as file:
         file.truncate(int(path.stat().st_size * part))
@@ -114,6 +152,7 @@ def main():
         config.write_text(f"[disks]\nallowed_directories = ['{files}']\n")
         with Lund("--config", config) as lund:
             vmdk(lund, files, chance)
+            chains(lund, files, chance)
             for source, (driver, options) in FORMATS.items():
                 image, model = files / f"brought.{source}", files / f"model.{source}"
                 call("qemu-img", "create", "-q", "-f", driver, *options, image, SIZE)

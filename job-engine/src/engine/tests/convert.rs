@@ -155,36 +155,85 @@ fn a_clone_an_export_and_an_import_have_the_format_that_was_asked_for() {
     }
 }
 
-#[test]
-fn a_file_with_a_parent_or_of_another_format_is_not_imported() {
-    let (bench, files) = bench_with(|_| {});
-    let secret = bench.directory.path().join("files/secret");
-    std::fs::write(&secret, vec![7; 1 << 20]).unwrap();
-    let path = files.join("child");
+/// A qcow2 image that is laid over another one.
+fn child_of(path: &Path, parent: &str, format: ImageFormat) {
     let options = disk_image::CreateOptions {
-        parent: Some(disk_image::Parent { path: "secret".into(), format: ImageFormat::Raw }),
+        parent: Some(disk_image::Parent { path: parent.into(), format }),
         ..disk_image::CreateOptions::new(SIZE, disk_image::Preallocation::Sparse)
     };
-    let mut creator =
-        disk_image::create_image(path.as_path(), ImageFormat::Qcow2, options).unwrap();
+    let mut creator = disk_image::create_image(path, ImageFormat::Qcow2, options).unwrap();
     while !creator.step(u64::MAX).unwrap().is_complete() {}
     creator.finish().unwrap();
-    let import = |format| ImportDisk {
-        path: path.clone(),
+}
+
+fn import_of(path: &Path) -> ImportDisk {
+    ImportDisk {
+        path: path.to_path_buf(),
         name: "b".to_owned(),
         in_place: false,
         block_length: BlockLength::B512,
         provisioning: Provisioning::Thin,
         verify: true,
-        format,
+        format: None,
         to_format: None,
         pool: None,
-    };
-    let refused = |format| refusal(bench.import_disk(import(format), Submission::default()));
-    assert_eq!(refused(None), "ISCT-STG-013");
-    assert_eq!(refused(Some(ImageFormat::Vhdx)), "ISCT-STG-007");
-    let in_place = ImportDisk { in_place: true, ..import(None) };
+    }
+}
+
+#[test]
+fn an_image_is_imported_with_the_data_of_its_parents() {
+    let (bench, files) = bench_with(|_| {});
+    let base = filled(&bench, "a", ImageFormat::Vhdx);
+    let before = bytes(&base.path, ImageFormat::Vhdx);
+    let deep = files.join("deep");
+    std::fs::create_dir(&deep).unwrap();
+    std::fs::copy(&base.path, files.join("base.vhdx")).unwrap();
+    child_of(&deep.join("middle"), "../base.vhdx", ImageFormat::Vhdx);
+    let child = files.join("child");
+    child_of(&child, "./deep/middle", ImageFormat::Qcow2);
+    let options = OpenOptions { parent_directories: vec![files.clone()], ..OpenOptions::default() };
+    let image = open_image(child.as_path(), ImageFormat::Qcow2, &options).unwrap();
+    image.write(&[IoSlice::new(&[7; 512])], MIB, Durability::Cached).unwrap();
+    image.flush().unwrap();
+    drop(image);
+    for (n, to_format) in [None, Some(ImageFormat::Raw)].into_iter().enumerate() {
+        let import = ImportDisk { name: format!("b{n}"), to_format, ..import_of(&child) };
+        let id = bench.import_disk(import, Submission::default()).unwrap();
+        let made = disk_of(&completed(&bench, id));
+        // It stands alone.
+        std::fs::rename(&deep, files.join("aside")).unwrap();
+        let found = bytes(&made.path, made.format);
+        std::fs::rename(files.join("aside"), &deep).unwrap();
+        let at = usize::try_from(MIB).unwrap();
+        assert!(found[at..at + 512] == [7; 512]);
+        assert!(found[..at] == before[..at] && found[at + 512..] == before[at + 512..]);
+    }
+    let in_place = ImportDisk { in_place: true, ..import_of(&child) };
     assert_eq!(refusal(bench.import_disk(in_place, Submission::default())), "ISCT-STG-013");
+}
+
+#[test]
+fn parents_that_are_elsewhere_missing_or_go_round_are_refused_as_is_another_format() {
+    let (bench, files) = bench_with(|_| {});
+    let outside = bench.directory.path().canonicalize().unwrap().join("secret");
+    std::fs::write(&outside, vec![7; 1 << 20]).unwrap();
+    std::os::unix::fs::symlink(&outside, files.join("link")).unwrap();
+    let path = files.join("child");
+    let refused = |parent: &str, format| {
+        let _ = std::fs::remove_file(&path);
+        child_of(&path, parent, format);
+        refusal(bench.import_disk(import_of(&path), Submission::default()))
+    };
+    for parent in [outside.to_str().unwrap(), "../secret", "link"] {
+        assert_eq!(refused(parent, ImageFormat::Raw), "ISCT-STG-008", "{parent}");
+    }
+    assert_eq!(refused("none", ImageFormat::Raw), "ISCT-STG-004");
+    assert_eq!(refused("nbd://host/disk", ImageFormat::Raw), "ISCT-STG-013");
+    assert_eq!(refused("child", ImageFormat::Qcow2), "ISCT-STG-008");
+    child_of(&files.join("other"), "child", ImageFormat::Qcow2);
+    assert_eq!(refused("other", ImageFormat::Qcow2), "ISCT-STG-008");
+    let as_vhdx = ImportDisk { format: Some(ImageFormat::Vhdx), ..import_of(&path) };
+    assert_eq!(refusal(bench.import_disk(as_vhdx, Submission::default())), "ISCT-STG-007");
     assert!(bench.files().is_empty());
 }
 

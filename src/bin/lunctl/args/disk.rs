@@ -203,7 +203,9 @@ pub(crate) enum Disk {
         #[command(flatten)]
         waiting: Waiting,
     },
-    /// Make a disk of an image without a parent
+    /// Make a disk of an image, with the data of its parents
+    ///
+    /// Parents must lie below an allowed directory, too.
     Import {
         /// The file on the daemon's host, below an allowed directory
         path: PathBuf,

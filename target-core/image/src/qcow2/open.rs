@@ -243,7 +243,7 @@ impl Qcow2Image {
             let path = file.path();
             let format =
                 header::backing_format(&backing.format).map_err(|problem| problem.on(path))?;
-            let link = chain.parent(path, &backing.name, format, &options)?;
+            let mut link = chain.parent(path, &backing.name, format, &options)?;
             if link.format != ImageFormat::Qcow2 {
                 break (layout, Some(Parent::of(link.open()?)));
             }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "a test knows its numbers")]
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -9,11 +10,15 @@ use proptest::prelude::*;
 use super::locator::ParentLocator;
 use super::parents::{NoParents, Parents};
 use super::*;
+use crate::copy::NamedFile;
 use crate::create::{CreateOptions, NewImage as _, Preallocation};
-use crate::format::OpenOptions;
+use crate::file::ImageFile;
+use crate::format::{ImageFormat, OpenOptions, ParentOpener};
 use crate::mem::MemImage;
 use crate::mem_file::MemFile;
-use crate::testing::{compare, lose_power, parent_data, read_at, run, steps, write_at};
+use crate::testing::{
+    compare, compare_layers, lose_power, parent_data, read_at, run, steps, write_at,
+};
 
 mod damage;
 mod faults;
@@ -133,7 +138,10 @@ proptest! {
         }
         compare(image.as_ref().unwrap(), &model);
         drop(image);
-        compare(&disk.open(), &model);
+        let image = disk.open();
+        compare(&image, &model);
+        let [_, _, below] = compare_layers(&image, &model);
+        prop_assert!(variant.parent.is_some() || below == 0);
     }
 }
 
@@ -269,4 +277,78 @@ fn a_disk_outgrows_its_table() {
     let kind = |size| image.grow(size).unwrap_err().kind();
     assert_eq!(kind((64 << 40) + 512), ImageErrorKind::OutOfRange);
     assert_eq!(kind((300 << 30) + 1), ImageErrorKind::OutOfRange);
+}
+
+#[test]
+fn a_differencing_image_says_what_it_has_and_who_its_parent_is() {
+    let size = 6 * MIB;
+    let disk = Disk::new(VARIANTS[4], size);
+    let image = disk.open();
+    let parent = image.parent().unwrap();
+    assert_eq!(parent.path(), Image::path(&**disk.parent.as_ref().unwrap()));
+    assert_eq!(
+        image.own_extent(0, size).unwrap(),
+        (Own::Nothing, 3 * MIB),
+        "as long as the parent"
+    );
+    assert_eq!(image.own_extent(3 * MIB, 1).unwrap(), (Own::Zeroes, 1));
+    write_at(&image, 65536, &[7; 65536]);
+    assert_eq!(image.own_extent(0, size).unwrap(), (Own::Nothing, 65536));
+    assert_eq!(image.own_extent(65536, size - 65536).unwrap(), (Own::Data, 65536));
+    assert_eq!(image.own_extent(131072, 4096).unwrap(), (Own::Nothing, 4096));
+    assert_eq!(parent.parent().map(|parent| parent.path()), None);
+}
+
+/// Says where parents are.
+#[derive(Debug)]
+struct Opener(PathBuf);
+
+impl ParentOpener for Opener {
+    fn open(&self, child: &Path, name: &Path) -> Result<NamedFile, ImageError> {
+        let kind = match name.to_str() {
+            Some("/d/p.vhdx") => {
+                let file = std::fs::File::open(&self.0).unwrap();
+                return Ok(NamedFile { file: file.into(), path: self.0.as_path().into() });
+            }
+            Some("./gone.vhdx") => ImageErrorKind::NotFound,
+            _ => ImageErrorKind::PermissionDenied,
+        };
+        Err(ImageError::new(kind, Operation::Open, child))
+    }
+}
+
+#[test]
+fn whoever_opens_parents_says_where_each_of_the_paths_leads() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let make = |name: &str, locator| {
+        std::fs::write(at(name), "").unwrap();
+        let file = ImageFile::open(at(name), false).unwrap();
+        Plan::new(&options(VARIANTS[3], 4 * MIB), locator).write(&file).unwrap();
+        file
+    };
+    let parent = open_bytes(make("there", None));
+    write_at(&parent, 0, &[7; 4096]);
+    parent.flush().unwrap();
+    parent.close().unwrap();
+    let id = parent.data_write_guid();
+    drop(parent);
+    let opened = |relative: &str, linkage| {
+        drop(make("child", Some(ParentLocator::new(linkage, relative, "/d/p.vhdx"))));
+        let file = std::fs::File::open(at("child")).unwrap();
+        let file = NamedFile { file: file.into(), path: at("child").into() };
+        let parent_opener: Option<Arc<dyn ParentOpener>> = Some(Arc::new(Opener(at("there"))));
+        let options = OpenOptions { parent_opener, ..OpenOptions::read_only() };
+        crate::open_named(file, ImageFormat::Vhdx, &options)
+    };
+    let image = opened("./gone.vhdx", id).unwrap();
+    assert_eq!(read_at(&*image, 0, 4096).unwrap(), [7; 4096]);
+    drop(image);
+    let kind = |opened: Result<Arc<dyn Image>, ImageError>| opened.unwrap_err().kind();
+    assert_eq!(kind(opened("./forbidden", id)), ImageErrorKind::PermissionDenied);
+    assert_eq!(kind(opened("./gone.vhdx", Uuid::nil())), ImageErrorKind::ParentMismatch);
+}
+
+fn open_bytes(file: ImageFile) -> VhdxImage {
+    VhdxImage::open_bytes(Arc::new(file), &OpenOptions::default()).unwrap()
 }
