@@ -39,7 +39,7 @@ pub use engine::{
 };
 pub use error::{Cause, CimError, ObjectPaths, RequestError};
 pub use event::{ChangeEvent, ChangeKind};
-pub use faults::{FaultDetail, FaultReport};
+pub use faults::{FaultDetail, FaultPlace, FaultPlaces, FaultReport};
 pub use id::{DiskId, INSTANCE_ID_PREFIX, InvalidId, JobId, Naa, PoolId, SnapshotId};
 pub use job::{
     AffectedElement, ChecksumState, ChecksumsUsed, DEFAULT_PRIORITY, DEFAULT_TIME_BEFORE_REMOVAL,

@@ -5,8 +5,9 @@
 mod faulty;
 
 use faulty::{Access, Faulty};
+use serde_json::Value;
 
-use super::support::{Daemon, MEDIUM_ERROR, Place, Session};
+use super::support::{Daemon, MEDIUM_ERROR, Place, Session, eventually};
 
 const FORMATS: [&str; 4] = ["raw", "qcow2", "vhdx", "vhd"];
 const WRITE_ERROR: (u8, u8, u8) = (0x3, 0x0c, 0x00);
@@ -117,5 +118,37 @@ fn a_flush_that_failed_is_never_followed_by_a_good_one() {
         assert_eq!(session.read(lun, LBA, 8), [5; 4096], "{format}");
     }
     drop(session);
+    daemon.stop();
+}
+
+#[test]
+fn a_thousand_errors_are_one_record_that_tells_where_all_of_them_were() {
+    let Some(faulty) = Faulty::mount() else { return };
+    let place = Place::new();
+    let (daemon, target) = start(&place, &faulty);
+    let mut session = login(&daemon, &target);
+    let lun = 1;
+    session.write_through(lun, 16000, &[1; 4096]);
+    faulty.fail(Access::Read, 0, ALWAYS);
+    for number in 0..1000 {
+        let done = session.try_read(lun, number * 8, 8).unwrap();
+        assert_eq!(done.check(), Some(MEDIUM_ERROR), "{number}");
+    }
+    faulty.heal();
+    faulty.fail(Access::Write, 0, ALWAYS);
+    assert_eq!(session.try_write(lun, 16000, &[3; 4096]).unwrap().check(), Some(WRITE_ERROR));
+    faulty.heal();
+    let faults = eventually("all of them are recorded", || {
+        let jobs = daemon.json(&["job", "list"]);
+        let faults = jobs.as_array().unwrap().iter().filter(|job| job["kind"] == "data-path-fault");
+        let faults: Vec<_> = faults.cloned().collect();
+        let count = |fault: &Value| fault["occurrences"].as_u64().unwrap();
+        (faults.iter().map(count).sum::<u64>() == 1001).then_some(faults)
+    });
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    let message = faults[0]["errors"][0]["message"].as_str().unwrap();
+    for part in ["read at LBA 0 to 7992 (1000 times)", "write at LBA 16000 (1 times)"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
     daemon.stop();
 }

@@ -4,7 +4,10 @@
 //! cause on one disk become one record that counts; the database hears of them at most once a
 //! second, whatever rains in.
 
+mod places;
 mod record;
+
+pub use places::{FaultPlace, FaultPlaces};
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -80,6 +83,9 @@ pub struct FaultDetail {
     pub path: PathBuf,
     /// The error in words.
     pub text: String,
+    /// Where all of them were. A record of an earlier version has none.
+    #[serde(default)]
+    pub places: FaultPlaces,
 }
 
 /// Faults that the database does not know yet.
@@ -95,6 +101,7 @@ pub(crate) struct PendingFault {
     pub(crate) first: Timestamp,
     pub(crate) last: Timestamp,
     pub(crate) latest: FaultReport,
+    pub(crate) places: FaultPlaces,
 }
 
 impl PendingFault {
@@ -102,6 +109,7 @@ impl PendingFault {
     pub(crate) fn after(mut self, older: &Self) -> Self {
         self.count = self.count.saturating_add(older.count);
         self.first = older.first;
+        self.places.extend(&older.places);
         self
     }
 }
@@ -118,6 +126,7 @@ impl Shared {
     pub(crate) fn record_fault(&self, report: FaultReport) {
         let key = (report.disk, cause(&report).row().id);
         let now = self.now();
+        let place = (report.operation.verb(), report.lba);
         let first_to_come = {
             let mut pending = self.faults.lock();
             let was_empty = pending.faults.is_empty();
@@ -127,12 +136,16 @@ impl Shared {
                     fault.count = fault.count.saturating_add(1);
                     fault.last = now;
                     fault.latest = report;
+                    fault.places.add(place.0, place.1);
                 }
                 None if full => {
                     self.faults_dropped.fetch_add(1, Ordering::Relaxed);
                 }
                 None => {
-                    let fault = PendingFault { count: 1, first: now, last: now, latest: report };
+                    let mut places = FaultPlaces::default();
+                    places.add(place.0, place.1);
+                    let (count, first, last, latest) = (1, now, now, report);
+                    let fault = PendingFault { count, first, last, latest, places };
                     pending.faults.insert(key, fault);
                 }
             }

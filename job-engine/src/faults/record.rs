@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{FaultDetail, PendingFault};
+use super::{FaultDetail, FaultPlaces, PendingFault};
 use crate::engine::{Change, Core, JobRecord};
 use crate::error::{Cause, ImageContext};
 use crate::failpoint;
@@ -60,7 +60,9 @@ impl Core {
             (existing.map(|entry| JobRecord::clone(&entry.record)), name)
         };
         let before = existing.as_ref().and_then(|record| match &record.job.kind {
-            JobKind::DataPathFault(detail) => Some((detail.count, detail.first)),
+            JobKind::DataPathFault(detail) => {
+                Some((detail.count, detail.first, detail.places.clone()))
+            }
             JobKind::CreateDisk { .. }
             | JobKind::DeleteDisk { .. }
             | JobKind::ExpandDisk { .. }
@@ -68,7 +70,8 @@ impl Core {
             | JobKind::Operation(_)
             | JobKind::Unknown(_) => None,
         });
-        let (count, first) = before.unwrap_or((0, fault.first));
+        let (count, first, mut places) = before.unwrap_or((0, fault.first, FaultPlaces::default()));
+        places.extend(&fault.places);
         let report = &fault.latest;
         let detail = FaultDetail {
             disk,
@@ -85,6 +88,7 @@ impl Core {
             errno: report.errno,
             path: report.path.clone(),
             text: report.text.clone(),
+            places,
         };
         let source = Element::Disk(disk);
         let error = fault_cause(report, &detail).to_cim_error(Some(&source), &self.shared.paths);
@@ -139,7 +143,7 @@ fn fault_cause(report: &super::FaultReport, detail: &FaultDetail) -> Cause {
     let lba = detail.lba.map_or_else(|| "none".to_owned(), |lba| lba.to_string());
     let occasions = format!(
         "{} times from {} to {}; latest: operation code {:02X}h, LBA {lba}, LUN {} of {}, \
-         initiator {}",
+         initiator {}; all of them: {}",
         detail.count,
         detail.first,
         detail.last,
@@ -147,6 +151,7 @@ fn fault_cause(report: &super::FaultReport, detail: &FaultDetail) -> Cause {
         detail.lun,
         detail.target,
         detail.initiator,
+        detail.places,
     );
     let context = ImageContext {
         errno: report.errno,
@@ -156,6 +161,8 @@ fn fault_cause(report: &super::FaultReport, detail: &FaultDetail) -> Cause {
     let mut cause = Cause::from_image(report.kind, context);
     if let Cause::OutOfSpace { what, .. } = &mut cause {
         *what = format!("{what} ({occasions})");
+    } else if let Cause::ParentMismatch { reason, .. } = &mut cause {
+        *reason = format!("{} ({occasions})", report.text);
     }
     cause
 }

@@ -90,6 +90,8 @@ fn faults_of_one_cause_on_one_disk_are_one_record_that_counts() {
     assert_eq!(detail.last, start() + Duration::from_secs(99));
     assert_eq!(job.end_time, Some(detail.last));
     assert_eq!(detail.lba, Some(100), "the latest one is described");
+    let message = job.error_description();
+    assert!(message.contains("all of them: read at LBA 1 to 100 (100 times)"), "{message}");
     assert_eq!(bench.faults_dropped(), 0);
 }
 
@@ -118,6 +120,30 @@ fn other_causes_and_other_disks_have_records_of_their_own() {
         (b.id, "ISCT-STG-003".to_owned(), 1),
     ];
     assert_eq!(found, wanted);
+}
+
+#[test]
+fn a_thousand_errors_are_few_short_records_that_hide_none_of_them() {
+    let bench = Bench::new();
+    let disk = bench.disk("a");
+    bench.record_fault(report(&disk, 1 << 40));
+    bench.until("the first", |state| counted(state) == 1);
+    for lba in 0..1000 {
+        bench.record_fault(report(&disk, lba * 1_000_000));
+    }
+    let operation = Operation::Write;
+    bench.record_fault(FaultReport { operation, ..report(&disk, 7) });
+    bench.until("all of them", |state| counted(state) == 1002);
+    let all = faults(&bench);
+    assert_eq!(all.len(), 1, "one of each disk and cause");
+    let message = all[0].0.error_description();
+    for part in
+        ["write at LBA 7 (1 times)", "1099511627776 (1 times)", "latest: operation code 28h"]
+    {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+    assert!(message.len() < 1500, "{message}");
+    assert_eq!(bench.faults_dropped(), 0);
 }
 
 #[test]
