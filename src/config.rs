@@ -66,6 +66,7 @@ pub(crate) struct Config {
     /// Bytes a second.
     pub(crate) job_bandwidth: Option<u64>,
     pub(crate) job_back_off: bool,
+    pub(crate) job_least_bandwidth: Option<u64>,
     pub(crate) max_unfinished_jobs: usize,
     pub(crate) max_ended_jobs: usize,
     /// Absolute, without links.
@@ -137,6 +138,7 @@ struct Jobs {
     max_running_per_pool: Option<Spanned<u32>>,
     bandwidth: Option<Spanned<String>>,
     back_off: Option<bool>,
+    least_bandwidth: Option<Spanned<String>>,
     max_unfinished: Option<Spanned<u32>>,
     max_ended: Option<Spanned<u32>>,
 }
@@ -268,8 +270,9 @@ impl Config {
             redirects: redirect::redirects(source, &file.iscsi.redirects)?,
             max_running_jobs: usize::try_from(running)?,
             max_running_jobs_per_pool: usize::try_from(per_pool)?,
-            job_bandwidth: bandwidth(source, file.jobs.bandwidth.as_ref())?,
+            job_bandwidth: bandwidth(source, "jobs.bandwidth", file.jobs.bandwidth.as_ref())?,
             job_back_off: file.jobs.back_off.unwrap_or(true),
+            job_least_bandwidth: least_bandwidth(source, file.jobs.least_bandwidth.as_ref())?,
             max_unfinished_jobs: usize::try_from(unfinished)?,
             max_ended_jobs: usize::try_from(ended)?,
             allowed_directories: allowed(source, file.disks.allowed_directories.as_ref())?,
@@ -363,12 +366,24 @@ fn allowed(
     Ok(given.get_ref().clone())
 }
 
-fn bandwidth(source: &Source<'_>, given: Option<&Spanned<String>>) -> anyhow::Result<Option<u64>> {
-    const KEY: &str = "jobs.bandwidth";
+fn bandwidth(
+    source: &Source<'_>,
+    key: &str,
+    given: Option<&Spanned<String>>,
+) -> anyhow::Result<Option<u64>> {
     let Some(given) = given else { return Ok(None) };
     let rate = mgmt_api::size::parse(given.get_ref())
-        .map_err(|error| source.error(KEY, given, &format!("is no size: {error}")))?;
+        .map_err(|error| source.error(key, given, &format!("is no size: {error}")))?;
     Ok(Some(rate))
+}
+
+/// 0: there is none.
+fn least_bandwidth(
+    source: &Source<'_>,
+    given: Option<&Spanned<String>>,
+) -> anyhow::Result<Option<u64>> {
+    let rate = bandwidth(source, "jobs.least_bandwidth", given)?.unwrap_or(4 << 20);
+    Ok((rate > 0).then_some(rate))
 }
 
 fn max_backlog(source: &Source<'_>, given: Option<&Spanned<String>>) -> anyhow::Result<usize> {

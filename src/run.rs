@@ -57,6 +57,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     engine_config.max_ended_jobs = config.max_ended_jobs;
     engine_config.bandwidth = config.job_bandwidth;
     engine_config.back_off = config.job_back_off;
+    engine_config.least_bandwidth = config.job_least_bandwidth;
     engine_config.default_limits.clone_from(&config.default_limits);
     engine_config.pools.clone_from(&config.pools);
     engine_config.allowed_directories.clone_from(&config.allowed_directories);

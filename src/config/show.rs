@@ -45,6 +45,7 @@ impl Config {
                 run_time: Some("lunctl job limits, PUT /api/v1/job-limits".to_owned()),
                 ..fixed("jobs.bandwidth", json!(self.job_bandwidth))
             },
+            fixed("jobs.least_bandwidth", json!(self.job_least_bandwidth.unwrap_or(0))),
             fixed("jobs.max_running", json!(self.max_running_jobs)),
             fixed("jobs.max_running_per_pool", json!(self.max_running_jobs_per_pool)),
             fixed("jobs.max_unfinished", json!(self.max_unfinished_jobs)),

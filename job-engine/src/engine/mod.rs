@@ -96,6 +96,8 @@ pub struct EngineConfig {
     pub bandwidth: Option<u64>,
     /// Jobs that copy give way while initiators are busy.
     pub back_off: bool,
+    /// Bytes a second that each of them does all the same, if its medium lets it.
+    pub least_bandwidth: Option<u64>,
     /// Jobs that have not ended, in all.
     pub max_unfinished_jobs: usize,
     /// Jobs that are kept after their end; beyond it the oldest go.
@@ -117,13 +119,13 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
-    /// Defaults for a data directory: the pool is its `disks`.
-    #[must_use]
     /// Who opens the parents of what clients bring.
     pub(crate) fn parents_of_clients(&self) -> Arc<dyn disk_image::ParentOpener> {
         Arc::new(AllowedParents { directories: self.allowed_directories.clone() })
     }
 
+    /// Defaults for a data directory: the pool is its `disks`.
+    #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         let directory = directory.into();
         Self {
@@ -134,6 +136,7 @@ impl EngineConfig {
             max_workers_per_pool: 4,
             bandwidth: None,
             back_off: true,
+            least_bandwidth: Some(4 << 20),
             max_unfinished_jobs: 1024,
             max_ended_jobs: 10_000,
             default_limits: PoolLimits::default(),

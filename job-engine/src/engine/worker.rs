@@ -88,6 +88,8 @@ pub(crate) struct JobContext {
     began: Cell<Option<(Instant, u64)>>,
     /// Commands of initiators at the last look.
     commands: Cell<Option<u64>>,
+    /// How far it is ahead of the least that it does.
+    least: Cell<pace::Least>,
 }
 
 impl JobContext {
@@ -216,11 +218,16 @@ impl JobContext {
         let before = self.commands.replace(Some(commands)).unwrap_or(commands);
         let back_off = self.shared.config.back_off;
         let busy = back_off && pace::is_busy(commands.saturating_sub(before), took);
+        let mut least = self.least.get();
+        let floor = self.shared.config.least_bandwidth;
+        let rest = least.rest(bytes, took, begin + took, floor);
+        self.least.set(least);
+        let rest = if busy { rest } else { Duration::ZERO };
         let mut rates = self.rates()?;
         let limit = rates.1;
         let turn = self.shared.turns.lock().take(bytes, limit, begin);
         loop {
-            let until = begin + pace::wait(bytes, took, rates.0, busy);
+            let until = begin + pace::wait(bytes, took, rates.0, rest);
             // The turn was taken under the limit that there was then.
             let until = if rates.1 == limit { until.max(turn) } else { until };
             if until <= Instant::now() {
@@ -300,6 +307,7 @@ pub(crate) fn spawn(shared: &Arc<Shared>, id: JobId, live: Arc<Live>) -> std::io
         written: Cell::default(),
         began: Cell::default(),
         commands: Cell::default(),
+        least: Cell::default(),
     };
     std::thread::Builder::new().name("lund-job".to_owned()).spawn(move || {
         // Whatever is logged on the job's way has its trace.
