@@ -83,7 +83,8 @@ pub const STEPS: &[&str] = &[
 ];
 
 /// Places that are passed only where the file system shares blocks between files.
-pub const REFLINK_STEPS: &[&str] = &["plan.shared", "plan.exchanging", "plan.exchanged"];
+pub const REFLINK_STEPS: &[&str] =
+    &["plan.shared", "plan.crowded", "plan.exchanging", "plan.exchanged"];
 
 /// Places that are passed only where it does not: images are laid over others there.
 pub const OVERLAY_STEPS: &[&str] =

@@ -19,9 +19,9 @@ use std::time::Duration;
 
 use disk_image::{Durability, ImageFormat, OpenOptions, Wait};
 use job_engine::{
-    CloneDisk, CreateDisk, CreateSnapshots, DataPath, Disk, DiskId, Engine, EngineConfig, Exposing,
-    Job, JobId, JobState, MapRequest, MoveDisk, PoolId, PoolLimits, PoolSettings, RequestError,
-    Submission, TargetRequest,
+    CloneDisk, CreateDisk, CreateSnapshots, DataPath, Disk, DiskId, DiskSnapshot, Engine,
+    EngineConfig, Exposing, Job, JobId, JobState, MapRequest, MoveDisk, PoolId, PoolLimits,
+    PoolSettings, RequestError, Submission, TargetRequest,
 };
 
 const MIB: u64 = 1 << 20;
@@ -95,12 +95,32 @@ impl Bench {
 
     /// A disk that is a LUN.
     fn lun(&self, name: &str) -> Disk {
-        let job = self.done(self.engine.create_disk(CreateDisk::new(name, 4 * MIB)));
+        self.large_lun(name, 4 * MIB)
+    }
+
+    fn large_lun(&self, name: &str, bytes: u64) -> Disk {
+        let job = self.done(self.engine.create_disk(CreateDisk::new(name, bytes)));
         let disk = self.engine.disk(&job.kind.disk()).unwrap();
         let target = TargetRequest { name: name.to_owned(), ..TargetRequest::default() };
         let target = self.engine.create_target(target).unwrap().name;
         self.engine.map(MapRequest { disk: disk.id, target, lun: None }).unwrap();
         disk
+    }
+
+    /// As the catalogue has it now.
+    fn now(&self, disk: &Disk) -> Disk {
+        self.engine.disk(&disk.id).unwrap()
+    }
+
+    /// A new snapshot of a disk.
+    fn taken(&self, name: &str, disk: &Disk) -> DiskSnapshot {
+        self.done(self.snapshot(name, &[disk]));
+        self.engine.snapshots().pop().unwrap()
+    }
+
+    fn roll_back(&self, to: &DiskSnapshot) -> Disk {
+        self.done(self.engine.roll_back(to.id, Submission::default()));
+        self.engine.disk(&to.disk).unwrap()
     }
 
     fn snapshot(&self, name: &str, disks: &[&Disk]) -> Result<JobId, RequestError> {
@@ -313,7 +333,7 @@ fn disks_in_use_are_cloned_and_exported_as_they_are_at_one_instant() {
 
 fn bytes(path: &Path, format: ImageFormat) -> Vec<u8> {
     let image = disk_image::open_image(path, format, &OpenOptions::read_only()).unwrap();
-    let mut all = vec![0; 4 << 20];
+    let mut all = vec![0; usize::try_from(image.size_bytes()).unwrap()];
     image.read(&mut [IoSliceMut::new(&mut all)], 0, Wait::Block).unwrap();
     all
 }
@@ -357,4 +377,108 @@ fn disks_in_use_are_brought_into_other_formats_and_checked_as_they_are_at_one_in
     }
     let left = images(&bench.engine.config().default_pool);
     assert_eq!(left, 4 * 5, "nothing is left of the instants");
+}
+
+/// Larger than what `crowd` writes.
+const LARGE: u64 = 12 * MIB;
+
+/// Has a raw disk's file lie in more pieces than are cloned while initiators wait.
+fn crowd(disk: &Disk) {
+    let file = std::fs::File::options().write(true).open(&disk.path).unwrap();
+    for piece in 0..1100 {
+        file.write_all_at(&[9; 4096], piece << 13).unwrap();
+    }
+    file.sync_all().unwrap();
+}
+
+/// A MiB behind that, as the data path writes it.
+fn fill(disk: &Disk, byte: u8) {
+    let (path, options) = (disk.path.as_path(), OpenOptions::default());
+    let image = disk_image::open_image(path, disk.format, &options).unwrap();
+    image.write(&[IoSlice::new(&[byte; 1 << 20])], 10 * MIB, Durability::Durable).unwrap();
+    image.close().unwrap();
+}
+
+fn content(disk: &Disk) -> Vec<u8> {
+    bytes(&disk.path, disk.format)
+}
+
+#[test]
+fn initiators_do_not_wait_until_a_file_in_many_pieces_is_cloned() {
+    let Some(xfs) = xfs::Xfs::mount() else { return };
+    let bench = Bench::new(xfs.path());
+    let (disk, other) = (bench.large_lun("a", LARGE), bench.lun("b"));
+    fill(&disk, 1);
+    let apart = bench.taken("apart", &disk);
+    assert_ne!(apart.path, disk.path, "a file in few pieces is cloned");
+    let first = content(&disk);
+    crowd(&disk);
+    let before = content(&disk);
+    // All of a group have one instant.
+    bench.done(bench.snapshot("under", &[&disk, &other]));
+    for disk in [&disk, &other] {
+        let now = bench.now(disk);
+        let snapshots = bench.engine.snapshots();
+        let under = snapshots.iter().find(|it| it.disk == disk.id && it.name == "under").unwrap();
+        assert_eq!((now.format, now.parent), (ImageFormat::Qcow2, Some(under.id)));
+        assert_eq!(under.path, disk.path);
+        assert!(content(&now) == bytes(&under.path, ImageFormat::Raw));
+    }
+    fill(&bench.now(&disk), 2);
+    assert!(content(&bench.now(&disk)) != before);
+    // What lies over something stays so: nothing comes to lie under two images.
+    let third = bench.taken("third", &disk);
+    assert_eq!(third.format, Some(ImageFormat::Qcow2));
+    fill(&bench.now(&disk), 3);
+    let under = bench.engine.snapshots().into_iter().find(|it| it.path == disk.path).unwrap();
+    let back = bench.roll_back(&third);
+    assert_eq!(back.parent, Some(third.id));
+    bench.done(bench.engine.delete_snapshot(third.id, Submission::default()));
+    assert_eq!(content(&bench.now(&disk))[10 << 20], 2);
+    // Nobody waits until the blocks of a snapshot are shared, which nobody writes.
+    let back = bench.roll_back(&under);
+    assert_eq!((back.format, back.parent), (ImageFormat::Raw, None));
+    assert!(content(&back) == before);
+    // A raw disk whose blocks would be exchanged.
+    let again = bench.roll_back(&apart);
+    assert!(again.path != back.path && content(&again) == first && !back.path.exists());
+    assert_eq!(bench.roll_back(&apart).path, again.path, "few pieces are exchanged");
+    let snapshots = bench.engine.snapshots();
+    for snapshot in snapshots.iter().filter(|it| it.disk == disk.id).rev() {
+        bench.done(bench.engine.delete_snapshot(snapshot.id, Submission::default()));
+    }
+    assert!(content(&bench.now(&disk)) == first);
+    let left = images(&bench.engine.config().default_pool);
+    assert_eq!(left, 3, "the disk, the other one, and its snapshot");
+}
+
+#[test]
+fn a_disk_in_use_that_lies_in_many_pieces_is_cloned_and_checked_and_one_that_is_not_stays_raw() {
+    let Some(xfs) = xfs::Xfs::mount() else { return };
+    let bench = Bench::new(xfs.path());
+    let disk = bench.large_lun("a", LARGE);
+    crowd(&disk);
+    fill(&disk, 1);
+    let before = content(&disk);
+    let request = |name: &str| CloneDisk {
+        source: disk.id,
+        name: name.to_owned(),
+        provisioning: None,
+        format: Some(ImageFormat::Raw),
+        pool: None,
+    };
+    let job = bench.done(bench.engine.clone_disk(request("b"), Submission::default()));
+    let made = bench.engine.disk(&job.kind.disk()).unwrap();
+    assert!(made.format == ImageFormat::Raw && content(&made) == before);
+    assert_eq!(bench.now(&disk).format, ImageFormat::Qcow2);
+    fill(&bench.now(&disk), 2);
+    bench.done(bench.engine.check_disk(disk.id, false, Submission::default()));
+    let path = xfs.path().join("a.raw");
+    let export = bench.engine.export_disk(disk.id, path.clone(), ImageFormat::Raw, <_>::default());
+    bench.done(export);
+    assert!(std::fs::read(&path).unwrap() == content(&bench.now(&disk)));
+    // The clone is no LUN.
+    let snapshot = bench.taken("s", &made);
+    let now = bench.now(&made);
+    assert!(now.path == made.path && now.parent.is_none() && snapshot.path != made.path);
 }

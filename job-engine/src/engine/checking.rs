@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::copying::{Builder, affected, instant_of, shared_disk, unmapped, whole_disk};
 use super::core::Core;
-use super::overlays::{Frozen, form};
+use super::overlays::{Frozen, form, frozen_or_shared};
 use super::snapshots::find;
 use super::state::Change;
 use super::{Engine, State};
@@ -17,7 +17,7 @@ use crate::error::{Cause, RequestError};
 use crate::id::{DiskId, JobId, SnapshotId};
 use crate::job::{Element, ElementEffect, JobKind, Purpose, Submission};
 use crate::place::Place;
-use crate::plan::{Action, Form, Share, Sums};
+use crate::plan::{Action, Form, Sums};
 
 /// What a check does beside looking.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -124,27 +124,30 @@ impl Core {
             }),
         };
         let from = Place::pool(&disk.path);
-        // A log may have to be replayed, and only one job at a time may do that.
-        let builder = Builder::default().claim(disk.id, repair || !mapped || frozen.is_some());
-        let (plan, changes) = if let Some(frozen) = &frozen {
-            builder.freeze(frozen).then(check(from)).thaw(frozen, id)
-        } else if mapped {
-            let instant = instant_of(&disk, id);
-            let share = Share { disk: disk.id, from, to: instant.clone() };
-            let plan = builder
-                .making(&instant)
-                .then(Action::Share { files: vec![share] })
-                .then(Action::Publish { place: instant.clone(), identity: None })
-                .then(check(instant.clone()))
-                .then(Action::Remove { place: instant });
-            (plan, Vec::new())
-        } else {
-            (builder.then(check(from)), Vec::new())
-        };
+        let plan = frozen_or_shared(frozen.as_ref(), |frozen| {
+            // A log may have to be replayed, and only one job at a time may do that.
+            let alone = repair || !mapped || frozen.is_some();
+            let builder = Builder::default().claim(disk.id, alone);
+            let (plan, changes) = if let Some(frozen) = frozen {
+                builder.freeze(frozen).then(check(from.clone())).thaw(frozen, id)
+            } else if mapped {
+                let instant = instant_of(&disk, id);
+                let plan = builder
+                    .making(&instant)
+                    .then(Action::share(disk.id, &from, &instant))
+                    .then(Action::Publish { place: instant.clone(), identity: None })
+                    .then(check(instant.clone()))
+                    .then(Action::Remove { place: instant });
+                (plan, Vec::new())
+            } else {
+                (builder.then(check(from.clone())), Vec::new())
+            };
+            plan.finish(changes)
+        });
         let name = format!("Check disk {}", disk.name);
         let affected = vec![affected(element, ElementEffect::Other)];
         let kind = JobKind::Planned { purpose: Purpose::CheckDisk, disk: disk.id, makes: None };
-        self.submit_planned(id, (name, kind, affected), Some(plan.finish(changes)), submission)
+        self.submit_planned(id, (name, kind, affected), Some(plan), submission)
     }
 
     fn submit_snapshot_check(

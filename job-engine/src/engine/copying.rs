@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use disk_image::{ImageFormat, OpenOptions, check_create};
 
 use super::core::Core;
-use super::overlays::Frozen;
+use super::overlays::{Frozen, frozen_or_shared};
 use super::state::Change;
 use super::{Engine, State};
 use crate::catalogue::{BlockLength, Disk, Provisioning};
@@ -14,7 +14,7 @@ use crate::id::{DiskId, JobId, PoolId};
 use crate::job::{AffectedElement, Element, ElementEffect, JobKind, Purpose, Submission};
 use crate::kinds::{self, CreateDisk};
 use crate::place::{Access, Place};
-use crate::plan::{Action, Claim, Conversion, Form, How, Plan, Share, Undo};
+use crate::plan::{Action, Claim, Conversion, Form, How, Plan, Undo};
 
 /// A request for a disk with the data of another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,8 @@ pub struct ImportDisk {
 
 impl Engine {
     /// Submits a full copy of a disk. One that is a LUN is copied as it is at one instant: where the
-    /// file system shares no blocks, the disk gets an image that is laid over its own for that.
+    /// file system shares no blocks, or would have initiators wait for that, the disk gets an image that is
+    /// laid over its own.
     ///
     /// # Errors
     /// `NotFound`, `DiskInUse` while a job changes the disk, `BadName`, `NameInUse`,
@@ -266,7 +267,7 @@ impl Builder {
             same && full == (disk.provisioning == Provisioning::Full) && disk.parent.is_none();
         // A log that has to be replayed is for the pool alone.
         let whole = raw || (alike && to.place.root.is_none());
-        let share = |to: &Place| Share { disk: disk.id, from: from.clone(), to: to.clone() };
+        let share = |to: &Place| Action::share(disk.id, &from, to);
         let publish = |place: &Place| Action::Publish { place: place.clone(), identity: None };
         let copy = |from: Place, to: Form| {
             if whole {
@@ -283,11 +284,11 @@ impl Builder {
         }
         let near = to.place.root.is_none() && to.place.parent() == from.parent();
         if whole && near && !full {
-            return self.making(&to.place).then(Action::Share { files: vec![share(&to.place)] });
+            return self.making(&to.place).then(share(&to.place));
         }
         let instant = instant_of(disk, job);
         self.making(&instant)
-            .then(Action::Share { files: vec![share(&instant)] })
+            .then(share(&instant))
             .then(publish(&instant))
             .making(&to.place)
             .then(copy(instant.clone(), to))
@@ -324,12 +325,14 @@ impl Core {
         let to = Place::pool(&disk.path);
         let full = disk.provisioning == Provisioning::Full;
         let form = Form { place: to, format: disk.format };
-        let (builder, mut changes) = Builder::default()
-            .claim(source.id, frozen.is_some())
-            .claim(disk.id, true)
-            .copy_out(&source, (mapped, frozen.as_ref()), id, form, full);
-        changes.push(Change::PutDisk(Box::new(disk.clone())));
-        let plan = builder.finish(changes);
+        let plan = frozen_or_shared(frozen.as_ref(), |frozen| {
+            let (builder, mut changes) = Builder::default()
+                .claim(source.id, frozen.is_some())
+                .claim(disk.id, true)
+                .copy_out(&source, (mapped, frozen), id, form.clone(), full);
+            changes.push(Change::PutDisk(Box::new(disk.clone())));
+            builder.finish(changes)
+        });
         let name = format!("Clone disk {} as {}", source.name, disk.name);
         let affected = vec![
             affected(Element::Disk(disk.id), ElementEffect::Create),
@@ -458,14 +461,12 @@ impl Core {
         let (mapped, disk, to, frozen) =
             planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
         let form = Form { place: to, format };
-        let (builder, changes) = Builder::default().claim(disk.id, frozen.is_some()).copy_out(
-            &disk,
-            (mapped, frozen.as_ref()),
-            id,
-            form,
-            false,
-        );
-        let plan = builder.finish(changes);
+        let plan = frozen_or_shared(frozen.as_ref(), |frozen| {
+            let builder = Builder::default().claim(disk.id, frozen.is_some());
+            let how = (mapped, frozen);
+            let (builder, changes) = builder.copy_out(&disk, how, id, form.clone(), false);
+            builder.finish(changes)
+        });
         let name = format!("Export disk {} to {}", disk.name, path.display());
         let affected = vec![affected(element, ElementEffect::Other)];
         let kind = JobKind::Planned { purpose: Purpose::ExportDisk, disk: disk.id, makes: None };

@@ -14,7 +14,7 @@ use crate::datapath::Switched;
 use crate::error::Cause;
 use crate::id::{DiskId, JobId, SnapshotId};
 use crate::place::Place;
-use crate::plan::{Action, Child, Form};
+use crate::plan::{Action, Child, Form, Plan};
 
 /// Who is laid over a snapshot.
 #[derive(Debug, Clone)]
@@ -89,9 +89,10 @@ pub(super) fn directory(disk: &Disk) -> PathBuf {
     disk.path.parent().map(PathBuf::from).unwrap_or_default()
 }
 
-/// Whether copies of a disk at one instant can share its blocks; else images are laid over it.
+/// Whether copies of a disk at one instant can share its blocks; else images are laid over it. So they
+/// are where its own image is laid over another: a copy would be one more that needs that.
 pub(super) fn can_share(disk: &Disk) -> bool {
-    shares_blocks(&directory(disk))
+    disk.parent.is_none() && shares_blocks(&directory(disk))
 }
 
 pub(super) fn form(snapshot: &DiskSnapshot, format: ImageFormat) -> Form {
@@ -158,14 +159,17 @@ impl Layering {
     }
 }
 
-/// A disk that is used, held at one instant while it is read: where the file system shares no blocks.
+/// A disk that is used, held at one instant while it is read: where the file system shares no blocks, or
+/// would take long to do that.
 pub(super) struct Frozen {
+    /// Its blocks are shared if that is done in no time.
+    can_share: bool,
     layering: Layering,
     line: Vec<DiskSnapshot>,
 }
 
 impl Frozen {
-    /// None for a disk that can be read in another way.
+    /// None for a disk that nobody uses.
     ///
     /// # Errors
     /// `DiskInUse` while another job works on it; `LimitReached`.
@@ -175,13 +179,26 @@ impl Frozen {
         job: JobId,
         now: jiff::Timestamp,
     ) -> Result<Option<Self>, Cause> {
-        if !state.is_mapped(disk.id) || can_share(disk) {
+        if !state.is_mapped(disk.id) {
             return Ok(None);
         }
+        let can_share = can_share(disk);
         let disk = whole_disk(state, disk.id)?;
         let layering = Layering::hidden(state, disk, job, now)?;
         let line = state.collapsible(&layering.snapshot, &[]);
-        Ok(Some(Self { layering, line }))
+        Ok(Some(Self { can_share, layering, line }))
+    }
+}
+
+/// The plan that `build` makes for a disk that is frozen or not: for one in use both, if its blocks can
+/// be shared.
+pub(super) fn frozen_or_shared(
+    frozen: Option<&Frozen>,
+    build: impl Fn(Option<&Frozen>) -> Box<Plan>,
+) -> Box<Plan> {
+    match frozen {
+        Some(Frozen { can_share: true, .. }) => build(None).or(build(frozen)),
+        _ => build(frozen),
     }
 }
 

@@ -39,8 +39,9 @@ pub struct Exposing {
 
 impl Engine {
     /// Submits snapshots of disks at one instant, while initiators use them. Where the pool's file
-    /// system shares blocks between files, a snapshot is a copy of its own; elsewhere the disk's file
-    /// becomes the snapshot's, and the disk gets a qcow2 image that is laid over it.
+    /// system shares blocks between files, a snapshot is a copy of its own. Elsewhere, and if initiators
+    /// would wait too long for that, the disk's file becomes the snapshot's, and the disk gets a qcow2
+    /// image that is laid over it; so for all of a group, if for one of them.
     ///
     /// # Errors
     /// `NotFound`, `BadValue` (no disk, or one twice), `DiskInUse` while a job changes a disk,
@@ -85,8 +86,8 @@ impl Engine {
     }
 
     /// Submits a disk with the data of a snapshot, which stays what it is. It shares the snapshot's
-    /// blocks where the file system can do that; elsewhere, and if it is to be `linked`, it is an
-    /// image that is laid over the snapshot, which cannot be deleted as long as that is so.
+    /// blocks where the file system can do that; elsewhere, if the snapshot lies over another, and if it is
+    /// to be `linked`, it is an image that is laid over the snapshot, which cannot be deleted as long as that is so.
     ///
     /// # Errors
     /// `NotFound`, `DiskInUse` while a job changes the snapshot's disk, `BadName`, `NameInUse`,
@@ -232,9 +233,11 @@ fn plan_one(
 
 /// Disks and the snapshots that are made of them: copies that share blocks, or images that are laid
 /// over them.
-#[derive(Default)]
 struct Planned {
-    copied: Vec<(Disk, DiskSnapshot)>,
+    snapshots: Vec<(Disk, DiskSnapshot)>,
+    /// The blocks of all of them can be shared.
+    can_share: bool,
+    /// Unless that is all there is to it: one of them is in use, and it may take long.
     layered: Vec<Layering>,
 }
 
@@ -253,27 +256,23 @@ impl Core {
             return Err(Cause::BadValue { property: "list of disks".to_owned(), reason });
         }
         let state = self.shared.state.lock();
-        let mut planned = Planned::default();
-        let mut instants = None;
+        let mut snapshots = Vec::new();
         for disk in disks {
             let disk = shared_disk(&state, *disk)?;
             let snapshot = plan_one(&state, &disk, name, (id, self.now()))?;
-            let shares = can_share(&disk);
-            // Each of the two ways has its own instant.
-            if *instants.get_or_insert(shares) != shares {
-                let reason = "the pools of some of them share blocks, those of others do not, so \
-                              there is no one instant for all";
-                let property = "list of disks".to_owned();
-                return Err(Cause::BadValue { property, reason: reason.to_owned() });
-            }
-            if shares {
-                planned.copied.push((disk, snapshot));
-            } else {
+            snapshots.push((disk, snapshot));
+        }
+        // Each of the two ways has its own instant.
+        let can_share = snapshots.iter().all(|(disk, _)| can_share(disk));
+        let is_used = disks.iter().any(|disk| state.is_mapped(*disk));
+        let mut layered = Vec::new();
+        if is_used || !can_share {
+            for (disk, snapshot) in &snapshots {
                 let disk = whole_disk(&state, disk.id)?;
-                planned.layered.push(Layering::of(&state, disk, snapshot, id)?);
+                layered.push(Layering::of(&state, disk, snapshot.clone(), id)?);
             }
         }
-        Ok(planned)
+        Ok(Planned { snapshots, can_share, layered })
     }
 
     fn submit_snapshots(
@@ -284,18 +283,20 @@ impl Core {
         let id = JobId::generate();
         let element = request.disks.first().copied().map(Element::Disk);
         let planned = self.plan_snapshots(request, id);
-        let Planned { copied, layered } =
+        let Planned { snapshots, can_share, layered } =
             planned.map_err(|cause| self.refuse(cause, element.as_ref()))?;
-        let disks = copied.iter().map(|(disk, _)| disk);
-        let disks: Vec<_> = disks.chain(layered.iter().map(|it| &it.before)).cloned().collect();
-        let mut builder = Builder::default();
-        for disk in &disks {
-            builder = builder.claim(disk.id, !layered.is_empty());
-        }
-        let plan = if layered.is_empty() {
-            copy(builder, copied)
-        } else {
-            builder.layer(&layered, Vec::new(), Vec::new()).no_return().finish(Vec::new())
+        let disks: Vec<_> = snapshots.iter().map(|(disk, _)| disk.clone()).collect();
+        let claimed = |exclusive| {
+            disks.iter().fold(Builder::default(), |builder, it| builder.claim(it.id, exclusive))
+        };
+        let layer = || {
+            let builder = claimed(true).layer(&layered, Vec::new(), Vec::new());
+            builder.no_return().finish(Vec::new())
+        };
+        let plan = match (can_share, layered.is_empty()) {
+            (true, true) => copy(claimed(false), snapshots),
+            (true, false) => copy(claimed(true), snapshots).or(layer()),
+            (false, _) => layer(),
         };
         let names: Vec<_> = disks.iter().map(|disk| disk.name.as_str()).collect();
         let name = format!("Take snapshot {} of {}", request.name, names.join(", "));
@@ -393,7 +394,12 @@ impl Core {
                     && snapshot.format.is_none_or(|format| format == ImageFormat::Raw)
                     && can_share(&disk)
                 {
-                    exchange(&disk, &snapshot, job)
+                    let exchange = exchange(&disk, &snapshot, job);
+                    if state.is_mapped(disk.id) {
+                        exchange.or(replace(&state, &disk, &snapshot, job))
+                    } else {
+                        exchange
+                    }
                 } else {
                     replace(&state, &disk, &snapshot, job)
                 };
@@ -428,7 +434,8 @@ impl Core {
                 let source = shared_disk(&state, snapshot.disk)?;
                 // The disk comes where the snapshot is, wherever its own disk has gone.
                 let (near, pool) = self.place_of(&state, &source, &snapshot);
-                let linked = exposing.linked || !shares_blocks(&near);
+                let can_share = snapshot.parent.is_none() && shares_blocks(&near);
+                let linked = exposing.linked || !can_share;
                 let from = form(&snapshot, source.format);
                 let format = if linked { ImageFormat::Qcow2 } else { from.format };
                 let create = like(&source, &snapshot, name, (format, pool));
@@ -437,7 +444,7 @@ impl Core {
                 let path = disk.path.file_name().map(|name| near.join(name));
                 let disk = Disk {
                     read_only: exposing.read_only,
-                    parent: if linked { Some(snapshot.id) } else { snapshot.parent },
+                    parent: linked.then_some(snapshot.id),
                     path: path.unwrap_or_else(|| disk.path.clone()),
                     ..disk
                 };
@@ -534,7 +541,7 @@ fn copy(mut builder: Builder, copied: Vec<(Disk, DiskSnapshot)>) -> Box<Plan> {
         files.push(Share { disk: disk.id, from: Place::pool(&disk.path), to });
     }
     let places: Vec<_> = files.iter().map(|share| share.to.clone()).collect();
-    builder = builder.then(Action::Share { files });
+    builder = builder.then(Action::Share { files, otherwise: None });
     for place in places {
         builder = builder.then(Action::Publish { place, identity: None });
     }
@@ -566,6 +573,7 @@ fn exchange(disk: &Disk, snapshot: &DiskSnapshot, job: JobId) -> Box<Plan> {
         from: Place::pool(&snapshot.path),
         to: Place::pool(&disk.path),
         keep: keep.clone(),
+        otherwise: None,
     };
     Builder::default()
         .claim(disk.id, true)
@@ -613,7 +621,8 @@ fn replace(state: &State, disk: &Disk, snapshot: &DiskSnapshot, job: JobId) -> B
     let from = form(snapshot, disk.format);
     let builder = Builder::default().claim(disk.id, true);
     let size_bytes = snapshot.size_bytes;
-    let (builder, after) = if can_share(disk) {
+    // One that lies over another itself would have a second image need that.
+    let (builder, after) = if snapshot.parent.is_none() && shares_blocks(&directory(disk)) {
         let file = format!("{}.{}.{}", disk.id, job.uuid().simple(), from.format);
         let to = Place::pool(directory(disk).join(file));
         let bytes = (from.format == ImageFormat::Raw).then_some(size_bytes);
@@ -621,7 +630,7 @@ fn replace(state: &State, disk: &Disk, snapshot: &DiskSnapshot, job: JobId) -> B
             size_bytes,
             path: to.path.clone(),
             format: from.format,
-            parent: snapshot.parent,
+            parent: None,
             ..disk.clone()
         };
         let copy = Action::Copy { from: from.place, to: to.clone(), bytes, full: false };

@@ -8,6 +8,7 @@
 mod check;
 mod convert;
 mod copy;
+mod crowded;
 mod mirror;
 mod overlay;
 mod run;
@@ -98,7 +99,12 @@ pub(crate) enum Action {
         sums: Option<Sums>,
     },
     /// Makes copies of all of them at one instant, while their disks are in use.
-    Share { files: Vec<Share> },
+    Share {
+        files: Vec<Share>,
+        /// What is done instead if initiators would wait for long.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        otherwise: Option<Box<Plan>>,
+    },
     /// Compares a copy with its source, or reads all of a file.
     Verify { from: Option<Place>, of: Place, bytes: u64 },
     /// Gives a file its name. Which one it is is noted before.
@@ -118,7 +124,15 @@ pub(crate) enum Action {
     /// Cuts a file.
     Truncate { place: Place, bytes: u64 },
     /// Gives a disk the data of another file, and keeps those that it had until that is done.
-    RollBack { disk: DiskId, from: Place, to: Place, keep: Place },
+    RollBack {
+        disk: DiskId,
+        from: Place,
+        to: Place,
+        keep: Place,
+        /// What is done instead if initiators would wait for long.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        otherwise: Option<Box<Plan>>,
+    },
     /// Makes an image that is laid over another one, and has nothing of its own.
     Overlay { to: Place, parent: Form, bytes: u64 },
     /// Puts changes into the catalogue and has the data path use the disks' new images, all from one
@@ -160,7 +174,18 @@ pub(crate) enum How {
 impl Plan {
     /// This version cannot carry all of it out, so it does not begin with any of it.
     pub(crate) fn is_unknown(&self) -> bool {
-        self.actions.iter().any(|action| matches!(action, Action::Unknown(_)))
+impl Action {
+    /// Makes a copy of a disk's file at one instant.
+    pub(crate) fn share(disk: DiskId, from: &Place, to: &Place) -> Self {
+        let files = vec![Share { disk, from: from.clone(), to: to.clone() }];
+        Self::Share { files, otherwise: None }
+    }
+}
+
+        self.actions.iter().any(|action| {
+            matches!(action, Action::Unknown(_))
+                || action.other_plan().is_some_and(Self::is_unknown)
+        })
     }
 
     /// Which file got the name of a place.

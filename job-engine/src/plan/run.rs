@@ -20,9 +20,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Flushes in front of a pause, so that there is little left to flush within it.
-const FLUSHES: usize = 3;
+pub(super) const FLUSHES: usize = 3;
 /// A flush that takes no longer than this had little to do.
-const SHORT_FLUSH: Duration = Duration::from_millis(10);
+pub(super) const SHORT_FLUSH: Duration = Duration::from_millis(10);
 
 /// One action of a plan that is being carried out.
 pub(super) struct Work<'a> {
@@ -48,6 +48,9 @@ pub(crate) fn run(context: &JobContext, plan: &Plan, step: Step) -> Result<(), F
         let work = Work { context, plan, index, done };
         if step != (Step::Planned { index, done }) {
             work.begin()?;
+        if let Some(other) = work.turn_off(action)? {
+            return run(context, other, Step::Planned { index: 0, done: 0 });
+        }
         }
         if matches!(action, Action::Apply { .. } | Action::Complete { .. }) {
             // What earlier actions found out stands in the store.
@@ -92,7 +95,7 @@ impl Work<'_> {
             Action::Check { of, bytes, block_bytes, repair, sums } => {
                 self.check(of, (*bytes, *block_bytes), *repair, sums.as_ref())
             }
-            Action::Share { files } => self.share(files),
+            Action::Share { files, .. } => self.share(files),
             Action::Verify { from, of, bytes } => self.verify(from.as_ref(), of, *bytes),
             Action::Publish { place, identity } => {
                 let identity = match identity {
@@ -113,7 +116,7 @@ impl Work<'_> {
             Action::Shrink { disk, to_bytes } => self.shrink(disk, *to_bytes),
             Action::TakeSpace { place, bytes } => self.take_space(place, *bytes),
             Action::Truncate { place, bytes } => self.truncate(place, *bytes),
-            Action::RollBack { disk, from, to, keep } => self.roll_back(*disk, from, to, keep),
+            Action::RollBack { disk, from, to, keep, .. } => self.roll_back(*disk, from, to, keep),
             Action::Overlay { to, parent, bytes } => self.overlay(to, parent, *bytes),
             Action::Switch { disks, changes, back } => self.switch(disks, changes, back),
             Action::Merge { from, into, bytes } => self.merge(from, into, *bytes),

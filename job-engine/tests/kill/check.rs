@@ -102,9 +102,8 @@ fn has_a_possible_outcome(job: &Job) {
     use JobState::{Completed, Exception, Killed, Terminated};
     let possible: &[JobState] = match &job.kind {
         JobKind::CreateDisk { disk, .. } => match disk.name.as_str() {
-            "thin" | "full" | "filled" | "kept" | "suspended" | "layered" | "moving" => {
-                &[Completed]
-            }
+            "thin" | "full" | "filled" | "kept" | "suspended" | "layered" | "moving"
+            | "crowded" => &[Completed],
             "large" => &[Exception],
             // The death took the obstacle away, or came before the client's request.
             "locked" | "debris" => &[Completed, Exception],

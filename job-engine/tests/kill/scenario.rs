@@ -140,6 +140,7 @@ pub(crate) fn run(directory: &Path) {
     let disk = child.disks();
     if shares_blocks(directory) {
         child.snapshots(&disk);
+        child.crowded();
     }
     child.layers();
     child.moves();
@@ -307,6 +308,27 @@ impl Child {
         let id = self.planned(id);
         self.end(id, JobState::Completed);
         write(0);
+    }
+
+    /// A snapshot of a disk in use that nobody is to wait for.
+    fn crowded(&mut self) {
+        let (made, disk) = self.submit(CreateDisk::new("crowded", 12 * MIB), false);
+        self.end(made, JobState::Completed);
+        let file = File::options().write(true).open(&disk.path).unwrap();
+        for piece in 0..1100 {
+            file.write_all_at(&[1; 4096], piece << 13).unwrap();
+        }
+        file.sync_all().unwrap();
+        let target = TargetRequest { name: "crowded".to_owned(), ..TargetRequest::default() };
+        let target = self.engine.create_target(target).unwrap().name;
+        self.engine.map(MapRequest { disk: disk.id, target: target.clone(), lun: None }).unwrap();
+        let snapshot = self.take(&disk, "crowded");
+        assert!(self.engine.disk(&disk.id).unwrap().parent == Some(snapshot));
+        self.engine.unmap(&target, 0).unwrap();
+        self.engine.delete_target(&target).unwrap();
+        let id = self.engine.delete_snapshot(snapshot, Submission::default());
+        let id = self.planned(id);
+        self.end(id, JobState::Completed);
     }
 
     /// Snapshots of a disk over which others are laid come and go, and it is rolled back; then it goes

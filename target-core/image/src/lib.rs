@@ -70,7 +70,7 @@ pub use qcow2::{
     CheckReport, Finding, Qcow2Image, check as check_qcow2, check_file as check_qcow2_file,
 };
 pub use raw::RawImage;
-pub use reflink::{reflink, reflinks, shares_blocks};
+pub use reflink::{extents, reflink, reflinks, shares_blocks};
 pub use switch::SwitchImage;
 pub use take_space::SpaceTaker;
 pub use verify::Verifier;

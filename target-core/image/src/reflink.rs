@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use fiemap::Fiemap;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
@@ -25,6 +26,21 @@ pub fn reflink(source: &NamedFile, target: &NamedFile) -> Result<(), ImageError>
         let cannot = [Errno::OPNOTSUPP, Errno::XDEV, Errno::INVAL, Errno::NOTTY, Errno::NOSYS];
         if cannot.contains(&errno) { error.with_kind(ImageErrorKind::Unsupported) } else { error }
     })
+}
+
+/// The extents of a file, `most` at most, as far as it is flushed: [`reflink`] takes its time for each of
+/// them, and nobody writes the file meanwhile.
+///
+/// # Errors
+/// `Unsupported` if the file system does not say; otherwise as the system says.
+pub fn extents(file: &NamedFile, most: usize) -> Result<usize, ImageError> {
+    let mut found = 0;
+    for extent in Fiemap::new(&file.file).take(most) {
+        let failed = |error| ImageError::from_io(Operation::BlockStatus, file.path.clone(), error);
+        extent.map_err(failed)?;
+        found += 1;
+    }
+    Ok(found)
 }
 
 /// Whether two files can share blocks: asked of the kernel with a `probe`, which is empty afterwards.
@@ -72,5 +88,22 @@ mod tests {
             }
         }
         assert!(target.length().unwrap() == 0);
+    }
+
+    #[test]
+    fn each_piece_of_a_file_is_an_extent_and_no_more_are_looked_at_than_asked_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = named(&directory.path().join("a"));
+        let count = |most| match extents(&file, most) {
+            Err(error) if error.kind() == ImageErrorKind::Unsupported => None,
+            other => Some(other.unwrap()),
+        };
+        let Some(none) = count(9) else { return };
+        assert_eq!(none, 0);
+        for piece in 0..200 {
+            rustix::io::pwrite(&file.file, &[7; 4096], piece << 17).unwrap();
+        }
+        file.sync().unwrap();
+        assert_eq!((count(9), count(1000)), (Some(9), Some(200)));
     }
 }
