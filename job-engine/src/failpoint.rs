@@ -48,6 +48,7 @@ pub const STEPS: &[&str] = &[
     "checkpoint.before",
     "checkpoint.after",
     "plan.shrunk",
+    "plan.cut",
     "plan.done",
     "plan.complete.before",
     "plan.complete.after",

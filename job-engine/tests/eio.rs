@@ -46,7 +46,7 @@ enum Kind {
     Compact,
     Check,
     Expand(ImageFormat),
-    Shrink,
+    Shrink(ImageFormat),
     Provision,
     Overwrite,
     Delete,
@@ -59,7 +59,7 @@ enum Kind {
     MergeLast,
 }
 
-const KINDS: [Kind; 22] = [
+const KINDS: [Kind; 25] = [
     Kind::Create(ImageFormat::Raw),
     Kind::Create(ImageFormat::Qcow2),
     Kind::Create(ImageFormat::Vhdx),
@@ -73,7 +73,10 @@ const KINDS: [Kind; 22] = [
     Kind::Expand(ImageFormat::Raw),
     Kind::Expand(ImageFormat::Qcow2),
     Kind::Expand(ImageFormat::Vhdx),
-    Kind::Shrink,
+    Kind::Shrink(ImageFormat::Raw),
+    Kind::Shrink(ImageFormat::Qcow2),
+    Kind::Shrink(ImageFormat::Vhdx),
+    Kind::Shrink(ImageFormat::Vhd),
     Kind::Provision,
     Kind::Overwrite,
     Kind::Delete,
@@ -182,14 +185,14 @@ impl Bench {
 
     fn prepare(&self, kind: Kind) -> Before {
         let format = match kind {
-            Kind::Expand(format) => format,
+            Kind::Expand(format) | Kind::Shrink(format) => format,
             Kind::Compact => ImageFormat::Qcow2,
             _ => ImageFormat::Raw,
         };
         let disk = self.make("disk", format);
         self.write(&disk, 1);
-        if kind == Kind::Shrink {
-            // What goes must have no space.
+        if matches!(kind, Kind::Shrink(_)) {
+            // What goes must hold nothing.
             self.done(self.engine().expand_disk(disk.id, 2 * SIZE));
         }
         let mut before = Before { disk, snapshots: Vec::new(), now: 1 };
@@ -258,7 +261,7 @@ impl Bench {
             Kind::Compact => engine.compact_disk(disk, how),
             Kind::Check => engine.check_disk(disk, false, how),
             Kind::Expand(_) => engine.expand_disk(disk, 4 * SIZE),
-            Kind::Shrink => engine.shrink_disk(disk, SIZE, how),
+            Kind::Shrink(_) => engine.shrink_disk(disk, SIZE, how),
             Kind::Provision => engine.provision_disk(disk, Provisioning::Full, how),
             Kind::Overwrite => engine.overwrite_disk(disk, how),
             Kind::Delete => engine.delete_disk(disk),
@@ -294,6 +297,9 @@ impl Bench {
                 _ => &[before.now],
             };
             whole(&disk.path, disk.format, versions);
+            if matches!(kind, Kind::Shrink(_)) && completed {
+                assert_eq!(read(&disk.path, disk.format).len() as u64, SIZE, "{told}");
+            }
         }
         for snapshot in self.engine().snapshots() {
             let known = before.snapshots.iter().find(|(it, _)| it.id == snapshot.id);

@@ -207,8 +207,6 @@ impl World {
         let not_here = [
             "ISCT-STG-014",
             "cannot share blocks",
-            "only raw",
-            "raw ones",
             // More than one image is laid over a snapshot that was rolled back to.
             "images that are laid over it",
         ];
@@ -298,7 +296,7 @@ impl World {
                 self.disk.resize(runs, vec![0]);
             }
         } else if runs < before {
-            // What goes must have no space.
+            // What goes must hold nothing.
             for start in (runs..before).step_by(64) {
                 let runs = (before - start).min(64);
                 let mut list = [0; 24];

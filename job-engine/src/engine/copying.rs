@@ -105,7 +105,8 @@ impl Engine {
     }
 
     /// Submits that a disk, which may be a LUN, becomes smaller. The job fails with `TailInUse` if
-    /// there are data behind its new end.
+    /// there are data behind its new end: in a raw file what has space, in other images what is not
+    /// zeroes. Its snapshots stay as large as they are.
     ///
     /// # Errors
     /// `NotFound`, `DiskInUse` while another job works on it, `BadSize`, `CouldNotStart`,
@@ -482,17 +483,22 @@ impl Core {
         let element = Element::Disk(disk);
         let planned = {
             let state = self.shared.state.lock();
-            whole_disk(&state, disk).and_then(|disk| {
-                raw(&disk).and_then(|()| check_shrinkage(&disk, to_bytes)).map(|()| disk)
-            })
+            whole_disk(&state, disk)
+                .and_then(|disk| check_shrinkage(&disk, to_bytes).map(|()| disk))
         };
         let disk = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
         let place = Place::pool(&disk.path);
+        let cut = if disk.format == ImageFormat::Raw {
+            Action::Truncate { place, bytes: to_bytes }
+        } else {
+            let of = Form { place, format: disk.format };
+            Action::Cut { disk: disk.id, of, bytes: to_bytes }
+        };
         let plan = Builder::default()
             .claim(disk.id, true)
             .then(Action::Shrink { disk: Box::new(disk.clone()), to_bytes })
             .no_return()
-            .then(Action::Truncate { place, bytes: to_bytes })
+            .then(cut)
             .finish(Vec::new());
         let name = format!("Shrink disk {}", disk.name);
         let affected = vec![
@@ -590,17 +596,6 @@ pub(super) fn check_format(
     let property = "Format".to_owned();
     let options = kinds::create_options(disk.size_bytes, disk.block_length, space);
     check_create(format, &options).map_err(|reason| Cause::BadValue { property, reason })
-}
-
-/// What is cut off a raw disk's file is cut off the disk; other formats have tables.
-fn raw(disk: &Disk) -> Result<(), Cause> {
-    if disk.format == ImageFormat::Raw {
-        return Ok(());
-    }
-    Err(Cause::BadValue {
-        property: format!("disk {}", disk.name),
-        reason: format!("it is a {} image, and only raw ones become smaller", disk.format),
-    })
 }
 
 /// Checks a smaller size as far as that can be done at once.

@@ -88,6 +88,7 @@ impl Plan {
             | Action::Shrink { .. }
             | Action::TakeSpace { .. }
             | Action::Truncate { .. }
+            | Action::Cut { .. }
             | Action::RollBack { .. }
             | Action::Overlay { .. }
             | Action::Switch { .. }

@@ -12,6 +12,7 @@ mod crowded;
 mod mirror;
 mod overlay;
 mod run;
+mod shrink;
 mod sums;
 mod switch;
 
@@ -123,6 +124,8 @@ pub(crate) enum Action {
     TakeSpace { place: Place, bytes: u64 },
     /// Cuts a file.
     Truncate { place: Place, bytes: u64 },
+    /// Cuts a disk's image, which may be in use, behind what the disk shows.
+    Cut { disk: DiskId, of: Form, bytes: u64 },
     /// Gives a disk the data of another file, and keeps those that it had until that is done.
     RollBack {
         disk: DiskId,
@@ -171,9 +174,6 @@ pub(crate) enum How {
     Unknown(serde_json::Value),
 }
 
-impl Plan {
-    /// This version cannot carry all of it out, so it does not begin with any of it.
-    pub(crate) fn is_unknown(&self) -> bool {
 impl Action {
     /// Makes a copy of a disk's file at one instant.
     pub(crate) fn share(disk: DiskId, from: &Place, to: &Place) -> Self {
@@ -182,6 +182,9 @@ impl Action {
     }
 }
 
+impl Plan {
+    /// This version cannot carry all of it out, so it does not begin with any of it.
+    pub(crate) fn is_unknown(&self) -> bool {
         self.actions.iter().any(|action| {
             matches!(action, Action::Unknown(_))
                 || action.other_plan().is_some_and(Self::is_unknown)

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use disk_image::{ImageErrorKind, MissingFile, NamedFile, first_data, reflink};
+use disk_image::{ImageErrorKind, MissingFile, NamedFile, reflink};
 
 use super::{Action, How, Plan, Share};
-use crate::catalogue::Disk;
 use crate::checksums;
 use crate::engine::{Change, Debris, Failure, IfEnding, Interrupt, JobContext, JobRecord};
 use crate::error::Cause;
@@ -16,8 +15,8 @@ use crate::kinds::Step;
 use crate::place::{Access, Identity, Place};
 
 /// How long the data path may take to let go of a disk that has just been unmapped.
-const LOCK_PATIENCE: Duration = Duration::from_secs(3);
-const LOCK_INTERVAL: Duration = Duration::from_millis(50);
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Flushes in front of a pause, so that there is little left to flush within it.
 pub(super) const FLUSHES: usize = 3;
@@ -48,9 +47,9 @@ pub(crate) fn run(context: &JobContext, plan: &Plan, step: Step) -> Result<(), F
         let work = Work { context, plan, index, done };
         if step != (Step::Planned { index, done }) {
             work.begin()?;
+        }
         if let Some(other) = work.turn_off(action)? {
             return run(context, other, Step::Planned { index: 0, done: 0 });
-        }
         }
         if matches!(action, Action::Apply { .. } | Action::Complete { .. }) {
             // What earlier actions found out stands in the store.
@@ -116,6 +115,7 @@ impl Work<'_> {
             Action::Shrink { disk, to_bytes } => self.shrink(disk, *to_bytes),
             Action::TakeSpace { place, bytes } => self.take_space(place, *bytes),
             Action::Truncate { place, bytes } => self.truncate(place, *bytes),
+            Action::Cut { disk, of, bytes } => self.cut(*disk, of, *bytes),
             Action::RollBack { disk, from, to, keep, .. } => self.roll_back(*disk, from, to, keep),
             Action::Overlay { to, parent, bytes } => self.overlay(to, parent, *bytes),
             Action::Switch { disks, changes, back } => self.switch(disks, changes, back),
@@ -169,14 +169,14 @@ impl Work<'_> {
     }
 
     /// Puts changes into the catalogue; the next action begins in the same transaction.
-    fn apply(&self, changes: Vec<Change>) -> Result<(), Failure> {
+    pub(super) fn apply(&self, changes: Vec<Change>) -> Result<(), Failure> {
         let next = Step::Planned { index: self.index + 1, done: 0 };
         let change = move |record: &mut JobRecord| record.step = next;
         Ok(self.context.commit(failpoint::PLAN_STEP, self.if_ending(), change, changes)?)
     }
 
     /// Runs `work` at one instant of these disks.
-    fn pause(&self, disks: &[DiskId], mut work: impl FnMut()) -> Result<(), Failure> {
+    pub(super) fn pause(&self, disks: &[DiskId], mut work: impl FnMut()) -> Result<(), Failure> {
         let paused = self.context.shared.config.data_path.pause(disks, &mut work);
         paused.map_err(|reason| {
             tracing::debug!(reason, "the data path stops");
@@ -223,52 +223,6 @@ impl Work<'_> {
             }
         };
         Ok(self.context.commit(failpoint::PLAN_STEP, IfEnding::TurnBack, change, Vec::new())?)
-    }
-
-    /// Nothing may lie in the part that goes. From the look at it on no command gets there.
-    fn shrink(&self, disk: &Disk, to_bytes: u64) -> Result<(), Failure> {
-        self.boundary()?;
-        let place = Place::pool(&disk.path);
-        let mapped = self.context.is_mapped(disk.id);
-        let file = if mapped {
-            place.open(false, Access::Look).map_err(|error| Cause::from(&error))?
-        } else {
-            self.held(&place)?
-        };
-        let data_path = &self.context.shared.config.data_path;
-        let mut result = Ok(());
-        self.pause(&[disk.id], || {
-            result = match first_data(&file, to_bytes) {
-                Err(error) => Err(Cause::from(&error)),
-                Ok(Some(at)) if at < disk.size_bytes => {
-                    Err(Cause::TailInUse { disk: disk.name.clone(), first: at, size: to_bytes })
-                }
-                Ok(_) if mapped => data_path
-                    .resize(disk.id, to_bytes)
-                    .map_err(|reason| Cause::CouldNotStart { reason }),
-                Ok(_) => Ok(()),
-            };
-        })?;
-        result?;
-        failpoint::hit("plan.shrunk");
-        let smaller = Disk { size_bytes: to_bytes, ..disk.clone() };
-        let applied = self.apply(vec![Change::PutDisk(Box::new(smaller))]);
-        if applied.is_err() && mapped {
-            let back = data_path.resize(disk.id, disk.size_bytes);
-            if let Err(reason) = back {
-                tracing::error!(disk = disk.name, reason, "the disk's size is not what it was");
-            }
-        }
-        applied
-    }
-
-    fn truncate(&self, place: &Place, bytes: u64) -> Result<(), Failure> {
-        let file = place.open(false, Access::Share).map_err(|error| Cause::from(&error))?;
-        if file.length().map_err(|error| Cause::from(&error))? > bytes {
-            file.set_length(bytes).map_err(|error| Cause::from(&error))?;
-            file.sync().map_err(|error| Cause::from(&error))?;
-        }
-        Ok(())
     }
 
     /// Exchanges a disk's data at one instant. What it had is kept until the exchange is recorded.

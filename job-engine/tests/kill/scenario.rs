@@ -350,6 +350,13 @@ impl Child {
         self.fill(&disk, 2, second);
         // The last of a branch; one that another snapshot is laid over; one that the disk is.
         for snapshot in [two, one, three] {
+            if snapshot == three {
+                // What it is laid over is larger than it then.
+                self.unmap(&disk, 2);
+                let id = self.engine.shrink_disk(disk.id, 2 * MIB, Submission::default());
+                let id = self.planned(id);
+                self.end(id, JobState::Completed);
+            }
             let id = self.engine.delete_snapshot(snapshot, Submission::default());
             let id = self.planned(id);
             self.end(id, JobState::Completed);
@@ -372,6 +379,9 @@ impl Child {
         let id = self.engine.compact_disk(disk.id, Submission::default());
         let id = self.planned(id);
         self.end(id, JobState::Completed);
+        let id = self.engine.shrink_disk(disk.id, 2 * MIB, Submission::default());
+        let id = self.planned(id);
+        self.end(id, JobState::Completed);
         self.engine.unmap(&target, 0).unwrap();
         self.engine.delete_target(&target).unwrap();
     }
@@ -382,6 +392,14 @@ impl Child {
         let options = OpenOptions::default();
         let image = disk_image::open_image(disk.path, disk.format, &options).unwrap();
         image.write(&[IoSlice::new(&[byte; 1 << 20])], mib << 20, Durability::Durable).unwrap();
+        image.close().unwrap();
+    }
+
+    fn unmap(&self, disk: &Disk, mib: u64) {
+        let disk = self.engine.disk(&disk.id).unwrap();
+        let options = OpenOptions::default();
+        let image = disk_image::open_image(disk.path, disk.format, &options).unwrap();
+        image.unmap(mib << 20, 1 << 20).unwrap();
         image.close().unwrap();
     }
 

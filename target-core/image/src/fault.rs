@@ -330,6 +330,15 @@ impl Image for FaultImage {
         self.inner.grow(size_bytes)
     }
 
+    fn shrink(&self, size_bytes: u64) -> Result<(), ImageError> {
+        self.inner.shrink(size_bytes)
+    }
+
+    fn cut(&self, size_bytes: u64) -> Result<(), ImageError> {
+        self.arrive(Operation::Resize, 0, 0, Wait::Block)?;
+        self.inner.cut(size_bytes)
+    }
+
     fn close(&self) -> Result<(), ImageError> {
         self.inner.close()
     }

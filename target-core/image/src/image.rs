@@ -252,6 +252,17 @@ pub trait Image: Send + Sync + fmt::Debug {
         Err(ImageError::new(kind, Operation::Resize, self.path()).at(size_bytes, 0))
     }
 
+    /// Has the image itself end there, durably: what it has behind is gone, and its space with it as far
+    /// as the format allows. A smaller one stays as it is, and to do it once more does no harm.
+    ///
+    /// # Errors
+    /// `Unsupported` where that cannot be done; `OutOfRange` for a size that the format does not have;
+    /// as the system says.
+    fn cut(&self, size_bytes: u64) -> Result<(), ImageError> {
+        let kind = ImageErrorKind::Unsupported;
+        Err(ImageError::new(kind, Operation::Resize, self.path()).at(size_bytes, 0))
+    }
+
     /// Brings what the format has put off to its place, for the end: any program may open the file
     /// after this. The image can still be used.
     ///

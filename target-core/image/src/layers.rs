@@ -159,13 +159,18 @@ impl LayerCopier {
         Ok(self.progress())
     }
 
-    /// Makes what was copied durable, before a checkpoint says that it is there.
+    /// Makes what was copied durable, before a checkpoint says that it is there. In the end the lower image
+    /// is as small as the upper one: who grows it later must not find what it had there before.
     ///
     /// # Errors
-    /// `SyncFailed`.
+    /// `SyncFailed`; as [`Image::cut`].
     pub fn sync(&self) -> Result<(), ImageError> {
+        if self.done < self.size {
+            return self.into.flush();
+        }
+        self.into.cut(self.size)?;
         self.into.flush()?;
-        if self.done >= self.size { self.into.close() } else { Ok(()) }
+        self.into.close()
     }
 }
 

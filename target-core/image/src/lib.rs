@@ -34,6 +34,7 @@ mod redo;
 mod reflink;
 mod slices;
 mod switch;
+mod tail;
 mod take_space;
 #[cfg(test)]
 mod testing;
@@ -72,6 +73,7 @@ pub use qcow2::{
 pub use raw::RawImage;
 pub use reflink::{extents, reflink, reflinks, shares_blocks};
 pub use switch::SwitchImage;
+pub use tail::first_used;
 pub use take_space::SpaceTaker;
 pub use verify::Verifier;
 pub use vhd::VhdImage;

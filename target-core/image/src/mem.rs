@@ -204,6 +204,15 @@ impl Image for MemImage {
         Ok(())
     }
 
+    fn cut(&self, size_bytes: u64) -> Result<(), ImageError> {
+        let mut state = self.lock();
+        let length = usize::try_from(size_bytes).unwrap_or(usize::MAX).min(state.bytes.len());
+        state.bytes.truncate(length);
+        state.mapped.truncate(length.div_ceil(GRANULARITY));
+        self.size.fetch_min(size_bytes, Ordering::AcqRel);
+        Ok(())
+    }
+
     fn health(&self) -> Result<(), ImageError> {
         Ok(())
     }

@@ -239,6 +239,15 @@ impl Image for RawImage {
         Ok(())
     }
 
+    fn cut(&self, size_bytes: u64) -> Result<(), ImageError> {
+        self.size.fetch_min(size_bytes, Relaxed);
+        let fail = |error: ImageError| error.during(Operation::Resize);
+        if self.file.length().map_err(fail)? > size_bytes {
+            self.file.set_length(size_bytes).map_err(fail)?;
+        }
+        self.flush()
+    }
+
     fn health(&self) -> Result<(), ImageError> {
         let operation = Operation::Health;
         self.file.present()?;

@@ -146,6 +146,10 @@ impl Image for SwitchImage {
         self.current.load().shrink(size_bytes)
     }
 
+    fn cut(&self, size_bytes: u64) -> Result<(), ImageError> {
+        self.current.load().cut(size_bytes)
+    }
+
     fn close(&self) -> Result<(), ImageError> {
         self.current.load().close()
     }

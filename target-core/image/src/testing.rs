@@ -14,6 +14,8 @@ use crate::mem_file::{FileEvent, MemFile};
 
 /// The most that a disk grows to.
 const LARGEST: u64 = 8 << 20;
+/// The least that it becomes.
+const SMALLEST: u64 = 2 << 20;
 
 pub(crate) fn read_at(
     image: &dyn Image,
@@ -49,6 +51,7 @@ pub(crate) enum Step {
     Status,
     Flush,
     Grow,
+    Cut,
     Reopen,
 }
 
@@ -65,6 +68,7 @@ pub(crate) fn steps(length: usize) -> impl Strategy<Value = Vec<(Step, u64, u64)
         2 => Just(Step::Status),
         1 => Just(Step::Flush),
         1 => Just(Step::Grow),
+        1 => Just(Step::Cut),
         1 => Just(Step::Reopen),
     ];
     let place = prop_oneof![
@@ -128,6 +132,18 @@ pub(crate) fn run<I: Image>(
         Step::Grow => {
             let size = (model.size_bytes() + length).next_multiple_of(4096).min(LARGEST);
             both(&|image| image.grow(size));
+            assert_eq!(file.size_bytes(), model.size_bytes());
+        }
+        Step::Cut => {
+            let size = (model.size_bytes().saturating_sub(length) / 4096 * 4096).max(SMALLEST);
+            match file.cut(size) {
+                // What the parent has there would come back when it grows.
+                Err(error) if error.kind() == ImageErrorKind::Unsupported => {}
+                result => {
+                    result.unwrap();
+                    model.cut(size).unwrap();
+                }
+            }
             assert_eq!(file.size_bytes(), model.size_bytes());
         }
         Step::Reopen => {

@@ -169,10 +169,26 @@ def variant(directory, name, driver, form, create, options, seed):
     with open(model, "r+b") as file:
         file.seek(SIZE + MIB)
         file.write(b"\x09" * MIB)
+    # It becomes smaller while it is in use, where it holds nothing, and what was there does not come back.
+    smaller = SIZE - 3 * MIB - 512 * 7
+    call("qemu-io", "-f", "raw", "-c", f"write -z {smaller} {SIZE - smaller}", "-c", f"discard {SIZE} {64 * MIB}",
+         served.url)
+    lunctl(served.lund, "disk", "shrink", "d", "--size", str(smaller))
+    os.truncate(model, smaller)
+    same(model, "raw", served.url)
     served.stop()
     check(driver, served.image)
     same(model, driver, served.image)
-    say(f"{name}: served, changed, killed, replayed, grown; qemu-img check and compare agree (seed {seed})")
+    shown = json.loads(call("qemu-img", "info", "--output=json", "-f", driver, served.image))
+    assert shown["virtual-size"] == smaller, shown
+    served.lund.start()
+    lunctl(served.lund, "disk", "expand", "d", "--size", str(SIZE))
+    os.truncate(model, SIZE)
+    same(model, "raw", served.url)
+    served.stop()
+    check(driver, served.image)
+    same(model, driver, served.image)
+    say(f"{name}: served, changed, killed, replayed, grown, cut; qemu-img check and compare agree (seed {seed})")
 
 
 def log_guid(image):

@@ -6,6 +6,7 @@ from a model that was altered in the same way. Images that lund makes are read b
     qcow2.py [VARIANT...]      all of them if none is named"""
 
 import json
+import os
 import pathlib
 import random
 import shutil
@@ -238,7 +239,18 @@ def own(bench):
     bench.hide()
     bench.verify(path, model)
     assert json.loads(call("qemu-img", "info", "--output=json", path))["virtual-size"] == 2 * SIZE
-    print("qcow2: lund's own images, thin and full, grown in use: check clean, identical", flush=True)
+    url = bench.expose(disk)
+    call("qemu-io", "-f", "raw", "-c", f"discard {SIZE // 2 - 512} {2 * SIZE - (SIZE // 2 - 512)}", url)
+    bench.lunctl("disk", "shrink", disk, "--size", str(SIZE // 2 - 512))
+    os.truncate(model, SIZE // 2 - 512)
+    call("qemu-img", "compare", "-f", "raw", "-F", "raw", url, model)
+    bench.hide()
+    bench.verify(path, model)
+    assert json.loads(call("qemu-img", "info", "--output=json", path))["virtual-size"] == SIZE // 2 - 512
+    bench.lunctl("disk", "expand", disk, "--size", str(SIZE))
+    os.truncate(model, SIZE)
+    bench.verify(path, model)
+    print("qcow2: lund's own images, thin and full, grown and cut in use: check clean, identical", flush=True)
 
 
 def refused(bench):

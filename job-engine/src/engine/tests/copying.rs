@@ -1,10 +1,12 @@
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::atomic::AtomicUsize;
 
+use disk_image::ImageFormat;
+
 use super::*;
 use crate::catalogue::Provisioning;
 use crate::datapath::DataPath;
-use crate::engine::{CloneDisk, ImportDisk, MapRequest, TargetRequest};
+use crate::engine::{CloneDisk, CreateSnapshots, ImportDisk, MapRequest, TargetRequest};
 use crate::kinds::Step;
 
 /// A bench whose files may come from and go to `files` in its directory.
@@ -108,7 +110,7 @@ fn a_disk_in_use_is_copied_at_one_instant_and_copies_do_not_add_up() {
     // Once more, of an image that is laid over the one that the disk had.
     for name in ["a.raw", "b.raw"] {
         let (path, later) = (files.join(name), Submission::default());
-        let raw = disk_image::ImageFormat::Raw;
+        let raw = ImageFormat::Raw;
         completed(&bench, bench.export_disk(disk.id, path.clone(), raw, later).unwrap());
         assert!(std::fs::read(&path).unwrap() == wanted);
     }
@@ -126,18 +128,12 @@ fn an_export_and_an_import_bring_a_disk_back() {
     let (bench, files) = bench();
     let disk = filled(&bench, "a");
     let path = files.join("a.raw");
-    let id = bench
-        .export_disk(disk.id, path.clone(), disk_image::ImageFormat::Raw, Submission::default())
-        .unwrap();
+    let id =
+        bench.export_disk(disk.id, path.clone(), ImageFormat::Raw, Submission::default()).unwrap();
     assert_eq!(completed(&bench, id).kind.word(), "export-disk");
     assert!(std::fs::read(&path).unwrap() == std::fs::read(&disk.path).unwrap());
     // A file that is there is nobody's to replace.
-    let again = bench.export_disk(
-        disk.id,
-        path.clone(),
-        disk_image::ImageFormat::Raw,
-        Submission::default(),
-    );
+    let again = bench.export_disk(disk.id, path.clone(), ImageFormat::Raw, Submission::default());
     assert_eq!(refusal(again), "ISCT-STG-012");
     // Of an odd length: the last block is filled with zeroes.
     std::fs::File::options().append(true).open(&path).unwrap().write_at(b"odd", 32 * MIB).unwrap();
@@ -207,12 +203,7 @@ fn a_copy_that_is_ended_leaves_no_file_and_says_who_ended_it() {
                     && !record.job.state.is_terminal()
             });
             let id = bench
-                .export_disk(
-                    disk.id,
-                    path.clone(),
-                    disk_image::ImageFormat::Raw,
-                    Submission::default(),
-                )
+                .export_disk(disk.id, path.clone(), ImageFormat::Raw, Submission::default())
                 .unwrap();
             gate.reached();
             let answer = bench.post_request(id, request);
@@ -239,15 +230,9 @@ fn readers_share_a_disk_and_nobody_else_gets_it() {
         scheduled_start_time: Some(start() + Duration::from_secs(3600)),
         ..Submission::default()
     };
-    let one =
-        bench.export_disk(disk.id, files.join("one"), disk_image::ImageFormat::Raw, later).unwrap();
+    let one = bench.export_disk(disk.id, files.join("one"), ImageFormat::Raw, later).unwrap();
     let two = bench
-        .export_disk(
-            disk.id,
-            files.join("two"),
-            disk_image::ImageFormat::Raw,
-            Submission::default(),
-        )
+        .export_disk(disk.id, files.join("two"), ImageFormat::Raw, Submission::default())
         .unwrap();
     completed(&bench, two);
     assert_eq!(refusal(bench.delete_disk(disk.id)), "ISCT-CFG-001");
@@ -293,6 +278,89 @@ fn a_disk_becomes_smaller_down_to_its_last_data_and_not_below() {
     assert_eq!(file.metadata().unwrap().len(), 2 * MIB);
 }
 
+fn opened(disk: &Disk) -> Arc<dyn disk_image::Image> {
+    let options = disk_image::OpenOptions::default();
+    disk_image::open_image(disk.path.as_path(), disk.format, &options).unwrap()
+}
+
+/// What a disk has at the beginning of each of its MiB.
+fn marks(disk: &Disk) -> Vec<u8> {
+    let image = opened(disk);
+    let mark = |mib: u64| {
+        let mut byte = [0xee];
+        let mut bufs = [std::io::IoSliceMut::new(&mut byte)];
+        image.read(&mut bufs, mib * MIB, disk_image::Wait::Block).unwrap();
+        byte[0]
+    };
+    assert_eq!(image.size_bytes(), disk.size_bytes);
+    (0..image.size_bytes() / MIB).map(mark).collect()
+}
+
+/// Whole MiB of a disk.
+fn fill(disk: &Disk, mib: std::ops::Range<u64>, byte: u8) {
+    let image = opened(disk);
+    for at in mib {
+        let data = vec![byte; 1 << 20];
+        let data = [std::io::IoSlice::new(&data)];
+        image.write(&data, at * MIB, disk_image::Durability::Cached).unwrap();
+    }
+    image.close().unwrap();
+}
+
+#[test]
+fn a_disk_of_any_format_becomes_smaller_and_what_it_had_behind_its_end_does_not_come_back() {
+    let (bench, _) = bench();
+    for format in [ImageFormat::Qcow2, ImageFormat::Vhdx, ImageFormat::Vhd] {
+        let request = CreateDisk { format, ..CreateDisk::new(format.name(), 8 * MIB) };
+        let disk = disk_of(&bench.end(bench.create_disk(request).unwrap()));
+        let shrink = |size| bench.shrink_disk(disk.id, size, Submission::default()).unwrap();
+        let now = || bench.engine.disk(&disk.id).unwrap();
+        fill(&disk, 0..8, 7);
+        let job = bench.end(shrink(3 * MIB));
+        assert_eq!((job.state, ids(&job)), (JobState::Exception, vec!["ISCT-CFG-008"]));
+        assert_eq!(marks(&now()), [7; 8]);
+        // Zeroes with space, and without.
+        fill(&disk, 3..6, 0);
+        opened(&disk).unmap(6 * MIB, 2 * MIB).unwrap();
+        completed(&bench, shrink(3 * MIB));
+        assert_eq!(marks(&now()), [7; 3]);
+        completed(&bench, bench.expand_disk(disk.id, 8 * MIB).unwrap());
+        assert_eq!(marks(&now()), [7, 7, 7, 0, 0, 0, 0, 0]);
+    }
+}
+
+#[test]
+fn a_snapshot_stays_as_large_as_it_is_and_what_it_had_goes_with_it() {
+    let (bench, _) = bench();
+    let request = CreateDisk { format: ImageFormat::Qcow2, ..CreateDisk::new("a", 8 * MIB) };
+    let disk = disk_of(&bench.end(bench.create_disk(request).unwrap()));
+    let now = || bench.engine.disk(&disk.id).unwrap();
+    let take = |name: &str| {
+        let request = CreateSnapshots { disks: vec![disk.id], name: name.to_owned() };
+        completed(&bench, bench.create_snapshots(request, Submission::default()).unwrap());
+        bench.engine.snapshots().pop().unwrap()
+    };
+    let delete = |snapshot: crate::catalogue::DiskSnapshot| {
+        completed(&bench, bench.delete_snapshot(snapshot.id, Submission::default()).unwrap());
+    };
+    fill(&disk, 0..8, 1);
+    let first = take("first");
+    fill(&now(), 0..1, 2);
+    opened(&now()).unmap(4 * MIB, 4 * MIB).unwrap();
+    completed(&bench, bench.shrink_disk(disk.id, 4 * MIB, Submission::default()).unwrap());
+    assert_eq!(marks(&now()), [2, 1, 1, 1]);
+    let shown = Disk { path: first.path.clone(), size_bytes: 8 * MIB, ..disk.clone() };
+    assert_eq!(marks(&shown), [1; 8]);
+    let second = take("second");
+    // Both are brought together, while the one below is larger.
+    delete(first);
+    assert_eq!(marks(&now()), [2, 1, 1, 1]);
+    completed(&bench, bench.expand_disk(disk.id, 8 * MIB).unwrap());
+    assert_eq!(marks(&now()), [2, 1, 1, 1, 0, 0, 0, 0]);
+    delete(second);
+    assert_eq!(marks(&now()), [2, 1, 1, 1, 0, 0, 0, 0]);
+}
+
 /// Counts what it is asked for.
 #[derive(Debug, Default)]
 struct Exposed {
@@ -323,7 +391,7 @@ impl DataPath for Exposed {
         &self,
         _from: &Path,
         _to: &Path,
-        _format: disk_image::ImageFormat,
+        _format: ImageFormat,
     ) -> Result<Vec<PathBuf>, crate::datapath::SwitchError> {
         Ok(Vec::new())
     }

@@ -104,7 +104,7 @@ pub(crate) enum Disk {
         /// Its name or identifier
         disk: String,
     },
-    /// Make a raw disk smaller, while it is in use, by blocks that hold no data
+    /// Make a disk smaller, while it is in use, by blocks that hold no data
     Shrink {
         /// Its name or identifier
         disk: String,

@@ -261,6 +261,15 @@ impl Image for Qcow2Image {
         self.grow_to(size_bytes).map_err(|error| error.during(Operation::Resize))
     }
 
+    fn shrink(&self, size_bytes: u64) -> Result<(), ImageError> {
+        self.size.fetch_min(size_bytes, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn cut(&self, size_bytes: u64) -> Result<(), ImageError> {
+        self.cut_to(size_bytes).map_err(|error| error.during(Operation::Resize))
+    }
+
     fn parent(&self) -> Option<Arc<dyn Image>> {
         self.parent.load().as_ref().map(|parent| parent.image.clone())
     }

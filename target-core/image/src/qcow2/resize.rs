@@ -1,4 +1,4 @@
-//! Making the disk larger.
+//! Making the disk larger, and smaller.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -7,6 +7,7 @@ use super::gates::L1;
 use super::owner::Owner;
 use super::{Kind, Qcow2Image, header};
 use crate::error::{ImageError, ImageErrorKind};
+use crate::layers::Own;
 
 /// How often a moment is looked for in which the L1 table does not change.
 const MAX_TRIES: u32 = 100;
@@ -52,6 +53,34 @@ impl Qcow2Image {
             self.capacity.store(before, Ordering::Release);
         }
         done
+    }
+
+    /// Makes the disk as small as `size`, durably. The tables stay as long as they are; what they have
+    /// behind the new end is given back before it is behind that, so a crash leaves zeroes there.
+    pub(super) fn cut_to(&self, size: u64) -> Result<(), ImageError> {
+        self.size.fetch_min(size, Ordering::AcqRel);
+        let _alone = self.resizing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.capacity.load(Ordering::Acquire);
+        if size >= before {
+            return Ok(());
+        }
+        if self.read_only {
+            return Err(self.refuse(ImageErrorKind::ReadOnly, "it is open for reading only"));
+        }
+        let mut at = size.next_multiple_of(self.geometry.cluster());
+        while at < before {
+            let (own, length) = self.own(at, before - at)?;
+            // What is the parent's is hidden if the disk grows again.
+            if own == Own::Data || (own == Own::Zeroes && self.parent_end() <= at) {
+                self.zero(at, length, true)?;
+            }
+            at += length;
+        }
+        self.commit()?;
+        self.file.write_at(&size.to_be_bytes(), header::SIZE_AT)?;
+        self.file.flush()?;
+        self.capacity.store(size, Ordering::Release);
+        Ok(())
     }
 
     /// Zeroes behind the old end of the disk, before anybody can look there: the rest of its last

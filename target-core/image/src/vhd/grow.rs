@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::blocks::{Block, Blocks, UNUSED};
-use super::footer::{DynamicHeader, HEADER_LENGTH, LARGEST_DISK};
+use super::footer::{DynamicHeader, Footer, HEADER_LENGTH, LARGEST_DISK};
 use super::{SECTOR, Structure, VhdImage};
 use crate::error::{ImageError, ImageErrorKind, Operation};
 
@@ -86,8 +86,23 @@ impl VhdImage {
         if wanted > u64::from(header.max_table_entries) {
             self.move_table(structure, blocks, header, &entries, wanted)?;
         }
+        self.put_footer(structure, footer)
+    }
+
+    /// Has both footers of an image with blocks be this one, and the file end there: one that is farther
+    /// behind, as a crash or blocks that are gone have left it, would be taken for the one that counts.
+    pub(super) fn put_footer(
+        &self,
+        structure: &mut Structure,
+        footer: Footer,
+    ) -> Result<(), ImageError> {
         for offset in [structure.end, 0] {
             self.file.write_at(&footer.emit(), offset)?;
+            self.file.flush()?;
+        }
+        let length = structure.end + SECTOR;
+        if self.file.length()? > length {
+            self.file.set_length(length)?;
             self.file.flush()?;
         }
         (structure.footer, structure.whole) = (footer, true);

@@ -11,10 +11,13 @@
 //! - A disk grows by a new BAT at the end, which one sector of the header makes the one that counts.
 //!   A fixed one gets its new footer before the old one becomes zeroes; until then both are there,
 //!   and whoever opens it knows by the disk's size where to look.
+//! - A disk becomes smaller by its footer. Blocks behind the new end are out of the BAT before; where
+//!   they were is a hole. A fixed one gets its new footer before the file ends behind that.
 //! - What is unmapped becomes a hole within its block.
 
 mod blocks;
 mod create;
+mod cut;
 mod footer;
 mod grow;
 mod open;
@@ -277,6 +280,15 @@ impl Image for VhdImage {
 
     fn grow(&self, size_bytes: u64) -> Result<(), ImageError> {
         self.resize(size_bytes).map_err(|error| error.during(Operation::Resize))
+    }
+
+    fn shrink(&self, size_bytes: u64) -> Result<(), ImageError> {
+        self.size.fetch_min(size_bytes, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn cut(&self, size_bytes: u64) -> Result<(), ImageError> {
+        self.cut_to(size_bytes).map_err(|error| error.during(Operation::Resize))
     }
 
     fn health(&self) -> Result<(), ImageError> {

@@ -58,8 +58,14 @@ impl VhdxImage {
         if new.entries() * ENTRY_LENGTH > journal.regions.bat.length.into() {
             self.move_bat(journal, old, new)?;
         }
+        // Nobody looked at them; they become those of new blocks.
         self.clear_entries(journal, old, new)?;
         journal.sync(&*self.file)?;
+        self.set_size(journal, size)
+    }
+
+    /// Writes the size of the disk; it counts once the log is durable.
+    pub(super) fn set_size(&self, journal: &mut Journal, size: u64) -> Result<(), ImageError> {
         let (offset, word) = place(journal.size_offset);
         let table = self.table(offset)?;
         self.change(journal, &[Change { table, word, value: size }])?;
@@ -81,9 +87,8 @@ impl VhdxImage {
         }
     }
 
-    /// Nobody looked at entries of blocks that the disk did not have; they become those of new
-    /// blocks.
-    fn clear_entries(
+    /// Entries of blocks that `new` has and `old` has not say nothing.
+    pub(super) fn clear_entries(
         &self,
         journal: &mut Journal,
         old: Geometry,

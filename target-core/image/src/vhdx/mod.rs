@@ -18,6 +18,7 @@
 
 mod bat;
 mod create;
+mod cut;
 mod grow;
 mod header;
 mod journal;
@@ -446,6 +447,15 @@ impl Image for VhdxImage {
 
     fn grow(&self, size_bytes: u64) -> Result<(), ImageError> {
         self.resize(size_bytes).map_err(|error| error.during(Operation::Resize))
+    }
+
+    fn shrink(&self, size_bytes: u64) -> Result<(), ImageError> {
+        self.size.fetch_min(size_bytes, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn cut(&self, size_bytes: u64) -> Result<(), ImageError> {
+        self.cut_to(size_bytes).map_err(|error| error.during(Operation::Resize))
     }
 
     fn close(&self) -> Result<(), ImageError> {

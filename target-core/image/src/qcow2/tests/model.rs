@@ -12,6 +12,7 @@ enum Step {
     WriteZeroes { may_unmap: bool },
     Read { nowait: bool },
     Grow,
+    Cut,
     Flush,
     Reopen,
 }
@@ -24,6 +25,7 @@ fn steps() -> impl Strategy<Value = Vec<(Step, u64, u64)>> {
         3 => any::<bool>().prop_map(|may_unmap| Step::WriteZeroes { may_unmap }),
         4 => any::<bool>().prop_map(|nowait| Step::Read { nowait }),
         1 => Just(Step::Grow),
+        1 => Just(Step::Cut),
         1 => Just(Step::Flush),
         1 => Just(Step::Reopen),
     ];
@@ -124,6 +126,11 @@ impl Run {
                     both(&|image| image.grow(size));
                     assert!(image.size_bytes() >= size);
                 }
+            }
+            Step::Cut => {
+                let size = self.model.size_bytes().saturating_sub(length / 3).max(1);
+                both(&|image| image.cut(size));
+                assert_eq!(image.size_bytes(), size);
             }
             Step::Flush => both(&|image| image.flush()),
             Step::Reopen => {
