@@ -8,6 +8,7 @@ use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::{FileIdentity, ImageFile};
 use crate::format::{ImageFormat, OpenOptions, finish_atomic_write, open_in_chain};
 use crate::image::Image;
+use crate::pool::directory_of;
 
 /// Images of one chain, the disk's own included.
 const MAX_LENGTH: usize = 513;
@@ -73,24 +74,16 @@ impl Chain {
             let (identity, path) = (file.identity(), file.path().clone());
             return self.link(child, (identity, path), Some(file), format, options);
         }
-        let directory = child.parent().unwrap_or(Path::new("."));
-        let named = directory.join(name);
         let failed = |error: std::io::Error| {
-            ImageError::from_io(Operation::Open, named.as_path(), error)
+            ImageError::from_io(Operation::Open, directory_of(child).join(name), error)
                 .because(format!("it is the parent of {}", child.display()))
         };
-        let real = named.canonicalize().map_err(failed)?;
-        let mut allowed = std::iter::once(directory)
-            .chain(options.parent_directories.iter().map(PathBuf::as_path))
-            .filter_map(|directory| {
-                let directory =
-                    if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-                directory.canonicalize().ok()
-            });
-        if !allowed.any(|directory| real.starts_with(directory)) {
-            let reason = format!("its parent {} is not where parents may be", real.display());
+        let found = find(child, name, options).map_err(failed)?;
+        if !found.is_allowed {
+            let reason = format!("its parent {} is not where parents may be", found.path.display());
             return refuse(ImageErrorKind::ParentMismatch, reason);
         }
+        let real = found.path;
         let identity = FileIdentity::of(&real).map_err(failed)?;
         self.link(child, (identity, real.into()), None, format, options)
     }
@@ -114,6 +107,28 @@ impl Chain {
         let options = OpenOptions { read_only: true, size_bytes: None, ..options.clone() };
         Ok(Link { path, file, format, options, chain })
     }
+}
+
+/// What an image means by the name of its parent.
+pub(crate) struct Found {
+    /// Without links.
+    pub(crate) path: PathBuf,
+    /// It lies in the image's own directory, or in one that the options allow.
+    pub(crate) is_allowed: bool,
+}
+
+/// The file that `child` means by `name`, absolute or relative to its own directory.
+///
+/// # Errors
+/// As the system says.
+pub(crate) fn find(child: &Path, name: &str, options: &OpenOptions) -> std::io::Result<Found> {
+    let directory = directory_of(child);
+    let path = directory.join(name).canonicalize()?;
+    let is_allowed = std::iter::once(directory)
+        .chain(options.parent_directories.iter().map(PathBuf::as_path))
+        .filter_map(|directory| directory.canonicalize().ok())
+        .any(|directory| path.starts_with(directory));
+    Ok(Found { path, is_allowed })
 }
 
 /// An image of a chain that is not open yet.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::block_file::BlockFile as _;
+use crate::chain::{Found, find};
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::{FileIdentity, ImageFile};
 use crate::format::OpenOptions;
@@ -87,17 +88,11 @@ fn mismatch(path: &Path, reason: impl Into<String>) -> ImageError {
 
 /// The file that an image means by the path of its parent, if it lies where parents may lie.
 fn allowed(child: &Path, path: &str, options: &OpenOptions) -> Result<PathBuf, String> {
-    let directory = directory_of(child);
-    // Joining keeps an absolute path as it is.
-    let wanted = directory.join(path);
-    let found = wanted.canonicalize().map_err(|error| format!("{}: {error}", wanted.display()))?;
-    let directories = std::iter::once(directory)
-        .chain(options.parent_directories.iter().map(PathBuf::as_path))
-        .filter_map(|directory| directory.canonicalize().ok());
-    for directory in directories {
-        if found.starts_with(&directory) {
-            return Ok(found);
+    match find(child, path, options) {
+        Ok(Found { path, is_allowed: true }) => Ok(path),
+        Ok(Found { path, .. }) => {
+            Err(format!("{} is in no directory where parents may be", path.display()))
         }
+        Err(error) => Err(format!("{}: {error}", directory_of(child).join(path).display())),
     }
-    Err(format!("{} is in no directory where parents may be", found.display()))
 }

@@ -5,14 +5,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags};
-use rustix::io::{Errno, retry_on_intr};
-
-use super::{CreateOptions, Creator, Preallocation, Progress, partial_path, rename_new};
+use super::{
+    CreateOptions, Creator, Preallocation, Progress, check_space, give_name, open_partial,
+    partial_path,
+};
 use crate::block_file::BlockFile;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::ImageFile;
-use crate::pool::{MissingFile, delete, directory_of, pool_space, sync_directory};
+use crate::pool::{MissingFile, delete};
 
 /// What a format makes of an empty file.
 pub(crate) trait NewImage: Send {
@@ -48,23 +48,11 @@ impl<N: NewImage> FormatCreator<N> {
         options: &CreateOptions,
         image: N,
     ) -> Result<Self, ImageError> {
-        let fail = |errno: Errno| {
-            ImageError::from_io(Operation::Create, path.clone(), errno.into())
-                .at(0, options.size_bytes)
-        };
-        if path.symlink_metadata().is_ok() {
-            return Err(fail(Errno::EXIST));
-        }
-        let full = options.preallocation == Preallocation::Full;
-        if full && pool_space(directory_of(&path))?.free < options.size_bytes {
-            return Err(fail(Errno::NOSPC));
-        }
         let partial = partial_path(&path);
-        let flags =
-            OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let file = retry_on_intr(|| rustix::fs::open(&partial, flags, mode)).map_err(fail)?;
-        let file = ImageFile::lock(file, partial.as_path().into(), false)?;
+        let file = open_partial(&path)?;
+        if options.preallocation == Preallocation::Full {
+            check_space(&path, options.size_bytes, 0, &partial)?;
+        }
         Ok(Self { file, path, partial, image, written: false, done: 0 })
     }
 
@@ -102,11 +90,8 @@ impl<N: NewImage> Creator for FormatCreator<N> {
             let kind = ImageErrorKind::Cancelled;
             return Err(ImageError::new(kind, Operation::Create, self.path.clone()));
         }
-        let fail =
-            |errno: Errno| ImageError::from_io(Operation::Create, self.path.clone(), errno.into());
         self.file.flush().map_err(|error| self.error(error))?;
-        rename_new(&self.partial, &self.path).map_err(fail)?;
-        sync_directory(&self.path).map_err(fail)
+        give_name(&self.partial, &self.path)
     }
 
     fn abort(self: Box<Self>) -> Result<(), ImageError> {
