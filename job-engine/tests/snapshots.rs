@@ -11,7 +11,7 @@
 mod xfs;
 
 use std::io::{IoSlice, IoSliceMut};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -481,4 +481,29 @@ fn a_disk_in_use_that_lies_in_many_pieces_is_cloned_and_checked_and_one_that_is_
     let snapshot = bench.taken("s", &made);
     let now = bench.now(&made);
     assert!(now.path == made.path && now.parent.is_none() && snapshot.path != made.path);
+}
+
+/// What a disk's file takes of its file system.
+fn allocated(disk: &Disk) -> u64 {
+    std::fs::metadata(&disk.path).unwrap().blocks() * 512
+}
+
+#[test]
+fn a_disk_that_owns_its_space_does_so_when_it_is_rolled_back() {
+    let Some(xfs) = xfs::Xfs::mount() else { return };
+    let bench = Bench::new(xfs.path());
+    for format in ImageFormat::ALL {
+        let full = job_engine::Provisioning::Full;
+        let request = CreateDisk::new(format.name(), 4 * MIB);
+        let request = CreateDisk { format, provisioning: full, ..request };
+        let job = bench.done(bench.engine.create_disk(request));
+        let disk = bench.engine.disk(&job.kind.disk()).unwrap();
+        assert!(allocated(&disk) >= 4 * MIB, "{format}");
+        let before = content(&disk);
+        let snapshot = bench.taken("s", &disk);
+        let back = bench.roll_back(&snapshot);
+        assert!(content(&back) == before);
+        assert_eq!((back.provisioning, back.format), (full, format));
+        assert!(allocated(&back) >= 4 * MIB, "{format}: {}", allocated(&back));
+    }
 }

@@ -564,10 +564,13 @@ fn delete_files(mut builder: Builder, snapshots: &[DiskSnapshot]) -> Box<Plan> {
     builder.finish(Vec::new())
 }
 
-/// The disk's file gets the blocks of the snapshot's.
+/// The disk's file gets the blocks of the snapshot's, which are those that were written: one that owns all
+/// its space takes the rest again, and is thin until it has it.
 fn exchange(disk: &Disk, snapshot: &DiskSnapshot, job: JobId) -> Box<Plan> {
     let keep = Place::pool(directory(disk).join(format!("{job}.kept.raw")));
-    let back = Disk { size_bytes: snapshot.size_bytes, ..disk.clone() };
+    let bytes = snapshot.size_bytes;
+    let after = Disk { size_bytes: bytes, ..disk.clone() };
+    let back = Disk { provisioning: Provisioning::Thin, ..after.clone() };
     let exchange = Action::RollBack {
         disk: disk.id,
         from: Place::pool(&snapshot.path),
@@ -575,14 +578,19 @@ fn exchange(disk: &Disk, snapshot: &DiskSnapshot, job: JobId) -> Box<Plan> {
         keep: keep.clone(),
         otherwise: None,
     };
-    Builder::default()
+    let builder = Builder::default()
         .claim(disk.id, true)
         .making(&keep)
         .then(exchange)
         .no_return()
         .then(Action::Apply { changes: vec![Change::PutDisk(Box::new(back))] })
-        .then(Action::Discard { place: keep })
-        .finish(Vec::new())
+        .then(Action::Discard { place: keep });
+    if disk.provisioning == Provisioning::Thin {
+        return builder.finish(Vec::new());
+    }
+    builder
+        .then(Action::TakeSpace { place: Place::pool(&disk.path), bytes })
+        .finish(vec![Change::PutDisk(Box::new(after))])
 }
 
 /// The disk gets another file, where it is now, with what an image holds that is not there.
@@ -618,11 +626,16 @@ fn bring_back(state: &State, disk: &Disk, snapshot: &DiskSnapshot, job: JobId) -
 /// The disk gets another file: a copy of the snapshot's that shares its blocks, or an image that is
 /// laid over it.
 fn replace(state: &State, disk: &Disk, snapshot: &DiskSnapshot, job: JobId) -> Box<Plan> {
+    let shares = shares_blocks(&directory(disk));
+    if shares && disk.provisioning == Provisioning::Full {
+        // What shares its blocks owns none of them.
+        return bring_back(state, disk, snapshot, job);
+    }
     let from = form(snapshot, disk.format);
     let builder = Builder::default().claim(disk.id, true);
     let size_bytes = snapshot.size_bytes;
     // One that lies over another itself would have a second image need that.
-    let (builder, after) = if snapshot.parent.is_none() && shares_blocks(&directory(disk)) {
+    let (builder, after) = if shares && snapshot.parent.is_none() {
         let file = format!("{}.{}.{}", disk.id, job.uuid().simple(), from.format);
         let to = Place::pool(directory(disk).join(file));
         let bytes = (from.format == ImageFormat::Raw).then_some(size_bytes);
