@@ -278,7 +278,7 @@ fn a_disk_becomes_smaller_down_to_its_last_data_and_not_below() {
     assert_eq!(file.metadata().unwrap().len(), 2 * MIB);
 }
 
-fn opened(disk: &Disk) -> Arc<dyn disk_image::Image> {
+fn opened(disk: &Disk) -> Arc<dyn Image> {
     let options = disk_image::OpenOptions::default();
     disk_image::open_image(disk.path.as_path(), disk.format, &options).unwrap()
 }
@@ -340,7 +340,7 @@ fn a_snapshot_stays_as_large_as_it_is_and_what_it_had_goes_with_it() {
         completed(&bench, bench.create_snapshots(request, Submission::default()).unwrap());
         bench.engine.snapshots().pop().unwrap()
     };
-    let delete = |snapshot: crate::catalogue::DiskSnapshot| {
+    let delete = |snapshot: DiskSnapshot| {
         completed(&bench, bench.delete_snapshot(snapshot.id, Submission::default()).unwrap());
     };
     fill(&disk, 0..8, 1);
