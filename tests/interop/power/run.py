@@ -240,7 +240,7 @@ class Volume:
         """To where nothing is behind the end, and nobody writes meanwhile."""
         with self.lock:
             size = len(self.held.blocks) // MIB_BLOCKS - 1
-            if size < 3 or self.is_now != "raw" or not self.session:
+            if size < 3 or not self.session:
                 return
             first, end = size * MIB_BLOCKS, len(self.held.blocks)
             self.held.put(first, end - first, 0)
