@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use job_engine::{
-    AffectedElement, Disk, DiskSnapshot, Element, ElementEffect, Job, JobView, Pool, Target,
+    AffectedElement, Disk, DiskSnapshot, Element, ElementEffect, Job, JobView, Pool,
 };
 
 use super::indications::SUBSCRIPTION;
@@ -28,6 +28,7 @@ use super::settings::{
     REPLICA_CAPABILITIES, REPLICA_CAPABILITIES_ID, STORAGE_CAPABILITIES, STORAGE_CAPABILITIES_ID,
 };
 use super::value::{Instance, Value};
+use super::views::{self, FOR_UNIT};
 
 const AFFECTED: &str = "MSISCSITARGET_AffectedJobElement";
 const OWNING: &str = "MSISCSITARGET_OwningJobElement";
@@ -35,7 +36,6 @@ const HOSTED_SERVICE: &str = "MSISCSITARGET_HostedService";
 const HOSTED_POOL: &str = "MSISCSITARGET_HostedStoragePool";
 const SYSTEM_DEVICE: &str = "MSISCSITARGET_SystemDevice";
 const ALLOCATED: &str = "MSISCSITARGET_AllocatedFromStoragePool";
-const FOR_UNIT: &str = "MSISCSITARGET_ProtocolControllerForUnit";
 
 const CAPABLE: &str = "MSISCSITARGET_ElementCapabilities";
 
@@ -83,7 +83,7 @@ fn instances(view: &View<'_>, class: &'static str) -> Vec<Instance> {
         SYSTEM_DEVICE => {
             let disks = state().disks.iter().map(|disk| view.volume_path(disk.id));
             let snapshots = state().snapshots.iter().map(|it| view.snapshot_path(it.id));
-            let targets = state().targets.iter().map(|target| view.controller_path(&target.name));
+            let targets = state().targets.iter().flat_map(|target| views::paths(view, target));
             let device = |path: ObjectPath| {
                 link(("GroupComponent", view.system_path()), ("PartComponent", path))
             };
@@ -91,17 +91,7 @@ fn instances(view: &View<'_>, class: &'static str) -> Vec<Instance> {
         }
         ALLOCATED => allocated(view),
         CAPABLE => capable(view),
-        FOR_UNIT => {
-            let units = state().mappings.iter().map(|mapping| {
-                let controller = ("Antecedent", view.controller_path(&mapping.target));
-                let target = state().targets.iter().find(|it| it.name == mapping.target);
-                let read_only = target.is_some_and(|target| is_read_only(target, mapping.lun));
-                link(controller, ("Dependent", view.volume_path(mapping.disk)))
-                    .with("DeviceNumber", format!("{:X}", mapping.lun))
-                    .with("DeviceAccess", if read_only { 3_u16 } else { 2_u16 })
-            });
-            units.collect()
-        }
+        FOR_UNIT => views::units(view),
         _ => Vec::new(),
     }
 }
@@ -150,27 +140,10 @@ fn capable(view: &View<'_>) -> Vec<Instance> {
         (view.service_path(REPLICATION_SERVICE), replication),
         (view.service_path(ISCSI_SERVICE), iscsi),
     ];
-    let targets = view.snapshot().targets.iter().map(|target| {
-        let capabilities = by_id(ISCSI_CAPABILITIES, ISCSI_CAPABILITIES_ID);
-        (view.controller_path(&target.name), capabilities)
-    });
+    let targets = view.snapshot().targets.iter().flat_map(|target| views::paths(view, target));
+    let targets = targets.map(|path| (path, by_id(ISCSI_CAPABILITIES, ISCSI_CAPABILITIES_ID)));
     let all = storage.chain(of_volumes).chain(others).chain(targets);
     all.map(|(path, its)| link(CAPABLE, ("ManagedElement", path), ("Capabilities", its))).collect()
-}
-
-/// Whether all who see a LUN may only read it.
-fn is_read_only(target: &Target, lun: u16) -> bool {
-    let entries = target.access.as_deref().unwrap_or_default();
-    // None: not seen. Otherwise whether it is read-only.
-    let seen = entries.iter().filter_map(|entry| match &entry.luns {
-        None => Some(entry.read_only),
-        Some(list) => {
-            let shown = list.iter().find(|view| view.lun == lun)?;
-            Some(shown.read_only || entry.read_only)
-        }
-    });
-    let seen: Vec<bool> = seen.collect();
-    !seen.is_empty() && seen.iter().all(|read_only| *read_only)
 }
 
 /// What the file takes up, which is less than its size for a thin disk.

@@ -3,6 +3,7 @@
 use job_engine::Role;
 use job_engine::error::{NAMESPACE, SYSTEM_CLASS};
 
+use super::expose::target;
 use super::fault::{Fault, Status};
 use super::instances::{Part, SERVICE_NAME, Space, View, link};
 use super::operations::Work;
@@ -127,11 +128,8 @@ impl Work<'_> {
     }
 
     fn target_at(&self, path: &ObjectPath) -> Result<String, Fault> {
-        let found = self.existing(path)?;
-        let name = found.get("DeviceID").and_then(Value::as_text);
-        let name = name.filter(|_| found.class == super::instances::CONTROLLER);
-        let wrong = || Fault::invalid_parameter("ElementProvidingContext must be a target");
-        name.map(str::to_owned).ok_or_else(wrong)
+        let wrong = |_: Fault| Fault::invalid_parameter("ElementProvidingContext must be a target");
+        target(self, path).map_err(wrong)
     }
 
     /// `CreateInstance` of an account, or of a target that it is good for.

@@ -1,7 +1,9 @@
 //! Methods that expose and hide disks, and that make initiators known.
 
 use job_engine::catalogue::{check_iscsi_name, default_target_name};
-use job_engine::{Cause, DiskId, Expose, ExposeTo, ExposeUnit, Hide, RequestError};
+use job_engine::{
+    AccessEntry, Cause, DiskId, Expose, ExposeTo, ExposeUnit, Hide, RequestError, Target,
+};
 
 use super::fault::Fault;
 use super::instances::{CONTROLLER, View};
@@ -11,6 +13,7 @@ use super::operations::Work;
 use super::path::ObjectPath;
 use super::ports::target_of_port;
 use super::value::Value;
+use super::views::{self, Controller};
 
 /// Initiators that clients may make known.
 const MAX_KNOWN: usize = 4096;
@@ -52,9 +55,18 @@ fn outcome(ended: Ended<Outcome>) -> Result<Outcome, Fault> {
 struct Paths {
     disks: Vec<DiskId>,
     initiators: Vec<String>,
-    /// Targets of the ports, and of the controllers.
+    /// Targets of the ports.
     ports: Vec<String>,
-    controllers: Vec<String>,
+    controllers: Vec<Controller>,
+}
+
+/// The one target that is meant, and who is.
+struct Meant {
+    target: String,
+    /// A controller names it.
+    by_controller: bool,
+    /// The controller is what this initiator alone sees.
+    own: Option<String>,
 }
 
 impl Paths {
@@ -83,16 +95,33 @@ impl Paths {
         })
     }
 
-    /// The one target that is meant, if one is.
-    fn target(&self) -> Ended<Option<&String>> {
-        let mut all = self.controllers.iter().chain(&self.ports);
-        let first = all.next();
-        if all.any(|other| Some(other) != first) {
-            // Each view is changed by a call of its own.
+    /// The one target that is meant, if one is. Each view is changed by a call of its own.
+    fn meant(&self) -> Ended<Option<Meant>> {
+        let all = self.controllers.iter().map(|controller| &controller.target);
+        let mut all = all.chain(&self.ports);
+        let Some(target) = all.next() else { return Ok(None) };
+        let first = self.controllers.first();
+        if all.any(|other| other != target)
+            || self.controllers.iter().any(|other| Some(other) != first)
+        {
             return Err(Answer::Returned(NOT_SUPPORTED));
         }
-        Ok(first)
+        let own = match first.and_then(|controller| controller.own.as_ref()) {
+            Some(entry) => Some(named(entry).ok_or(Answer::Returned(NOT_SUPPORTED))?),
+            None => None,
+        };
+        // It is a view of one initiator: another one has another.
+        if own.is_some() && self.initiators.iter().any(|other| Some(other) != own.as_ref()) {
+            return Err(Answer::Returned(NOT_SUPPORTED));
+        }
+        Ok(Some(Meant { target: target.clone(), by_controller: first.is_some(), own }))
     }
+}
+
+/// The initiator whom an entry concerns, if that is one by its name.
+fn named(entry: &AccessEntry) -> Option<String> {
+    let name = entry.initiator.as_ref().filter(|name| !name.contains('*'));
+    name.filter(|_| entry.address.is_none()).cloned()
 }
 
 fn disk_named(view: &View<'_>, name: &str) -> Option<DiskId> {
@@ -101,13 +130,24 @@ fn disk_named(view: &View<'_>, name: &str) -> Option<DiskId> {
     found.map(|disk| disk.id)
 }
 
-/// The target that a controller is.
-pub(crate) fn controller(work: &Work<'_>, path: &ObjectPath) -> Result<String, Fault> {
+/// That one alone.
+fn only(entry: &AccessEntry) -> Option<Vec<String>> {
+    named(entry).map(|name| vec![name])
+}
+
+/// What a controller is.
+fn controller(work: &Work<'_>, path: &ObjectPath) -> Result<Controller, Fault> {
     let instance = work.existing(path)?;
-    let name = instance.get("DeviceID").and_then(Value::as_text);
-    let is_controller = instance.class == CONTROLLER;
-    let name = name.filter(|_| is_controller);
-    name.map(str::to_owned).ok_or_else(|| Fault::invalid_parameter("it is no target"))
+    let id = instance.get("DeviceID").and_then(Value::as_text);
+    let found = id.filter(|_| instance.class == CONTROLLER).map(|id| views::find(&work.view, id));
+    found.flatten().ok_or_else(|| Fault::invalid_parameter("it is no CIM_SCSIProtocolController"))
+}
+
+/// The target that a controller is.
+pub(crate) fn target(work: &Work<'_>, path: &ObjectPath) -> Result<String, Fault> {
+    let Controller { target, own } = controller(work, path)?;
+    let all = own.is_none().then_some(target);
+    all.ok_or_else(|| Fault::invalid_parameter("it is a view of some initiators, and no target"))
 }
 
 /// A logical unit number, in hexadecimal digits.
@@ -156,12 +196,16 @@ impl Work<'_> {
             return Err(Answer::Returned(INVALID_PARAMETER));
         }
         let units = units(inputs, &paths.disks)?;
-        let (target, create) = match paths.target()? {
-            Some(name) => (name.clone(), None),
-            None => (new_name("view"), Some(String::new())),
-        };
-        let to_these = paths.controllers.is_empty() && create.is_none();
-        if to_these && paths.initiators.is_empty() {
+        let made = || Meant { target: new_name("view"), by_controller: true, own: None };
+        let meant = paths.meant()?;
+        let create = meant.is_none().then(String::new);
+        let Meant { target, by_controller, own } = meant.unwrap_or_else(made);
+        let to_these = !by_controller || own.is_some();
+        let mut initiators = paths.initiators.clone();
+        if initiators.is_empty() {
+            initiators.extend(own);
+        }
+        if to_these && initiators.is_empty() {
             // Which of the initiators of the target?
             return Err(Answer::Returned(INVALID_INITIATOR));
         }
@@ -172,17 +216,41 @@ impl Work<'_> {
         };
         let all_mapped = paths.disks.iter().all(mapped);
         let to = if to_these { ExposeTo::These } else { ExposeTo::Everybody };
-        let initiators = paths.initiators.clone();
-        let request = Expose { target: target.clone(), create, units, initiators, to };
+        let request = Expose { target, create, units, initiators: initiators.clone(), to };
         let after = self.engine.expose(request).map_err(refused)?;
         if all_mapped && before == Some(&after) {
             return Err(Answer::Returned(ALREADY_EXPOSED));
         }
-        Ok(Outcome::of(COMPLETED).with("ProtocolControllers", self.controllers(&target)))
+        let theirs = if to_these { initiators } else { Vec::new() };
+        Ok(Outcome::of(COMPLETED).with("ProtocolControllers", self.controllers(&after, &theirs)))
     }
 
-    fn controllers(&self, target: &str) -> Value {
-        Value::Array(vec![Value::Reference(self.view.controller_path(target))])
+    /// The views of these initiators; without any, that of all others.
+    fn controllers(&self, target: &Target, initiators: &[String]) -> Value {
+        let entry = |name: &String| {
+            let mut entries = target.access.iter().flatten();
+            let entry = entries.find(|entry| named(entry).as_ref() == Some(name));
+            views::path_for(&self.view, &target.name, entry)
+        };
+        let mut paths: Vec<ObjectPath> = Vec::new();
+        for path in initiators.iter().map(entry) {
+            if !paths.iter().any(|known| known.same_as(&path)) {
+                paths.push(path);
+            }
+        }
+        if paths.is_empty() {
+            paths.push(self.view.controller_path(&target.name));
+        }
+        Value::Array(paths.into_iter().map(Value::Reference).collect())
+    }
+
+    /// What initiators see of a target now.
+    fn controllers_now(&self, name: &str, initiators: &[String]) -> Value {
+        let now = self.engine.snapshot_without_jobs();
+        match now.targets.iter().find(|target| target.name == name) {
+            Some(target) => self.controllers(target, initiators),
+            None => Value::Array(vec![Value::Reference(self.view.controller_path(name))]),
+        }
     }
 
     /// `HidePaths`
@@ -192,14 +260,20 @@ impl Work<'_> {
 
     fn try_hide(&self, inputs: &Inputs) -> Ended<Outcome> {
         let paths = Paths::new(self, inputs)?;
-        let target = paths.target()?.ok_or(Answer::Returned(INVALID_PARAMETER))?.clone();
+        let meant = paths.meant()?.ok_or(Answer::Returned(INVALID_PARAMETER))?;
         if paths.disks.is_empty() && paths.initiators.is_empty() {
             return Err(Answer::Returned(INVALID_PARAMETER));
         }
-        let Paths { disks, initiators, .. } = paths;
+        let Paths { disks, mut initiators, .. } = paths;
+        let Meant { target, own, .. } = meant;
+        let theirs: Vec<String> = own.into_iter().collect();
+        if initiators.is_empty() {
+            initiators.clone_from(&theirs);
+        }
         let request = Hide { target: target.clone(), disks, initiators, remove: false };
         self.engine.hide(request).map_err(missing)?;
-        Ok(Outcome::of(COMPLETED).with("ProtocolControllers", self.controllers(&target)))
+        let controllers = self.controllers_now(&target, &theirs);
+        Ok(Outcome::of(COMPLETED).with("ProtocolControllers", controllers))
     }
 
     /// `DeleteProtocolController`: the disks stay.
@@ -208,16 +282,32 @@ impl Work<'_> {
         if flag("DeleteUnits") || flag("DeleteChildrenProtocolControllers") {
             return Ok(Outcome::of(NOT_SUPPORTED));
         }
-        let target = controller(self, inputs.required_reference("ProtocolController")?)?;
-        self.engine.hide(Hide { target, remove: true, ..Hide::default() })?;
+        let Controller { target, own } =
+            controller(self, inputs.required_reference("ProtocolController")?)?;
+        let request = match own.as_ref().map(|entry| (entry, named(entry))) {
+            None => Hide { target, remove: true, ..Hide::default() },
+            Some((_, None)) => return Ok(Outcome::of(NOT_SUPPORTED)),
+            Some((entry, Some(initiator))) => {
+                let shown = |lun| entry.luns.iter().flatten().any(|view| view.lun == lun);
+                let mappings = self.view.snapshot().mappings.iter();
+                let own = mappings.filter(|it| it.target == target && shown(it.lun));
+                let disks = own.map(|mapping| mapping.disk).collect();
+                Hide { target, disks, initiators: vec![initiator], remove: false }
+            }
+        };
+        self.engine.hide(request)?;
         Ok(Outcome::of(COMPLETED))
     }
 
-    /// `AttachDevice`: everybody whom the target lets in sees the disk.
+    /// `AttachDevice`: everybody whose view it is sees the disk.
     pub(crate) fn attach_device(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
         const INVALID_DEVICE: u32 = 4096;
         const CONFLICT: u32 = 4097;
-        let target = controller(self, inputs.required_reference("ProtocolController")?)?;
+        let Controller { target, own } =
+            controller(self, inputs.required_reference("ProtocolController")?)?;
+        let Some(theirs) = own.as_ref().map_or_else(|| Some(Vec::new()), only) else {
+            return Ok(Outcome::of(NOT_SUPPORTED));
+        };
         let Ok(disk) = self.disk(inputs.required_reference("Device")?) else {
             return Ok(Outcome::of(INVALID_DEVICE));
         };
@@ -229,28 +319,39 @@ impl Work<'_> {
             },
         };
         let units = vec![ExposeUnit { disk, lun, read_only: false }];
-        let (name, to) = (target.clone(), ExposeTo::Everybody);
-        let request = Expose { target: name, create: None, units, initiators: Vec::new(), to };
-        match self.engine.expose(request).map_err(refused) {
-            Ok(_) => {}
+        let to = if own.is_some() { ExposeTo::These } else { ExposeTo::Everybody };
+        let name = target.clone();
+        let request = Expose { target: name, create: None, units, initiators: theirs, to };
+        let after = match self.engine.expose(request).map_err(refused) {
+            Ok(after) => after,
             Err(Answer::Returned(NUMBER_IN_USE)) => return Ok(Outcome::of(CONFLICT)),
             Err(Answer::Returned(_)) => return Ok(Outcome::of(INVALID_PARAMETER)),
             Err(Answer::Fault(fault)) => return Err(fault),
-        }
-        let mappings = self.engine.mappings().into_iter();
-        let mut own = mappings.filter(|it| it.target == target && it.disk == disk);
-        let lun = own.next().map(|mapping| format!("{:X}", mapping.lun));
-        Ok(Outcome::of(COMPLETED).with("DeviceNumber", lun.unwrap_or_default()))
+        };
+        let mut mappings = self.engine.mappings().into_iter();
+        let mapping = mappings.find(|it| it.target == target && it.disk == disk);
+        let lun = mapping.map(|mapping| mapping.lun);
+        let name = own.as_ref().and_then(named);
+        let mut theirs = after.access.iter().flatten().filter(|it| named(it) == name);
+        let seen = theirs.next().filter(|_| name.is_some()).and_then(|entry| {
+            entry.luns.iter().flatten().find(|view| Some(view.lun) == lun).map(|view| view.seen)
+        });
+        let number = seen.or(lun).map(|lun| format!("{lun:X}"));
+        Ok(Outcome::of(COMPLETED).with("DeviceNumber", number.unwrap_or_default()))
     }
 
     /// `DetachDevice`
     pub(crate) fn detach_device(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
         const NOT_ASSOCIATED: u32 = 4096;
-        let target = controller(self, inputs.required_reference("ProtocolController")?)?;
+        let Controller { target, own } =
+            controller(self, inputs.required_reference("ProtocolController")?)?;
+        let Some(initiators) = own.as_ref().map_or_else(|| Some(Vec::new()), only) else {
+            return Ok(Outcome::of(NOT_SUPPORTED));
+        };
         let Ok(disk) = self.disk(inputs.required_reference("Device")?) else {
             return Ok(Outcome::of(NOT_ASSOCIATED));
         };
-        match self.engine.hide(Hide { target, disks: vec![disk], ..Hide::default() }) {
+        match self.engine.hide(Hide { target, disks: vec![disk], initiators, remove: false }) {
             Ok(()) => Ok(Outcome::of(COMPLETED)),
             Err(error) if matches!(error.cause(), Cause::NotFound { .. }) => {
                 Ok(Outcome::of(NOT_ASSOCIATED))

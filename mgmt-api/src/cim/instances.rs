@@ -17,6 +17,7 @@ use super::time;
 use super::value::{Instance, Value};
 use super::{
     associations, credentials, masking, network, ports, profiles, replicas, settings, statistics,
+    views,
 };
 use crate::api;
 use crate::service::{Host, TotalCounters};
@@ -235,7 +236,7 @@ impl<'a> View<'a> {
                 let replica = |it: &DiskSnapshot| replicas::volume(self, it);
                 disks.chain(state().snapshots.iter().map(replica)).collect()
             }
-            CONTROLLER => state().targets.iter().map(|target| self.controller(target)).collect(),
+            CONTROLLER => views::instances(self),
             JOB => self.jobs().iter().map(|job| job_instance(job)).collect(),
             OBJECT_MANAGER => vec![self.object_manager()],
             NAMESPACE_CLASS => self.namespaces(),
@@ -290,9 +291,7 @@ impl<'a> View<'a> {
             return path_of(&class, &found, NAMESPACE).same_as(&path).then_some(found);
         }
         if class.name == CONTROLLER {
-            let name = path.text_key("DeviceID")?;
-            let found = self.snapshot().targets.iter().find(|target| target.name == name)?;
-            let found = self.controller(found);
+            let found = views::instance(self, path.text_key("DeviceID")?)?;
             return path_of(&class, &found, NAMESPACE).same_as(&path).then_some(found);
         }
         let namespace = if space == Space::Storage { NAMESPACE } else { INTEROP[0] };
@@ -425,10 +424,6 @@ impl<'a> View<'a> {
         volume(self.system, disk, self.is_faulty(disk.id))
     }
 
-    pub(crate) fn controller(&self, target: &Target) -> Instance {
-        controller(self.system, target)
-    }
-
     /// Something of the server itself.
     pub(crate) fn in_server(&self, class: &'static str) -> Instance {
         Instance::new(class)
@@ -484,15 +479,14 @@ pub(crate) fn volume(system: &str, disk: &Disk, faulty: bool) -> Instance {
         .with("MSType", Value::Sint(if full { 2 } else { 3 }))
 }
 
-/// A target.
-pub(crate) fn controller(system: &str, target: &Target) -> Instance {
-    let title = if target.alias.is_empty() { &target.name } else { &target.alias };
+/// A target, or a view of it.
+pub(crate) fn controller_of(system: &str, target: &Target, id: &str, title: &str) -> Instance {
     healthy(in_system(system, CONTROLLER))
-        .with("DeviceID", target.name.as_str())
+        .with("DeviceID", id)
         .with("Name", target.name.as_str())
         // iSCSI name.
         .with("NameFormat", 3_u16)
-        .with("ElementName", title.as_str())
+        .with("ElementName", title)
         .with("InstallDate", time::datetime(target.created))
         .with("EnabledState", 2_u16)
         .with("RequestedState", 12_u16)

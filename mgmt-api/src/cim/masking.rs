@@ -1,6 +1,6 @@
 //! Who may use which disk through which target: `CIM_StorageHardwareID` and privileges.
 //!
-//! A target is the view: its access list says who sees it.
+//! A target is the view: its access list says who sees it (`views`).
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use job_engine::{AccessEntry, INSTANCE_ID_PREFIX, Target};
 use super::instances::{Part, Space, View, by_id, link};
 use super::path::ObjectPath;
 use super::value::{Instance, Value};
+use super::views;
 
 pub(crate) const MASKING_SERVICE: &str = "MSISCSITARGET_ControllerConfigurationService";
 pub(crate) const HARDWARE_SERVICE: &str = "MSISCSITARGET_StorageHardwareIDManagementService";
@@ -91,6 +92,11 @@ impl Hardware {
     }
 }
 
+/// `StorageID` of those whom an entry concerns.
+pub(crate) fn hardware_id(entry: &AccessEntry) -> String {
+    Hardware::of_entry(entry).id
+}
+
 fn instance_id(id: &str) -> String {
     format!("{INSTANCE_ID_PREFIX}{id}")
 }
@@ -112,31 +118,60 @@ pub(crate) fn known(view: &View<'_>) -> BTreeMap<String, String> {
     own.collect()
 }
 
-/// Whom a target lets in. Everybody is let in by a target without a list.
-fn privileged(target: &Target) -> Vec<(Hardware, bool)> {
-    match &target.access {
-        None => vec![(Hardware { id: "*".to_owned(), kind: OTHER }, false)],
-        Some(entries) => {
-            let one = |entry: &AccessEntry| (Hardware::of_entry(entry), entry.read_only);
-            entries.iter().map(one).collect()
-        }
+/// That somebody may use a target.
+struct Granted<'v> {
+    target: &'v Target,
+    who: Hardware,
+    /// Everybody is let in by a target without a list.
+    entry: Option<&'v AccessEntry>,
+}
+
+impl Granted<'_> {
+    fn id(&self) -> String {
+        instance_id(&format!("{}#{}", self.target.name, self.who.id))
+    }
+
+    fn path(&self) -> ObjectPath {
+        by_id(PRIVILEGE, &self.id())
+    }
+
+    /// The view of those who have it.
+    fn controller(&self, view: &View<'_>) -> ObjectPath {
+        views::path_for(view, &self.target.name, self.entry)
+    }
+
+    /// Read, and write.
+    fn activities(&self) -> Value {
+        let read_only = self.entry.is_some_and(|entry| entry.read_only);
+        Value::numbers(if read_only { &[5] } else { &[5, 6] })
+    }
+
+    fn instance(&self) -> Instance {
+        Instance::new(PRIVILEGE)
+            .with("InstanceID", self.id())
+            .with("ElementName", format!("{} may use {}", self.who.id, self.target.name))
+            .with("PrivilegeGranted", true)
+            .with("Activities", self.activities())
+            .with("RepresentsAuthorizationRights", true)
     }
 }
 
-/// Every privilege: the target, who has it, and whether he may only read.
-fn privileges<'v>(view: &'v View<'_>) -> impl Iterator<Item = (&'v Target, Hardware, bool)> {
+fn privileges<'v>(view: &'v View<'_>) -> impl Iterator<Item = Granted<'v>> {
     view.snapshot().targets.iter().flat_map(|target| {
-        privileged(target).into_iter().map(move |(who, read_only)| (target, who, read_only))
+        let everybody = || Hardware { id: "*".to_owned(), kind: OTHER };
+        let open = target.access.is_none().then(|| Granted { target, who: everybody(), entry: None });
+        let listed = target.access.iter().flatten().map(move |entry| Granted {
+            target,
+            who: Hardware::of_entry(entry),
+            entry: Some(entry),
+        });
+        open.into_iter().chain(listed)
     })
 }
 
 /// Whether an initiator stands in the access list of a target.
 pub(crate) fn is_privileged(view: &View<'_>, id: &str) -> bool {
-    privileges(view).any(|(_, who, _)| who.id == id)
-}
-
-fn privilege_id(target: &Target, who: &Hardware) -> String {
-    instance_id(&format!("{}#{}", target.name, who.id))
+    privileges(view).any(|it| it.who.id == id)
 }
 
 fn instances(view: &View<'_>, class: &'static str) -> Vec<Instance> {
@@ -148,63 +183,46 @@ fn instances(view: &View<'_>, class: &'static str) -> Vec<Instance> {
             let known = known(view);
             let made =
                 known.iter().map(|(id, name)| (id.clone(), Hardware::named(id).instance(name)));
-            let listed = privileges(view).map(|(_, who, _)| (who.id.clone(), who));
+            let listed = privileges(view).map(|it| (it.who.id.clone(), it.who));
             let listed: BTreeMap<_, _> = listed.collect();
             let listed = listed.iter().filter(|(id, _)| !known.contains_key(*id));
             let listed = listed.map(|(id, who)| (id.clone(), who.instance(id)));
             made.chain(listed).map(|(_, instance)| instance).collect()
         }
-        PRIVILEGE => {
-            privileges(view).map(|(target, who, only)| privilege(target, &who, only)).collect()
-        }
+        PRIVILEGE => privileges(view).map(|it| it.instance()).collect(),
         DEPENDENCY => {
-            let targets = view.snapshot().targets.iter().map(|target| {
-                let controller = ("Dependent", view.controller_path(&target.name));
-                link(DEPENDENCY, ("Antecedent", view.service_path(MASKING_SERVICE)), controller)
-            });
-            targets.collect()
+            let service = || ("Antecedent", view.service_path(MASKING_SERVICE));
+            let controllers = view.snapshot().targets.iter();
+            let controllers = controllers.flat_map(|target| views::paths(view, target));
+            controllers.map(|path| link(DEPENDENCY, service(), ("Dependent", path))).collect()
         }
         SUBJECT => {
-            let subjects = privileges(view).map(|(target, who, _)| {
-                let privilege = ("Privilege", by_id(PRIVILEGE, &privilege_id(target, &who)));
-                link(SUBJECT, privilege, ("PrivilegedElement", who.path()))
+            let subjects = privileges(view).map(|it| {
+                let subject = ("PrivilegedElement", it.who.path());
+                link(SUBJECT, ("Privilege", it.path()), subject)
             });
             subjects.collect()
         }
         TARGET => {
-            let targets = privileges(view).map(|(target, who, _)| {
-                let privilege = ("Privilege", by_id(PRIVILEGE, &privilege_id(target, &who)));
-                link(TARGET, privilege, ("TargetElement", view.controller_path(&target.name)))
+            let targets = privileges(view).map(|it| {
+                let target = ("TargetElement", it.controller(view));
+                link(TARGET, ("Privilege", it.path()), target)
             });
             targets.collect()
         }
         ASSOCIATED => {
-            let associated = privileges(view).map(|(target, who, read_only)| {
-                let to = ("Target", view.controller_path(&target.name));
-                link(ASSOCIATED, ("Subject", who.path()), to)
-                    .with("UseKey", privilege_id(target, &who))
+            let associated = privileges(view).map(|it| {
+                let to = ("Target", it.controller(view));
+                link(ASSOCIATED, ("Subject", it.who.path()), to)
+                    .with("UseKey", it.id())
                     .with("PrivilegeGranted", true)
-                    .with("Activities", activities(read_only))
+                    .with("Activities", it.activities())
                     .with("RepresentsAuthorizationRights", true)
             });
             associated.collect()
         }
         _ => Vec::new(),
     }
-}
-
-/// Read, and write.
-fn activities(read_only: bool) -> Value {
-    Value::numbers(if read_only { &[5] } else { &[5, 6] })
-}
-
-fn privilege(target: &Target, who: &Hardware, read_only: bool) -> Instance {
-    Instance::new(PRIVILEGE)
-        .with("InstanceID", privilege_id(target, who))
-        .with("ElementName", format!("{} may use {}", who.id, target.name))
-        .with("PrivilegeGranted", true)
-        .with("Activities", activities(read_only))
-        .with("RepresentsAuthorizationRights", true)
 }
 
 fn capabilities() -> Instance {

@@ -39,6 +39,7 @@ mod stored;
 mod tests;
 mod time;
 mod value;
+mod views;
 pub(crate) mod wsman;
 mod xml;
 

@@ -3,7 +3,7 @@
 use job_engine::catalogue::{check_iscsi_name, default_target_name};
 use job_engine::{Expose, ExposeTo, Hide};
 
-use super::expose::{controller, new_name};
+use super::expose::{new_name, target};
 use super::fault::Fault;
 use super::methods::{COMPLETED, INVALID_PARAMETER, Inputs, NOT_SUPPORTED, Outcome};
 use super::operations::Work;
@@ -41,7 +41,7 @@ impl Work<'_> {
     pub(crate) fn delete_node(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
         const UNKNOWN: u32 = 4096;
         const SESSIONS: u32 = 4097;
-        let Ok(target) = controller(self, inputs.required_reference("iSCSINode")?) else {
+        let Ok(target) = target(self, inputs.required_reference("iSCSINode")?) else {
             return Ok(Outcome::of(UNKNOWN));
         };
         let sessions = self.view.sessions().iter();
@@ -56,7 +56,7 @@ impl Work<'_> {
     /// configuration says which groups there are.
     pub(crate) fn create_endpoint(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
         const NO_NODE: u32 = 4096;
-        let node = controller(self, inputs.required_reference("iSCSINode")?);
+        let node = target(self, inputs.required_reference("iSCSINode")?);
         Ok(Outcome::of(if node.is_ok() { NOT_SUPPORTED } else { NO_NODE }))
     }
 

@@ -9,6 +9,7 @@ use job_engine::{INSTANCE_ID_PREFIX, Target};
 use super::instances::{Part, Space, View, by_id, link};
 use super::path::ObjectPath;
 use super::value::{Instance, Value};
+use super::views;
 use crate::api::{Authentication, Connection, SessionDetail};
 
 pub(crate) const ISCSI_SERVICE: &str = "MSISCSITARGET_iSCSIConfigurationService";
@@ -158,9 +159,11 @@ fn instances(view: &View<'_>, class: &'static str) -> Vec<Instance> {
             hosted.collect()
         }
         AVAILABLE => {
-            let available = ports(view).map(|(target, tag)| {
-                let port = ("AvailableSAP", port_path(view, &target.name, tag));
-                link(AVAILABLE, port, ("ManagedElement", view.controller_path(&target.name)))
+            let available = ports(view).flat_map(|(target, tag)| {
+                let port = port_path(view, &target.name, tag);
+                views::paths(view, target).map(move |path| {
+                    link(AVAILABLE, ("AvailableSAP", port.clone()), ("ManagedElement", path))
+                })
             });
             available.collect()
         }

@@ -17,7 +17,10 @@ def volumes(client):
     made = [client.make_disk(name, 4 * MIB) for name in ("one", "two")]
     yield made
     for view in client.wbem.EnumerateInstanceNames("CIM_SCSIProtocolController"):
-        assert client.call(MASKING, "DeleteProtocolController", ProtocolController=view)[0] == 0
+        # Views of initiators go with their target.
+        if "," not in view["DeviceID"]:
+            gone = client.call(MASKING, "DeleteProtocolController", ProtocolController=view)
+            assert gone[0] == 0
     for volume in made:
         client.wait(client.give_back(volume.path))
 
@@ -109,6 +112,51 @@ def test_an_initiator_sees_a_disk_under_a_number_of_its_own(lund, client, volume
     assert client.call(MASKING, "HidePaths", **again)[0] == 0
     assert initiator.targets(lund.portal, B) == {target: [0]}
     assert initiator.targets(lund.portal, A) == {target: [0]}
+
+
+def test_a_view_of_ones_own_shows_the_numbers_that_its_initiator_sees(lund, client, volumes):
+    one, two = volumes
+    wbem = client.wbem
+    view = client.expose(LUNames=[one["Name"]], InitiatorPortIDs=[A])
+    ports = [port["Name"] for port in wbem.Associators(
+        view, AssocClass="CIM_SAPAvailableForElement", ResultClass="CIM_iSCSIProtocolEndpoint")]
+    target, of_b = view["DeviceID"], {"InitiatorPortIDs": [B], "TargetPortIDs": ports[:1]}
+    own = client.expose(LUNames=[one["Name"], two["Name"]], DeviceNumbers=["1F", "0"],
+                        DeviceAccesses=[pywbem.Uint16(2), pywbem.Uint16(3)], **of_b)
+    assert (units(client, own), ids(client, own)) == ({"0": 3, "1F": 2}, {B: 5})
+    assert (units(client, view), ids(client, view)) == ({"0": 2}, {A: 5})
+    # Both are access groups of one iSCSI node, at its ports.
+    groups = wbem.Associators(client.masking, AssocClass="CIM_ConcreteDependency",
+                              ResultClass="CIM_SCSIProtocolController")
+    assert {(g["DeviceID"], g["Name"]) for g in groups} == {
+        (target, target), (own["DeviceID"], target)}
+    assert ports == [port["Name"] for port in wbem.Associators(
+        own, AssocClass="CIM_SAPAvailableForElement", ResultClass="CIM_iSCSIProtocolEndpoint")]
+    numbers = {link["Antecedent"]["DeviceID"]: link["DeviceNumber"] for link in wbem.References(
+        one.path, ResultClass="CIM_ProtocolControllerForUnit")}
+    assert numbers == {target: "0", own["DeviceID"]: "1F"}
+
+    # What is done to it concerns its initiator alone.
+    here = {"ProtocolControllers": [own]}
+    assert client.call(MASKING, "ExposePaths", InitiatorPortIDs=[A], **here)[0] == 1
+    assert client.call(MASKING, "HidePaths", LUNames=[two["Name"]], **here)[0] == 0
+    assert initiator.targets(lund.portal, B) == {target: [31]}
+    client.expose(LUNames=[two["Name"]], DeviceNumbers=["2"], **here)
+    assert units(client, own) == {"2": 2, "1F": 2}
+    assert initiator.targets(lund.portal, B) == {target: [2, 31]}
+    both = {"ProtocolController": own, "Device": two.path}
+    assert client.call(MASKING, "DetachDevice", **both)[0] == 0
+    value, output = client.call(MASKING, "AttachDevice", DeviceNumber="A", **both)
+    assert (value, output["DeviceNumber"]) == (0, "A")
+    assert initiator.targets(lund.portal, B) == {target: [10, 31]}
+    assert client.call("CIM_iSCSIConfigurationService", "DeleteiSCSINode", iSCSINode=own)[0] == 4096
+    assert client.call(MASKING, "DeleteProtocolController", ProtocolController=own)[0] == 0
+    with pytest.raises(pywbem.CIMError) as caught:
+        wbem.GetInstance(own)
+    assert caught.value.status_code == pywbem.CIM_ERR_NOT_FOUND
+    assert initiator.targets(lund.portal, B) == {}
+    assert initiator.targets(lund.portal, A) == {target: [0]}
+    assert (units(client, view), ids(client, view)) == ({"0": 2}, {A: 5})
 
 
 def test_what_is_wrong_has_its_own_return_value_and_changes_nothing(client, volumes):

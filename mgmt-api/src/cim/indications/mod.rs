@@ -29,7 +29,7 @@ pub(crate) use self::registry::{
 use self::registry::{PREFIX, Registry, key, key_of};
 use super::encode::path_of;
 use super::fault::{Fault, Status};
-use super::instances::{controller, job_instance, volume};
+use super::instances::{job_instance, volume};
 use super::methods::error_instance;
 use super::path::ObjectPath;
 use super::replicas;
@@ -37,6 +37,7 @@ use super::schema::Schema;
 use super::stored;
 use super::time;
 use super::value::{Instance, Name, RawInstance, Value};
+use super::views::controller;
 
 const CREATION: &str = "CIM_InstCreation";
 const MODIFICATION: &str = "CIM_InstModification";
