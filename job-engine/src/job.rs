@@ -297,6 +297,8 @@ pub enum Purpose {
     RollBack,
     /// Makes a disk of a snapshot.
     ExposeSnapshot,
+    /// Makes a disk of a snapshot, and exposes it.
+    MapSnapshot,
     /// Makes a disk of a snapshot, which is none any more.
     DetachSnapshot,
 }
@@ -320,6 +322,7 @@ impl Purpose {
             Self::DeleteSnapshot => "delete-snapshot",
             Self::RollBack => "roll-back",
             Self::ExposeSnapshot => "expose-snapshot",
+            Self::MapSnapshot => "map-snapshot",
             Self::DetachSnapshot => "detach-snapshot",
         }
     }
@@ -340,6 +343,7 @@ impl Purpose {
             | Self::ShrinkDisk
             | Self::ProvisionDisk => Some("CreateOrModifyElementFromStoragePool"),
             Self::OverwriteDisk => Some("ReturnToStoragePool"),
+            Self::MapSnapshot => Some("ExposePaths"),
             Self::ImportDisk | Self::ExportDisk | Self::CheckDisk => None,
         }
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use disk_image::{ImageFormat, OpenOptions, check_create};
 
 use super::core::Core;
+use super::masking::Expose;
 use super::overlays::{Frozen, frozen_or_shared};
 use super::state::Change;
 use super::{Engine, State};
@@ -234,6 +235,16 @@ impl Builder {
 
     pub(super) fn finish(self, changes: Vec<Change>) -> Box<Plan> {
         Box::new(self.then(Action::Complete { changes }).plan)
+    }
+
+    /// The same, and exposes the disk that it makes.
+    pub(super) fn finish_exposed(
+        self,
+        disk: DiskId,
+        changes: Vec<Change>,
+        to: Box<Expose>,
+    ) -> Box<Plan> {
+        Box::new(self.then(Action::CompleteExposed { disk, changes, to }).plan)
     }
 
     /// A copy of a disk under its name; also what belongs into the catalogue at the end.

@@ -1,17 +1,20 @@
 //! Requests that expose and hide disks: who sees what through a target, in one transaction each.
 
+use serde::{Deserialize, Serialize};
+
 use super::Engine;
 use super::core::Core;
 use super::exposure::{MAX_ENTRIES, MAX_MAPPINGS, check_target, normalized};
-use super::state::{Change, State};
+use super::state::{Change, JobRecord, State};
+use super::worker::{IfEnding, Reply};
 use crate::catalogue::{AccessEntry, LunView, MAX_LUN, Mapping, Target, lowest_free_lun};
 use crate::error::{Cause, RequestError};
 use crate::failpoint;
-use crate::id::DiskId;
-use crate::job::Element;
+use crate::id::{DiskId, JobId};
+use crate::job::{Element, JobState};
 
 /// A disk that is to be exposed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExposeUnit {
     /// The disk. It may be a LUN of the target already.
     pub disk: DiskId,
@@ -23,7 +26,8 @@ pub struct ExposeUnit {
 }
 
 /// To whom disks are exposed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ExposeTo {
     /// To everybody whom the target lets in.
     Everybody,
@@ -32,7 +36,7 @@ pub enum ExposeTo {
 }
 
 /// A request to expose disks through a target, and to let initiators in: all of it or nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expose {
     /// The target's iSCSI name.
     pub target: String,
@@ -150,21 +154,34 @@ fn show(list: &mut Vec<LunView>, shown: Shown) -> Result<(), Cause> {
 impl Core {
     fn expose(&mut self, request: &Expose) -> Result<Target, RequestError> {
         let element = Element::Target(request.target.clone());
-        let planned = self.plan_exposure(request);
-        let (target, mappings) = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
-        // The list of who sees what first: nobody shall see a LUN for a moment.
-        let mut changes = Vec::new();
-        if self.shared.state.lock().targets.get(&target.name).is_none_or(|old| **old != target) {
-            changes.push(Change::PutTarget(target.clone()));
-        }
-        changes.extend(mappings.into_iter().map(Change::PutMapping));
+        let planned = self.plan_exposure(request, None);
+        let (target, changes) = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
         if !changes.is_empty() {
             self.commit_request(failpoint::CATALOGUE, changes)?;
         }
         Ok(target)
     }
 
-    fn plan_exposure(&self, request: &Expose) -> Result<(Target, Vec<Mapping>), Cause> {
+    /// A job is done, and the disk that it has made exposed: one transaction.
+    pub(super) fn complete_exposed(
+        &mut self,
+        id: JobId,
+        (made, effect): (DiskId, &[Change]),
+        request: &Expose,
+    ) -> Result<Reply, Cause> {
+        let (_, exposed) = self.plan_exposure(request, Some(made))?;
+        let now = self.now();
+        let enter = |record: &mut JobRecord| record.enter(JobState::Completed, now);
+        let changes: Vec<Change> = effect.iter().cloned().chain(exposed).collect();
+        Ok(self.worker_commit(id, failpoint::PLAN_COMPLETE, IfEnding::TurnBack, &changes, &enter))
+    }
+
+    /// The target as it is then, and what changes. `coming` is a disk that a job is about to make.
+    pub(super) fn plan_exposure(
+        &self,
+        request: &Expose,
+        coming: Option<DiskId>,
+    ) -> Result<(Target, Vec<Change>), Cause> {
         let state = self.shared.state.lock();
         let mut target = match (&request.create, state.targets.get(&request.target)) {
             (None, Some(found)) => Target::clone(found),
@@ -191,7 +208,12 @@ impl Core {
                     let name = format!("of disk {} as LUN {}", unit.disk, known.lun);
                     return Err(Cause::NameInUse { what: "mapping".to_owned(), name });
                 }
-                None => free_lun(&state, unit, &taken, of_theirs)?,
+                None => {
+                    if coming != Some(unit.disk) {
+                        check_disk(&state, unit.disk)?;
+                    }
+                    free_lun(unit, &taken, of_theirs)?
+                }
             };
             if known.is_none() {
                 taken.push(lun);
@@ -213,7 +235,13 @@ impl Core {
             let what = format!("access entries of target {}", target.name);
             return Err(Cause::LimitReached { what, limit: 1024 });
         }
-        Ok((target, mappings))
+        // The list of who sees what first: nobody shall see a LUN for a moment.
+        let mut changes = Vec::new();
+        if state.targets.get(&target.name).is_none_or(|old| **old != target) {
+            changes.push(Change::PutTarget(target.clone()));
+        }
+        changes.extend(mappings.into_iter().map(Change::PutMapping));
+        Ok((target, changes))
     }
 
     fn hide(&mut self, request: &Hide) -> Result<(), RequestError> {
@@ -296,20 +324,20 @@ fn check_number(unit: &ExposeUnit) -> Result<(), Cause> {
     }
 }
 
+/// It is there, and no job works on it.
+fn check_disk(state: &State, id: DiskId) -> Result<(), Cause> {
+    let disk = state.disks.get(&id).ok_or_else(|| missing("disk", id.to_string()))?;
+    match state.claim(id) {
+        None => Ok(()),
+        Some(job) => {
+            Err(Cause::DiskInUse { disk: disk.name.clone(), holder: format!("job {job}") })
+        }
+    }
+}
+
 /// The LUN of a disk that has none in the target. If the number is only what some see, the target's
 /// own may be another one.
-fn free_lun(
-    state: &State,
-    unit: &ExposeUnit,
-    taken: &[u16],
-    of_theirs: bool,
-) -> Result<u16, Cause> {
-    let Some(disk) = state.disks.get(&unit.disk) else {
-        return Err(missing("disk", unit.disk.to_string()));
-    };
-    if let Some(job) = state.claim(unit.disk) {
-        return Err(Cause::DiskInUse { disk: disk.name.clone(), holder: format!("job {job}") });
-    }
+fn free_lun(unit: &ExposeUnit, taken: &[u16], of_theirs: bool) -> Result<u16, Cause> {
     match unit.lun {
         Some(lun) if !taken.contains(&lun) => Ok(lun),
         Some(lun) if !of_theirs => {

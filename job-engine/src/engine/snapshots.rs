@@ -7,10 +7,13 @@ use disk_image::{ImageFormat, shares_blocks};
 use super::Engine;
 use super::copying::{Builder, affected, shared_disk, whole_disk};
 use super::core::Core;
+use super::masking::{Expose, ExposeUnit};
 use super::overlays::{Layering, Over, can_share, directory, form, overlay_path, swept};
 use super::pools::pool_at;
 use super::state::{Change, Debris, State};
-use crate::catalogue::{Disk, DiskSnapshot, MAX_SNAPSHOTS, Provisioning, check_disk_name};
+use crate::catalogue::{
+    Disk, DiskSnapshot, MAX_SNAPSHOTS, Provisioning, StoredRecord, check_disk_name,
+};
 use crate::datapath::Switched;
 use crate::error::{Cause, RequestError};
 use crate::id::{DiskId, JobId, PoolId, SnapshotId};
@@ -99,7 +102,38 @@ impl Engine {
         kind: Exposing,
         submission: Submission,
     ) -> Result<JobId, RequestError> {
-        self.shared.request(move |core| core.submit_exposure(snapshot, name, kind, submission))
+        self.shared
+            .request(move |core| core.submit_exposure(snapshot, name, (kind, None), submission))
+    }
+
+    /// The same, and once the disk is there, the job exposes it, in the transaction that completes
+    /// it: as the one unit of `to`, whose number is `lun`. A target that `to` is to make is made then.
+    /// [`Engine::exposed_snapshots`] knows which disks were made so.
+    ///
+    /// # Errors
+    /// Those of [`Engine::expose_snapshot`] and of [`Engine::expose`].
+    pub fn expose_snapshot_to(
+        &self,
+        snapshot: SnapshotId,
+        name: String,
+        kind: Exposing,
+        (to, lun): (Expose, Option<u16>),
+        submission: Submission,
+    ) -> Result<JobId, RequestError> {
+        self.shared.request(move |core| {
+            core.submit_exposure(snapshot, name, (kind, Some((to, lun))), submission)
+        })
+    }
+
+    /// Disks that stand for snapshots, which were exposed themselves.
+    #[must_use]
+    pub fn exposed_snapshots(&self) -> Vec<(DiskId, SnapshotId)> {
+        let state = self.shared.state.lock();
+        let of = |disk: &DiskId| {
+            let text = state.records.get(&exposed_record(*disk))?;
+            Some((*disk, text.parse().ok()?))
+        };
+        state.disks.keys().filter_map(of).collect()
     }
 
     /// Submits that a snapshot becomes a disk, with the identifier and the name that it has, and is a
@@ -147,6 +181,11 @@ impl Engine {
         }
         None
     }
+}
+
+/// Name of the record that says of which snapshot a disk was made to expose it.
+pub(super) fn exposed_record(disk: DiskId) -> String {
+    format!("exposed-snapshot/{disk}")
 }
 
 /// Refuses to take a disk away that has snapshots.
@@ -424,7 +463,7 @@ impl Core {
         &mut self,
         id: SnapshotId,
         name: String,
-        exposing: Exposing,
+        (exposing, to): (Exposing, Option<(Expose, Option<u16>)>),
         submission: Submission,
     ) -> Result<JobId, RequestError> {
         let job = JobId::generate();
@@ -453,6 +492,15 @@ impl Core {
         };
         let (source, snapshot, disk, (from, linked)) =
             planned.map_err(|cause| self.refuse(cause, None))?;
+        let exposed = to.map(|(to, lun)| {
+            let unit = ExposeUnit { disk: disk.id, lun, read_only: exposing.read_only };
+            Expose { units: vec![unit], ..to }
+        });
+        if let Some(to) = &exposed {
+            let element = Element::Target(to.target.clone());
+            let planned = self.plan_exposure(to, Some(disk.id));
+            planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
+        }
         let to = Place::pool(&disk.path);
         let builder = Builder::default().claim(source.id, false).claim(disk.id, true);
         let builder = if linked {
@@ -464,18 +512,26 @@ impl Core {
                 .then(Action::Copy { from: from.place, to: to.clone(), bytes, full: false })
                 .then(Action::Publish { place: to, identity: None })
         };
-        let plan = builder.finish(vec![Change::PutDisk(Box::new(disk.clone()))]);
+        let put = Change::PutDisk(Box::new(disk.clone()));
         let name =
             format!("Expose snapshot {}@{} as disk {}", source.name, snapshot.name, disk.name);
-        let affected = vec![
+        let mut affected = vec![
             affected(Element::Disk(disk.id), ElementEffect::Create),
             affected(Element::Disk(source.id), ElementEffect::Other),
         ];
-        let kind = JobKind::Planned {
-            purpose: Purpose::ExposeSnapshot,
-            disk: disk.id,
-            makes: Some(Box::new(disk)),
+        let (purpose, plan) = match exposed {
+            None => (Purpose::ExposeSnapshot, builder.finish(vec![put])),
+            Some(to) => {
+                let target = Element::Target(to.target.clone());
+                affected.push(super::copying::affected(target, ElementEffect::Other));
+                let text = snapshot.id.to_string();
+                let record = StoredRecord { name: exposed_record(disk.id), text };
+                let changes = vec![put, Change::PutRecord(record)];
+                let to = Box::new(to);
+                (Purpose::MapSnapshot, builder.finish_exposed(disk.id, changes, to))
+            }
         };
+        let kind = JobKind::Planned { purpose, disk: disk.id, makes: Some(Box::new(disk)) };
         self.submit_planned(job, (name, kind, affected), Some(plan), submission)
     }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Snapshot;
 use super::configuration::is_generation;
 use super::events::Recent;
+use super::snapshots::exposed_record;
 use crate::catalogue::{
     Disk, DiskSnapshot, Mapping, PoolSettings, StoredAccessState, StoredCondition, StoredModePages,
     StoredRecord, StoredReservations, Target, Token, User,
@@ -255,6 +256,7 @@ impl State {
                 self.reservations.remove(&id);
                 self.mode_pages.remove(&id);
                 self.conditions.remove(&id);
+                self.records.remove(&exposed_record(id));
                 self.disks.remove(&id).map(ChangeKind::DiskDeleted)
             }
             Change::PutTarget(target) => {
@@ -671,6 +673,7 @@ pub(crate) fn batch(changes: &[Change]) -> Result<Batch, StoreError> {
                 batch.delete(Tree::Reservations, id.uuid().as_bytes());
                 batch.delete(Tree::ModePages, id.uuid().as_bytes());
                 batch.delete(Tree::Conditions, id.uuid().as_bytes());
+                batch.delete(Tree::Records, exposed_record(*id).as_bytes());
             }
             Change::PutTarget(target) => {
                 batch.put(Tree::Targets, target.name.as_bytes(), target)?;

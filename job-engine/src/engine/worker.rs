@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use disk_image::{MissingFile, partial_path};
 
 use super::core::Core;
+use super::masking::Expose;
 use super::pace;
 use super::shared::Shared;
 use super::state::{Change, Debris, Ending, JobRecord, Live};
@@ -172,6 +173,29 @@ impl JobContext {
         self.commit(point, if_ending, change, effect)
     }
 
+    /// [`JobContext::complete`], and exposes the disk that the job has made.
+    pub(crate) fn complete_exposed(
+        &self,
+        made: DiskId,
+        effect: Vec<Change>,
+        request: Expose,
+    ) -> Result<(), Failure> {
+        let both = Arc::new((effect, request));
+        loop {
+            let (id, both) = (self.id, both.clone());
+            let reply = self
+                .shared
+                .call(move |core| core.complete_exposed(id, (made, &both.0), &both.1))
+                .transpose()?;
+            match reply {
+                Some(Reply::Done) => return Ok(()),
+                Some(Reply::Refused(interrupt)) => return Err(interrupt.into()),
+                Some(Reply::StoreDown) if self.shared.wait_for_store() => {}
+                Some(Reply::StoreDown) | None => return Err(Interrupt::Stop.into()),
+            }
+        }
+    }
+
     /// Whether a disk is a LUN now.
     pub(crate) fn is_mapped(&self, disk: DiskId) -> bool {
         self.shared.state.lock().is_mapped(disk)
@@ -269,7 +293,7 @@ pub(crate) enum Reply {
 }
 
 impl Core {
-    fn worker_commit(
+    pub(super) fn worker_commit(
         &mut self,
         id: JobId,
         point: Commit,

@@ -94,6 +94,7 @@ impl Plan {
             | Action::Switch { .. }
             | Action::Rebase { .. }
             | Action::Complete { .. }
+            | Action::CompleteExposed { .. }
             | Action::Unknown(_) => 0,
         }
     }

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Disk;
 use crate::datapath::Switched;
-use crate::engine::{Change, Debris};
+use crate::engine::{Change, Debris, Expose};
 use crate::id::{DiskId, JobId, PoolId};
 use crate::kinds::Step;
 use crate::place::{Identity, Place};
@@ -148,6 +148,8 @@ pub(crate) enum Action {
     Rebase { children: Vec<Child>, from: Place, to: Form },
     /// Puts changes into the catalogue and completes the job.
     Complete { changes: Vec<Change> },
+    /// The same, and exposes the disk that the changes put there.
+    CompleteExposed { disk: DiskId, changes: Vec<Change>, to: Box<Expose> },
     /// What only another version of the program can do.
     #[serde(untagged)]
     Unknown(serde_json::Value),

@@ -7,7 +7,7 @@ use disk_image::{ImageErrorKind, MissingFile, NamedFile, reflink};
 
 use super::{Action, How, Plan, Share};
 use crate::checksums;
-use crate::engine::{Change, Debris, Failure, IfEnding, Interrupt, JobContext, JobRecord};
+use crate::engine::{Change, Debris, Expose, Failure, IfEnding, Interrupt, JobContext, JobRecord};
 use crate::error::Cause;
 use crate::failpoint;
 use crate::id::{DiskId, JobId};
@@ -124,6 +124,9 @@ impl Work<'_> {
             Action::Complete { changes } => {
                 let (point, effect) = (failpoint::PLAN_COMPLETE, changes.clone());
                 Ok(self.context.complete(point, self.if_ending(), effect)?)
+            }
+            Action::CompleteExposed { disk, changes, to } => {
+                self.context.complete_exposed(*disk, changes.clone(), Expose::clone(to))
             }
             Action::Unknown(_) => Err(Cause::UnknownJob { what: "an action".to_owned() }.into()),
         }

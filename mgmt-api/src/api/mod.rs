@@ -366,7 +366,7 @@ pub struct Job {
     pub trace: String,
     /// `create-disk`, `delete-disk`, `expand-disk`, `clone-disk`, `import-disk`, `export-disk`,
     /// `shrink-disk`, `overwrite-disk`, `create-snapshot`, `delete-snapshot`, `roll-back`,
-    /// `expose-snapshot`, `data-path-fault`.
+    /// `expose-snapshot`, `map-snapshot`, `data-path-fault`.
     pub kind: String,
     /// One line for people.
     pub name: String,

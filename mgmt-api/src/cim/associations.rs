@@ -5,7 +5,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use job_engine::{
-    AffectedElement, Disk, DiskSnapshot, Element, ElementEffect, Job, JobView, Pool,
+    AffectedElement, Disk, DiskSnapshot, Element, ElementEffect, Job, JobKind, JobView, Pool,
+    Purpose,
 };
 
 use super::indications::SUBSCRIPTION;
@@ -296,8 +297,14 @@ fn of_job(view: &View<'_>, class: &str, job: &Job) -> Option<Vec<Instance>> {
 
 /// A job and the service that it is of.
 fn owned(view: &View<'_>, job: &Job) -> Instance {
-    let replication = replicas::is_replication(job);
-    let service = if replication { REPLICATION_SERVICE } else { SERVICE };
+    let masks = matches!(job.kind, JobKind::Planned { purpose: Purpose::MapSnapshot, .. });
+    let service = if replicas::is_replication(job) {
+        REPLICATION_SERVICE
+    } else if masks {
+        MASKING_SERVICE
+    } else {
+        SERVICE
+    };
     let owner = ("OwningElement", view.service_path(service));
     link(OWNING, owner, ("OwnedElement", job_path(&job.id)))
 }

@@ -2,13 +2,16 @@
 
 use job_engine::catalogue::{check_iscsi_name, default_target_name};
 use job_engine::{
-    AccessEntry, Cause, DiskId, Expose, ExposeTo, ExposeUnit, Hide, RequestError, Target,
+    AccessEntry, Cause, DiskId, Expose, ExposeTo, ExposeUnit, Exposing, Hide, JobId, RequestError,
+    SnapshotId, Target,
 };
 
 use super::fault::Fault;
 use super::instances::{CONTROLLER, View};
 use super::masking::{self, HARDWARE};
-use super::methods::{COMPLETED, FAILED, INVALID_PARAMETER, Inputs, NOT_SUPPORTED, Outcome};
+use super::methods::{
+    COMPLETED, FAILED, INVALID_PARAMETER, Inputs, NOT_SUPPORTED, Outcome, started,
+};
 use super::operations::Work;
 use super::path::ObjectPath;
 use super::ports::target_of_port;
@@ -54,6 +57,8 @@ fn outcome(ended: Ended<Outcome>) -> Result<Outcome, Fault> {
 /// What both methods are given.
 struct Paths {
     disks: Vec<DiskId>,
+    /// A snapshot that the one name is of. The disks are those that stand for it.
+    snapshot: Option<SnapshotId>,
     initiators: Vec<String>,
     /// Targets of the ports.
     ports: Vec<String>,
@@ -71,10 +76,20 @@ struct Meant {
 
 impl Paths {
     fn new(work: &Work<'_>, inputs: &Inputs) -> Ended<Self> {
-        let disks = inputs
-            .texts("LUNames")
-            .into_iter()
-            .map(|name| disk_named(&work.view, name).ok_or(Answer::Returned(INVALID_UNIT)));
+        let names = inputs.texts("LUNames");
+        let snapshot = names.iter().find_map(|name| snapshot_named(&work.view, name));
+        let disks = match snapshot {
+            None => names
+                .into_iter()
+                .map(|name| disk_named(&work.view, name).ok_or(Answer::Returned(INVALID_UNIT)))
+                .collect::<Ended<_>>()?,
+            // Each has a job of its own, and there is one job in the answer.
+            Some(_) if names.len() > 1 => return Err(Answer::Returned(NOT_SUPPORTED)),
+            Some(snapshot) => {
+                let all = work.engine.exposed_snapshots().into_iter();
+                all.filter(|(_, of)| *of == snapshot).map(|(disk, _)| disk).collect()
+            }
+        };
         let initiators = inputs.texts("InitiatorPortIDs").into_iter().map(|name| {
             // The name of a port begins with that of its initiator.
             let name = name.split(',').next().unwrap_or_default().trim().to_lowercase();
@@ -88,7 +103,8 @@ impl Paths {
         let controllers = inputs.references("ProtocolControllers").into_iter();
         let controllers = controllers.map(|path| controller(work, path).map_err(Answer::Fault));
         Ok(Self {
-            disks: disks.collect::<Ended<_>>()?,
+            disks,
+            snapshot,
             initiators: initiators.collect::<Ended<_>>()?,
             ports: ports.collect::<Ended<_>>()?,
             controllers: controllers.collect::<Ended<_>>()?,
@@ -116,6 +132,13 @@ impl Paths {
         }
         Ok(Some(Meant { target: target.clone(), by_controller: first.is_some(), own }))
     }
+}
+
+/// The snapshot of this name.
+fn snapshot_named(view: &View<'_>, name: &str) -> Option<SnapshotId> {
+    let id = uuid::Uuid::try_parse(name).ok()?;
+    let mut snapshots = view.snapshot().snapshots.iter();
+    snapshots.find(|snapshot| snapshot.id.uuid() == id).map(|snapshot| snapshot.id)
 }
 
 /// The initiator whom an entry concerns, if that is one by its name.
@@ -192,10 +215,10 @@ impl Work<'_> {
 
     fn try_expose(&self, inputs: &Inputs) -> Ended<Outcome> {
         let paths = Paths::new(self, inputs)?;
-        if paths.disks.is_empty() && paths.initiators.is_empty() {
+        let none = paths.disks.is_empty() && paths.snapshot.is_none();
+        if none && paths.initiators.is_empty() {
             return Err(Answer::Returned(INVALID_PARAMETER));
         }
-        let units = units(inputs, &paths.disks)?;
         let made = || Meant { target: new_name("view"), by_controller: true, own: None };
         let meant = paths.meant()?;
         let create = meant.is_none().then(String::new);
@@ -209,13 +232,23 @@ impl Work<'_> {
             // Which of the initiators of the target?
             return Err(Answer::Returned(INVALID_INITIATOR));
         }
+        let to = if to_these { ExposeTo::These } else { ExposeTo::Everybody };
+        let (units, snapshot) = match (paths.snapshot, paths.disks.as_slice()) {
+            (Some(snapshot), []) => (units(inputs, &[DiskId::generate()])?, Some(snapshot)),
+            // It is exposed to others already.
+            (Some(_), [disk, ..]) => (units(inputs, &[*disk])?, None),
+            (None, disks) => (units(inputs, disks)?, None),
+        };
+        if let Some(snapshot) = snapshot {
+            let request = Expose { target, create, units: Vec::new(), initiators, to };
+            return self.expose_snapshot(snapshot, request, units.first());
+        }
         let before = self.view.snapshot().targets.iter().find(|own| own.name == target);
         let mapped = |disk: &DiskId| {
             let mappings = &self.view.snapshot().mappings;
             mappings.iter().any(|mapping| mapping.target == target && mapping.disk == *disk)
         };
         let all_mapped = paths.disks.iter().all(mapped);
-        let to = if to_these { ExposeTo::These } else { ExposeTo::Everybody };
         let request = Expose { target, create, units, initiators: initiators.clone(), to };
         let after = self.engine.expose(request).map_err(refused)?;
         if all_mapped && before == Some(&after) {
@@ -223,6 +256,24 @@ impl Work<'_> {
         }
         let theirs = if to_these { initiators } else { Vec::new() };
         Ok(Outcome::of(COMPLETED).with("ProtocolControllers", self.controllers(&after, &theirs)))
+    }
+
+    /// A job makes a disk with the data of the snapshot, which stays what it is, and exposes that.
+    fn expose_snapshot(
+        &self,
+        snapshot: SnapshotId,
+        to: Expose,
+        unit: Option<&ExposeUnit>,
+    ) -> Ended<Outcome> {
+        let mut snapshots = self.view.snapshot().snapshots.iter();
+        let of = snapshots.find(|it| it.id == snapshot).and_then(|it| self.engine.disk(&it.disk));
+        let name = of.map_or_else(|| "snapshot".to_owned(), |disk| disk.name.clone());
+        let name = format!("{name}-{}", uuid::Uuid::new_v4().simple());
+        let read_only = unit.is_some_and(|unit| unit.read_only);
+        let kind = Exposing { read_only, linked: false };
+        let to = (to, unit.and_then(|unit| unit.lun));
+        let id = self.engine.expose_snapshot_to(snapshot, name, kind, to, self.submission());
+        Ok(started(&id.map_err(refused)?))
     }
 
     /// The views of these initiators; without any, that of all others.
@@ -261,19 +312,44 @@ impl Work<'_> {
     fn try_hide(&self, inputs: &Inputs) -> Ended<Outcome> {
         let paths = Paths::new(self, inputs)?;
         let meant = paths.meant()?.ok_or(Answer::Returned(INVALID_PARAMETER))?;
-        if paths.disks.is_empty() && paths.initiators.is_empty() {
+        let Paths { mut disks, mut initiators, snapshot, .. } = paths;
+        let Meant { target, own, .. } = meant;
+        if snapshot.is_some() {
+            let mappings = &self.view.snapshot().mappings;
+            disks.retain(|disk| mappings.iter().any(|it| it.target == target && it.disk == *disk));
+            if disks.is_empty() {
+                return Err(Answer::Returned(NOT_EXPOSED));
+            }
+        }
+        if disks.is_empty() && initiators.is_empty() {
             return Err(Answer::Returned(INVALID_PARAMETER));
         }
-        let Paths { disks, mut initiators, .. } = paths;
-        let Meant { target, own, .. } = meant;
         let theirs: Vec<String> = own.into_iter().collect();
         if initiators.is_empty() {
             initiators.clone_from(&theirs);
         }
-        let request = Hide { target: target.clone(), disks, initiators, remove: false };
+        let (name, hidden) = (target.clone(), disks.clone());
+        let request = Hide { target: name, disks, initiators, remove: false };
         self.engine.hide(request).map_err(missing)?;
         let controllers = self.controllers_now(&target, &theirs);
-        Ok(Outcome::of(COMPLETED).with("ProtocolControllers", controllers))
+        let job = snapshot.and_then(|_| self.stands_for_nothing(&hidden));
+        let outcome = job.map_or_else(|| Outcome::of(COMPLETED), |id| started(&id));
+        Ok(outcome.with("ProtocolControllers", controllers))
+    }
+
+    /// A disk that stands for a snapshot goes when nobody sees it any more. If that cannot begin, it
+    /// stays, and is the one that the snapshot is exposed with the next time.
+    fn stands_for_nothing(&self, disks: &[DiskId]) -> Option<JobId> {
+        let mappings = self.engine.mappings();
+        let unseen = disks.iter().filter(|disk| !mappings.iter().any(|it| it.disk == **disk));
+        let delete = |disk: &DiskId| match self.engine.delete_disk_with(*disk, self.submission()) {
+            Ok(id) => Some(id),
+            Err(error) => {
+                tracing::warn!(%disk, %error, "a disk that stands for a snapshot is not deleted");
+                None
+            }
+        };
+        unseen.filter_map(delete).last()
     }
 
     /// `DeleteProtocolController`: the disks stay.

@@ -159,7 +159,8 @@ impl Granted<'_> {
 fn privileges<'v>(view: &'v View<'_>) -> impl Iterator<Item = Granted<'v>> {
     view.snapshot().targets.iter().flat_map(|target| {
         let everybody = || Hardware { id: "*".to_owned(), kind: OTHER };
-        let open = target.access.is_none().then(|| Granted { target, who: everybody(), entry: None });
+        let open =
+            target.access.is_none().then(|| Granted { target, who: everybody(), entry: None });
         let listed = target.access.iter().flatten().map(move |entry| Granted {
             target,
             who: Hardware::of_entry(entry),

@@ -1,7 +1,9 @@
 //! Masking views: a target is one, and so is each part of its access list that sees LUNs under
 //! numbers of its own, since a view has one number for each unit.
 
-use job_engine::{AccessEntry, Target};
+use std::collections::HashMap;
+
+use job_engine::{AccessEntry, SnapshotId, Target};
 
 use super::instances::{View, controller_of, link};
 use super::masking::hardware_id;
@@ -102,6 +104,9 @@ fn of_entry(view: &View<'_>, target: &Target, entry: &AccessEntry) -> Instance {
 /// Under which number each view has each unit.
 pub(crate) fn units(view: &View<'_>) -> Vec<Instance> {
     let state = view.snapshot();
+    // A snapshot that clients have exposed is the unit; the disk stands for it.
+    let stands_for: HashMap<_, _> = view.engine.exposed_snapshots().into_iter().collect();
+    let known = |id: &&SnapshotId| state.snapshots.iter().any(|snapshot| snapshot.id == **id);
     let mut found = Vec::new();
     for mapping in &state.mappings {
         let Some(target) = state.targets.iter().find(|it| it.name == mapping.target) else {
@@ -110,8 +115,11 @@ pub(crate) fn units(view: &View<'_>) -> Vec<Instance> {
         let disk = state.disks.iter().find(|disk| disk.id == mapping.disk);
         let fixed = disk.is_some_and(|disk| disk.read_only);
         let unit = |controller, number: u16, read_only: bool| {
-            let unit = ("Dependent", view.volume_path(mapping.disk));
-            link(FOR_UNIT, ("Antecedent", controller), unit)
+            let path = match stands_for.get(&mapping.disk).filter(known) {
+                Some(snapshot) => view.snapshot_path(*snapshot),
+                None => view.volume_path(mapping.disk),
+            };
+            link(FOR_UNIT, ("Antecedent", controller), ("Dependent", path))
                 .with("DeviceNumber", format!("{number:X}"))
                 .with("DeviceAccess", if read_only || fixed { 3_u16 } else { 2_u16 })
         };

@@ -188,6 +188,63 @@ def test_what_is_wrong_has_its_own_return_value_and_changes_nothing(client, volu
     assert len(client.wbem.EnumerateInstanceNames("CIM_SCSIProtocolController")) == 1
 
 
+def test_a_snapshot_is_exposed_itself(lund, client, volumes):
+    one, two = volumes
+    wbem = client.wbem
+    view = client.expose(LUNames=[one["Name"]], InitiatorPortIDs=[A])
+    target = view["DeviceID"]
+    assert initiator.write(lund.portal, target, 0, A, 0x11)
+    value, output = client.call("CIM_ReplicationService", "CreateElementReplica", ElementName="monday",
+                                SyncType=pywbem.Uint16(7), SourceElement=one.path)
+    assert value == 4096 and client.wait(output["Job"])["JobState"] == 7
+    [snapshot] = client.volumes(output["Job"])
+    assert initiator.write(lund.portal, target, 0, A, 0x22)
+
+    paths = {"LUNames": [snapshot["Name"]], "ProtocolControllers": [view]}
+    count = len(client.wbem.EnumerateInstanceNames("CIM_ConcreteJob"))
+    # All parameters are checked before there is a job.
+    assert client.call(MASKING, "ExposePaths", DeviceNumbers=["0"], **paths)[0] == 4102
+    assert client.call(MASKING, "HidePaths", **paths)[0] == 4100
+    names = {**paths, "LUNames": [snapshot["Name"], two["Name"]]}
+    assert client.call(MASKING, "ExposePaths", **names)[0] == 1
+    assert len(client.wbem.EnumerateInstanceNames("CIM_ConcreteJob")) == count
+    value, output = client.call(MASKING, "ExposePaths", DeviceNumbers=["C"], **paths)
+    assert value == 4096 and client.wait(output["Job"])["JobState"] == 7
+    [owner] = wbem.AssociatorNames(output["Job"], AssocClass="CIM_OwningJobElement")
+    assert owner.classname == client.masking.classname
+    assert initiator.targets(lund.portal, A) == {target: [0, 12]}
+    assert initiator.reads(lund.portal, target, 12, A, 0x11)
+    [link] = wbem.References(snapshot.path, ResultClass="CIM_ProtocolControllerForUnit")
+    assert (link["Antecedent"].keybindings, link["DeviceNumber"]) == (view.keybindings, "C")
+    assert units(client, view) == {"0": 2, "C": 2}
+    assert client.call(MASKING, "ExposePaths", **paths)[0] == 4101
+    # What initiators write there is not the snapshot's.
+    assert initiator.write(lund.portal, target, 12, A, 0x33)
+    lund.restart()
+    assert initiator.reads(lund.portal, target, 12, A, 0x33)
+    assert client.call("CIM_StorageConfigurationService", "ReturnToStoragePool",
+                       TheElement=snapshot.path)[0] == 6
+
+    value, output = client.call(MASKING, "HidePaths", **paths)
+    assert value == 4096 and client.wait(output["Job"])["JobState"] == 7
+    assert initiator.targets(lund.portal, A) == {target: [0]}
+    assert client.call(MASKING, "HidePaths", **paths)[0] == 4100
+    assert len(wbem.EnumerateInstanceNames("CIM_StorageVolume")) == 3
+
+    # Read-only, in a view that is made; it is as it was.
+    value, output = client.call(MASKING, "ExposePaths", LUNames=[snapshot["Name"]], InitiatorPortIDs=[B],
+                                DeviceAccesses=[pywbem.Uint16(3)])
+    assert value == 4096 and client.wait(output["Job"])["JobState"] == 7
+    [made] = wbem.AssociatorNames(output["Job"], AssocClass="CIM_AffectedJobElement",
+                                  ResultClass="CIM_SCSIProtocolController")
+    assert (units(client, made), ids(client, made)) == ({"0": 3}, {B: 5})
+    assert initiator.reads(lund.portal, made["DeviceID"], 0, B, 0x11)
+    assert not initiator.write(lund.portal, made["DeviceID"], 0, B, 0x44)
+    value, output = client.call(MASKING, "HidePaths", LUNames=[snapshot["Name"]], ProtocolControllers=[made])
+    assert value == 4096 and client.wait(output["Job"])["JobState"] == 7
+    client.wait(client.give_back(snapshot.path))
+
+
 def test_devices_are_attached_and_detached(lund, client, volumes):
     one, _ = volumes
     view = client.expose(InitiatorPortIDs=[A])
