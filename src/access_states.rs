@@ -74,10 +74,12 @@ pub(crate) fn set(
     target: Option<&str>,
     state: Option<api::AccessState>,
 ) -> Result<(), AccessStateRefusal> {
-    let set = node.set_access_state(tag, target, state.map(to_scsi));
+    let holds = job_engine::condition_holds;
+    let set = node.set_access_state_if(tag, target, state.map(to_scsi), holds);
     set.map_err(|error| match error {
         AccessStateError::NoSuchGroup(_) => AccessStateRefusal::NoSuchGroup,
         AccessStateError::NoSuchTarget(_) => AccessStateRefusal::NoSuchTarget,
         AccessStateError::NotStored(reason) => AccessStateRefusal::NotStored(reason),
+        AccessStateError::ChangedMeanwhile => AccessStateRefusal::Changed,
     })
 }

@@ -35,7 +35,7 @@ pub use engine::{
     Checks, CloneDisk, Condition, Configuration, CreateSnapshots, Engine, EngineConfig,
     EventPosition, Events, Expose, ExposeTo, ExposeUnit, Exposing, FaultCount, Hide, ImportDisk,
     ImportError, Imported, JobCounts, JobView, LiveImages, MapRequest, MoveDisk, OpenError, Outbox,
-    Snapshot, StoreFigures, TargetRequest, WantedTarget, import_state, under,
+    Snapshot, StoreFigures, TargetRequest, WantedTarget, condition_holds, import_state, under,
 };
 pub use error::{Cause, CimError, ObjectPaths, RequestError};
 pub use event::{ChangeEvent, ChangeKind};

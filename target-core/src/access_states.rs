@@ -70,6 +70,9 @@ pub enum AccessStateError {
     /// It could not be stored.
     #[error("the access state cannot be stored: {0}")]
     NotStored(String),
+    /// The condition does not hold.
+    #[error("something else has changed meanwhile")]
+    ChangedMeanwhile,
 }
 
 /// A portal group as the management sees it.
@@ -261,8 +264,26 @@ impl Node {
         target: Option<&str>,
         state: Option<AccessState>,
     ) -> Result<(), AccessStateError> {
+        self.set_access_state_if(group, target, state, || true)
+    }
+
+    /// The same, if `holds`: it is asked right before, while no initiator changes any state, and must
+    /// change none.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    pub fn set_access_state_if(
+        &self,
+        group: u16,
+        target: Option<&str>,
+        state: Option<AccessState>,
+        holds: impl FnOnce() -> bool,
+    ) -> Result<(), AccessStateError> {
         let states = &self.access_states;
         let _changing = states.changing.lock();
+        if !holds() {
+            return Err(AccessStateError::ChangedMeanwhile);
+        }
         if !self.portal_groups.read().iter().any(|it| it.tag == group) {
             return Err(AccessStateError::NoSuchGroup(group));
         }

@@ -27,6 +27,13 @@ pub fn under<R>(condition: Option<Condition>, work: impl FnOnce() -> R) -> R {
     work()
 }
 
+/// Whether the condition of the request that is being made holds, for what the engine does not hold
+/// itself. It is looked at once.
+#[must_use]
+pub fn holds() -> bool {
+    take().is_none_or(|condition| condition())
+}
+
 /// The condition of the request that is being made, once.
 pub(super) fn take() -> Option<Condition> {
     CONDITION.with(|place| place.borrow_mut().take())

@@ -43,7 +43,7 @@ use parking_lot::Mutex;
 pub use accounts::AccountChange;
 pub use changes::{ChangedBlocks, ChangedExtent};
 pub use checking::Checks;
-pub use condition::{Condition, under};
+pub use condition::{Condition, holds as condition_holds, under};
 pub use configuration::{Configuration, WantedTarget};
 pub use copying::{CloneDisk, ImportDisk};
 pub(crate) use core::Core;

@@ -4,7 +4,7 @@
 //! A tag is that of what changes change: the free space of a disk or the progress of a job are no
 //! part of it. A change with a condition is made while no other change comes over REST, and the
 //! engine looks at the condition once more right before the change, when nobody else changes
-//! anything: jobs and CIM clients are kept out too.
+//! anything: jobs and CIM clients are kept out too. Of portal groups, the data path does.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -204,8 +204,8 @@ async fn change(
     response
 }
 
-/// What the engine looks at right before it makes the change, and whether it was not so. For what
-/// the engine does not hold, nothing.
+/// What the engine, or the data path, looks at right before it makes the change, and whether it was not
+/// so.
 fn lasting_condition(
     service: &Arc<Service>,
     resource: Option<Resource>,
@@ -213,7 +213,7 @@ fn lasting_condition(
 ) -> (Condition, Arc<AtomicBool>) {
     let late = Arc::new(AtomicBool::new(false));
     let (told, service, headers) = (late.clone(), service.clone(), headers.clone());
-    let resource = resource.filter(|it| OF_ENGINE.contains(&it.collection.as_str()));
+    let resource = resource.filter(|it| LASTING.contains(&it.collection.as_str()));
     let holds = move || {
         let Some(Resource { collection, key, .. }) = &resource else { return true };
         let tag = service.current(collection, key).map(tag);
@@ -224,8 +224,10 @@ fn lasting_condition(
     (Arc::new(holds), late)
 }
 
-/// Collections that the engine alone holds and changes.
-const OF_ENGINE: &[&str] = &["disks", "snapshots", "targets", "jobs", "users", "tokens"];
+/// Collections of which the condition is looked at once more where all changes go through: in the
+/// engine, and in the data path.
+const LASTING: &[&str] =
+    &["disks", "snapshots", "targets", "jobs", "users", "tokens", "portal-groups"];
 
 /// Why a state with this tag is not what the client means.
 fn refusal(tag: Option<&str>, headers: &HeaderMap) -> Option<&'static str> {

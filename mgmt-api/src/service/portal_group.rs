@@ -17,6 +17,8 @@ pub enum AccessStateRefusal {
     NoSuchTarget,
     /// It cannot be stored; the text says why.
     NotStored(String),
+    /// The condition of the request ([`job_engine::condition_holds`]) does not hold.
+    Changed,
 }
 
 impl Service {
@@ -85,6 +87,9 @@ impl Service {
                 let name = target.as_deref().unwrap_or_default();
                 let message = format!("there is no target `{name}`");
                 self.near_target(ServiceError::new(Refusal::NotFound, message), name)
+            }
+            AccessStateRefusal::Changed => {
+                ServiceError::new(Refusal::Changed, "something else has changed it meanwhile")
             }
             AccessStateRefusal::NotStored(reason) => {
                 let message = format!("the access state cannot be stored: {reason}");

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use scsi::{AccessMethods, AccessState, Device};
 use target_core::{
     AccessStateChange, AccessStateError, AccessStateStore, AuthPolicy, LogicalUnit, PortalGroup,
-    StoredAccessState, UnitConfig,
+    PortalGroupStatus, StoredAccessState, UnitConfig,
 };
 use tokio::net::TcpListener;
 
@@ -193,6 +193,19 @@ fn an_initiator_changes_the_groups_of_its_target_and_the_others_are_told() {
     assert_eq!(groups(&mut by)[0], (1, 0x80, 2));
     let gone = AccessStateChange::Delete { group: 1, target: Some(TARGET.to_owned()) };
     assert!(it.store.saved.lock().unwrap().contains(&gone));
+    // If it is still what the operator has seen.
+    let node = &it.world.node;
+    let seen = node.portal_group_statuses();
+    let standby = |seen: &Vec<PortalGroupStatus>| {
+        let holds = || node.portal_group_statuses() == *seen;
+        node.set_access_state_if(1, None, Some(AccessState::Standby), holds)
+    };
+    assert_eq!(set(&mut by, &[(1, 1)]), (0, 0, 0));
+    let saved = it.store.saved.lock().unwrap().len();
+    assert_eq!(standby(&seen), Err(AccessStateError::ChangedMeanwhile));
+    assert_eq!(groups(&mut by)[0], (1, 0x81, 1));
+    assert_eq!(it.store.saved.lock().unwrap().len(), saved);
+    assert_eq!(standby(&node.portal_group_statuses()), Ok(()));
 }
 
 #[test]

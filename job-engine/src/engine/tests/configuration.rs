@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::catalogue::{AccessEntry, AccessState, AccessStateChange, StoredAccessState};
-use crate::engine::{Configuration, WantedTarget, under};
+use crate::engine::{Configuration, WantedTarget, condition_holds, under};
 
 const A: &str = "iqn.2026-01.io.lund:a";
 const B: &str = "iqn.2026-01.io.lund:b";
@@ -281,5 +281,8 @@ fn a_condition_is_looked_at_when_the_engine_comes_to_the_request_and_once() {
     });
     under(condition(), || {});
     bench.create_target(create("d")).unwrap();
+    // So it is for what the engine does not hold.
+    under(condition(), || assert_eq!([condition_holds(), condition_holds()], [false, true]));
+    assert!(condition_holds());
     assert_eq!(bench.targets().len(), 3);
 }
