@@ -25,6 +25,7 @@ const FILES: &[(&str, &str, &str)] = files! {
     "/accounts.js": "text/javascript; charset=utf-8" = "accounts.js";
     "/app.js": "text/javascript; charset=utf-8" = "app.js";
     "/api.js": "text/javascript; charset=utf-8" = "api.js";
+    "/checks.js": "text/javascript; charset=utf-8" = "checks.js";
     "/dialogs.js": "text/javascript; charset=utf-8" = "dialogs.js";
     "/dom.js": "text/javascript; charset=utf-8" = "dom.js";
     "/rest.html": "text/html; charset=utf-8" = "rest.html";

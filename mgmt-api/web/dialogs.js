@@ -1,7 +1,7 @@
 // Dialogs: forms that change something, and details that are read.
 
 import { get, Problem } from "./api.js";
-import { button, h, say } from "./dom.js";
+import { button, h, say, time } from "./dom.js";
 
 const dialog = document.getElementById("dialog");
 
@@ -26,6 +26,22 @@ export function explain(error) {
   ];
 }
 
+const OUTCOMES = {
+  matched: (made) => `its data are those of ${made}`,
+  made: () => "checksums of its data are kept",
+  differed: (made) => `its data are not those of ${made}`,
+  void: () => "it may have been written since its checksums were made: there was nothing to compare with",
+  damaged: () => "its checksums are damaged: there was nothing to compare with",
+  absent: () => "there are no checksums to compare its data with",
+  "in-use": () => "checksums of a disk in use are not kept: its snapshots have some",
+};
+
+/** What a check has found out with checksums, in words; nothing for other jobs. */
+export function compared(job) {
+  const found = job.checksums;
+  return found && OUTCOMES[found.state]?.(found.made ? time(found.made) : "before");
+}
+
 export function confirm(title, note, action, danger) {
   ask(title, [], title.replace("…", ""), action, { note, danger });
 }
@@ -46,6 +62,8 @@ async function watch(job) {
     bar.value = now.percent_complete;
   }
   text.textContent = `${now.name}: ${now.state}`;
+  const more = compared(now);
+  if (more) text.textContent += `: ${more}`;
   if (now.errors.length > 0) text.textContent += `: ${now.errors[0].message}`;
   return end();
 }

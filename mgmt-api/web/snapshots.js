@@ -1,6 +1,7 @@
 // Snapshots as trees: which one was taken of what, what was made of it, and what each holds.
 
 import { call, getOf } from "./api.js";
+import { checkSnapshot } from "./checks.js";
 import { ask, confirm, show } from "./dialogs.js";
 import { button, facts, h, head, size, time } from "./dom.js";
 import { cloneDisk } from "./views.js";
@@ -70,6 +71,7 @@ function snapshotLine(it, own) {
     h("div", { class: "actions" },
       button("Changes…", () => changes(it, key, own), { about: key }),
       button("Make a disk…", () => exposeSnapshot(it, key), { about: key }),
+      button("Check…", () => checkSnapshot(it, key), { about: key }),
       button("Roll back…", () => confirm(`Roll back to ${key}`, `Everything that was written to ${it.disk_name} since then is lost.`,
         () => call("POST", ["snapshots", it.id, "rollback"], {}), true), { about: key, kind: "danger" }),
       button("Delete…", () => confirm(`Delete ${key}`, "The disk stays as it is.",

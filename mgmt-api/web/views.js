@@ -1,7 +1,8 @@
 // What each view shows of the daemon's state.
 
 import { call, get } from "./api.js";
-import { ask, confirm, explain, show } from "./dialogs.js";
+import { checkDisk } from "./checks.js";
+import { ask, compared, confirm, explain, show } from "./dialogs.js";
 import { button, duration, facts, h, head, parseSize, say, size, table, time } from "./dom.js";
 
 const SIZE_HINT = "A number with a unit: 500MiB, 10GiB, 2TiB.";
@@ -80,6 +81,7 @@ export function disks({ disks, targets }) {
         button("Grow…", () => growDisk(disk), { about: disk.name }),
         button("Expose…", () => expose(targets, disk), { about: disk.name }),
         button("Clone…", () => cloneDisk(disk), { about: disk.name }),
+        button("Check…", () => checkDisk(disk), { about: disk.name }),
         button("Delete…", () => deleteDisk(disk), { about: disk.name, kind: "danger" })))), "There are no disks yet."),
   ];
 }
@@ -251,7 +253,8 @@ export function jobs({ jobs }) {
   return [
     head("Jobs and faults"),
     table("Jobs and faults", ["Job", "State", "Progress", "Begun", "Took", "Actions"], newest.map((job) => h("tr", null,
-      h("th", { scope: "row", class: "name" }, job.name, job.occurrences > 1 && h("span", { class: "faint" }, ` (${job.occurrences} times)`)),
+      h("th", { scope: "row", class: "name" }, job.name, job.occurrences > 1 && h("span", { class: "faint" }, ` (${job.occurrences} times)`),
+        compared(job) && h("div", { class: "faint" }, compared(job))),
       h("td", { class: job.state === "Completed" ? "good" : FAILED.includes(job.state) ? "bad" : "" }, job.state),
       h("td", null, job.kind === "data-path-fault" ? "" :
         [h("progress", { max: 100, value: job.percent_complete, "aria-label": `Progress of ${job.name}` }), ` ${job.percent_complete} %`]),

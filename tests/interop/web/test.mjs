@@ -172,6 +172,23 @@ if (await taken.getByText("Completed").count() === 0) {
 }
 
 await view("disks");
+await page.getByRole("button", { name: "New disk" }).click();
+await dialog.getByLabel("Name").fill("kept");
+await dialog.getByLabel("Size").fill("1MiB");
+await dialog.getByRole("button", { name: "Create" }).click();
+await page.getByRole("status").getByText("Create disk kept: Completed").waitFor();
+for (const found of ["checksums of its data are kept", "its data are those of"]) {
+  await page.getByRole("button", { name: "Check kept" }).click();
+  await dialog.getByLabel("Keep checksums").check();
+  await accessible("the form of a check");
+  await dialog.getByRole("button", { name: "Check", exact: true }).click();
+  await page.getByRole("status").getByText(`Completed: ${found}`).waitFor();
+}
+await view("jobs");
+await row("its data are those of").getByText("Completed").waitFor();
+say("a disk is checked, and its data are compared with checksums");
+
+await view("disks");
 await page.getByRole("button", { name: "Delete web" }).click();
 await dialog.getByLabel("Write its name").fill("web");
 await dialog.getByRole("button", { name: "Delete" }).click();
