@@ -110,8 +110,8 @@ pub(crate) fn totals(node: &Node) -> TotalCounters {
     }
 }
 
-pub(crate) fn unit(unit: &LogicalUnit) -> service::UnitCounters {
-    let counters = unit.counters();
+/// How long commands took, by what they do.
+pub(crate) fn by_kind(all: &[Times; Kind::ALL.len()]) -> Vec<(&'static str, service::Times)> {
     let name = |kind| match kind {
         Kind::Read => "read",
         Kind::Write => "write",
@@ -123,10 +123,12 @@ pub(crate) fn unit(unit: &LogicalUnit) -> service::UnitCounters {
         let classes = bounds.zip(times.classes).collect();
         service::Times { classes, nanoseconds: times.nanoseconds }
     };
-    let by_kind = |all: &[Times; Kind::ALL.len()]| {
-        let all = Kind::ALL.into_iter().zip(all);
-        all.map(|(kind, its)| (name(kind), times(its))).collect()
-    };
+    let all = Kind::ALL.into_iter().zip(all);
+    all.map(|(kind, its)| (name(kind), times(its))).collect()
+}
+
+pub(crate) fn unit(unit: &LogicalUnit) -> service::UnitCounters {
+    let counters = unit.counters();
     service::UnitCounters {
         disk: unit.name().to_owned(),
         read_commands: counters.read_commands,

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use job_engine::Role;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -22,7 +22,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::NodeState;
 use crate::routes::Routes;
-use crate::service::{Service, Times, Totals, UnitCounters};
+use crate::service::{Service, SessionFigures, Times, Totals, UnitCounters};
 use job_engine::{COMMIT_BOUNDS, StoreFigures};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -159,13 +159,7 @@ fn sessions_by_name(registry: &mut Registry, totals: &Totals) {
     let (commands, data) = (Counters::default(), Counters::default());
     let outstanding = Gauges::default();
     for session in &totals.named {
-        let own = || {
-            vec![
-                ("session", session.tsih.to_string()),
-                ("initiator", session.initiator.clone()),
-                ("target", session.target.clone()),
-            ]
-        };
+        let own = || labels_of(session);
         let labels = |kind: &str| [own(), vec![("kind", kind.to_owned())]].concat();
         let counters = &session.counters;
         commands.get_or_create(&labels("read")).inc_by(counters.read_commands);
@@ -180,6 +174,51 @@ fn sessions_by_name(registry: &mut Registry, totals: &Totals) {
     register(registry, "session_data", help, Some(Unit::Bytes), &data);
     let help = "Commands of a session that are not answered yet";
     register(registry, "session_outstanding_commands", help, None, &outstanding);
+    registry.register_collector(Box::new(SessionLatencies(totals.named.clone())));
+}
+
+fn labels_of(session: &SessionFigures) -> Labels {
+    vec![
+        ("session", session.tsih.to_string()),
+        ("initiator", session.initiator.clone()),
+        ("target", session.target.clone()),
+    ]
+}
+
+/// How long commands of these sessions took.
+#[derive(Debug)]
+struct SessionLatencies(Vec<SessionFigures>);
+
+impl Collector for SessionLatencies {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "As disk_command_time, of the 128 oldest sessions";
+        let (name, unit) = ("session_command_time", Unit::Seconds);
+        let mut family =
+            encoder.encode_descriptor(name, help, Some(&unit), MetricType::Histogram)?;
+        for session in &self.0 {
+            for (kind, times) in &session.timed {
+                let labels = || [labels_of(session), vec![("kind", (*kind).to_owned())]].concat();
+                histogram(&mut family, labels, times)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One of a family; those that never happened would be most of the series.
+fn histogram(
+    family: &mut MetricEncoder<'_>,
+    labels: impl FnOnce() -> Labels,
+    times: &Times,
+) -> Result<(), std::fmt::Error> {
+    let (count, classes) = classes(times);
+    if count == 0 {
+        return Ok(());
+    }
+    let seconds = seconds(times.nanoseconds, 1_000_000_000);
+    let labels = labels();
+    let mut metric = family.encode_family(&labels)?;
+    metric.encode_histogram::<NoLabelSet>(seconds, count, &classes, None)
 }
 
 /// SPC-4 table 43; those without a meaning are never counted.
@@ -286,14 +325,8 @@ impl Latencies {
             encoder.encode_descriptor(name, help, Some(&unit), MetricType::Histogram)?;
         for unit in &self.0 {
             for (kind, times) in of(unit) {
-                let (count, classes) = classes(times);
-                // Those that never happened would be most of the series.
-                if count > 0 {
-                    let labels = vec![("disk", unit.disk.clone()), ("kind", (*kind).to_owned())];
-                    let seconds = seconds(times.nanoseconds, 1_000_000_000);
-                    let mut metric = family.encode_family(&labels)?;
-                    metric.encode_histogram::<NoLabelSet>(seconds, count, &classes, None)?;
-                }
+                let labels = || vec![("disk", unit.disk.clone()), ("kind", (*kind).to_owned())];
+                histogram(&mut family, labels, times)?;
             }
         }
         Ok(())

@@ -52,6 +52,11 @@ impl Host for NodeHost {
         self.node.session(tsih).map(sessions::detail)
     }
 
+    fn session_times(&self, tsih: u16) -> Vec<(&'static str, service::Times)> {
+        let detail = self.node.session(tsih);
+        detail.map(|detail| sessions::by_kind(&detail.times)).unwrap_or_default()
+    }
+
     fn session_parameters(&self) -> api::SessionParameters {
         sessions::offered(&NodeConfig::default())
     }

@@ -113,6 +113,27 @@ impl Timed {
     }
 }
 
+/// How long commands of a session took, by [`Kind`]: only its connection writes it.
+#[derive(Debug, Default)]
+pub(crate) struct SessionTimes([Timed; Kind::ALL.len()]);
+
+impl SessionTimes {
+    /// A command that was timed is answered.
+    pub(crate) fn answered(&self, kind: Kind, time: Duration) {
+        if let Some(timed) = self.0.get(kind as usize) {
+            timed.count(time);
+        }
+    }
+
+    pub(crate) fn get(&self) -> [Times; Kind::ALL.len()] {
+        all(&self.0)
+    }
+}
+
+fn all(timed: &[Timed; Kind::ALL.len()]) -> [Times; Kind::ALL.len()] {
+    std::array::from_fn(|kind| timed.get(kind).map(Timed::get).unwrap_or_default())
+}
+
 /// A unit's counts since it is there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct UnitCounters {
@@ -191,16 +212,13 @@ impl UnitStatistics {
     /// For the management; `block_length` in bytes.
     pub(crate) fn counters(&self, block_length: u64) -> UnitCounters {
         let sum = self.get();
-        let times = |all: &[Timed; Kind::ALL.len()]| {
-            std::array::from_fn(|kind| all.get(kind).map(Timed::get).unwrap_or_default())
-        };
         UnitCounters {
             read_commands: sum.read_commands,
             write_commands: sum.write_commands,
             read_bytes: sum.blocks_read.saturating_mul(block_length),
             written_bytes: sum.blocks_written.saturating_mul(block_length),
-            handed_off: times(&self.handed_off),
-            commands: times(&self.commands),
+            handed_off: all(&self.handed_off),
+            commands: all(&self.commands),
             ..UnitCounters::default()
         }
     }

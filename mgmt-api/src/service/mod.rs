@@ -37,6 +37,7 @@ pub(crate) use self::job_row::JobRow;
 pub use self::jobs::submission;
 pub use self::limits::LimitOf;
 pub use self::portal_group::AccessStateRefusal;
+pub(crate) use self::session::SessionFigures;
 pub use self::session::{
     CacheCounters, SessionRequest, Times, TotalCounters, Totals, Trace, TraceRefusal, UnitCounters,
 };
@@ -53,6 +54,11 @@ pub trait Host: Send + Sync {
     fn units(&self) -> Vec<UnitCounters>;
     /// A session with everything that is known of it.
     fn session(&self, tsih: u16) -> Option<api::SessionDetail>;
+    /// How long commands of a session took, by what they do.
+    fn session_times(&self, tsih: u16) -> Vec<(&'static str, Times)> {
+        let _ = tsih;
+        Vec::new()
+    }
     /// What sessions begin their negotiation with.
     fn session_parameters(&self) -> api::SessionParameters;
     /// Asks the initiator of a session for something, or ends it; false if it is not there.

@@ -91,6 +91,7 @@ pub(crate) struct SessionFigures {
     pub(crate) read_bytes: u64,
     pub(crate) written_bytes: u64,
     pub(crate) outstanding: u64,
+    pub(crate) timed: Vec<(&'static str, Times)>,
 }
 
 /// What metrics tell of initiators.
@@ -159,6 +160,7 @@ impl Service {
                         read_bytes: session.read_bytes,
                         written_bytes: session.written_bytes,
                         outstanding: count,
+                        timed: self.host.session_times(session.tsih),
                     });
                 }
             }

@@ -54,12 +54,13 @@ impl Core {
     #[cold]
     pub(super) fn look_at_timed(&mut self) {
         let now = Instant::now();
-        let session = &self.session;
+        let (session, own) = (&self.session, &self.admission.published.times);
         self.timed.retain(|timed| {
             let goes_on = session.initiator_task_tag(timed.task).is_some();
             if !goes_on {
                 let time = now.saturating_duration_since(timed.since);
                 timed.unit.statistics().answered(timed.kind, time);
+                own.answered(timed.kind, time);
             }
             goes_on
         });

@@ -89,6 +89,7 @@ impl Entry {
             exp_cmd_sn: state.exp_cmd_sn.0,
             max_cmd_sn: state.max_cmd_sn.0,
             outstanding: state.outstanding,
+            times: self.published.times.get(),
         }
     }
 }

@@ -9,6 +9,8 @@ use iscsi_proto::serial::CmdSn;
 use iscsi_proto::session::{Counters, Session};
 use parking_lot::Mutex;
 
+use crate::statistics::{Kind, SessionTimes, Times};
+
 /// A session in short.
 #[derive(Debug, Clone)]
 pub struct SessionSummary {
@@ -57,6 +59,9 @@ pub struct SessionDetail {
     pub max_cmd_sn: u32,
     /// Commands that are not answered yet.
     pub outstanding: usize,
+    /// How long commands took, from their arrival until their answer went to the socket: the first of
+    /// every [`TIMED_OF`](crate::TIMED_OF) READs and WRITEs, and all others, by [`Kind`].
+    pub times: [Times; Kind::ALL.len()],
 }
 
 /// What a connection lets others know of its session.
@@ -72,22 +77,27 @@ pub(crate) struct State {
 /// Written once a turn by the session's connection alone. The lock is the session's own, and held
 /// for a copy: nobody waits there but while management looks.
 #[derive(Debug)]
-pub(crate) struct Published(Mutex<State>);
+pub(crate) struct Published {
+    state: Mutex<State>,
+    /// How long its commands took.
+    pub(crate) times: SessionTimes,
+}
 
 impl Published {
     /// Of a session that begins.
     pub(super) fn new(outcome: &LoginOutcome) -> Self {
-        Self(Mutex::new(State {
+        let state = Mutex::new(State {
             parameters: outcome.parameters,
             counters: Counters::default(),
             exp_cmd_sn: outcome.cmd_sn,
             max_cmd_sn: outcome.cmd_sn,
             outstanding: 0,
-        }))
+        });
+        Self { state, times: SessionTimes::default() }
     }
 
     pub(crate) fn set(&self, session: &Session) {
-        *self.0.lock() = State {
+        *self.state.lock() = State {
             parameters: *session.parameters(),
             counters: *session.counters(),
             exp_cmd_sn: session.exp_cmd_sn(),
@@ -97,6 +107,6 @@ impl Published {
     }
 
     pub(super) fn get(&self) -> State {
-        *self.0.lock()
+        *self.state.lock()
     }
 }

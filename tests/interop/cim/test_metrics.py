@@ -154,6 +154,11 @@ def test_sessions_and_caches_of_images_are_told(tmp_path):
     of = lambda name, **labels: seen[(name, *sorted({**session, **labels}.items()))]  # noqa: E731
     assert of("lund_session_data_bytes_total", kind="write") >= 60 * MIB
     assert of("lund_session_commands_total", kind="write") >= 1
+    # The first WRITE, and whatever is no READ or WRITE.
+    for kind in ("write", "other"):
+        count = of("lund_session_command_time_seconds_count", kind=kind)
+        assert 1 <= count <= of("lund_session_command_time_seconds_bucket", kind=kind, le="+Inf")
+        assert 0 < of("lund_session_command_time_seconds_sum", kind=kind) < 600 * count
     cache = {key[0]: value for key, value in seen.items() if key[0].startswith("lund_image_cache")}
     assert 0 < cache["lund_image_cache_size_bytes"] <= cache["lund_image_cache_limit_bytes"]
     assert {"lund_image_cache_loads_total", "lund_image_cache_evictions_total", "lund_image_cache_dirty_bytes"} <= set(cache)
