@@ -9,6 +9,7 @@ use job_engine::{
     Purpose,
 };
 
+use super::bulk::{BULK_CAPABILITIES, BULK_CAPABILITIES_ID, BULK_SERVICE};
 use super::indications::SUBSCRIPTION;
 use super::instances::{
     JOB, PARTS, POOL, Part, SERVICE, Space, View, by_id, capabilities_path, job_path, link,
@@ -57,8 +58,8 @@ pub(crate) const PART: Part = Part {
 };
 
 /// All services.
-const SERVICES: [&str; 5] =
-    [SERVICE, MASKING_SERVICE, HARDWARE_SERVICE, ISCSI_SERVICE, REPLICATION_SERVICE];
+const SERVICES: [&str; 6] =
+    [SERVICE, MASKING_SERVICE, HARDWARE_SERVICE, ISCSI_SERVICE, REPLICATION_SERVICE, BULK_SERVICE];
 
 fn instances(view: &View<'_>, class: &'static str) -> Vec<Instance> {
     let link =
@@ -140,6 +141,7 @@ fn capable(view: &View<'_>) -> Vec<Instance> {
         (view.system_path(), masking()),
         (view.service_path(REPLICATION_SERVICE), replication),
         (view.service_path(ISCSI_SERVICE), iscsi),
+        (view.service_path(BULK_SERVICE), by_id(BULK_CAPABILITIES, BULK_CAPABILITIES_ID)),
     ];
     let targets = view.snapshot().targets.iter().flat_map(|target| views::paths(view, target));
     let targets = targets.map(|path| (path, by_id(ISCSI_CAPABILITIES, ISCSI_CAPABILITIES_ID)));

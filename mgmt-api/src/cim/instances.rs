@@ -16,8 +16,8 @@ use super::schema::Schema;
 use super::time;
 use super::value::{Instance, Value};
 use super::{
-    associations, credentials, masking, network, ports, profiles, replicas, settings, statistics,
-    views,
+    associations, bulk, credentials, masking, network, ports, profiles, replicas, settings,
+    statistics, views,
 };
 use crate::api;
 use crate::service::{Host, TotalCounters};
@@ -71,7 +71,7 @@ impl Part {
 }
 
 /// What is not here.
-pub(crate) const PARTS: [&Part; 9] = [
+pub(crate) const PARTS: [&Part; 10] = [
     &associations::PART,
     &profiles::PART,
     &masking::PART,
@@ -81,6 +81,7 @@ pub(crate) const PARTS: [&Part; 9] = [
     &network::PART,
     &credentials::PART,
     &statistics::PART,
+    &bulk::PART,
 ];
 
 /// Classes that have instances here, associations aside.

@@ -6,6 +6,7 @@ use job_engine::{
 };
 
 use super::arguments::missing;
+use super::bulk::BULK_SERVICE;
 use super::fault::{Fault, Status};
 use super::instances::{JOB, POOL, SERVICE, VOLUME, job_path};
 use super::masking::{HARDWARE_SERVICE, MASKING_SERVICE};
@@ -213,6 +214,7 @@ impl Work<'_> {
                 "GetSupportedOperations" => replicate::operations(&inputs)?,
                 _ => replicate::copy_states(&inputs)?,
             },
+            (BULK_SERVICE, "GetStatisticsCollection") => self.bulk(&inputs)?,
             (JOB, "RequestStateChange") => {
                 request_state_change(self, &job(self, object)?, &inputs)?
             }

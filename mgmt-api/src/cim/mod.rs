@@ -4,6 +4,7 @@
 
 mod arguments;
 mod associations;
+mod bulk;
 mod credentials;
 mod encode;
 mod encode_class;

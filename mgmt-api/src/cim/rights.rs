@@ -59,6 +59,7 @@ pub(crate) const METHODS: &[(&str, Role)] = &[
     ("ExposePaths", Operator),
     ("GetError", Viewer),
     ("GetErrors", Viewer),
+    ("GetStatisticsCollection", Viewer),
     ("GetSupportedCopyStates", Viewer),
     ("GetSupportedFeatures", Viewer),
     ("GetSupportedOperations", Viewer),

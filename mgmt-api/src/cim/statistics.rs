@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use job_engine::{Disk, INSTANCE_ID_PREFIX};
 
+use super::bulk;
 use super::instances::{Part, Space, View, by_id, link};
 use super::path::ObjectPath;
 use super::ports;
@@ -13,15 +14,15 @@ use super::value::Instance;
 use crate::api::SessionDetail;
 use crate::service::{Host, TotalCounters, UnitCounters};
 
-const BLOCK: &str = "LUND_BlockStorageStatisticalData";
+pub(crate) const BLOCK: &str = "LUND_BlockStorageStatisticalData";
 const SESSION: &str = "LUND_iSCSISessionStatistics";
-const COLLECTION: &str = "LUND_StatisticsCollection";
+pub(crate) const COLLECTION: &str = "LUND_StatisticsCollection";
 const OF_ELEMENT: &str = "LUND_ElementStatisticalData";
-const MEMBER: &str = "LUND_MemberOfCollection";
+pub(crate) const MEMBER: &str = "LUND_MemberOfCollection";
 const HOSTED: &str = "LUND_HostedCollection";
 
 const SYSTEM_ID: &str = "MSISCSITARGET:statistics:system";
-const COLLECTION_ID: &str = "MSISCSITARGET:statistics";
+pub(crate) const COLLECTION_ID: &str = "MSISCSITARGET:statistics";
 
 /// These classes.
 pub(crate) const PART: Part = Part {
@@ -55,11 +56,12 @@ fn instances(view: &View<'_>, class: &'static str) -> Vec<Instance> {
             };
             let system = view.totals().map(|_| member(SYSTEM_ID));
             let volumes = volumes(view).map(|(disk, _)| member(&volume_id(disk)));
-            system.into_iter().chain(volumes).collect()
+            system.into_iter().chain(volumes).chain(bulk::members()).collect()
         }
         HOSTED => {
-            let collection = ("Dependent", by_id(COLLECTION, COLLECTION_ID));
-            vec![link(HOSTED, ("Antecedent", view.system_path()), collection)]
+            let hosted =
+                |path| link(HOSTED, ("Antecedent", view.system_path()), ("Dependent", path));
+            vec![hosted(by_id(COLLECTION, COLLECTION_ID)), hosted(bulk::collection_path())]
         }
         _ => Vec::new(),
     }

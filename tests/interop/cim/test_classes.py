@@ -57,7 +57,9 @@ interop:CIM_IndicationService interop:CIM_IndicationServiceCapabilities
 COULD = """
 MSISCSITARGET_StorageSettingsAssociatedToCapabilities MSISCSITARGET_StorageClientSettingData
 MSISCSITARGET_StorageReplicationCapabilities CIM_iSCSISessionStatistics
-CIM_BlockStorageStatisticalData
+CIM_BlockStorageStatisticalData CIM_BlockStatisticsService CIM_BlockStatisticsCapabilities
+CIM_BlockStatisticsManifest CIM_BlockStatisticsManifestCollection
+CIM_AssociatedBlockStatisticsManifestCollection
 """
 # Indications are told, and are no instances.
 TOLD = ["CIM_InstCreation", "CIM_InstModification", "CIM_InstDeletion", "CIM_AlertIndication"]
@@ -405,6 +407,35 @@ def test_a_volume_tells_what_initiators_did_with_it(lund, client):
     assert after["ReadIOs"] > before["ReadIOs"] and after["KBytesRead"] - before["KBytesRead"] >= 65
     assert after["TotalIOs"] == after["ReadIOs"] + after["WriteIOs"]
     assert counts(idle)["WriteIOs"] == others["WriteIOs"]
+    # In bulk, in the order of the manifest of volumes.
+    service = "CIM_BlockStatisticsService"
+    [collection] = client.wbem.EnumerateInstances("CIM_BlockStatisticsManifestCollection")
+    manifests = {it["ElementType"]: it for it in client.wbem.Associators(
+        collection.path, AssocClass="CIM_MemberOfCollection", ResultClass="CIM_BlockStatisticsManifest")}
+    sequence = manifests[8]["CSVSequence"]
+    assert collection["IsDefault"] and set(manifests) == {2, 8}
+    assert all(manifests[8][f"Include{name}"] for name in sequence[2:])
+
+    def bulk(**more):
+        value, output = client.call(service, "GetStatisticsCollection", **more)
+        lines = output.get("Statistics") or []
+        return value, [dict(zip(sequence, line.split(","), strict=True)) for line in lines]
+
+    everything, of_volumes = pywbem.Uint16(2), [pywbem.Uint16(8)]
+    value, rows = bulk(ElementTypes=of_volumes, StatisticsFormat=everything, ManifestCollection=collection.path)
+    assert value == 0 and {row["ElementType"] for row in rows} == {"8"}
+    [row] = [row for row in rows if row["InstanceID"] == after["InstanceID"]]
+    assert {name: row[name] for name in sequence[3:]} == {name: str(after[name]) for name in sequence[3:]}
+    assert pywbem.CIMDateTime(row["StatisticTime"]) >= after["StatisticTime"]
+    value, rows = bulk()
+    all_of_them = client.wbem.EnumerateInstances("CIM_BlockStorageStatisticalData")
+    assert value == 0 and len(rows) == len(all_of_them)
+    assert {(row["InstanceID"], row["ElementType"]) for row in rows} == {
+        (it["InstanceID"], str(it["ElementType"])) for it in all_of_them}
+    assert bulk(ElementTypes=[]) == (0, [])
+    assert bulk(ElementTypes=[pywbem.Uint16(10)]) == (4097, [])
+    assert bulk(ElementTypes=[pywbem.Uint16(13)]) == (5, [])
+    assert bulk(StatisticsFormat=pywbem.Uint16(1)) == (4098, [])
     # Both ways, and in the collection.
     [element] = client.wbem.AssociatorNames(after.path, AssocClass="CIM_ElementStatisticalData")
     assert element["DeviceID"] == busy["DeviceID"]
