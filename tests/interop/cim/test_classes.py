@@ -426,7 +426,7 @@ def test_a_volume_tells_what_initiators_did_with_it(lund, client):
     assert value == 0 and {row["ElementType"] for row in rows} == {"8"}
     [row] = [row for row in rows if row["InstanceID"] == after["InstanceID"]]
     assert {name: row[name] for name in sequence[3:]} == {name: str(after[name]) for name in sequence[3:]}
-    assert pywbem.CIMDateTime(row["StatisticTime"]) >= after["StatisticTime"]
+    assert pywbem.CIMDateTime(row["StatisticTime"]).datetime >= after["StatisticTime"].datetime
     value, rows = bulk()
     all_of_them = client.wbem.EnumerateInstances("CIM_BlockStorageStatisticalData")
     assert value == 0 and len(rows) == len(all_of_them)

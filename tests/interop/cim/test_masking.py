@@ -222,8 +222,6 @@ def test_a_snapshot_is_exposed_itself(lund, client, volumes):
     assert initiator.write(lund.portal, target, 12, A, 0x33)
     lund.restart()
     assert initiator.reads(lund.portal, target, 12, A, 0x33)
-    assert client.call("CIM_StorageConfigurationService", "ReturnToStoragePool",
-                       TheElement=snapshot.path)[0] == 6
 
     value, output = client.call(MASKING, "HidePaths", **paths)
     assert value == 4096 and client.wait(output["Job"])["JobState"] == 7
