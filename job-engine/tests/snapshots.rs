@@ -20,8 +20,8 @@ use std::time::Duration;
 use disk_image::{Durability, ImageFormat, OpenOptions, Wait};
 use job_engine::{
     CloneDisk, CreateDisk, CreateSnapshots, DataPath, Disk, DiskId, DiskSnapshot, Engine,
-    EngineConfig, Exposing, Job, JobId, JobState, MapRequest, MoveDisk, PoolId, PoolLimits,
-    PoolSettings, RequestError, Submission, TargetRequest,
+    EngineConfig, Expose, ExposeTo, Exposing, Job, JobId, JobState, MapRequest, MoveDisk, PoolId,
+    PoolLimits, PoolSettings, RequestError, RequestedState, Submission, TargetRequest,
 };
 
 const MIB: u64 = 1 << 20;
@@ -299,6 +299,49 @@ fn a_detached_snapshot_is_a_disk_of_its_own_with_the_identifier_that_it_had() {
     let refused = bench.engine.detach_snapshot(again.id, Submission::default());
     assert_eq!(refusal(refused), "ISCT-CFG-002");
     bench.done(bench.engine.delete_disk(detached.id));
+}
+
+#[test]
+fn a_snapshot_is_exposed_in_the_transaction_that_completes_its_job_or_not_at_all() {
+    let Some(xfs) = xfs::Xfs::mount() else { return };
+    let bench = Bench::new(xfs.path());
+    let (disk, other) = (bench.lun("a"), bench.lun("other"));
+    bench.done(bench.snapshot("s", &[&disk]));
+    let snapshot = bench.engine.snapshots().pop().unwrap();
+    let target = bench.engine.mappings()[0].target.clone();
+    let expose = |target: &str, lun: Option<u16>, submission| {
+        let (target, units, initiators) = (target.to_owned(), Vec::new(), Vec::new());
+        let to = Expose { target, create: None, units, initiators, to: ExposeTo::Everybody };
+        let name = format!("b{}", lun.unwrap_or(0));
+        let kind = Exposing::default();
+        bench.engine.expose_snapshot_to(snapshot.id, name, kind, (to, lun), submission)
+    };
+    let now = Submission::default;
+    assert_eq!(refusal(expose("iqn.2026-01.org:none", None, now())), "ISCT-CFG-005");
+    assert_eq!(refusal(expose(&target, Some(0), now())), "ISCT-CFG-002");
+    let made = bench.done(expose(&target, Some(7), now())).kind.disk();
+    let seen = |lun| {
+        let mut mappings = bench.engine.mappings().into_iter();
+        mappings.find(|it| it.target == target && it.lun == lun).map(|it| it.disk)
+    };
+    assert_eq!(seen(7), Some(made));
+    assert_eq!(bench.engine.exposed_snapshots(), [(made, snapshot.id)]);
+    // The number was free when the job began.
+    let before = images(&bench.engine.config().default_pool);
+    let later = Some(jiff::Timestamp::now() + Duration::from_secs(3600));
+    let id = expose(&target, Some(9), Submission { scheduled_start_time: later, ..now() }).unwrap();
+    let request = MapRequest { disk: other.id, target: target.clone(), lun: Some(9) };
+    bench.engine.map(request).unwrap();
+    let _ = bench.engine.request_state_change(&id, RequestedState::Start, None, "test");
+    let job = bench.end(Ok(id));
+    assert_eq!((job.state, job.errors.len()), (JobState::Exception, 1), "{job:?}");
+    assert_eq!(job.errors[0].message_id, "ISCT-CFG-002");
+    assert_eq!(seen(9), Some(other.id));
+    assert_eq!(images(&bench.engine.config().default_pool), before);
+    // What stands for a snapshot is told until it is gone.
+    bench.engine.unmap(&target, 7).unwrap();
+    bench.done(bench.engine.delete_disk(made));
+    assert_eq!(bench.engine.exposed_snapshots(), []);
 }
 
 #[test]
