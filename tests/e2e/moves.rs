@@ -176,7 +176,9 @@ fn a_disk_goes_through_pools_and_formats_while_it_is_written() {
         let limits = bench.session.as_mut().unwrap().vpd(0, 0xb0);
         let longest = u32::from_be_bytes(limits[44..48].try_into().unwrap());
         assert_eq!(longest == 8, ["vhdx", "vhd"].contains(&format), "{format}: {longest}");
-        let told = std::mem::take(&mut bench.told);
+        let mut told = std::mem::take(&mut bench.told);
+        // The pools have other soft thresholds, of which it is told within a second.
+        told.retain(|it| *it != MODE_PARAMETERS_CHANGED);
         let changed = ["vhdx", "raw"].contains(&format);
         assert_eq!(told, vec![INQUIRY_DATA_CHANGED; usize::from(changed)], "{format}");
     }

@@ -87,6 +87,8 @@ fn bytes_of_an_initiator_count_whatever_unit_they_are_of() {
 fn a_limit_that_is_lifted_lets_go_of_what_waits_and_a_function_ends_it() {
     let (world, image) = World::with_memory();
     let mut initiator = world.initiator(&[0]);
+    // Nothing orders a read and a write that are let go together.
+    initiator.execute(0, &write(1, 1), Data::Out(&[1; BLOCK])).good();
     let hardly_anything = Limit { iops: Some(1), bytes_per_second: Some(1), burst: Duration::ZERO };
     world.node.set_limit(unit(), Some(&hardly_anything));
     // A new limit is in force when its message has come: from then on only one goes at once.
