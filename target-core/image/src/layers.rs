@@ -71,9 +71,10 @@ impl Layers {
         let mut left = length.max(1);
         for image in &self.images {
             let size = image.size_bytes();
-            // Behind its end an image shows zeroes to those above, which have said so themselves.
+            // Behind its end an image shows zeroes to those above, whatever lies below it: the disk was
+            // smaller once, and an image that has grown since is silent about what it was larger before.
             if offset >= size {
-                continue;
+                return Ok(Layer { offset, length: left, own: Own::Zeroes });
             }
             let (own, length) = image.own_extent(offset, left.min(size - offset))?;
             left = left.min(length.max(1));

@@ -154,7 +154,7 @@ impl Daemon {
 
     /// What it has logged so far.
     pub(crate) fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
     pub(crate) fn lunctl(&self, arguments: &[&str]) -> Run {

@@ -18,6 +18,8 @@ use crate::switch::SwitchImage;
 use crate::{make_named, open_shared, rebase_named};
 
 const SIZE: u64 = 3 << 20;
+/// Sizes are multiples of it.
+const UNIT: u64 = 96 << 10;
 
 fn named(path: &Path, create: bool) -> NamedFile {
     let file = std::fs::File::options().read(true).write(true).create(create).open(path).unwrap();
@@ -37,7 +39,7 @@ struct Stack {
 }
 
 fn read(image: &dyn Image) -> Vec<u8> {
-    let mut bytes = vec![0; SIZE as usize];
+    let mut bytes = vec![0; image.size_bytes() as usize];
     image.read(&mut [IoSliceMut::new(&mut bytes)], 0, Wait::Block).unwrap();
     bytes
 }
@@ -54,16 +56,49 @@ impl Stack {
         Self { directory, front, files: vec![(path, format)], frozen: Vec::new(), now, made: 1 }
     }
 
+    fn size(&self) -> u64 {
+        self.now.len() as u64
+    }
+
+    fn within(&self, at: u64, length: u64) -> (usize, usize) {
+        let start = at % self.size();
+        (start as usize, (start + length).min(self.size()) as usize)
+    }
+
+    /// As an expansion, or as the shrinking of a disk does it: where the image cannot become smaller it
+    /// has zeroes behind the new end.
+    fn resize(&mut self, size: u64) {
+        if size < self.size() {
+            self.front.unmap(size, self.size() - size).unwrap();
+            self.front.shrink(size).unwrap();
+            match self.front.cut(size) {
+                Err(error) if error.kind() == ImageErrorKind::Unsupported => {}
+                result => result.unwrap(),
+            }
+        } else {
+            let current = self.front.current();
+            let (path, format) = self.files.last().unwrap();
+            if *format == ImageFormat::Raw {
+                let file = named(path, false);
+                if file.length().unwrap() < size {
+                    file.set_length(size).unwrap();
+                }
+            }
+            current.grow(size).unwrap();
+        }
+        self.now.resize(size as usize, 0);
+    }
+
     fn write(&mut self, at: u64, length: u64, byte: u8) {
-        let (start, end) = (at as usize, (at + length).min(SIZE) as usize);
+        let (start, end) = self.within(at, length);
         let bytes = vec![byte; end - start];
-        self.front.write(&[IoSlice::new(&bytes)], at, Durability::Cached).unwrap();
+        self.front.write(&[IoSlice::new(&bytes)], start as u64, Durability::Cached).unwrap();
         self.now[start..end].fill(byte);
     }
 
     fn zero(&mut self, at: u64, length: u64) {
-        let (start, end) = (at as usize, (at + length).min(SIZE) as usize);
-        self.front.unmap(at, (end - start) as u64).unwrap();
+        let (start, end) = self.within(at, length);
+        self.front.unmap(start as u64, (end - start) as u64).unwrap();
         self.now[start..end].fill(0);
     }
 
@@ -73,7 +108,7 @@ impl Stack {
         self.made += 1;
         let options = CreateOptions {
             parent: Some(Parent { path: below.file_name().unwrap().into(), format }),
-            ..CreateOptions::new(SIZE, Preallocation::Sparse)
+            ..CreateOptions::new(self.size(), Preallocation::Sparse)
         };
         make_named(named(&path, true), ImageFormat::Qcow2, &options).unwrap();
         let before = self.front.current();
@@ -90,8 +125,15 @@ impl Stack {
         let (into, format) = self.files[lowest].clone();
         let base = open_shared(named(&into, false), format, &OpenOptions::default()).unwrap();
         let (path, _) = self.files[top].clone();
+        let size = self.frozen[top].len() as u64;
+        if format == ImageFormat::Raw {
+            let file = named(&into, false);
+            if file.length().unwrap() < size {
+                file.set_length(size).unwrap();
+            }
+        }
         let image = open_image(path.as_path(), ImageFormat::Qcow2, &OpenOptions::read_only());
-        let mut copier = LayerCopier::begin(image.unwrap(), base, SIZE, 0).unwrap();
+        let mut copier = LayerCopier::begin(image.unwrap(), base, size, 0).unwrap();
         while !copier.step(1 << 20).unwrap().is_complete() {
             // Nobody above notices.
             assert!(read(&self.front) == self.now);
@@ -144,6 +186,7 @@ impl Stack {
 enum Step {
     Write(u64, u64, u8),
     Zero(u64, u64),
+    Resize(u64),
     Lay,
     Merge(usize, usize),
     Reopen,
@@ -155,6 +198,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => (place.clone(), length.clone(), 1..=255_u8).prop_map(|(at, n, b)| Step::Write(at, n, b)),
         2 => (place, length).prop_map(|(at, n)| Step::Zero(at, n)),
+        2 => (1..=SIZE / UNIT).prop_map(|units| Step::Resize(units * UNIT)),
         3 => Just(Step::Lay),
         1 => (0..5_usize, 1..3_usize).prop_map(|(at, n)| Step::Merge(at, n)),
         1 => Just(Step::Reopen),
@@ -168,6 +212,7 @@ fn run(format: ImageFormat, steps: &[Step]) {
         match *step {
             Step::Write(at, length, byte) => stack.write(at, length, byte),
             Step::Zero(at, length) => stack.zero(at, length),
+            Step::Resize(size) => stack.resize(size),
             Step::Lay => stack.lay(),
             // The disk's own image takes part in none.
             Step::Merge(at, count) if at + count + 1 < stack.files.len() => {
@@ -186,9 +231,10 @@ fn changes_make_the_newer_of_the_older(stack: &Stack) {
     for older in 0..stack.frozen.len() {
         let layers = Layers::above(stack.front.current(), &stack.files[older].0).unwrap();
         let mut found = stack.frozen[older].clone();
+        found.resize(stack.now.len(), 0);
         let mut at = 0;
-        while at < SIZE {
-            let layer = layers.at(at, SIZE - at).unwrap();
+        while at < stack.size() {
+            let layer = layers.at(at, stack.size() - at).unwrap();
             let range = at as usize..(at + layer.length) as usize;
             match layer.own {
                 Own::Data => found[range.clone()].copy_from_slice(&stack.now[range]),
@@ -202,7 +248,7 @@ fn changes_make_the_newer_of_the_older(stack: &Stack) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn a_chain_over_any_format_shows_what_was_written(
