@@ -129,11 +129,9 @@ impl Engine {
     #[must_use]
     pub fn exposed_snapshots(&self) -> Vec<(DiskId, SnapshotId)> {
         let state = self.shared.state.lock();
-        let of = |disk: &DiskId| {
-            let text = state.records.get(&exposed_record(*disk))?;
-            Some((*disk, text.parse().ok()?))
-        };
-        state.disks.keys().filter_map(of).collect()
+        let from_here = state.records.range(EXPOSED.to_owned()..);
+        let records = from_here.map_while(|(name, text)| Some((name.strip_prefix(EXPOSED)?, text)));
+        records.filter_map(|(disk, text)| Some((disk.parse().ok()?, text.parse().ok()?))).collect()
     }
 
     /// Submits that a snapshot becomes a disk, with the identifier and the name that it has, and is a
@@ -183,9 +181,12 @@ impl Engine {
     }
 }
 
-/// Name of the record that says of which snapshot a disk was made to expose it.
+/// What the names of records begin with that say of which snapshot a disk was made to expose it.
+const EXPOSED: &str = "exposed-snapshot/";
+
+/// Name of that record.
 pub(super) fn exposed_record(disk: DiskId) -> String {
-    format!("exposed-snapshot/{disk}")
+    format!("{EXPOSED}{disk}")
 }
 
 /// Refuses to take a disk away that has snapshots.

@@ -133,20 +133,26 @@ impl JobContext {
     ) -> Result<(), Interrupt> {
         let change = Arc::new(change);
         let more = Arc::new(more);
+        let id = self.id;
+        self.until_stored(|| {
+            let (more, change) = (more.clone(), change.clone());
+            let commit =
+                move |core: &mut Core| core.worker_commit(id, point, if_ending, &more, &*change);
+            Ok(self.shared.call(commit))
+        })
+    }
+
+    /// Asks for a commit until the database can be written.
+    fn until_stored<E: From<Interrupt>>(
+        &self,
+        commit: impl Fn() -> Result<Option<Reply>, E>,
+    ) -> Result<(), E> {
         loop {
-            let (id, more, change) = (self.id, more.clone(), change.clone());
-            let reply = self
-                .shared
-                .call(move |core| core.worker_commit(id, point, if_ending, &more, &*change));
-            match reply {
+            match commit()? {
                 Some(Reply::Done) => return Ok(()),
-                Some(Reply::Refused(interrupt)) => return Err(interrupt),
-                Some(Reply::StoreDown) => {
-                    if !self.shared.wait_for_store() {
-                        return Err(Interrupt::Stop);
-                    }
-                }
-                None => return Err(Interrupt::Stop),
+                Some(Reply::Refused(interrupt)) => return Err(interrupt.into()),
+                Some(Reply::StoreDown) if self.shared.wait_for_store() => {}
+                Some(Reply::StoreDown) | None => return Err(Interrupt::Stop.into()),
             }
         }
     }
@@ -180,20 +186,13 @@ impl JobContext {
         effect: Vec<Change>,
         request: Expose,
     ) -> Result<(), Failure> {
-        let both = Arc::new((effect, request));
-        loop {
-            let (id, both) = (self.id, both.clone());
-            let reply = self
-                .shared
-                .call(move |core| core.complete_exposed(id, (made, &both.0), &both.1))
-                .transpose()?;
-            match reply {
-                Some(Reply::Done) => return Ok(()),
-                Some(Reply::Refused(interrupt)) => return Err(interrupt.into()),
-                Some(Reply::StoreDown) if self.shared.wait_for_store() => {}
-                Some(Reply::StoreDown) | None => return Err(Interrupt::Stop.into()),
-            }
-        }
+        let (id, both) = (self.id, Arc::new((effect, request)));
+        self.until_stored(|| {
+            let both = both.clone();
+            let reply =
+                self.shared.call(move |core| core.complete_exposed(id, (made, &both.0), &both.1));
+            Ok(reply.transpose()?)
+        })
     }
 
     /// Whether a disk is a LUN now.

@@ -92,19 +92,22 @@ fn key(place: &FaultPlace) -> (&str, Option<(u64, u64)>) {
     (&place.operation, place.lbas)
 }
 
-/// As in `read at LBA 7 to 90 (3 times), flush (2 times)`.
+/// As in `read at LBA 7 to 90 (3 times), flush (once)`.
 impl fmt::Display for FaultPlaces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, FaultPlace { operation, lbas, count }) in self.0.iter().enumerate() {
             f.write_str(if n == 0 { "" } else { ", " })?;
-            match lbas {
-                None => write!(f, "{operation} ({count} times)")?,
-                Some((first, last)) if first == last => {
-                    write!(f, "{operation} at LBA {first} ({count} times)")?;
+            f.write_str(operation)?;
+            if let Some((first, last)) = lbas {
+                write!(f, " at LBA {first}")?;
+                if first != last {
+                    write!(f, " to {last}")?;
                 }
-                Some((first, last)) => {
-                    write!(f, "{operation} at LBA {first} to {last} ({count} times)")?;
-                }
+            }
+            if *count == 1 {
+                f.write_str(" (once)")?;
+            } else {
+                write!(f, " ({count} times)")?;
             }
         }
         Ok(())
@@ -136,8 +139,8 @@ mod tests {
             ("flush", None),
             ("flush", None),
         ];
-        let expected = "flush (2 times), read at LBA 0 to 2000 (3 times), read at LBA 9000 (1 times), \
-                        write at LBA 0 (1 times)";
+        let expected = "flush (2 times), read at LBA 0 to 2000 (3 times), read at LBA 9000 (once), \
+                        write at LBA 0 (once)";
         assert_eq!(shown(&commands), expected);
         // Between two ranges, it makes them one.
         let commands = [0, 4000, 2000].map(|lba| ("read", Some(lba)));
@@ -150,8 +153,8 @@ mod tests {
         commands.push(("write", Some(1 << 40)));
         commands.push(("read", Some(1 << 50)));
         let text = shown(&commands);
-        assert!(text.contains("write at LBA 1099511627776 (1 times)"), "{text}");
-        assert!(text.contains("read at LBA 1125899906842624 (1 times)"), "{text}");
+        assert!(text.contains("write at LBA 1099511627776 (once)"), "{text}");
+        assert!(text.contains("read at LBA 1125899906842624 (once)"), "{text}");
     }
 
     proptest! {

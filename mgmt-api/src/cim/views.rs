@@ -1,7 +1,7 @@
 //! Masking views: a target is one, and so is each part of its access list that sees LUNs under
 //! numbers of its own, since a view has one number for each unit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use job_engine::{AccessEntry, SnapshotId, Target};
 
@@ -107,13 +107,13 @@ pub(crate) fn units(view: &View<'_>) -> Vec<Instance> {
     // A snapshot that clients have exposed is the unit; the disk stands for it.
     let stands_for: HashMap<_, _> = view.engine.exposed_snapshots().into_iter().collect();
     let known = |id: &&SnapshotId| state.snapshots.iter().any(|snapshot| snapshot.id == **id);
+    let targets: HashMap<_, _> = state.targets.iter().map(|it| (it.name.as_str(), it)).collect();
+    let only_read = state.disks.iter().filter(|disk| disk.read_only).map(|disk| disk.id);
+    let only_read: HashSet<_> = only_read.collect();
     let mut found = Vec::new();
     for mapping in &state.mappings {
-        let Some(target) = state.targets.iter().find(|it| it.name == mapping.target) else {
-            continue;
-        };
-        let disk = state.disks.iter().find(|disk| disk.id == mapping.disk);
-        let fixed = disk.is_some_and(|disk| disk.read_only);
+        let Some(target) = targets.get(mapping.target.as_str()) else { continue };
+        let fixed = only_read.contains(&mapping.disk);
         let unit = |controller, number: u16, read_only: bool| {
             let path = match stands_for.get(&mapping.disk).filter(known) {
                 Some(snapshot) => view.snapshot_path(*snapshot),

@@ -304,6 +304,29 @@ pub trait Image: Send + Sync + fmt::Debug {
     fn health(&self) -> Result<(), ImageError>;
 }
 
+/// Pieces of a range that one call looks at.
+const MOST_PIECES: usize = 4096;
+
+/// What the first of several pieces has, and how many bytes from its beginning on have it. Each piece
+/// says what its first bytes have, how many do, and how many there are.
+pub(crate) fn first_run<T: PartialEq>(
+    pieces: impl Iterator<Item = Result<(T, u64, u64), ImageError>>,
+) -> Result<Option<(T, u64)>, ImageError> {
+    let mut found: Option<(T, u64)> = None;
+    for piece in pieces.take(MOST_PIECES) {
+        let (state, length, whole) = piece?;
+        match &mut found {
+            Some((first, _)) if *first != state => break,
+            Some((_, sum)) => *sum += length,
+            None => found = Some((state, length)),
+        }
+        if length < whole {
+            break;
+        }
+    }
+    Ok(found)
+}
+
 /// Refuses a range that is not inside of an image of `size` bytes.
 pub(crate) fn check_range(
     path: &Arc<Path>,

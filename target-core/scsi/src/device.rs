@@ -382,8 +382,12 @@ impl Device {
         self.unmap && self.provisioning.get() == Provisioning::Thin
     }
 
-    /// Changes the soft thresholds; whether a mode page is another one then.
+    /// Changes the soft thresholds, in bytes, the largest first; whether a mode page is another one then.
     pub fn set_soft_thresholds(&self, thresholds: &[u64]) -> bool {
+        // The usual case: they are set once a second.
+        if *self.soft_thresholds.get() == *thresholds {
+            return false;
+        }
         self.changes_its_thresholds_page(|| self.soft_thresholds.set(thresholds))
     }
 

@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::block_file::BlockFile;
 use crate::cache::{CacheBudget, CacheCounters};
 use crate::error::{ImageError, ImageErrorKind, Operation};
-use crate::image::{BlockState, Durability, Extent, Features, Image, Wait, check_range};
+use crate::image::{BlockState, Durability, Extent, Features, Image, Wait, check_range, first_run};
 use crate::layers::Own;
 use crate::slices::{part, part_mut};
 
@@ -129,8 +129,6 @@ impl VhdImage {
         fixed: T,
         look: impl Fn(&Blocks, Piece) -> Result<(T, u64), ImageError>,
     ) -> Result<(T, u64), ImageError> {
-        /// Blocks that one call looks at.
-        const MOST_BLOCKS: usize = 4096;
         let operation = Operation::BlockStatus;
         let fail = |error: ImageError| error.during(operation).at(offset, length);
         if length == 0 {
@@ -138,19 +136,11 @@ impl VhdImage {
         }
         check_range(self.file.path(), operation, offset, length, self.size())?;
         let Some(blocks) = &self.blocks else { return Ok((fixed, length)) };
-        let mut found: Option<(T, u64)> = None;
-        for piece in blocks.pieces(offset, length).take(MOST_BLOCKS) {
-            let (state, more) = look(blocks, piece).map_err(fail)?;
-            match &mut found {
-                Some((first, _)) if *first != state => break,
-                Some((_, length)) => *length += more,
-                None => found = Some((state, more)),
-            }
-            if more < piece.length {
-                break;
-            }
-        }
-        found.ok_or_else(|| fail(self.error(ImageErrorKind::OutOfRange, operation)))
+        let found = first_run(blocks.pieces(offset, length).map(|piece| {
+            let (state, length) = look(blocks, piece)?;
+            Ok((state, length, piece.length))
+        }));
+        found.map_err(fail)?.ok_or_else(|| fail(self.error(ImageErrorKind::OutOfRange, operation)))
     }
 }
 

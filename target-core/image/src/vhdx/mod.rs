@@ -42,7 +42,7 @@ use uuid::Uuid;
 use crate::block_file::BlockFile;
 use crate::cache::{CacheBudget, CacheCounters, TableCache};
 use crate::error::{ImageError, ImageErrorKind, Operation};
-use crate::image::{BlockState, Durability, Extent, Features, Image, Wait, check_range};
+use crate::image::{BlockState, Durability, Extent, Features, Image, Wait, check_range, first_run};
 use crate::layers::Own;
 use crate::slices::{part, part_mut};
 
@@ -296,28 +296,17 @@ impl VhdxImage {
         length: u64,
         look: impl Fn(u64, u64, u64) -> Result<(T, u64), ImageError>,
     ) -> Result<(T, u64), ImageError> {
-        /// Blocks that one call looks at.
-        const MOST_BLOCKS: usize = 4096;
         let operation = Operation::BlockStatus;
         let fail = |error: ImageError| error.during(operation).at(offset, length);
         if length == 0 {
             return Err(fail(self.error(ImageErrorKind::OutOfRange, operation)));
         }
         check_range(self.file.path(), operation, offset, length, self.size())?;
-        let mut found: Option<(T, u64)> = None;
-        for piece in self.pieces(offset, length).take(MOST_BLOCKS) {
-            let (state, end) = look(piece.block, piece.start, piece.end()).map_err(fail)?;
-            let more = end - piece.start;
-            match &mut found {
-                Some((first, _)) if *first != state => break,
-                Some((_, length)) => *length += more,
-                None => found = Some((state, more)),
-            }
-            if end < piece.end() {
-                break;
-            }
-        }
-        found.ok_or_else(|| fail(self.error(ImageErrorKind::OutOfRange, operation)))
+        let found = first_run(self.pieces(offset, length).map(|piece| {
+            let (state, end) = look(piece.block, piece.start, piece.end())?;
+            Ok((state, end - piece.start, piece.length))
+        }));
+        found.map_err(fail)?.ok_or_else(|| fail(self.error(ImageErrorKind::OutOfRange, operation)))
     }
 }
 
