@@ -14,9 +14,10 @@
 #[path = "support/faulty.rs"]
 mod faulty;
 
+use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use disk_image::{Durability, OpenOptions, Wait, open_image};
@@ -91,9 +92,11 @@ fn pool_id() -> PoolId {
     PoolId("p".to_owned())
 }
 
-/// Full of bytes that say where they belong.
-fn pattern(version: u64) -> Vec<u8> {
-    (0..SIZE / 8).flat_map(|number| (number | version << 56).to_le_bytes()).collect()
+/// Full of bytes that say where they belong. Made once: without optimization that takes a while.
+fn pattern(version: u64) -> Arc<[u8]> {
+    static PATTERNS: Mutex<BTreeMap<u64, Arc<[u8]>>> = Mutex::new(BTreeMap::new());
+    let make = || (0..SIZE / 8).flat_map(|number| (number | version << 56).to_le_bytes()).collect();
+    PATTERNS.lock().unwrap().entry(version).or_insert_with(make).clone()
 }
 
 fn read(path: &Path, format: ImageFormat) -> Vec<u8> {
@@ -282,7 +285,7 @@ impl Bench {
         let whole = |path: &Path, format, versions: &[u64]| {
             let bytes = read(path, format);
             let size = usize::try_from(SIZE).unwrap();
-            let right = versions.iter().any(|version| bytes[..size] == pattern(*version));
+            let right = versions.iter().any(|version| bytes[..size] == *pattern(*version));
             assert!(right, "{told}: {} holds something else, {job:?}", path.display());
             assert!(bytes[size..].iter().all(|byte| *byte == 0), "{told}: {job:?}");
         };

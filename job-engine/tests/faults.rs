@@ -12,7 +12,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use job_engine::{
@@ -202,8 +202,12 @@ fn pool_id() -> PoolId {
     PoolId("p".to_owned())
 }
 
-fn pattern() -> Vec<u8> {
-    (0..SIZE / 8).flat_map(|number| (number | 1 << 63).to_le_bytes()).collect()
+/// Made once: without optimization that takes a while.
+fn pattern() -> &'static [u8] {
+    static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        (0..SIZE / 8).flat_map(|number| (number | 1 << 63).to_le_bytes()).collect()
+    });
+    &PATTERN
 }
 
 fn done(engine: &Engine, id: Result<JobId, RequestError>) -> Job {
@@ -218,7 +222,7 @@ fn filled(engine: &Engine, name: &str) -> Disk {
     let job = done(engine, engine.create_disk(request));
     let disk = engine.disk(&job.kind.disk()).unwrap();
     let file = File::options().write(true).open(&disk.path).unwrap();
-    file.write_all_at(&pattern(), 0).unwrap();
+    file.write_all_at(pattern(), 0).unwrap();
     file.sync_all().unwrap();
     disk
 }
