@@ -147,7 +147,7 @@ fn a_thousand_errors_are_one_record_that_tells_where_all_of_them_were() {
     });
     assert_eq!(faults.len(), 1, "{faults:?}");
     let message = faults[0]["errors"][0]["message"].as_str().unwrap();
-    for part in ["read at LBA 0 to 7992 (1000 times)", "write at LBA 16000 (1 times)"] {
+    for part in ["read at LBA 0 to 7992 (1000 times)", "write at LBA 16000 (once)"] {
         assert!(message.contains(part), "{part}: {message}");
     }
     daemon.stop();
