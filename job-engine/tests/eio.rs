@@ -20,12 +20,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use disk_image::{Durability, OpenOptions, Wait, open_image};
+use disk_image::{
+    CreateOptions, Durability, OpenOptions, Parent, Preallocation, Wait, create_image, open_image,
+};
 use faulty::{Access, Faulty};
 use job_engine::{
     BlockLength, CloneDisk, CreateDisk, CreateSnapshots, Disk, DiskSnapshot, Engine, EngineConfig,
-    Exposing, ImageFormat, ImportDisk, Job, JobId, JobState, MapRequest, MoveDisk, PoolId,
-    PoolLimits, PoolSettings, Provisioning, RequestError, Submission, TargetRequest,
+    Expose, ExposeTo, Exposing, ImageFormat, ImportDisk, Job, JobId, JobState, MapRequest,
+    MoveDisk, PoolId, PoolLimits, PoolSettings, Provisioning, RequestError, Submission,
+    TargetRequest,
 };
 
 const MIB: u64 = 1 << 20;
@@ -54,13 +57,17 @@ enum Kind {
     Snapshot,
     RollBack,
     Expose,
+    /// The same as a LUN.
+    MapSnapshot,
+    /// Of an image that is laid over another, and that over a third.
+    ImportChain,
     /// The deletion of a snapshot over which another one lies.
     Merge,
     /// Of the one that the disk lies over.
     MergeLast,
 }
 
-const KINDS: [Kind; 25] = [
+const KINDS: [Kind; 27] = [
     Kind::Create(ImageFormat::Raw),
     Kind::Create(ImageFormat::Qcow2),
     Kind::Create(ImageFormat::Vhdx),
@@ -84,6 +91,8 @@ const KINDS: [Kind; 25] = [
     Kind::Snapshot,
     Kind::RollBack,
     Kind::Expose,
+    Kind::MapSnapshot,
+    Kind::ImportChain,
     Kind::Merge,
     Kind::MergeLast,
 ];
@@ -108,6 +117,31 @@ fn read(path: &Path, format: ImageFormat) -> Vec<u8> {
     bytes
 }
 
+/// Three images, each with a part of the pattern, over something else of the one below.
+fn make_chain(directory: &Path) {
+    let (mut parent, third) = (None, SIZE / 3 / 512 * 512);
+    for (number, name) in (0..).zip(["base", "middle", "top"]) {
+        let path = directory.join(name);
+        let options = CreateOptions { parent, ..CreateOptions::new(SIZE, Preallocation::Sparse) };
+        let mut creator = create_image(path.as_path(), ImageFormat::Qcow2, options).unwrap();
+        while !creator.step(SIZE).unwrap().is_complete() {}
+        creator.finish().unwrap();
+        let image =
+            open_image(path.as_path(), ImageFormat::Qcow2, &OpenOptions::default()).unwrap();
+        let at = number * third;
+        let version = if name == "top" { 1 } else { 2 };
+        // What the next one writes over it.
+        let (from, here) = (usize::try_from(at).unwrap(), usize::try_from(third).unwrap());
+        let rest = &pattern(version)[from + here..];
+        image.write(&[IoSlice::new(&pattern(1)[from..from + here])], at, DURABLE).unwrap();
+        image.write(&[IoSlice::new(rest)], at + third, DURABLE).unwrap();
+        image.close().unwrap();
+        parent = Some(Parent { path: name.into(), format: ImageFormat::Qcow2 });
+    }
+}
+
+const DURABLE: Durability = Durability::Durable;
+
 struct Bench {
     faulty: Faulty,
     data: tempfile::TempDir,
@@ -127,9 +161,10 @@ impl Bench {
         let data = faulty::in_memory();
         std::fs::write(data.path().join("image"), pattern(1)).unwrap();
         let mut bench = Self { faulty, data, engine: None };
-        for path in [bench.pool(), bench.files()] {
+        for path in [bench.pool(), bench.files(), bench.chain()] {
             std::fs::create_dir(path).unwrap();
         }
+        make_chain(&bench.chain());
         bench.open();
         Some(bench)
     }
@@ -142,13 +177,19 @@ impl Bench {
         self.faulty.path().join("files")
     }
 
+    /// Images that are imported, with their parents.
+    fn chain(&self) -> PathBuf {
+        self.faulty.path().join("chain")
+    }
+
     /// Opens it, or ends it first; the database is elsewhere.
     fn open(&mut self) {
         if let Some(engine) = self.engine.take() {
             engine.shutdown();
         }
         let mut config = EngineConfig::new(self.data.path().join("data"));
-        config.allowed_directories = vec![self.files(), self.data.path().to_path_buf()];
+        config.allowed_directories =
+            vec![self.files(), self.chain(), self.data.path().to_path_buf()];
         let limits = PoolLimits::default();
         config.pools = vec![PoolSettings { id: pool_id(), directory: self.pool(), limits }];
         self.engine = Some(Engine::open(config).unwrap());
@@ -200,7 +241,7 @@ impl Bench {
         }
         let mut before = Before { disk, snapshots: Vec::new(), now: 1 };
         let takes = match kind {
-            Kind::RollBack | Kind::Expose => 1,
+            Kind::RollBack | Kind::Expose | Kind::MapSnapshot => 1,
             Kind::Merge | Kind::MergeLast => 2,
             _ => 0,
         };
@@ -218,6 +259,10 @@ impl Bench {
             let target = self.engine().create_target(target).unwrap().name;
             let disk = before.disk.id;
             self.engine().map(MapRequest { disk, target, lun: None }).unwrap();
+        }
+        if kind == Kind::MapSnapshot {
+            let target = TargetRequest { name: "t".to_owned(), ..TargetRequest::default() };
+            self.engine().create_target(target).unwrap();
         }
         before.disk = self.engine().disk(&before.disk.id).unwrap();
         before
@@ -238,9 +283,13 @@ impl Bench {
                 let request = CloneDisk { source: disk, name, provisioning, format: None, pool };
                 engine.clone_disk(request, how)
             }
-            Kind::Import => {
+            Kind::Import | Kind::ImportChain => {
+                let path = match kind {
+                    Kind::Import => self.data.path().join("image"),
+                    _ => self.chain().join("top"),
+                };
                 let request = ImportDisk {
-                    path: self.data.path().join("image"),
+                    path,
                     name,
                     in_place: false,
                     block_length: BlockLength::B512,
@@ -273,6 +322,13 @@ impl Bench {
             Kind::Expose => {
                 let snapshot = before.snapshots[0].0.id;
                 engine.expose_snapshot(snapshot, name, Exposing::default(), how)
+            }
+            Kind::MapSnapshot => {
+                let snapshot = before.snapshots[0].0.id;
+                let target = engine.targets()[0].name.clone();
+                let (units, initiators, to) = (Vec::new(), Vec::new(), ExposeTo::Everybody);
+                let to = Expose { target, create: None, units, initiators, to };
+                engine.expose_snapshot_to(snapshot, name, Exposing::default(), (to, None), how)
             }
             Kind::Merge => engine.delete_snapshot(before.snapshots[0].0.id, how),
             Kind::MergeLast => engine.delete_snapshot(before.snapshots[1].0.id, how),
@@ -314,8 +370,12 @@ impl Bench {
             whole(&exported, ImageFormat::Qcow2, &[1]);
         }
         let made = self.engine().disks().iter().any(|disk| disk.name == "made");
-        let makes = matches!(kind, Kind::Create(_) | Kind::Clone | Kind::Import | Kind::Expose);
+        let exposes = matches!(kind, Kind::Expose | Kind::MapSnapshot);
+        let imports = matches!(kind, Kind::Import | Kind::ImportChain);
+        let makes = exposes || imports || matches!(kind, Kind::Create(_) | Kind::Clone);
         assert_eq!(made, makes && completed, "{told}: {job:?}");
+        let maps = kind == Kind::Move || (kind == Kind::MapSnapshot && completed);
+        assert_eq!(self.engine().mappings().len(), usize::from(maps), "{told}: {job:?}");
         assert_eq!(exported.exists(), kind == Kind::Export && completed, "{told}: {job:?}");
     }
 
@@ -345,7 +405,9 @@ impl Bench {
     fn clear(&self) {
         for mapping in self.engine().mappings() {
             self.engine().unmap(&mapping.target, mapping.lun).unwrap();
-            self.engine().delete_target(&mapping.target).unwrap();
+        }
+        for target in self.engine().targets() {
+            self.engine().delete_target(&target.name).unwrap();
         }
         let disks = self.engine().disks();
         for disk in disks.iter().filter(|disk| disk.name != "disk") {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use disk_image::partial_path;
+use disk_image::{ImageFormat, partial_path};
 use job_engine::{
     CreateDisk, DiskId, Engine, Job, JobId, JobKind, JobState, Purpose, RequestedState, Submission,
 };
@@ -102,7 +102,7 @@ fn has_a_possible_outcome(job: &Job) {
     use JobState::{Completed, Exception, Killed, Terminated};
     let possible: &[JobState] = match &job.kind {
         JobKind::CreateDisk { disk, .. } => match disk.name.as_str() {
-            "thin" | "full" | "filled" | "kept" | "suspended" | "layered" | "moving"
+            "thin" | "full" | "filled" | "kept" | "suspended" | "layered" | "moving" | "cut"
             | "crowded" => &[Completed],
             "large" => &[Exception],
             // The death took the obstacle away, or came before the client's request.
@@ -243,6 +243,16 @@ fn layers_are_whole(engine: &Engine) {
         ];
         assert!(states.iter().any(|state| found == *state), "{found:?}");
     }
+    for disk in engine.disks().into_iter().filter(|disk| disk.name == "exposed") {
+        assert_eq!(bytes(&disk.path, disk.format), [first, second, 0], "{disk:?}");
+        let stands_for = engine.exposed_snapshots().into_iter().find(|it| it.0 == disk.id);
+        assert!(stands_for.is_some(), "{disk:?}");
+    }
+    for disk in engine.disks().into_iter().filter(|disk| disk.name == "cut") {
+        let found = bytes(&disk.path, disk.format);
+        // Nobody knows whether it was filled.
+        assert!([0, scenario::CUT].contains(&found[0]) && found[1] == 0, "{found:?}");
+    }
 }
 
 /// Every copy that has its name has the bytes that its source had, and nothing is half done.
@@ -255,7 +265,11 @@ fn copies_are_whole(directory: &Path, engine: &Engine) {
         assert!(std::fs::read(&exported).unwrap() == wanted);
     }
     for disk in engine.disks() {
-        if ["cloned", "imported"].contains(&disk.name.as_str()) {
+        let mut wanted = wanted.clone();
+        if disk.name == "flattened" {
+            wanted[1 << 20..][..4096].fill(scenario::CHILD);
+        }
+        if ["cloned", "imported", "flattened"].contains(&disk.name.as_str()) {
             let (path, form) = (disk.path.as_path(), disk.format);
             let open = disk_image::OpenOptions::read_only();
             let image = disk_image::open_image(path, form, &open).unwrap();
@@ -297,7 +311,20 @@ fn everything_works(engine: &Engine) {
     for target in engine.targets() {
         engine.delete_target(&target.name).unwrap();
     }
+    // Metadata are sound, but for what was taken and not used when the process died.
+    for disk in engine.disks().into_iter().filter(|disk| disk.format != ImageFormat::Raw) {
+        for repair in [true, false] {
+            let id = engine.check_disk(disk.id, repair, Submission::default()).unwrap();
+            let job = engine.wait(&id, PATIENCE).unwrap();
+            assert!(repair || job.state == JobState::Completed, "{disk:?}: {job:?}");
+        }
+    }
     // What others are laid over goes after them.
+    for disk in engine.disks().into_iter().filter(|disk| disk.name == "exposed") {
+        let id = engine.delete_disk(disk.id).unwrap();
+        let job = engine.wait(&id, PATIENCE).unwrap();
+        assert_eq!(job.state, JobState::Completed, "{job:?}");
+    }
     for snapshot in engine.snapshots().into_iter().rev() {
         let id = engine.delete_snapshot(snapshot.id, Submission::default()).unwrap();
         let job = engine.wait(&id, PATIENCE).unwrap();

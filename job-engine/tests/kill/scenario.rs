@@ -3,22 +3,22 @@
 use std::fs::File;
 use std::io::{IoSlice, Write as _};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use disk_image::{
-    Durability, Image as _, ImageErrorKind, ImageFormat, OpenOptions, Operation, RawImage,
-    partial_path,
+    CreateOptions, Durability, Image as _, ImageErrorKind, ImageFormat, OpenOptions, Operation,
+    Parent, Preallocation, RawImage, create_image, open_image, partial_path,
 };
 use jiff::Timestamp;
 use job_engine::{
     ChangeKind, Checks, CloneDisk, Configuration, CreateDisk, CreateSnapshots, Disk, Engine,
-    EngineConfig, FaultReport, ImportDisk, Job, JobId, JobKind, JobSettings, JobState,
-    KillJobResult, MapRequest, OperationControl, OperationError, OperationRequest, OperationRunner,
-    Provisioning, RequestError, RequestStateChangeResult, RequestedState, Submission,
-    TargetRequest, WantedTarget,
+    EngineConfig, Expose, ExposeTo, Exposing, FaultReport, ImportDisk, Job, JobId, JobKind,
+    JobSettings, JobState, KillJobResult, MapRequest, OperationControl, OperationError,
+    OperationRequest, OperationRunner, Provisioning, RequestError, RequestStateChangeResult,
+    RequestedState, Submission, TargetRequest, WantedTarget,
 };
 
 use crate::PATIENCE;
@@ -107,6 +107,12 @@ pub(crate) fn open(directory: &Path) -> Arc<Engine> {
 /// What a disk has in a place of its own when its snapshot is taken.
 pub(crate) const SNAPSHOT: u8 = 0xa0;
 
+/// What the disks have in their first MiB that become smaller.
+pub(crate) const CUT: u8 = 0xd1;
+
+/// What an image that is imported has over its parents, from its second MiB on.
+pub(crate) const CHILD: u8 = 0xe1;
+
 /// What the disk has in its second MiB that is brought into other files.
 pub(crate) const MOVED: u8 = 0xc1;
 
@@ -128,6 +134,25 @@ fn shares_blocks(directory: &Path) -> bool {
     shares
 }
 
+/// An image that is laid over a file, and another one over that.
+fn chain(base: &Path) -> PathBuf {
+    let (middle, top) = (base.with_file_name("middle.qcow2"), base.with_file_name("top.qcow2"));
+    for (path, parent, format) in
+        [(&middle, base, ImageFormat::Raw), (&top, &*middle, ImageFormat::Qcow2)]
+    {
+        let parent = Some(Parent { path: parent.file_name().unwrap().into(), format });
+        let options =
+            CreateOptions { parent, ..CreateOptions::new(2 * MIB, Preallocation::Sparse) };
+        let mut creator = create_image(path.as_path(), ImageFormat::Qcow2, options).unwrap();
+        while !creator.step(MIB).unwrap().is_complete() {}
+        creator.finish().unwrap();
+    }
+    let image = open_image(middle.as_path(), ImageFormat::Qcow2, &OpenOptions::default()).unwrap();
+    image.write(&[IoSlice::new(&[CHILD; 4096])], MIB, Durability::Durable).unwrap();
+    image.close().unwrap();
+    top
+}
+
 struct Child {
     engine: Arc<Engine>,
     promises: Promises,
@@ -144,6 +169,7 @@ pub(crate) fn run(directory: &Path) {
     }
     child.layers();
     child.moves();
+    child.cuts();
     child.copies(&disk, &directory.join("files/exported.raw"));
     child.transitions();
     child.failures();
@@ -268,9 +294,17 @@ impl Child {
             to_format: None,
             pool: None,
         };
-        let id = self.engine.import_disk(import, later());
-        let id = self.planned(id);
-        self.end(id, JobState::Completed);
+        let chain = ImportDisk {
+            path: chain(file),
+            name: "flattened".to_owned(),
+            to_format: Some(ImageFormat::Vhdx),
+            ..import.clone()
+        };
+        for import in [import, chain] {
+            let id = self.engine.import_disk(import, later());
+            let id = self.planned(id);
+            self.end(id, JobState::Completed);
+        }
         for space in [Provisioning::Thin, Provisioning::Full] {
             let id = self.engine.provision_disk(cloned.id, space, later());
             let id = self.planned(id);
@@ -286,6 +320,24 @@ impl Child {
         let id = self.engine.overwrite_disk(cloned.id, later());
         let id = self.planned(id);
         self.end(id, JobState::Completed);
+    }
+
+    /// Disks of each format with tables become smaller.
+    fn cuts(&mut self) {
+        for format in [ImageFormat::Vhd, ImageFormat::Vhdx, ImageFormat::Qcow2] {
+            let request = CreateDisk { format, ..CreateDisk::new("cut", 3 * MIB) };
+            let (made, disk) = self.submit(request, false);
+            self.end(made, JobState::Completed);
+            self.fill(&disk, 0, CUT);
+            // What goes has had data.
+            self.fill(&disk, 2, CUT);
+            self.unmap(&disk, 2);
+            let id = self.engine.shrink_disk(disk.id, 2 * MIB, Submission::default());
+            let id = self.planned(id);
+            self.end(id, JobState::Completed);
+            let id = self.delete(&disk);
+            self.end(id, JobState::Completed);
+        }
     }
 
     /// Snapshots of a disk are taken, and it gets back what it had.
@@ -347,6 +399,7 @@ impl Child {
         self.end(id, JobState::Completed);
         self.fill(&disk, 1, third);
         let three = self.take(&disk, "three");
+        self.map_snapshot(two);
         self.fill(&disk, 2, second);
         // The last of a branch; one that another snapshot is laid over; one that the disk is.
         for snapshot in [two, one, three] {
@@ -361,6 +414,27 @@ impl Child {
             let id = self.planned(id);
             self.end(id, JobState::Completed);
         }
+        let id = self.delete(&disk);
+        self.end(id, JobState::Completed);
+    }
+
+    /// A snapshot is exposed as a LUN, and hidden again.
+    fn map_snapshot(&mut self, snapshot: job_engine::SnapshotId) {
+        let target = TargetRequest { name: "exposed".to_owned(), ..TargetRequest::default() };
+        let target = self.engine.create_target(target).unwrap().name;
+        let (units, initiators, to) = (Vec::new(), Vec::new(), ExposeTo::Everybody);
+        let to = Expose { target: target.clone(), create: None, units, initiators, to };
+        let how = (Exposing { linked: true, ..Exposing::default() }, (to, Some(3)));
+        let name = "exposed".to_owned();
+        let id =
+            self.engine.expose_snapshot_to(snapshot, name, how.0, how.1, Submission::default());
+        let id = self.planned(id);
+        let job = self.end(id, JobState::Completed);
+        let disk = self.engine.disk(&job.kind.disk()).unwrap();
+        let mappings = self.engine.mappings();
+        assert!(mappings.iter().any(|it| it.disk == disk.id && it.lun == 3), "{mappings:?}");
+        self.engine.unmap(&target, 3).unwrap();
+        self.engine.delete_target(&target).unwrap();
         let id = self.delete(&disk);
         self.end(id, JobState::Completed);
     }
@@ -390,7 +464,7 @@ impl Child {
     fn fill(&self, disk: &Disk, mib: u64, byte: u8) {
         let disk = self.engine.disk(&disk.id).unwrap();
         let options = OpenOptions::default();
-        let image = disk_image::open_image(disk.path, disk.format, &options).unwrap();
+        let image = open_image(disk.path, disk.format, &options).unwrap();
         image.write(&[IoSlice::new(&[byte; 1 << 20])], mib << 20, Durability::Durable).unwrap();
         image.close().unwrap();
     }
@@ -398,7 +472,7 @@ impl Child {
     fn unmap(&self, disk: &Disk, mib: u64) {
         let disk = self.engine.disk(&disk.id).unwrap();
         let options = OpenOptions::default();
-        let image = disk_image::open_image(disk.path, disk.format, &options).unwrap();
+        let image = open_image(disk.path, disk.format, &options).unwrap();
         image.unmap(mib << 20, 1 << 20).unwrap();
         image.close().unwrap();
     }
@@ -520,7 +594,7 @@ impl Child {
     }
 
     /// A creation that can be undone only when the directory is gone that is returned.
-    fn debris(&mut self) -> std::path::PathBuf {
+    fn debris(&mut self) -> PathBuf {
         let (id, disk) = self.waiting("debris");
         let partial = partial_path(&disk.path);
         std::fs::create_dir(&partial).unwrap();
