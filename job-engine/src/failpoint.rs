@@ -50,6 +50,8 @@ pub const STEPS: &[&str] = &[
     "plan.shrunk",
     "plan.cut",
     "plan.done",
+    "in-force.before",
+    "in-force.after",
     "plan.complete.before",
     "plan.complete.after",
     "operation.begun.before",
@@ -120,6 +122,7 @@ commits! {
     EXPAND_COMPLETE = "expand.complete";
     PLAN_STEP = "plan.step";
     CHECKPOINT = "checkpoint";
+    IN_FORCE = "in-force";
     PLAN_COMPLETE = "plan.complete";
     OPERATION_BEGUN = "operation.begun";
     OPERATION_REACHED = "operation.reached";

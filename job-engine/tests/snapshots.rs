@@ -302,6 +302,20 @@ fn a_detached_snapshot_is_a_disk_of_its_own_with_the_identifier_that_it_had() {
 }
 
 #[test]
+fn a_roll_back_gives_a_disk_the_size_that_its_snapshot_had_whatever_the_file_has() {
+    let Some(xfs) = xfs::Xfs::mount() else { return };
+    let bench = Bench::new(xfs.path());
+    let disk = bench.lun("a");
+    let snapshot = bench.taken("s", &disk);
+    // As a disk is that became smaller, and could not be cut.
+    let file = std::fs::File::options().write(true).open(&snapshot.path).unwrap();
+    file.set_len(8 * MIB).unwrap();
+    drop(file);
+    assert_eq!(bench.roll_back(&snapshot).size_bytes, 4 * MIB);
+    assert_eq!(*bench.host.sizes.lock().unwrap(), [4 * MIB]);
+}
+
+#[test]
 fn a_snapshot_is_exposed_in_the_transaction_that_completes_its_job_or_not_at_all() {
     let Some(xfs) = xfs::Xfs::mount() else { return };
     let bench = Bench::new(xfs.path());

@@ -11,7 +11,7 @@ use crate::catalogue::{AccessEntry, LunView, MAX_LUN, Mapping, Target, lowest_fr
 use crate::error::{Cause, RequestError};
 use crate::failpoint;
 use crate::id::{DiskId, JobId};
-use crate::job::{Element, JobState};
+use crate::job::Element;
 
 /// A disk that is to be exposed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,8 +162,8 @@ impl Core {
         Ok(target)
     }
 
-    /// A job is done, and the disk that it has made exposed: one transaction.
-    pub(super) fn complete_exposed(
+    /// What a job has made is there, and exposed: one transaction, behind which its end alone is missing.
+    pub(super) fn put_exposed(
         &mut self,
         id: JobId,
         (made, effect): (DiskId, &[Change]),
@@ -171,9 +171,9 @@ impl Core {
     ) -> Result<Reply, Cause> {
         let (_, exposed) = self.plan_exposure(request, Some(made))?;
         let now = self.now();
-        let enter = |record: &mut JobRecord| record.enter(JobState::Completed, now);
+        let enter = |record: &mut JobRecord| record.put_in_force(now);
         let changes: Vec<Change> = effect.iter().cloned().chain(exposed).collect();
-        Ok(self.worker_commit(id, failpoint::PLAN_COMPLETE, IfEnding::TurnBack, &changes, &enter))
+        Ok(self.worker_commit(id, failpoint::IN_FORCE, IfEnding::TurnBack, &changes, &enter))
     }
 
     /// The target as it is then, and what changes. `coming` is a disk that a job is about to make.

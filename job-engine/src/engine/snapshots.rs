@@ -106,8 +106,8 @@ impl Engine {
             .request(move |core| core.submit_exposure(snapshot, name, (kind, None), submission))
     }
 
-    /// The same, and once the disk is there, the job exposes it, in the transaction that completes
-    /// it: as the one unit of `to`, whose number is `lun`. A target that `to` is to make is made then.
+    /// The same, and the job exposes the disk, in the transaction that puts it into the catalogue, behind
+    /// which its end alone is missing: as the one unit of `to`, whose number is `lun`. A target that `to` is to make is made then.
     /// [`Engine::exposed_snapshots`] knows which disks were made so.
     ///
     /// # Errors

@@ -94,9 +94,19 @@ impl JobRecord {
         }
     }
 
+    /// What it changes is in the catalogue: from here on nothing ends it but its end.
+    pub(crate) fn put_in_force(&mut self, now: Timestamp) {
+        self.step = Step::InForce;
+        if self.ending.take().is_some() {
+            // It came too late.
+            self.enter(JobState::Running, now);
+        }
+    }
+
     /// It cannot be ended now.
     pub(crate) fn is_critical(&self) -> bool {
-        self.plan.as_ref().is_some_and(|plan| plan.is_critical(self.step))
+        self.step == Step::InForce
+            || self.plan.as_ref().is_some_and(|plan| plan.is_critical(self.step))
     }
 
     /// When it goes by itself.
@@ -235,6 +245,15 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// The data path has to follow a change that a job ends with. Who began an operation is told of its end
+    /// by the data path, and may begin the next one then: so that one goes on behind the end of its job.
+    pub(crate) fn is_followed(&self, change: &Change) -> bool {
+        if let Change::PutDisk(disk) = change {
+            return self.disks.contains_key(&disk.id);
+        }
+        matches!(change, Change::PutMapping(_))
+    }
+
     /// Makes a change visible, and tells what to tell subscribers.
     pub(crate) fn apply(&mut self, change: Change, now: Timestamp) -> Option<ChangeKind> {
         // It says of the changes beside it that they were made.

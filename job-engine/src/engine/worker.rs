@@ -107,6 +107,10 @@ impl JobContext {
     /// Between two steps: may the job go on?
     pub(crate) fn boundary(&self) -> Result<(), Interrupt> {
         let record = self.record()?;
+        if record.is_critical() {
+            // Half of it would be left, or its end alone is missing.
+            return if self.shared.is_stopping() { Err(Interrupt::Stop) } else { Ok(()) };
+        }
         if record.ending.is_some() {
             Err(Interrupt::End)
         } else if self.shared.is_stopping() {
@@ -167,16 +171,36 @@ impl JobContext {
         self.commit(point, IfEnding::TurnBack, move |record| record.step = step, more)
     }
 
-    /// Records that the job is done, with its effect in the same transaction.
+    /// Records that the job is done, with its effect in the same transaction; but what the data path
+    /// follows is in force there before anybody sees the end.
     pub(crate) fn complete(
         &self,
         point: Commit,
         if_ending: IfEnding,
         effect: Vec<Change>,
     ) -> Result<(), Interrupt> {
+        let followed = {
+            let state = self.shared.state.lock();
+            effect.iter().any(|change| state.is_followed(change))
+        };
+        if followed {
+            let shared = self.shared.clone();
+            let change = move |record: &mut JobRecord| record.put_in_force(shared.now());
+            self.commit(failpoint::IN_FORCE, if_ending, change, effect)?;
+            return self.end(point);
+        }
         let shared = self.shared.clone();
         let change = move |record: &mut JobRecord| record.enter(JobState::Completed, shared.now());
         self.commit(point, if_ending, change, effect)
+    }
+
+    /// Records the end of a job whose effect is recorded, once the data path has it.
+    pub(crate) fn end(&self, point: Commit) -> Result<(), Interrupt> {
+        let sequence = self.shared.state.lock().sequence;
+        self.shared.wait_delivered(sequence);
+        let shared = self.shared.clone();
+        let change = move |record: &mut JobRecord| record.enter(JobState::Completed, shared.now());
+        self.commit(point, IfEnding::GoOn, change, Vec::new())
     }
 
     /// [`JobContext::complete`], and exposes the disk that the job has made.
@@ -187,12 +211,13 @@ impl JobContext {
         request: Expose,
     ) -> Result<(), Failure> {
         let (id, both) = (self.id, Arc::new((effect, request)));
-        self.until_stored(|| {
+        self.until_stored(|| -> Result<_, Failure> {
             let both = both.clone();
             let reply =
-                self.shared.call(move |core| core.complete_exposed(id, (made, &both.0), &both.1));
+                self.shared.call(move |core| core.put_exposed(id, (made, &both.0), &both.1));
             Ok(reply.transpose()?)
-        })
+        })?;
+        Ok(self.end(failpoint::PLAN_COMPLETE)?)
     }
 
     /// Whether a disk is a LUN now.
@@ -479,6 +504,7 @@ impl Step {
     /// What a job leaves that ends now, without being undone.
     pub(crate) fn leftovers(self, kind: &JobKind, job: JobId) -> Vec<Change> {
         match (self, kind) {
+            (Self::InForce, _) => Vec::new(),
             (Self::CreateAllocating | Self::Unknown, JobKind::CreateDisk { disk, .. })
             | (Self::DeleteUnlinking, JobKind::DeleteDisk { disk }) => {
                 vec![Change::PutDebris(Debris::of_disk(&disk.path, job))]

@@ -1,7 +1,7 @@
 //! Making a virtual disk larger, while it is in use.
 //!
-//! 1. record `ExpandAllocating`; 2. the file grows, and nobody sees it; 3. one transaction gives the
-//!    disk its new size and completes the job. The data path is told after that.
+//! 1. record `ExpandAllocating`; 2. the file grows, and nobody sees it; 3. the disk has its new size in the
+//!    catalogue, and then on the data path; 4. the job ends.
 
 use std::time::Instant;
 

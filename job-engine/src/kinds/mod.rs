@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Change, Failure, JobContext, JobRecord};
 use crate::error::Cause;
+use crate::failpoint::{self, Commit};
 use crate::job::JobKind;
 
 /// The last step of a job that was recorded before it was done.
@@ -47,6 +48,8 @@ pub(crate) enum Step {
         /// It is durable up to here.
         position: u64,
     },
+    /// What the job changes is in the catalogue, and the data path follows it. Its end alone is missing.
+    InForce,
     /// A step of another version of the program.
     Unknown,
 }
@@ -69,6 +72,9 @@ pub(crate) fn run(context: &JobContext, record: &JobRecord) -> Result<(), Failur
     if record.step == Step::Unknown {
         return Err(unknown(record));
     }
+    if record.step == Step::InForce {
+        return Ok(context.end(end_point(record))?);
+    }
     match &record.job.kind {
         JobKind::CreateDisk { disk, .. } => create_disk::run(context, disk, record.step),
         JobKind::DeleteDisk { disk } => delete_disk::run(context, disk, record.step),
@@ -86,9 +92,19 @@ pub(crate) fn run(context: &JobContext, record: &JobRecord) -> Result<(), Failur
     }
 }
 
+fn end_point(record: &JobRecord) -> Commit {
+    if matches!(record.job.kind, JobKind::ExpandDisk { .. }) {
+        return failpoint::EXPAND_COMPLETE;
+    }
+    failpoint::PLAN_COMPLETE
+}
+
 /// Undoes what a job did: what belongs into the transaction that ends it, and what could not be
 /// undone now.
 pub(crate) fn undo(record: &JobRecord) -> (Vec<Change>, Option<Cause>) {
+    if record.step == Step::InForce {
+        return (Vec::new(), None);
+    }
     if let Some(plan) = &record.plan {
         return crate::plan::undo(plan, record.step, record.job.id);
     }

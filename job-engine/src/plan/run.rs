@@ -41,6 +41,7 @@ pub(crate) fn run(context: &JobContext, plan: &Plan, step: Step) -> Result<(), F
         | Step::DeleteUnlinking
         | Step::ExpandAllocating
         | Step::Operating { .. }
+        | Step::InForce
         | Step::Unknown => (0, 0),
     };
     for (index, action) in (0_u32..).zip(&plan.actions).skip(usize::try_from(first).unwrap_or(0)) {
@@ -243,7 +244,11 @@ impl Work<'_> {
         let _lock = if mapped { None } else { Some(self.held(to)?) };
         let target = to.open(false, Access::Share).map_err(fail)?;
         settle(&target).map_err(fail)?;
-        let size_bytes = source.length().map_err(fail)?;
+        // The file may be longer: one that could not be cut when its disk became smaller.
+        let size_bytes = match self.snapshot_size(from) {
+            Some(size_bytes) => size_bytes,
+            None => source.length().map_err(fail)?,
+        };
         let kept = keep.create_partial().map_err(fail)?;
         // If the process dies in the exchange, the start makes it again before anybody sees the disk:
         // no client may turn it back from here on.
@@ -269,6 +274,13 @@ impl Work<'_> {
         result?;
         data_path.medium_changed(disk);
         Ok(())
+    }
+
+    /// Bytes of the disk whose snapshot has this file.
+    fn snapshot_size(&self, file: &Place) -> Option<u64> {
+        let state = self.context.shared.state.lock();
+        let found = state.snapshots.values().find(|it| it.path == file.path);
+        found.map(|it| it.size_bytes)
     }
 
     /// Records that from now on the disk's file may be anything: it is exchanged again at the start,

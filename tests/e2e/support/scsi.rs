@@ -66,27 +66,9 @@ impl Session {
 
     /// Number and length of the logical blocks.
     pub(crate) fn capacity(&mut self, lun: u16) -> (u64, u32) {
-        Self::capacity_of(self.read_capacity(lun))
-    }
-
-    /// Waits until there are so many logical blocks; unit attentions are heard on the way.
-    pub(crate) fn wait_for_blocks(&mut self, lun: u16, blocks: u64) {
-        super::eventually("the LUN has its new size", || {
-            let done = self.read_capacity(lun);
-            let is_told = done.check().is_none();
-            (is_told && Self::capacity_of(done).0 == blocks).then_some(())
-        });
-        self.settle(lun);
-    }
-
-    fn read_capacity(&mut self, lun: u16) -> Done {
         let mut cdb = [0; 16];
         (cdb[0], cdb[1], cdb[13]) = (0x9e, 0x10, 32);
-        self.run(lun, &cdb, 32).unwrap()
-    }
-
-    fn capacity_of(done: Done) -> (u64, u32) {
-        let data = done.good();
+        let data = self.run(lun, &cdb, 32).unwrap().good();
         let last = u64::from_be_bytes(data[..8].try_into().unwrap());
         (last + 1, u32::from_be_bytes(data[8..12].try_into().unwrap()))
     }

@@ -3,6 +3,7 @@ use std::os::unix::fs::MetadataExt as _;
 use super::*;
 use crate::catalogue::Provisioning;
 use crate::engine::{MapRequest, TargetRequest};
+use crate::kinds::Step;
 
 fn length(disk: &Disk) -> u64 {
     std::fs::metadata(&disk.path).unwrap().len()
@@ -126,4 +127,54 @@ fn what_a_killed_expansion_leaves_does_not_reach_the_disk() {
     let bytes = std::fs::read(&disk.path).unwrap();
     assert_eq!(bytes.len(), 2 << 20);
     assert!(bytes[1 << 20..].iter().all(|byte| *byte == 0), "they are not the disk's");
+}
+
+#[test]
+fn nobody_sees_the_end_of_a_job_before_subscribers_know_what_it_has_changed() {
+    let bench = Bench::new();
+    let (sender, seen) = channel();
+    let engine = Arc::downgrade(&bench.engine);
+    let look = move |event: &ChangeEvent| {
+        if let (ChangeKind::DiskChanged(disk), Some(engine)) = (&event.change, engine.upgrade()) {
+            let states: Vec<_> = engine.jobs().into_iter().map(|job| job.state).collect();
+            let _ = sender.send((disk.size_bytes, disk.provisioning, states));
+        }
+    };
+    bench.subscribe(Box::new(look)).unwrap();
+    let disk = bench.disk("a");
+    let id = bench.expand_disk(disk.id, 5 * MIB).unwrap();
+    assert_eq!(bench.end(id).state, JobState::Completed);
+    let ended = JobState::Completed;
+    let told = seen.try_recv().unwrap();
+    assert_eq!(told, (5 * MIB, Provisioning::Thin, vec![ended, JobState::Running]));
+    let id = bench.provision_disk(disk.id, Provisioning::Full, Submission::default()).unwrap();
+    assert_eq!(bench.end(id).state, ended);
+    let told = seen.try_recv().unwrap();
+    assert_eq!(told, (5 * MIB, Provisioning::Full, vec![ended, ended, JobState::Running]));
+}
+
+#[test]
+fn a_job_whose_effect_is_in_force_is_ended_by_no_client_and_no_time_limit() {
+    let mut bench = Bench::new();
+    let disk = bench.disk("a");
+    let time_limit = Some(Duration::from_secs(60));
+    let submission = Submission { time_limit, ..Submission::default() };
+    let gate = bench
+        .gates
+        .set(|record| record.step == Step::InForce && record.job.state == JobState::Completed);
+    let id = bench.expand_disk_with(disk.id, 2 * MIB, submission).unwrap();
+    gate.reached();
+    assert_eq!(bench.engine.disk(&disk.id).unwrap().size_bytes, 2 * MIB);
+    assert_eq!(bench.state(id), JobState::Running);
+    bench.contents.fail_after(Some(0), false);
+    drop(gate);
+    assert_eq!(bench.ask(id, RequestedState::Terminate), RequestStateChangeResult::Busy);
+    // It goes down here, and comes back behind the limit.
+    bench.engine.shutdown();
+    bench.contents.fail_after(None, false);
+    bench.clock.advance(Duration::from_secs(3600));
+    bench.restart();
+    let job = bench.end(id);
+    assert_eq!((job.state, job.errors.len()), (JobState::Completed, 0), "{job:?}");
+    assert_eq!(bench.engine.disk(&disk.id).unwrap().size_bytes, 2 * MIB);
 }
