@@ -9,6 +9,7 @@ mod portal_group;
 mod redirect;
 mod scsi;
 mod show;
+mod telemetry;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub(crate) use self::management::{Management, TlsConfig};
 pub(crate) use self::portal_group::PortalGroup;
 pub(crate) use self::redirect::Redirects;
 pub(crate) use self::scsi::Scsi;
+pub(crate) use self::telemetry::Telemetry;
 use crate::args::{LogFormat, Serve};
 
 const DEFAULT_DATA_DIR: &str = "./lund-data";
@@ -73,6 +75,8 @@ pub(crate) struct Config {
     pub(crate) allowed_directories: Vec<PathBuf>,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: String,
+    /// None: no traces are sent.
+    pub(crate) telemetry: Option<Telemetry>,
     /// Size of the demo disk, if there shall be one.
     pub(crate) demo: Option<u64>,
 }
@@ -97,6 +101,7 @@ struct File {
     jobs: Jobs,
     #[serde(default)]
     log: Log,
+    telemetry: Option<telemetry::Table>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -220,21 +225,7 @@ impl Config {
             128,
             (1, 2048),
         )?;
-        let logout_seconds = source.within(
-            "iscsi.logout_seconds",
-            file.iscsi.logout_seconds.as_ref(),
-            3,
-            (0, 60),
-        )?;
-        // Less than a login may take.
-        let abort_seconds =
-            source.within("iscsi.abort_seconds", file.iscsi.abort_seconds.as_ref(), 10, (1, 14))?;
-        let slow_milliseconds = source.within(
-            "iscsi.slow_command_milliseconds",
-            file.iscsi.slow_command_milliseconds.as_ref(),
-            1000,
-            (0, 600_000),
-        )?;
+        let (logout_time, abort_time, slow_command) = times(source, &file.iscsi)?;
         let (running, per_pool) = job_limits(source, &file.jobs)?;
         let (unfinished, ended) = kept_jobs(source, &file.jobs)?;
         let management = management::management(source, serve, &file.management, &data_dir)?;
@@ -262,9 +253,9 @@ impl Config {
             max_sessions_per_target: usize::try_from(per_target)?,
             max_sessions_per_initiator: usize::try_from(per_initiator)?,
             max_tasks,
-            logout_time: Duration::from_secs(logout_seconds.into()),
-            abort_time: Duration::from_secs(abort_seconds.into()),
-            slow_command: Duration::from_millis(slow_milliseconds.into()),
+            logout_time,
+            abort_time,
+            slow_command,
             access: chap::access(source, file.iscsi.chap.as_ref())?,
             isns: isns::isns(source, file.isns.as_ref())?,
             redirects: redirect::redirects(source, &file.iscsi.redirects)?,
@@ -278,9 +269,30 @@ impl Config {
             allowed_directories: allowed(source, file.disks.allowed_directories.as_ref())?,
             log_format: serve.log_format.or(file.log.format).unwrap_or_default(),
             log_level: log_level(source, serve, file.log.level)?,
+            telemetry: telemetry::telemetry(source, file.telemetry.as_ref())?,
             demo: serve.demo.then(|| serve.demo_size.unwrap_or(1 << 30)),
         })
     }
+}
+
+/// For logouts, for commands that a device holds on to, and of a command that is slow.
+fn times(source: &Source<'_>, iscsi: &Iscsi) -> anyhow::Result<(Duration, Duration, Duration)> {
+    let logout_seconds =
+        source.within("iscsi.logout_seconds", iscsi.logout_seconds.as_ref(), 3, (0, 60))?;
+    // Less than a login may take.
+    let abort_seconds =
+        source.within("iscsi.abort_seconds", iscsi.abort_seconds.as_ref(), 10, (1, 14))?;
+    let slow_milliseconds = source.within(
+        "iscsi.slow_command_milliseconds",
+        iscsi.slow_command_milliseconds.as_ref(),
+        1000,
+        (0, 600_000),
+    )?;
+    Ok((
+        Duration::from_secs(logout_seconds.into()),
+        Duration::from_secs(abort_seconds.into()),
+        Duration::from_millis(slow_milliseconds.into()),
+    ))
 }
 
 /// Sessions of the node, of one target and of one initiator.

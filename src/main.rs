@@ -21,10 +21,13 @@ mod watch;
 mod wiring;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _};
 
 use args::{Arguments, Command};
+use mgmt_api::otlp::Exporter;
 
 fn main() -> ExitCode {
     let serve = match Arguments::parse().command {
@@ -41,16 +44,31 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&error, 2),
     };
-    if let Err(error) = logging::start(&config) {
+    let exporter = match exporter(&config) {
+        Ok(exporter) => exporter,
+        Err(error) => return fail(&error, 2),
+    };
+    if let Err(error) = logging::start(&config, exporter.as_ref()) {
         return fail(&error, 2);
     }
-    match run::run(&config) {
+    let result = run::run(&config, exporter.as_ref());
+    if let Some(exporter) = exporter {
+        exporter.stop();
+    }
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "lund stops");
             fail(&error, 1)
         }
     }
+}
+
+/// What sends traces, if there is a collector.
+fn exporter(config: &config::Config) -> anyhow::Result<Option<Arc<Exporter>>> {
+    let Some(telemetry) = &config.telemetry else { return Ok(None) };
+    let exporter = Exporter::start(&telemetry.collector).map_err(anyhow::Error::msg);
+    exporter.context("telemetry").map(Some)
 }
 
 #[allow(clippy::print_stdout, reason = "it talks to who called it")]

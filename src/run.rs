@@ -11,7 +11,8 @@ use job_engine::{Engine, EngineConfig};
 use mgmt_api::access::Access;
 use mgmt_api::cim::{Cimom, Indications};
 use mgmt_api::listen::Plain;
-use mgmt_api::server;
+use mgmt_api::otlp::{self, Exporter};
+use mgmt_api::server::{self, Router};
 use mgmt_api::service::{Host, Service};
 use target_core::{Node, NodeConfig, NodeState};
 use tokio::runtime::Handle;
@@ -35,20 +36,8 @@ use crate::wiring::{DRAIN_LIMIT, Exposed, Exposure, NodeHost, Recorder, Rules};
 /// Requests of management clients may take so long after the sessions have ended.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
-/// Runs the daemon until SIGTERM or SIGINT.
-pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
-    let sockets = Sockets::inherited()?;
-    limits::raise_open_files(config);
-    // One thread stays out of writes, so that a disk that hangs stops nothing else.
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores + 1)
-        // Each disk that hangs takes 16 of them.
-        .max_blocking_threads(4096)
-        .enable_all()
-        .thread_name("lund")
-        .build()
-        .context("cannot start the runtime")?;
+/// What the engine is configured with.
+fn engine_config(config: &Config) -> EngineConfig {
     let mut engine_config = EngineConfig::new(&config.data_dir);
     engine_config.default_pool.clone_from(&config.disks_dir);
     engine_config.max_workers = config.max_running_jobs;
@@ -61,6 +50,24 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     engine_config.default_limits.clone_from(&config.default_limits);
     engine_config.pools.clone_from(&config.pools);
     engine_config.allowed_directories.clone_from(&config.allowed_directories);
+    engine_config
+}
+
+/// Runs the daemon until SIGTERM or SIGINT.
+pub(crate) fn run(config: &Config, exporter: Option<&Arc<Exporter>>) -> anyhow::Result<()> {
+    let sockets = Sockets::inherited()?;
+    limits::raise_open_files(config);
+    // One thread stays out of writes, so that a disk that hangs stops nothing else.
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores + 1)
+        // Each disk that hangs takes 16 of them.
+        .max_blocking_threads(4096)
+        .enable_all()
+        .thread_name("lund")
+        .build()
+        .context("cannot start the runtime")?;
+    let mut engine_config = engine_config(config);
     let exposed = Arc::new(Exposed::default());
     engine_config.data_path = exposed.clone();
     let indications =
@@ -71,6 +78,9 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     engine_config.outbox = Some(indications.clone());
     // Whoever holds the data directory may take the addresses; nobody else gets that far.
     let engine = Engine::open(engine_config)?;
+    if let Some(exporter) = exporter {
+        otlp::follow(&engine, exporter)?;
+    }
     let recorder = Arc::new(Recorder::default());
     recorder.connect(engine.clone());
     let node_config = NodeConfig {
@@ -106,7 +116,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         &engine,
         &node,
         (chap, limits),
-        &indications,
+        (&indications, exporter),
         (sockets, threads),
     ));
     drop(management);
@@ -125,7 +135,7 @@ async fn serve(
     engine: &Arc<Engine>,
     node: &Arc<Node>,
     (chap, limits): (Arc<ChapAccounts>, Arc<IoLimits>),
-    indications: &Arc<Indications>,
+    (indications, exporter): (&Arc<Indications>, Option<&Arc<Exporter>>),
     (mut sockets, threads): (Sockets, Handle),
 ) -> anyhow::Result<()> {
     // Before anything is printed: whoever reads an address may send a signal at once.
@@ -144,7 +154,7 @@ async fn serve(
     let secure = config.management.tls.as_ref().map(secure::prepare).transpose()?;
 
     let cimom = Cimom::new(engine.clone(), indications.clone());
-    let host = NodeHost {
+    let host: Arc<dyn Host> = Arc::new(NodeHost {
         node: node.clone(),
         engine: engine.clone(),
         settings: config.settings(),
@@ -153,13 +163,13 @@ async fn serve(
         chap,
         limits,
         isns: isns.as_ref().map(|keeper| keeper.status.clone()),
+        exporter: exporter.cloned(),
         runtime: Handle::current(),
-    };
-    let host: Arc<dyn Host> = Arc::new(host);
+    });
     let cimom = cimom.over(host.clone());
     let service = Arc::new(Service::new(engine.clone(), host));
     let access = Arc::new(Access::new(engine.clone()).map_err(anyhow::Error::msg)?);
-    let (router, _) = server::router(service, Arc::new(cimom), access.clone());
+    let router = router(config, (service, Arc::new(cimom), access.clone()), exporter);
     let stop = CancellationToken::new();
     let stopped = || stop.clone().cancelled_owned();
     let mut http = JoinSet::new();
@@ -211,6 +221,20 @@ async fn serve(
     }
     tracing::info!("lund has stopped");
     Ok(())
+}
+
+/// The management's routes, with spans for their requests if these are wanted.
+fn router(
+    config: &Config,
+    (service, cimom, access): (Arc<Service>, Arc<Cimom>, Arc<Access>),
+    exporter: Option<&Arc<Exporter>>,
+) -> Router {
+    let (router, _) = server::router(service, cimom, access);
+    let wanted = config.telemetry.as_ref().is_some_and(|it| it.requests);
+    match exporter.filter(|_| wanted) {
+        Some(exporter) => otlp::traced(router, exporter.clone()),
+        None => router,
+    }
 }
 
 /// Waits until the servers of the management have ended, and what clients began, for a while.

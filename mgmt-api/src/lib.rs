@@ -4,8 +4,10 @@
 pub mod access;
 pub mod api;
 pub mod cim;
+mod http_client;
 pub mod listen;
 mod metrics;
+pub mod otlp;
 pub mod rest;
 pub mod routes;
 pub mod server;

@@ -21,6 +21,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::NodeState;
+use crate::otlp::Figures;
 use crate::routes::Routes;
 use crate::service::{Service, SessionFigures, Times, Totals, UnitCounters};
 use job_engine::{COMMIT_BOUNDS, StoreFigures};
@@ -66,6 +67,7 @@ fn collect(service: &Service) -> Result<String, std::fmt::Error> {
     storage(&mut registry, service);
     store(&mut registry, service.store_figures());
     jobs(&mut registry, service);
+    traces(&mut registry, service.traces());
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
@@ -440,4 +442,27 @@ fn jobs(registry: &mut Registry, service: &Service) {
     );
     let help = "Failed commands of the data path, by disk and message, since the fault was cleared";
     register(registry, "faults", help, None, &faults);
+}
+
+/// What became of spans, if there is a collector.
+fn traces(registry: &mut Registry, figures: Option<Figures>) {
+    let Some(figures) = figures else { return };
+    let spans = Counters::default();
+    for (result, count) in [
+        ("exported", figures.exported),
+        ("rejected", figures.rejected),
+        ("dropped", figures.dropped),
+    ] {
+        spans.get_or_create(&vec![("result", result.to_owned())]).inc_by(count);
+    }
+    let help =
+        "Spans that the collector has taken or refused, and those that there was no room for";
+    register(registry, "trace_spans", help, None, &spans);
+    let waiting = Gauge::<u64, AtomicU64>::default();
+    waiting.set(figures.waiting);
+    register(registry, "trace_queued_spans", "Spans that wait for the collector", None, &waiting);
+    let failed = Counter::<u64>::default();
+    failed.inc_by(figures.failed_requests);
+    let help = "Requests that did not reach the collector, or found it busy";
+    register(registry, "trace_failed_requests", help, None, &failed);
 }

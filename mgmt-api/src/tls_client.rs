@@ -1,5 +1,5 @@
-//! TLS as a client: of `lunctl` to the daemon, of the daemon to the listeners of indications. The
-//! other side's certificate is checked against authorities, or pinned.
+//! TLS as a client: of `lunctl` to the daemon, of the daemon to the listeners of indications and to
+//! the collector of traces. The other side's certificate is checked against authorities, or pinned.
 
 use std::fmt;
 use std::io::{Read as _, Write as _};

@@ -54,12 +54,13 @@ pub(super) struct Table {
     #[serde(default)]
     groups: Groups,
     tls: Option<TlsTable>,
-    listeners: Option<ListenersTable>,
+    listeners: Option<TrustTable>,
 }
 
+/// Whom to believe over TLS.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ListenersTable {
+pub(super) struct TrustTable {
     ca: Option<PathBuf>,
     #[serde(default)]
     pins: Vec<Spanned<String>>,
@@ -106,22 +107,25 @@ pub(super) fn management(
             groups.push((group(key, name)?, role));
         }
     }
+    let listeners = table.listeners.as_ref();
+    let listeners = listeners.map(|table| trust(source, "management.listeners", table));
     Ok(Management {
         listen: listen(source, serve, table.listen.as_ref())?,
         socket: socket(source, table.socket.as_ref(), data_dir)?,
         socket_group: socket_group.transpose()?,
         groups,
         tls: table.tls.as_ref().map(|table| tls(source, table, data_dir)).transpose()?,
-        listeners: table.listeners.as_ref().map(|table| listeners(source, table)).transpose()?,
+        listeners: listeners.transpose()?,
     })
 }
 
-fn listeners(source: &Source<'_>, table: &ListenersTable) -> anyhow::Result<Trust> {
-    const PINS: &str = "management.listeners.pins";
+/// The table `name`.
+pub(super) fn trust(source: &Source<'_>, name: &str, table: &TrustTable) -> anyhow::Result<Trust> {
+    let key = |key: &str| format!("{name}.{key}");
     let mut pins = Vec::new();
     for text in &table.pins {
         let pin = text.get_ref().parse::<Fingerprint>();
-        pins.push(pin.map_err(|reason| source.error(PINS, text, &reason))?);
+        pins.push(pin.map_err(|reason| source.error(&key("pins"), text, &reason))?);
     }
     let own = match (&table.certificate, &table.key) {
         (Some(certificate), Some(key)) => {
@@ -129,12 +133,10 @@ fn listeners(source: &Source<'_>, table: &ListenersTable) -> anyhow::Result<Trus
         }
         (None, None) => None,
         (Some(given), None) => {
-            let reason = "needs `key` beside it";
-            return Err(source.error("management.listeners.certificate", given, reason));
+            return Err(source.error(&key("certificate"), given, "needs `key` beside it"));
         }
         (None, Some(given)) => {
-            let reason = "needs `certificate` beside it";
-            return Err(source.error("management.listeners.key", given, reason));
+            return Err(source.error(&key("key"), given, "needs `certificate` beside it"));
         }
     };
     Ok(Trust { pins, ca: table.ca.clone(), own })

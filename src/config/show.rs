@@ -24,6 +24,9 @@ impl Config {
             .collect();
         let management = &self.management;
         let tls = management.tls.as_ref().map(|tls| &tls.listen);
+        let telemetry = self.telemetry.as_ref();
+        let endpoint = telemetry.map(|it| it.collector.endpoint.to_string());
+        let service_name = telemetry.map(|it| &it.collector.service_name);
         vec![
             fixed("data_dir", json!(self.data_dir)),
             fixed("disks.allowed_directories", json!(self.allowed_directories)),
@@ -54,6 +57,9 @@ impl Config {
             fixed("management.listen", json!(management.listen)),
             fixed("management.socket", json!(management.socket)),
             fixed("management.tls.listen", json!(tls)),
+            fixed("telemetry.endpoint", json!(endpoint)),
+            fixed("telemetry.requests", json!(telemetry.is_some_and(|it| it.requests))),
+            fixed("telemetry.service_name", json!(service_name)),
         ]
     }
 }

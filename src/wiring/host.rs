@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use job_engine::Engine;
 use mgmt_api::api;
+use mgmt_api::otlp::{Exporter, Figures};
 use mgmt_api::service::{
     self, AccessStateRefusal, Host, Kept, KeptRecords, SessionRequest, TraceRefusal,
 };
@@ -28,6 +29,7 @@ pub(crate) struct NodeHost {
     pub(crate) access_methods: AccessMethods,
     pub(crate) chap: Arc<ChapAccounts>,
     pub(crate) limits: Arc<IoLimits>,
+    pub(crate) exporter: Option<Arc<Exporter>>,
     pub(crate) runtime: Handle,
 }
 
@@ -55,6 +57,10 @@ impl Host for NodeHost {
     fn session_times(&self, tsih: u16) -> Vec<(&'static str, service::Times)> {
         let detail = self.node.session(tsih);
         detail.map(|detail| sessions::by_kind(&detail.times)).unwrap_or_default()
+    }
+
+    fn traces(&self) -> Option<Figures> {
+        self.exporter.as_ref().map(|exporter| exporter.figures())
     }
 
     fn session_parameters(&self) -> api::SessionParameters {

@@ -177,6 +177,37 @@ pub(crate) enum How {
 }
 
 impl Action {
+    /// Its name in traces, as it is stored.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Await { .. } => "await",
+            Self::Copy { .. } => "copy",
+            Self::Convert(_) => "convert",
+            Self::Move(_) => "move",
+            Self::Compare { .. } => "compare",
+            Self::Check { .. } => "check",
+            Self::Share { .. } => "share",
+            Self::Verify { .. } => "verify",
+            Self::Publish { .. } => "publish",
+            Self::Overwrite { .. } => "overwrite",
+            Self::Remove { .. } => "remove",
+            Self::Discard { .. } => "discard",
+            Self::Apply { .. } => "apply",
+            Self::Shrink { .. } => "shrink",
+            Self::TakeSpace { .. } => "take_space",
+            Self::Truncate { .. } => "truncate",
+            Self::Cut { .. } => "cut",
+            Self::RollBack { .. } => "roll_back",
+            Self::Overlay { .. } => "overlay",
+            Self::Switch { .. } => "switch",
+            Self::Merge { .. } => "merge",
+            Self::Rebase { .. } => "rebase",
+            Self::Complete { .. } => "complete",
+            Self::CompleteExposed { .. } => "complete_exposed",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+
     /// Makes a copy of a disk's file at one instant.
     pub(crate) fn share(disk: DiskId, from: &Place, to: &Place) -> Self {
         let files = vec![Share { disk, from: from.clone(), to: to.clone() }];

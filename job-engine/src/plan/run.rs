@@ -86,6 +86,11 @@ impl Work<'_> {
     }
 
     fn carry_out(&self, action: &Action) -> Result<(), Failure> {
+        let id = self.context.id;
+        let (trace, action_name) = (id.trace(), action.word());
+        let _span =
+            tracing::info_span!("step", trace, job = %id, action = action_name, index = self.index)
+                .entered();
         match action {
             Action::Await { place } => self.held(place).map(drop),
             Action::Copy { from, to, bytes, full } => self.copy(from, to, *bytes, *full),

@@ -28,6 +28,7 @@ use job_engine::{
 };
 
 use crate::api;
+use crate::otlp;
 use crate::rest::MAX_READERS;
 
 pub use self::configuration::{Kept, KeptRecords};
@@ -58,6 +59,10 @@ pub trait Host: Send + Sync {
     fn session_times(&self, tsih: u16) -> Vec<(&'static str, Times)> {
         let _ = tsih;
         Vec::new()
+    }
+    /// What became of traces; none if nobody collects them.
+    fn traces(&self) -> Option<otlp::Figures> {
+        None
     }
     /// What sessions begin their negotiation with.
     fn session_parameters(&self) -> api::SessionParameters;

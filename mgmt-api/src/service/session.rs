@@ -8,6 +8,7 @@ use futures_util::Stream;
 
 use super::{Refusal, Result, Service, ServiceError};
 use crate::api;
+use crate::otlp;
 
 /// A trace that is being taken, as the bytes of a pcapng file. It ends with its connection, or when
 /// it is dropped.
@@ -136,6 +137,12 @@ pub enum TraceRefusal {
 }
 
 impl Service {
+    /// What became of traces; none if nobody collects them.
+    #[must_use]
+    pub fn traces(&self) -> Option<otlp::Figures> {
+        self.host.traces()
+    }
+
     /// What metrics tell of initiators.
     #[must_use]
     pub fn totals(&self) -> Totals {

@@ -613,6 +613,7 @@ impl Core {
         let itt = self.session.initiator_task_tag(job.task).map_or(u32::MAX, |itt| itt.0);
         let lun = self.nexus.find(job.lun).map(|seen| seen.target_lun).or(job.lun.number());
         tracing::warn!(
+            name: "slow_command",
             trace = %format_args!("{:04x}-{itt:08x}", self.admission.tsih.0),
             unit = job.unit.name(),
             to = self.nexus.port.target_name,

@@ -9,11 +9,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use rustls::ClientConfig;
-use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{Connector as _, TcpConnector};
 
 use super::message;
-use crate::tls_client::{TlsConnector, Trust};
+use crate::http_client;
 
 /// Indications that wait for one listener. Beyond it the oldest are dropped, which the listener
 /// sees by a gap in the sequence numbers.
@@ -176,24 +174,9 @@ fn pause(shared: &Shared, length: Duration) -> bool {
     !waiting.closed
 }
 
-/// What calls a listener.
-fn agent(url: &str, tls: Option<Arc<ClientConfig>>) -> Result<ureq::Agent, String> {
-    let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE));
-    if !url.get(..6).is_some_and(|head| head.eq_ignore_ascii_case("https:")) {
-        return Ok(config.build().into());
-    }
-    let tls = match tls {
-        Some(tls) => tls,
-        // Who is trusted by the whole system.
-        None => Trust::default().config().map_err(|error| error.to_string())?,
-    };
-    let connector = ().chain(TcpConnector::default()).chain(TlsConnector(tls));
-    let config = config.proxy(None).https_only(true).build();
-    Ok(ureq::Agent::with_parts(config, connector, DefaultResolver::default()))
-}
-
 fn deliver(shared: &Shared, url: &str, tls: Option<Arc<ClientConfig>>, source: &dyn Source) {
-    let agent = agent(url, tls);
+    let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE));
+    let agent = http_client::agent(url, tls, config);
     let (mut length, mut told) = (FIRST_PAUSE, None);
     while let Some(key) = next(shared) {
         let send = |message: String| match &agent {
