@@ -340,10 +340,21 @@ fn a_snapshot_is_exposed_in_the_transaction_that_completes_its_job_or_not_at_all
     };
     assert_eq!(seen(7), Some(made));
     assert_eq!(bench.engine.exposed_snapshots(), [(made, snapshot.id)]);
+    // There is one disk for it, which goes when nobody sees it, as no other one does.
+    assert_eq!(refusal(expose(&target, Some(9), now())), "ISCT-CFG-001");
+    assert_eq!(bench.engine.delete_unseen(&[made], &now()), []);
+    bench.engine.unmap(&target, 7).unwrap();
+    bench.engine.unmap(&target, 0).unwrap();
+    let gone = bench.engine.delete_unseen(&[made, disk.id], &now());
+    assert_eq!(gone.len(), 1);
+    assert_eq!(bench.done(Ok(gone[0])).kind.disk(), made);
+    assert_eq!(bench.engine.exposed_snapshots(), []);
+    assert!(bench.engine.disk(&disk.id).is_some());
     // The number was free when the job began.
     let before = images(&bench.engine.config().default_pool);
     let later = Some(jiff::Timestamp::now() + Duration::from_secs(3600));
     let id = expose(&target, Some(9), Submission { scheduled_start_time: later, ..now() }).unwrap();
+    assert_eq!(refusal(expose(&target, Some(8), now())), "ISCT-CFG-001", "a job is about to");
     let request = MapRequest { disk: other.id, target: target.clone(), lun: Some(9) };
     bench.engine.map(request).unwrap();
     let _ = bench.engine.request_state_change(&id, RequestedState::Start, None, "test");
@@ -352,8 +363,10 @@ fn a_snapshot_is_exposed_in_the_transaction_that_completes_its_job_or_not_at_all
     assert_eq!(job.errors[0].message_id, "ISCT-CFG-002");
     assert_eq!(seen(9), Some(other.id));
     assert_eq!(images(&bench.engine.config().default_pool), before);
-    // What stands for a snapshot is told until it is gone.
-    bench.engine.unmap(&target, 7).unwrap();
+    assert_eq!(bench.engine.exposed_snapshots(), []);
+    // The job that failed holds nobody up. What stands for a snapshot is told until it is gone.
+    let made = bench.done(expose(&target, Some(8), now())).kind.disk();
+    bench.engine.unmap(&target, 8).unwrap();
     bench.done(bench.engine.delete_disk(made));
     assert_eq!(bench.engine.exposed_snapshots(), []);
 }

@@ -110,8 +110,11 @@ impl Engine {
     /// which its end alone is missing: as the one unit of `to`, whose number is `lun`. A target that `to` is to make is made then.
     /// [`Engine::exposed_snapshots`] knows which disks were made so.
     ///
+    /// There is one such disk for a snapshot at most.
+    ///
     /// # Errors
-    /// Those of [`Engine::expose_snapshot`] and of [`Engine::expose`].
+    /// Those of [`Engine::expose_snapshot`] and of [`Engine::expose`]; `DiskInUse` if a disk stands for
+    /// the snapshot already, or a job is about to make one.
     pub fn expose_snapshot_to(
         &self,
         snapshot: SnapshotId,
@@ -132,6 +135,26 @@ impl Engine {
         let from_here = state.records.range(EXPOSED.to_owned()..);
         let records = from_here.map_while(|(name, text)| Some((name.strip_prefix(EXPOSED)?, text)));
         records.filter_map(|(disk, text)| Some((disk.parse().ok()?, text.parse().ok()?))).collect()
+    }
+
+    /// Submits that those of these disks are deleted that stand for snapshots, if nobody sees them any
+    /// more. If that cannot begin, such a disk stays, and is the one that its snapshot is exposed with
+    /// the next time.
+    pub fn delete_unseen(&self, disks: &[DiskId], submission: &Submission) -> Vec<JobId> {
+        let unseen: Vec<DiskId> = {
+            let state = self.shared.state.lock();
+            let seen = |disk: DiskId| state.mappings.values().any(|it| it.disk == disk);
+            let stands = |disk: DiskId| state.records.contains_key(&exposed_record(disk));
+            disks.iter().copied().filter(|disk| stands(*disk) && !seen(*disk)).collect()
+        };
+        let delete = |disk: DiskId| match self.delete_disk_with(disk, submission.clone()) {
+            Ok(id) => Some(id),
+            Err(error) => {
+                tracing::warn!(%disk, %error, "a disk that stands for a snapshot is not deleted");
+                None
+            }
+        };
+        unseen.into_iter().filter_map(delete).collect()
     }
 
     /// Submits that a snapshot becomes a disk, with the identifier and the name that it has, and is a
@@ -187,6 +210,45 @@ const EXPOSED: &str = "exposed-snapshot/";
 /// Name of that record.
 pub(super) fn exposed_record(disk: DiskId) -> String {
     format!("{EXPOSED}{disk}")
+}
+
+/// Refuses to expose a snapshot for which there is a disk, or soon will be.
+fn not_exposed(state: &State, source: &Disk, snapshot: &DiskSnapshot) -> Result<(), Cause> {
+    let stands = |(name, text): (&String, &String)| {
+        let disk: DiskId = name.strip_prefix(EXPOSED)?.parse().ok()?;
+        let disk = state.disks.get(&disk).filter(|_| *text == snapshot.id.to_string())?;
+        Some(format!("disk {}, which stands for it", disk.name))
+    };
+    let from_here = state.records.range(EXPOSED.to_owned()..);
+    let mut records = from_here.take_while(|(name, _)| name.starts_with(EXPOSED));
+    if let Some(holder) = records.find_map(stands) {
+        return in_use(source, snapshot, holder);
+    }
+    match state.to_expose().find(|(_, of, _)| *of == snapshot.id) {
+        Some((_, _, job)) => in_use(source, snapshot, format!("job {job}")),
+        None => Ok(()),
+    }
+}
+
+impl State {
+    /// Disks that unfinished jobs make to stand for snapshots: the disk, the snapshot and the job.
+    fn to_expose(&self) -> impl Iterator<Item = (DiskId, SnapshotId, JobId)> {
+        let unfinished = self.unfinished.iter().filter_map(|id| self.jobs.get(id));
+        unfinished.filter_map(|entry| {
+            let record = &entry.record;
+            let Action::CompleteExposed { disk, changes, .. } =
+                record.plan.as_ref()?.actions.last()?
+            else {
+                return None;
+            };
+            let name = exposed_record(*disk);
+            let of = changes.iter().find_map(|change| {
+                let Change::PutRecord(record) = change else { return None };
+                record.text.parse().ok().filter(|_| record.name == name)
+            });
+            Some((*disk, of?, record.job.id))
+        })
+    }
 }
 
 /// Refuses to take a disk away that has snapshots.
@@ -472,6 +534,9 @@ impl Core {
             let state = self.shared.state.lock();
             find(&state, id).and_then(|snapshot| {
                 let source = shared_disk(&state, snapshot.disk)?;
+                if to.is_some() {
+                    not_exposed(&state, &source, &snapshot)?;
+                }
                 // The disk comes where the snapshot is, wherever its own disk has gone.
                 let (near, pool) = self.place_of(&state, &source, &snapshot);
                 let can_share = snapshot.parent.is_none() && shares_blocks(&near);

@@ -2,7 +2,7 @@
 
 use job_engine::catalogue::{check_iscsi_name, default_target_name};
 use job_engine::{
-    AccessEntry, Cause, DiskId, Expose, ExposeTo, ExposeUnit, Exposing, Hide, JobId, RequestError,
+    AccessEntry, Cause, DiskId, Expose, ExposeTo, ExposeUnit, Exposing, Hide, RequestError,
     SnapshotId, Target,
 };
 
@@ -10,7 +10,7 @@ use super::fault::Fault;
 use super::instances::{CONTROLLER, View};
 use super::masking::{self, HARDWARE};
 use super::methods::{
-    COMPLETED, FAILED, INVALID_PARAMETER, Inputs, NOT_SUPPORTED, Outcome, started,
+    COMPLETED, FAILED, INVALID_PARAMETER, Inputs, NOT_SUPPORTED, Outcome, Volume, started,
 };
 use super::operations::Work;
 use super::path::ObjectPath;
@@ -85,10 +85,7 @@ impl Paths {
                 .collect::<Ended<_>>()?,
             // Each has a job of its own, and there is one job in the answer.
             Some(_) if names.len() > 1 => return Err(Answer::Returned(NOT_SUPPORTED)),
-            Some(snapshot) => {
-                let all = work.engine.exposed_snapshots().into_iter();
-                all.filter(|(_, of)| *of == snapshot).map(|(disk, _)| disk).collect()
-            }
+            Some(snapshot) => work.stands_for(snapshot).into_iter().collect(),
         };
         let initiators = inputs.texts("InitiatorPortIDs").into_iter().map(|name| {
             // The name of a port begins with that of its initiator.
@@ -332,27 +329,13 @@ impl Work<'_> {
         let request = Hide { target: name, disks, initiators, remove: false };
         self.engine.hide(request).map_err(missing)?;
         let controllers = self.controllers_now(&target, &theirs);
-        let job = snapshot.and_then(|_| self.stands_for_nothing(&hidden));
-        let outcome = job.map_or_else(|| Outcome::of(COMPLETED), |id| started(&id));
+        let jobs = self.engine.delete_unseen(&hidden, &self.submission());
+        let outcome = jobs.last().map_or_else(|| Outcome::of(COMPLETED), started);
         Ok(outcome.with("ProtocolControllers", controllers))
     }
 
-    /// A disk that stands for a snapshot goes when nobody sees it any more. If that cannot begin, it
-    /// stays, and is the one that the snapshot is exposed with the next time.
-    fn stands_for_nothing(&self, disks: &[DiskId]) -> Option<JobId> {
-        let mappings = self.engine.mappings();
-        let unseen = disks.iter().filter(|disk| !mappings.iter().any(|it| it.disk == **disk));
-        let delete = |disk: &DiskId| match self.engine.delete_disk_with(*disk, self.submission()) {
-            Ok(id) => Some(id),
-            Err(error) => {
-                tracing::warn!(%disk, %error, "a disk that stands for a snapshot is not deleted");
-                None
-            }
-        };
-        unseen.filter_map(delete).last()
-    }
-
-    /// `DeleteProtocolController`: the disks stay.
+    /// `DeleteProtocolController`: the disks stay, but for those that stand for snapshots and that
+    /// nobody sees any more.
     pub(crate) fn delete_controller(&self, inputs: &Inputs) -> Result<Outcome, Fault> {
         let flag = |name| inputs.get(name).and_then(Value::as_bool).unwrap_or(false);
         if flag("DeleteUnits") || flag("DeleteChildrenProtocolControllers") {
@@ -371,7 +354,13 @@ impl Work<'_> {
                 Hide { target, disks, initiators: vec![initiator], remove: false }
             }
         };
+        let before = self.engine.mappings();
+        let name = request.target.clone();
         self.engine.hide(request)?;
+        let of_target = before.iter().filter(|mapping| mapping.target == name);
+        let disks: Vec<DiskId> = of_target.map(|mapping| mapping.disk).collect();
+        // There is no job in the answer, whatever the method starts.
+        self.engine.delete_unseen(&disks, &self.submission());
         Ok(Outcome::of(COMPLETED))
     }
 
@@ -424,16 +413,28 @@ impl Work<'_> {
         let Some(initiators) = own.as_ref().map_or_else(|| Some(Vec::new()), only) else {
             return Ok(Outcome::of(NOT_SUPPORTED));
         };
-        let Ok(disk) = self.disk(inputs.required_reference("Device")?) else {
-            return Ok(Outcome::of(NOT_ASSOCIATED));
+        let disk = match self.volume(inputs.required_reference("Device")?) {
+            Ok(Volume::Disk(disk)) => Some(disk),
+            Ok(Volume::Snapshot(snapshot)) => self.stands_for(snapshot),
+            Err(_) => None,
         };
+        let Some(disk) = disk else { return Ok(Outcome::of(NOT_ASSOCIATED)) };
         match self.engine.hide(Hide { target, disks: vec![disk], initiators, remove: false }) {
-            Ok(()) => Ok(Outcome::of(COMPLETED)),
+            Ok(()) => {
+                self.engine.delete_unseen(&[disk], &self.submission());
+                Ok(Outcome::of(COMPLETED))
+            }
             Err(error) if matches!(error.cause(), Cause::NotFound { .. }) => {
                 Ok(Outcome::of(NOT_ASSOCIATED))
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The disk that initiators see where a snapshot is exposed.
+    fn stands_for(&self, snapshot: SnapshotId) -> Option<DiskId> {
+        let mut all = self.engine.exposed_snapshots().into_iter();
+        all.find(|(_, of)| *of == snapshot).map(|(disk, _)| disk)
     }
 
     /// `CreateStorageHardwareID`

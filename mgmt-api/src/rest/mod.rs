@@ -398,12 +398,16 @@ async fn map(
     .await
 }
 
-async fn unmap(State(service): Shared, Path((target, lun)): Path<(String, String)>) -> Response {
+async fn unmap(
+    State(service): Shared,
+    Path((target, lun)): Path<(String, String)>,
+    Client(by): Client,
+) -> Response {
     nothing(service, move |service| {
         let lun = lun.parse().map_err(|_| {
             ServiceError::new(Refusal::Invalid, format!("`{lun}` is no LUN: a number is wanted"))
         })?;
-        service.unmap(&target, lun)
+        service.unmap(&target, lun, &by)
     })
     .await
 }

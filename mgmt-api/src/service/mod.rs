@@ -451,13 +451,20 @@ impl Service {
         Ok(api::Mapping { target: mapping.target, lun: mapping.lun })
     }
 
-    /// Takes a LUN away.
+    /// Takes a LUN away. If its disk stands for a snapshot that was exposed itself, and nobody sees it
+    /// any more, a job deletes that, as `HidePaths` has it.
     ///
     /// # Errors
     /// [`Refusal::NotFound`], [`Refusal::Unavailable`].
-    pub fn unmap(&self, target: &str, lun: u16) -> Result<()> {
+    pub fn unmap(&self, target: &str, lun: u16, by: &str) -> Result<()> {
         let name = job_engine::catalogue::default_target_name(target);
-        self.engine.unmap(&name, lun).map_err(|error| self.near_target(error, target))
+        let mut mappings = self.engine.mappings().into_iter();
+        let found = mappings.find(|mapping| mapping.target == name && mapping.lun == lun);
+        self.engine.unmap(&name, lun).map_err(|error| self.near_target(error, target))?;
+        let disk: Vec<_> = found.into_iter().map(|mapping| mapping.disk).collect();
+        let submission = Submission { owner: by.to_owned(), ..Submission::default() };
+        self.engine.delete_unseen(&disk, &submission);
+        Ok(())
     }
 
     /// All jobs and faults.

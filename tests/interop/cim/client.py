@@ -61,6 +61,13 @@ class Client:
         assert value == 4096, (value, output)
         return output["Job"]
 
+    def until(self, holds, timeout=60):
+        """Waits for what comes about by itself."""
+        deadline = time.monotonic() + timeout
+        while not holds():
+            assert time.monotonic() < deadline, "it does not come about"
+            time.sleep(0.05)
+
     def job(self, path):
         return self.wbem.GetInstance(path, LocalOnly=False)
 

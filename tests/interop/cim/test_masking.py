@@ -1,5 +1,7 @@
 """Masking: what CIM exposes is what initiators see, and nothing else."""
 
+import urllib.request
+
 import pywbem
 import pytest
 
@@ -240,6 +242,33 @@ def test_a_snapshot_is_exposed_itself(lund, client, volumes):
     assert not initiator.write(lund.portal, made["DeviceID"], 0, B, 0x44)
     value, output = client.call(MASKING, "HidePaths", LUNames=[snapshot["Name"]], ProtocolControllers=[made])
     assert value == 4096 and client.wait(output["Job"])["JobState"] == 7
+
+    # Whatever takes the last exposure away, the disk that stood for the snapshot goes with it.
+    volumes = lambda: len(wbem.EnumerateInstanceNames("CIM_StorageVolume"))  # noqa: E731
+    before = volumes()
+
+    def exposed():
+        value, output = client.call(MASKING, "ExposePaths", **paths)
+        assert value == 4096 and client.wait(output["Job"])["JobState"] == 7
+        [link] = wbem.References(snapshot.path, ResultClass="CIM_ProtocolControllerForUnit")
+        assert volumes() == before + 1
+        return int(link["DeviceNumber"], 16)
+
+    exposed()
+    detach = {"ProtocolController": view, "Device": snapshot.path}
+    assert client.call(MASKING, "DetachDevice", **detach)[0] == 0
+    client.until(lambda: volumes() == before)
+    assert client.call(MASKING, "DetachDevice", **detach)[0] == 4096
+    lun = exposed()
+    request = urllib.request.Request(f"{lund.server}/api/v1/targets/{target}/luns/{lun}", method="DELETE")
+    assert urllib.request.urlopen(request, timeout=60).status == 204
+    client.until(lambda: volumes() == before)
+    value, output = client.call(MASKING, "ExposePaths", LUNames=[snapshot["Name"]], InitiatorPortIDs=[B])
+    assert value == 4096 and client.wait(output["Job"])["JobState"] == 7
+    [made] = wbem.AssociatorNames(output["Job"], AssocClass="CIM_AffectedJobElement",
+                                  ResultClass="CIM_SCSIProtocolController")
+    assert client.call(MASKING, "DeleteProtocolController", ProtocolController=made)[0] == 0
+    client.until(lambda: volumes() == before)
     client.wait(client.give_back(snapshot.path))
 
 
