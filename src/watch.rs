@@ -106,7 +106,10 @@ impl Watch {
             tracing::info!(pool = %pool.id, "the pool is there again");
         }
         let free = pool.free_bytes.saturating_add(pool.reserved_bytes);
-        let thin = || units.iter().filter(|(_, unit)| unit.device().is_thin());
+        let thin = || {
+            let of_pool = units.iter().filter(|(disk, _)| disk.takes_pool_space());
+            of_pool.filter(|(_, unit)| unit.device().is_thin())
+        };
         for (disk, unit) in thin() {
             let used = std::fs::metadata(&disk.path).map_or(0, |file| allocated(&file));
             unit.set_space(free, used);
@@ -114,8 +117,9 @@ impl Watch {
         }
         let bytes = exposure.soft_thresholds(&pool.id, &pool.limits, pool.total_bytes);
         // The disk may have come from another pool, and the thresholds may have been changed.
-        for (_, unit) in units {
-            exposure.node.set_soft_thresholds(unit, &bytes);
+        for (disk, unit) in units {
+            let of_disk = if disk.takes_pool_space() { &*bytes } else { &[] };
+            exposure.node.set_soft_thresholds(unit, of_disk);
         }
         let thresholds = self.thresholds.entry(pool.id.clone()).or_default();
         for threshold in thresholds.reached(bytes, free) {

@@ -118,7 +118,8 @@ impl Place {
         partial_path(Path::new(&self.name())).into_os_string()
     }
 
-    /// Opens the file, or the one that it grows under.
+    /// Opens the file, or the one that it grows under; or a block device, to which a link may lead that the
+    /// daemon made in a pool, or root elsewhere.
     pub(crate) fn open(&self, partial: bool, access: Access) -> Result<NamedFile, ImageError> {
         let directory = self.directory(Operation::Open)?;
         let mode = match access {
@@ -127,8 +128,47 @@ impl Place {
         };
         let flags = mode | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         let name = if partial { self.partial_name() } else { self.name() };
-        let file = retry_on_intr(|| rustix::fs::openat(&directory, &name, flags, Mode::empty()));
-        self.checked(file, access)
+        let open =
+            |flags| retry_on_intr(|| rustix::fs::openat(&directory, &name, flags, Mode::empty()));
+        let file = match open(flags) {
+            Err(Errno::LOOP) if self.leads_to_device(&directory, &name) => {
+                open(flags - OFlags::NOFOLLOW)
+            }
+            result => result,
+        };
+        let Ok(found) = &file else { return self.checked(file, access, FileType::RegularFile) };
+        let stat = rustix::fs::fstat(found).map_err(|errno| self.error(Operation::Open, errno))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::BlockDevice {
+            return self.checked(file, access, FileType::RegularFile);
+        }
+        if access == Access::Write {
+            // Nothing that is mounted lies on it.
+            let claimed = open((flags - OFlags::NOFOLLOW) | OFlags::EXCL);
+            return self.checked(claimed, access, FileType::BlockDevice);
+        }
+        self.checked(file, access, FileType::BlockDevice)
+    }
+
+    /// What has the name is a link to a block device, and nobody made it who could not have the device.
+    fn leads_to_device(&self, directory: &OwnedFd, name: &OsString) -> bool {
+        let stat = |flags| rustix::fs::statat(directory, name, flags);
+        let is_trusted = self.root.is_none()
+            || stat(AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|link| link.st_uid == 0);
+        let is_device =
+            |it: rustix::fs::Stat| FileType::from_raw_mode(it.st_mode) == FileType::BlockDevice;
+        is_trusted && stat(AtFlags::empty()).is_ok_and(is_device)
+    }
+
+    /// Makes a link to a block device under the name under which it grows.
+    pub(crate) fn link_partial(&self, device: &Path) -> Result<(), ImageError> {
+        let directory = self.directory(Operation::Create)?;
+        let fail = |errno| self.error(Operation::Create, errno);
+        let name = self.partial_name();
+        match rustix::fs::unlinkat(&directory, &name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(fail(errno)),
+        }
+        rustix::fs::symlinkat(device, &directory, &name).map_err(fail)
     }
 
     /// Makes the file under which it grows, or opens what an earlier run left of it.
@@ -139,13 +179,14 @@ impl Place {
         let mode = Mode::RUSR | Mode::WUSR;
         let name = self.partial_name();
         let file = retry_on_intr(|| rustix::fs::openat(&directory, &name, flags, mode));
-        self.checked(file, Access::Write)
+        self.checked(file, Access::Write, FileType::RegularFile)
     }
 
     fn checked(
         &self,
         file: Result<OwnedFd, Errno>,
         access: Access,
+        wanted: FileType,
     ) -> Result<NamedFile, ImageError> {
         let file = file.map_err(|errno| {
             let error = self.error(Operation::Open, errno);
@@ -157,7 +198,7 @@ impl Place {
             }
         })?;
         let stat = rustix::fs::fstat(&file).map_err(|e| self.error(Operation::Open, e))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        if FileType::from_raw_mode(stat.st_mode) != wanted {
             let kind = ImageErrorKind::InvalidFormat;
             return Err(ImageError::new(kind, Operation::Open, self.path.as_path()));
         }

@@ -364,7 +364,11 @@ impl Exposure {
             self.cannot_open(disk, error);
         }
         let total = disk.path.parent().map(pool_space).and_then(Result::ok);
-        let thresholds = self.thresholds(&disk.pool, total.map_or(0, |space| space.total));
+        let thresholds = if disk.takes_pool_space() {
+            self.thresholds(&disk.pool, total.map_or(0, |space| space.total))
+        } else {
+            Vec::new()
+        };
         let unit = LogicalUnit::new(UnitConfig {
             name: name.clone(),
             device: Device {

@@ -8,6 +8,7 @@ mod checksums;
 mod configuration;
 mod declarative;
 mod deleted_files;
+mod devices;
 mod drain;
 mod eio;
 mod exit_status;

@@ -89,6 +89,9 @@ pub struct Disk {
     /// Writes are refused.
     #[serde(default)]
     pub read_only: bool,
+    /// The block device that holds its data: its file, or the lowest that that lies over, is a link to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<PathBuf>,
     /// The pool that it lives in.
     pub pool: PoolId,
     /// Its file.
@@ -100,6 +103,12 @@ pub struct Disk {
 }
 
 impl Disk {
+    /// Whether what is written to it takes space of its pool; else a device of its own has it.
+    #[must_use]
+    pub fn takes_pool_space(&self) -> bool {
+        self.device.is_none() || self.parent.is_some()
+    }
+
     /// Logical blocks in all.
     #[must_use]
     pub fn block_count(&self) -> u64 {

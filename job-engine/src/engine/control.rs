@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use disk_image::device_length;
+
 use super::core::Core;
 use super::state::{Change, Ending, JobRecord};
 use crate::catalogue::{Disk, StoredCondition};
@@ -91,12 +93,18 @@ impl Core {
                 (Some(disk), Some(job)) => {
                     Err(Cause::DiskInUse { disk: disk.name.clone(), holder: format!("job {job}") })
                 }
+                (Some(disk), None) if disk.device.is_some() && disk.parent.is_some() => {
+                    let reason = "its data are on a device that other images lie over: delete its \
+                                  snapshots, or move it, first";
+                    Err(Cause::BadValue { property: "size".to_owned(), reason: reason.to_owned() })
+                }
                 (Some(disk), None) => {
                     kinds::check_growth(disk, size_bytes).map(|()| Disk::clone(disk))
                 }
             }
         };
-        let disk = found.map_err(|cause| self.refuse(cause, Some(&element)))?;
+        let fits = |disk: Disk| device_holds(&disk, size_bytes).map(|()| disk);
+        let disk = found.and_then(fits).map_err(|cause| self.refuse(cause, Some(&element)))?;
         let affected = vec![
             AffectedElement { element, effect: ElementEffect::Other },
             AffectedElement {
@@ -437,4 +445,15 @@ impl Core {
     fn no_such_job(&self, id: JobId) -> RequestError {
         self.refuse(Cause::NotFound { what: "job".to_owned(), name: id.to_string() }, None)
     }
+}
+
+/// A disk on a device becomes as large as that at most.
+fn device_holds(disk: &Disk, size_bytes: u64) -> Result<(), Cause> {
+    let length = device_length(&disk.path).map_err(|error| Cause::from(&error))?;
+    let Some(length) = length.filter(|length| *length < size_bytes) else { return Ok(()) };
+    let device = disk.device.as_deref().unwrap_or(&disk.path).display();
+    let reason = format!("its device {device} has {length} bytes: make that larger first");
+    let block = u64::from(disk.block_length.bytes());
+    let nearest = Some(length / block * block).filter(|nearest| *nearest > disk.size_bytes);
+    Err(Cause::BadSize { size: size_bytes, reason, nearest })
 }

@@ -1,8 +1,9 @@
 //! Requests for copies of disks and files, and for smaller disks: each becomes a job with a plan.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use disk_image::{ImageFormat, OpenOptions, check_create};
+use disk_image::{ImageFormat, OpenOptions, check_create, is_device};
 
 use super::core::Core;
 use super::masking::Expose;
@@ -418,7 +419,12 @@ impl Core {
             let reason = format!("a file that stays where it is stays a {format} image");
             return Err(Cause::BadValue { property, reason });
         }
-        if request.in_place && request.pool.is_some() {
+        let device = (request.in_place && is_device(&request.path)).then(|| request.path.clone());
+        if device.is_some() && format != ImageFormat::Raw {
+            let (property, reason) = ("Format".to_owned(), "a device holds a raw disk".to_owned());
+            return Err(Cause::BadValue { property, reason });
+        }
+        if request.in_place && device.is_none() && request.pool.is_some() {
             let reason = "a file that stays where it is comes into no other pool".to_owned();
             return Err(Cause::BadValue { property: "Pool".to_owned(), reason });
         }
@@ -437,7 +443,15 @@ impl Core {
         };
         let state = self.shared.state.lock();
         let mut disk = kinds::plan_disk(&create, id, self.now(), config, &state)?;
-        if request.in_place {
+        if device.is_some() {
+            if let Some(other) =
+                state.disks.values().find(|other| same_device(other, device.as_deref()))
+            {
+                let holder = "the catalogue, as its device".to_owned();
+                return Err(Cause::DiskInUse { disk: other.name.clone(), holder });
+            }
+            disk.device = device;
+        } else if request.in_place {
             // Where it is without links, now that nobody can have changed them on the way here.
             disk.path = std::fs::canonicalize(&request.path).map_err(|error| {
                 let operation = disk_image::Operation::Open;
@@ -564,6 +578,15 @@ impl Core {
 /// A file that stays where it is and becomes a disk's.
 fn take_in(builder: Builder, from: Form, disk: &Disk, verify: bool) -> Builder {
     let bytes = disk.size_bytes;
+    if disk.device.is_some() {
+        let (device, to) = (from.place, Place::pool(&disk.path));
+        let mut builder = builder.making(&to);
+        if verify {
+            builder = builder.then(Action::Verify { from: None, of: device.clone(), bytes });
+        }
+        let link = Action::Link { device, to: to.clone() };
+        return builder.then(link).then(Action::Publish { place: to, identity: None });
+    }
     if !verify {
         builder
     } else if from.format == ImageFormat::Raw {
@@ -571,6 +594,13 @@ fn take_in(builder: Builder, from: Form, disk: &Disk, verify: bool) -> Builder {
     } else {
         builder.then(Action::Compare { from: None, of: from, bytes })
     }
+}
+
+/// Whether a disk's data are on this device, by whatever name.
+fn same_device(disk: &Disk, device: Option<&Path>) -> bool {
+    let number = |path: &Path| Some(std::fs::metadata(path).ok()?.rdev());
+    let (Some(one), Some(other)) = (disk.device.as_deref(), device) else { return false };
+    one == other || (number(one).is_some() && number(one) == number(other))
 }
 
 /// A file that is copied into a disk's.

@@ -194,7 +194,8 @@ impl Core {
         check_format(&before, format, provisioning)?;
         // Never the name of the file that there is.
         let path = directory.join(format!("{}.{}.{format}", before.id, job.uuid().simple()));
-        let after = Disk { path, format, provisioning, pool, parent: None, ..before.clone() };
+        let after =
+            Disk { path, format, provisioning, pool, parent: None, device: None, ..before.clone() };
         let remains = match state.snapshots_of(before.id).count() {
             0 => state.remains(before.id),
             // Those that were there for the disk's image alone.

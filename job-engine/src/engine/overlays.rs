@@ -92,7 +92,7 @@ pub(super) fn directory(disk: &Disk) -> PathBuf {
 /// Whether copies of a disk at one instant can share its blocks; else images are laid over it. So they
 /// are where its own image is laid over another: a copy would be one more that needs that.
 pub(super) fn can_share(disk: &Disk) -> bool {
-    disk.parent.is_none() && shares_blocks(&directory(disk))
+    disk.parent.is_none() && disk.device.is_none() && shares_blocks(&directory(disk))
 }
 
 pub(super) fn form(snapshot: &DiskSnapshot, format: ImageFormat) -> Form {

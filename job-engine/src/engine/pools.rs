@@ -163,10 +163,10 @@ pub(super) fn pool_at(
 
 /// Sizes of the disks of a pool, and of those that jobs other than `except` make there.
 fn provisioned(state: &State, pool: &PoolId, except: Option<JobId>) -> u64 {
-    let disks = state.disks.values().filter(|disk| disk.pool == *pool);
+    let disks = state.disks.values().filter(|disk| disk.pool == *pool && disk.takes_pool_space());
     let of_jobs = state.unfinished_jobs().filter(|job| Some(job.id) != except).map(|job| {
         match (job.kind.makes(), &job.kind) {
-            (Some(disk), _) if disk.pool == *pool => disk.size_bytes,
+            (Some(disk), _) if disk.pool == *pool && disk.takes_pool_space() => disk.size_bytes,
             (None, JobKind::ExpandDisk { disk, size_bytes }) if disk.pool == *pool => {
                 size_bytes.saturating_sub(disk.size_bytes)
             }

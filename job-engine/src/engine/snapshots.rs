@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use disk_image::{ImageFormat, shares_blocks};
+use disk_image::{ImageFormat, is_device, shares_blocks};
 
 use super::Engine;
 use super::copying::{Builder, affected, shared_disk, whole_disk};
@@ -539,7 +539,8 @@ impl Core {
                 }
                 // The disk comes where the snapshot is, wherever its own disk has gone.
                 let (near, pool) = self.place_of(&state, &source, &snapshot);
-                let can_share = snapshot.parent.is_none() && shares_blocks(&near);
+                let can_share =
+                    snapshot.parent.is_none() && !is_device(&snapshot.path) && shares_blocks(&near);
                 let linked = exposing.linked || !can_share;
                 let from = form(&snapshot, source.format);
                 let format = if linked { ImageFormat::Qcow2 } else { from.format };
@@ -720,7 +721,13 @@ fn bring_back(state: &State, disk: &Disk, snapshot: &DiskSnapshot, job: JobId) -
     let file = format!("{}.{}.{}", disk.id, job.uuid().simple(), disk.format);
     let place = Place::pool(directory(disk).join(file));
     let bytes = snapshot.size_bytes;
-    let after = Disk { size_bytes: bytes, path: place.path.clone(), parent: None, ..disk.clone() };
+    let after = Disk {
+        size_bytes: bytes,
+        path: place.path.clone(),
+        parent: None,
+        device: None,
+        ..disk.clone()
+    };
     let (from, to) = (form(snapshot, disk.format), Form { place, format: disk.format });
     let conversion = Conversion {
         from: from.clone(),
@@ -748,7 +755,7 @@ fn bring_back(state: &State, disk: &Disk, snapshot: &DiskSnapshot, job: JobId) -
 /// The disk gets another file: a copy of the snapshot's that shares its blocks, or an image that is
 /// laid over it.
 fn replace(state: &State, disk: &Disk, snapshot: &DiskSnapshot, job: JobId) -> Box<Plan> {
-    let shares = shares_blocks(&directory(disk));
+    let shares = disk.device.is_none() && shares_blocks(&directory(disk));
     if shares && disk.provisioning == Provisioning::Full {
         // What shares its blocks owns none of them.
         return bring_back(state, disk, snapshot, job);
@@ -766,6 +773,7 @@ fn replace(state: &State, disk: &Disk, snapshot: &DiskSnapshot, job: JobId) -> B
             path: to.path.clone(),
             format: from.format,
             parent: None,
+            device: None,
             ..disk.clone()
         };
         let copy = Action::Copy { from: from.place, to: to.clone(), bytes, full: false };

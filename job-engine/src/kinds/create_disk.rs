@@ -112,6 +112,7 @@ pub(crate) fn plan_disk(
         serial: format!("{:016X}", seed & u128::from(u64::MAX)),
         naa: Naa::from_seed(seed),
         read_only: false,
+        device: None,
         pool,
         created: now,
         created_by: job,

@@ -46,7 +46,9 @@ pub(super) fn run(
     step: Step,
 ) -> Result<(), Failure> {
     if step == Step::Pending {
-        wanted(disk, size_bytes).reserve(context)?;
+        if disk.takes_pool_space() {
+            wanted(disk, size_bytes).reserve(context)?;
+        }
         context.step(failpoint::EXPAND_ALLOCATING, Step::ExpandAllocating, Vec::new())?;
     }
     extend(context, disk, size_bytes, step != Step::Pending)?;

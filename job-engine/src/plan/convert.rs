@@ -1,6 +1,6 @@
 //! Actions that go through images of any format: converting and comparing.
 
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,9 +37,13 @@ pub(crate) struct Conversion {
     pub(crate) full: bool,
 }
 
-/// Bytes that a file takes of its file system.
-fn allocated(path: &Path) -> u64 {
-    std::fs::metadata(path).map_or(0, |file| file.blocks().saturating_mul(512))
+/// Bytes that a file takes of its file system; a device is taken by the source's size.
+fn allocated(path: &Path, bytes: u64) -> u64 {
+    match std::fs::metadata(path) {
+        Ok(file) if file.file_type().is_block_device() => bytes,
+        Ok(file) => file.blocks().saturating_mul(512),
+        Err(_) => 0,
+    }
 }
 
 impl Work<'_> {
@@ -81,7 +85,7 @@ impl Work<'_> {
         let fail = |error: &ImageError| self.cause(error, &to.place, *bytes);
         let source = self.image(from, *bytes)?;
         // Its parents' data become its own.
-        let allocated: u64 = files_of(&*source).iter().map(|path| allocated(path)).sum();
+        let allocated: u64 = files_of(&*source).iter().map(|path| allocated(path, *bytes)).sum();
         self.reserve(&to.place, *bytes, if *full { *bytes } else { allocated.min(*bytes) })?;
         let preallocation = if *full { Preallocation::Full } else { Preallocation::Sparse };
         let image = CreateOptions {

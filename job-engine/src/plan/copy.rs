@@ -80,6 +80,7 @@ impl Plan {
             Action::Await { .. }
             | Action::Check { .. }
             | Action::Share { .. }
+            | Action::Link { .. }
             | Action::Publish { .. }
             | Action::Overwrite { .. }
             | Action::Remove { .. }

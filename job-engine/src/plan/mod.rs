@@ -108,6 +108,8 @@ pub(crate) enum Action {
     },
     /// Compares a copy with its source, or reads all of a file.
     Verify { from: Option<Place>, of: Place, bytes: u64 },
+    /// Makes a link to a block device that nobody else uses.
+    Link { device: Place, to: Place },
     /// Gives a file its name. Which one it is is noted before.
     Publish { place: Place, identity: Option<Identity> },
     /// Writes zeroes over a file.
@@ -188,6 +190,7 @@ impl Action {
             Self::Check { .. } => "check",
             Self::Share { .. } => "share",
             Self::Verify { .. } => "verify",
+            Self::Link { .. } => "link",
             Self::Publish { .. } => "publish",
             Self::Overwrite { .. } => "overwrite",
             Self::Remove { .. } => "remove",

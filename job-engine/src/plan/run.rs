@@ -102,6 +102,10 @@ impl Work<'_> {
             }
             Action::Share { files, .. } => self.share(files),
             Action::Verify { from, of, bytes } => self.verify(from.as_ref(), of, *bytes),
+            Action::Link { device, to } => {
+                let _alone = self.held_for(device, Access::Write)?;
+                Ok(to.link_partial(&device.path).map_err(|error| Cause::from(&error))?)
+            }
             Action::Publish { place, identity } => {
                 let identity = match identity {
                     Some(identity) => *identity,
@@ -140,10 +144,14 @@ impl Work<'_> {
 
     /// A place's file under its name, held so that nobody writes it.
     pub(super) fn held(&self, place: &Place) -> Result<NamedFile, Failure> {
+        self.held_for(place, Access::Read)
+    }
+
+    fn held_for(&self, place: &Place, access: Access) -> Result<NamedFile, Failure> {
         let deadline = Instant::now() + LOCK_PATIENCE;
         loop {
             self.boundary()?;
-            match place.open(false, Access::Read) {
+            match place.open(false, access) {
                 Ok(file) => return Ok(file),
                 Err(error)
                     if error.kind() != ImageErrorKind::InUse || Instant::now() >= deadline =>

@@ -242,6 +242,9 @@ pub struct Disk {
     pub pool: String,
     /// Its file.
     pub path: String,
+    /// The block device that holds its data: its file, or the lowest that that lies over, is a link to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// When it was made.
     pub created: Timestamp,
     /// Bytes that its file takes; none if it cannot be asked.

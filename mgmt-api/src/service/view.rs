@@ -9,8 +9,11 @@ use crate::api;
 
 pub(super) fn disk(disk: &job_engine::Disk, mappings: &[job_engine::Mapping]) -> api::Disk {
     let metadata = std::fs::metadata(&disk.path).ok();
-    // st_blocks counts in 512 bytes, whatever the file system.
-    let allocated_bytes = metadata.map(|metadata| metadata.blocks() * 512);
+    let allocated_bytes = metadata.map(|metadata| match disk.takes_pool_space() {
+        // st_blocks counts in 512 bytes, whatever the file system.
+        true => metadata.blocks() * 512,
+        false => disk.size_bytes,
+    });
     api::Disk { allocated_bytes, ..lasting_disk(disk, mappings) }
 }
 
@@ -28,6 +31,7 @@ pub(super) fn lasting_disk(disk: &job_engine::Disk, mappings: &[job_engine::Mapp
         naa: disk.naa.to_string(),
         pool: disk.pool.to_string(),
         path: disk.path.display().to_string(),
+        device: disk.device.as_ref().map(|device| device.display().to_string()),
         created: disk.created,
         allocated_bytes: None,
         parent: None,

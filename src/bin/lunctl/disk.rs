@@ -278,6 +278,7 @@ fn show(disk: &Disk) -> String {
         ["NAA", &disk.naa],
         ["pool", &disk.pool],
         ["file", &disk.path],
+        ["device", disk.device.as_deref().unwrap_or("none: a file")],
         ["created", &format!("{:.0}", disk.created)],
         ["exposed as", &luns.join(", ")],
     ];

@@ -56,7 +56,6 @@ impl Allocator {
 
     /// Takes space for a range, and makes the file at least so long.
     fn allocate(&mut self, file: &OwnedFd, start: u64, count: u64) -> Result<(), Errno> {
-        static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
         if self.fallocate {
             let mode = FallocateFlags::empty();
             match retry_on_intr(|| rustix::fs::fallocate(file, mode, start, count)) {
@@ -64,18 +63,23 @@ impl Allocator {
                 result => return result,
             }
         }
-        let end = start + count;
-        let mut at = start;
-        while at < end {
-            let length = usize::try_from(end - at).unwrap_or(ZEROES.len()).min(ZEROES.len());
-            let piece = [IoSlice::new(ZEROES.get(..length).unwrap_or(&ZEROES))];
-            match rustix::io::pwritev2(file, &piece, at, ReadWriteFlags::empty()) {
-                Ok(0) => return Err(Errno::IO),
-                Ok(written) => at += u64::try_from(written).unwrap_or(0),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(())
+        write_zeroes(file, start, count)
     }
+}
+
+pub(crate) fn write_zeroes(file: &OwnedFd, start: u64, count: u64) -> Result<(), Errno> {
+    static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+    let end = start + count;
+    let mut at = start;
+    while at < end {
+        let length = usize::try_from(end - at).unwrap_or(ZEROES.len()).min(ZEROES.len());
+        let piece = [IoSlice::new(ZEROES.get(..length).unwrap_or(&ZEROES))];
+        match rustix::io::pwritev2(file, &piece, at, ReadWriteFlags::empty()) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(written) => at += u64::try_from(written).unwrap_or(0),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
 }

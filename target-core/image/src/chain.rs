@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::block_file::BlockFile as _;
+use crate::device::is_device;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::{FileIdentity, ImageFile};
 use crate::format::{ImageFormat, OpenOptions, finish_atomic_write, open_in_chain};
@@ -111,7 +112,7 @@ impl Chain {
 
 /// What an image means by the name of its parent.
 pub(crate) struct Found {
-    /// Without links.
+    /// Without links, but for one that leads to a block device.
     pub(crate) path: PathBuf,
     /// It lies in the image's own directory, or in one that the options allow.
     pub(crate) is_allowed: bool,
@@ -123,7 +124,12 @@ pub(crate) struct Found {
 /// As the system says.
 pub(crate) fn find(child: &Path, name: &str, options: &OpenOptions) -> std::io::Result<Found> {
     let directory = directory_of(child);
-    let path = directory.join(name).canonicalize()?;
+    let named = directory.join(name);
+    let path = match (named.parent(), named.file_name()) {
+        // The link to a device stands for it.
+        (Some(place), Some(file)) if is_device(&named) => place.canonicalize()?.join(file),
+        _ => named.canonicalize()?,
+    };
     let is_allowed = std::iter::once(directory)
         .chain(options.parent_directories.iter().map(PathBuf::as_path))
         .filter_map(|directory| directory.canonicalize().ok())

@@ -9,6 +9,7 @@ use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::create::{Preallocation, Progress};
+use crate::device;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 
 /// Read at once where the kernel does not copy by itself.
@@ -33,18 +34,21 @@ impl NamedFile {
     /// # Errors
     /// As the system says.
     pub fn length(&self) -> Result<u64, ImageError> {
-        let stat = rustix::fs::fstat(&self.file)
-            .map_err(|errno| self.error(Operation::Open, errno, 0, 0))?;
-        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+        let length =
+            rustix::fs::fstat(&self.file).and_then(|stat| device::length(&self.file, &stat));
+        length.map_err(|errno| self.error(Operation::Open, errno, 0, 0))
     }
 
-    /// The bytes that it takes of its file system.
+    /// The bytes that it takes of its file system; all of a device.
     ///
     /// # Errors
     /// As the system says.
     pub fn allocated(&self) -> Result<u64, ImageError> {
         let stat = rustix::fs::fstat(&self.file)
             .map_err(|errno| self.error(Operation::Open, errno, 0, 0))?;
+        if device::is_block_device(&stat) {
+            return self.length();
+        }
         Ok(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512))
     }
 
@@ -58,12 +62,12 @@ impl NamedFile {
         })
     }
 
-    /// Makes it so many bytes long.
+    /// Makes it so many bytes long; a device stays as it is.
     ///
     /// # Errors
-    /// As the system says.
+    /// `OutOfSpace` for a device that is shorter; as the system says.
     pub fn set_length(&self, bytes: u64) -> Result<(), ImageError> {
-        retry_on_intr(|| rustix::fs::ftruncate(&self.file, bytes))
+        device::set_length(&self.file, bytes)
             .map_err(|errno| self.error(Operation::Resize, errno, bytes, 0))
     }
 }

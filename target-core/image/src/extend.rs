@@ -12,6 +12,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::allocate::Allocator;
 use crate::create::{Preallocation, Progress};
+use crate::device;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::format::{ImageFormat, OpenOptions, open_image};
 use crate::image::Image;
@@ -39,6 +40,7 @@ pub struct RawExtender {
     /// Bytes that the image has.
     done: u64,
     allocator: Allocator,
+    is_device: bool,
 }
 
 /// An image that is being made larger, in steps.
@@ -139,17 +141,24 @@ impl Extender for FormatExtender {
     }
 }
 
-/// The file is not locked: the data path has it open, and keeps to the old size.
-fn open(path: &Arc<Path>) -> Result<(OwnedFd, u64), ImageError> {
+/// The file is not locked: the data path has it open, and keeps to the old size. Its length, and whether
+/// it is a device, to which alone a link leads.
+fn open(path: &Arc<Path>) -> Result<(OwnedFd, u64, bool), ImageError> {
     let fail = |errno: Errno| ImageError::from_io(Operation::Open, path.clone(), errno.into());
-    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let is_device = device::is_device(path);
+    if !is_device {
+        flags |= OFlags::NOFOLLOW;
+    }
     let file = retry_on_intr(|| rustix::fs::open(&**path, flags, Mode::empty())).map_err(fail)?;
     let stat = rustix::fs::fstat(&file).map_err(fail)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+    let wanted = if is_device { FileType::BlockDevice } else { FileType::RegularFile };
+    if FileType::from_raw_mode(stat.st_mode) != wanted {
         let kind = ImageErrorKind::InvalidFormat;
         return Err(ImageError::new(kind, Operation::Open, path.clone()));
     }
-    Ok((file, u64::try_from(stat.st_size).unwrap_or(0)))
+    let length = device::length(&file, &stat).map_err(fail)?;
+    Ok((file, length, is_device))
 }
 
 impl RawExtender {
@@ -160,10 +169,16 @@ impl RawExtender {
     /// be taken and the file system has less, otherwise as the system says.
     pub fn begin(path: impl Into<Arc<Path>>, options: ExtendOptions) -> Result<Self, ImageError> {
         let path: Arc<Path> = path.into();
-        let (file, length) = open(&path)?;
+        let (file, length, is_device) = open(&path)?;
         let ExtendOptions { from_bytes, to_bytes, preallocation, resume } = options;
-        let mut extender =
-            Self { file, path, options, done: from_bytes, allocator: Allocator::default() };
+        let mut extender = Self {
+            file,
+            path,
+            options,
+            done: from_bytes,
+            allocator: Allocator::default(),
+            is_device,
+        };
         if length < from_bytes {
             let kind = ImageErrorKind::ShortTransfer;
             let error = ImageError::new(kind, Operation::Resize, extender.path.clone());
@@ -171,6 +186,14 @@ impl RawExtender {
         }
         if i64::try_from(to_bytes).is_err() {
             return Err(extender.error(Errno::FBIG));
+        }
+        if is_device {
+            // It is as long as it is; whoever manages it makes it longer.
+            return if length < to_bytes {
+                Err(extender.error(Errno::NOSPC))
+            } else {
+                Ok(extender)
+            };
         }
         if resume && preallocation == Preallocation::Full && length <= to_bytes {
             extender.done = length;
@@ -206,6 +229,14 @@ impl RawExtender {
     /// `OutOfSpace`, or as the system says. The step can be repeated.
     pub fn step(&mut self, max_bytes: u64) -> Result<Progress, ImageError> {
         let (size, kind) = (self.options.to_bytes, self.options.preallocation);
+        if self.is_device {
+            // What lies there was never the disk's.
+            let count = size.saturating_sub(self.done).min(max_bytes.max(1));
+            let zeroed = device::zero(&self.file, self.done, count);
+            zeroed.map_err(|errno| self.error(errno))?;
+            self.done += count;
+            return Ok(self.progress());
+        }
         let done = self.allocator.lengthen(&self.file, kind, self.done, size, max_bytes);
         self.done = done.map_err(|errno| self.error(errno))?;
         Ok(self.progress())
@@ -254,8 +285,8 @@ pub fn undo_extension(path: &Path, format: ImageFormat, from_bytes: u64) -> Resu
         return Ok(());
     }
     let path: Arc<Path> = path.into();
-    let (file, length) = open(&path)?;
-    if length > from_bytes {
+    let (file, length, is_device) = open(&path)?;
+    if length > from_bytes && !is_device {
         rustix::fs::ftruncate(&file, from_bytes)
             .map_err(|errno| ImageError::from_io(Operation::Resize, path, errno.into()))?;
     }

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use rustix::fs::{FallocateFlags, FileType, FlockOperation, Mode, OFlags, SeekFrom};
+use rustix::fs::{FallocateFlags, FileType, FlockOperation, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwrite, pwritev2, retry_on_intr};
 
 use crate::block_file::BlockFile;
+use crate::device;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::flush::GroupFlush;
 use crate::image::{Durability, Wait};
@@ -27,12 +28,21 @@ pub struct FileIdentity {
 impl FileIdentity {
     /// That of the file with this name now.
     pub(crate) fn of(path: &Path) -> Result<Self, std::io::Error> {
-        let stat = rustix::fs::stat(path)?;
-        Ok(Self { device: stat.st_dev, inode: stat.st_ino })
+        Ok(Self::from(&rustix::fs::stat(path)?))
     }
 }
 
-/// A regular file that is locked until this is dropped, against other processes and against a
+impl From<&Stat> for FileIdentity {
+    /// A device is the same by whatever node; no file has its number, and 0.
+    fn from(stat: &Stat) -> Self {
+        if device::is_block_device(stat) {
+            return Self { device: stat.st_rdev, inode: 0 };
+        }
+        Self { device: stat.st_dev, inode: stat.st_ino }
+    }
+}
+
+/// A regular file, or a block device, that is locked until this is dropped, against other processes and against a
 /// second opener in this one: one writer, or any number of readers.
 ///
 /// What it cannot do (holes, waits, syncs) it finds out once, and remembers.
@@ -43,6 +53,7 @@ pub struct ImageFile {
     identity: FileIdentity,
     granularity: u32,
     read_only: bool,
+    is_device: bool,
     /// tmpfs has no `RWF_NOWAIT`, and needs none.
     in_memory: bool,
     nowait: AtomicBool,
@@ -57,13 +68,16 @@ impl ImageFile {
     /// Opens and locks `path`.
     ///
     /// # Errors
-    /// `InUse` if somebody else has it open, `InvalidFormat` if it is no regular file, otherwise
-    /// as the system says.
+    /// `InUse` if somebody else has it open, `InvalidFormat` if it is no regular file and no block
+    /// device, otherwise as the system says.
     pub fn open(path: impl Into<Arc<Path>>, read_only: bool) -> Result<Self, ImageError> {
         let path = path.into();
         let access = if read_only { OFlags::RDONLY } else { OFlags::RDWR };
         // NONBLOCK: a FIFO under that name must not hang the opener.
-        let flags = access | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+        let mut flags = access | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+        if !read_only {
+            flags |= device::exclusive(&path);
+        }
         let open = |flags| retry_on_intr(|| rustix::fs::open(&*path, flags, Mode::empty()));
         // Reads do not have the system look at the time of the last one. For owners alone.
         let file = open(flags | OFlags::NOATIME)
@@ -107,7 +121,8 @@ impl ImageFile {
             move |errno: Errno| ImageError::from_io(operation, path, errno.into())
         };
         let stat = rustix::fs::fstat(&file).map_err(fail(Operation::Open))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        let is_device = device::is_block_device(&stat);
+        if !is_device && FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(ImageError::new(ImageErrorKind::InvalidFormat, Operation::Open, path));
         }
         lock(&file).map_err(fail(Operation::Lock))?;
@@ -117,11 +132,14 @@ impl ImageFile {
             return Err(ImageError::new(ImageErrorKind::NotFound, Operation::Open, path));
         }
         let magic = rustix::fs::fstatfs(&file).map_err(fail(Operation::Open))?.f_type;
-        let in_memory = u64::try_from(magic).is_ok_and(|m| MEMORY_FILE_SYSTEMS.contains(&m));
+        // That of a device's node says nothing of the device.
+        let in_memory =
+            !is_device && u64::try_from(magic).is_ok_and(|m| MEMORY_FILE_SYSTEMS.contains(&m));
         Ok(Self {
-            identity: FileIdentity { device: stat.st_dev, inode: stat.st_ino },
+            identity: FileIdentity::from(&stat),
             granularity: u32::try_from(stat.st_blksize).unwrap_or(4096).max(512),
             read_only,
+            is_device,
             in_memory,
             nowait: AtomicBool::new(true),
             dsync: AtomicBool::new(true),
@@ -345,6 +363,8 @@ impl ImageFile {
                 feature.store(false, Relaxed);
                 Ok(false)
             }
+            // No multiple of the device's blocks.
+            Err(Errno::INVAL) if self.is_device => Ok(false),
             Err(errno) => Err(errno),
         }
     }
@@ -420,14 +440,15 @@ impl BlockFile for ImageFile {
     }
 
     fn length(&self) -> Result<u64, ImageError> {
-        let stat = rustix::fs::fstat(&self.file).map_err(|errno| {
+        let length =
+            rustix::fs::fstat(&self.file).and_then(|stat| device::length(&self.file, &stat));
+        length.map_err(|errno| {
             ImageError::from_io(Operation::Health, self.path.clone(), errno.into())
-        })?;
-        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+        })
     }
 
     fn set_length(&self, length: u64) -> Result<(), ImageError> {
-        retry_on_intr(|| rustix::fs::ftruncate(&self.file, length)).map_err(|errno| {
+        device::set_length(&self.file, length).map_err(|errno| {
             ImageError::from_io(Operation::Resize, self.path.clone(), errno.into()).at(length, 0)
         })
     }

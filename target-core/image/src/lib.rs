@@ -14,6 +14,7 @@ mod convert;
 mod copy;
 mod create;
 mod defect;
+mod device;
 mod error;
 mod extend;
 mod fault;
@@ -55,6 +56,7 @@ pub use create::{
     CreateOptions, Creator, Parent, Preallocation, Progress, RawCreator, check_create,
     create_image, is_whole, partial_path,
 };
+pub use device::{device_length, is_device};
 pub use error::{ImageError, ImageErrorKind, Operation};
 pub use extend::{ExtendOptions, Extender, RawExtender, extend_image, undo_extension};
 pub use fault::{Fault, FaultImage, Gate};
