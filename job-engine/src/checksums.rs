@@ -9,7 +9,7 @@
 //! are void before initiators may write, whatever the times say later.
 
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -56,8 +56,19 @@ pub(crate) fn forget(path: &Path) -> std::io::Result<()> {
     Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?)
 }
 
+/// A block device does not say when it was written: it has changed whenever it is asked.
 pub(crate) fn state_of(path: &Path) -> std::io::Result<FileState> {
     let file = std::fs::metadata(path)?;
+    if file.file_type().is_block_device() {
+        let now = Timestamp::now();
+        return Ok(FileState {
+            path: path.to_path_buf(),
+            inode: file.ino(),
+            length: 0,
+            seconds: now.as_second(),
+            nanoseconds: i64::from(now.subsec_nanosecond()),
+        });
+    }
     Ok(FileState {
         path: path.to_path_buf(),
         inode: file.ino(),

@@ -46,7 +46,7 @@ MAKE = {"ext4": ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal
         "xfs": ["mkfs.xfs", "-q", "-m", "reflink=1"]}
 DISK_BYTES = 512 << 20
 # What is not possible everywhere, and said so.
-REFUSALS = ["ISCT-STG-014", "cannot share blocks", "images that are laid over it",
+REFUSALS = ["ISCT-STG-014", "cannot share blocks", "images that are laid over it", "which is linked to it",
             # Of a move or conversion to what the disk is already; of a compaction.
             "image already", "image in that pool already", "gives none back", "it has snapshots"]
 # Clusters that were taken when the power went are lost until a repair: no data is.
