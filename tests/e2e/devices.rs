@@ -160,7 +160,7 @@ fn snapshots_of_a_disk_on_a_device_lie_over_it_in_the_pool() {
     daemon.lunctl(&["snapshot", "create", "s", "a"]).ok();
     session.write_through(0, 8, &[2; 512]);
     assert_eq!(device.read(4096, 512), [1; 512]);
-    daemon.lunctl(&["disk", "expand", "a", "--size", "9MiB"]).fails(2, &["device", "snapshots"]);
+    daemon.lunctl(&["disk", "expand", "a", "--size", "9MiB"]).fails(2, &["on a device", "move it"]);
     daemon.lunctl(&["snapshot", "rollback", "a@s"]).ok();
     session.settle(0);
     assert_eq!(session.read(0, 8, 1), [1; 512]);
@@ -172,6 +172,8 @@ fn snapshots_of_a_disk_on_a_device_lie_over_it_in_the_pool() {
     assert_eq!(session.read(0, 8, 1), [3; 512]);
     daemon.lunctl(&["snapshot", "delete", "a@s"]).ok();
     assert_eq!(session.read(0, 8, 1), [3; 512]);
+    assert_eq!(device.read(4096, 512), [3; 512], "merged into it");
+    daemon.lunctl(&["disk", "expand", "a", "--size", "9MiB"]).fails(2, &["on a device", "move it"]);
     // Into a file: the device is free then, and keeps what it had.
     daemon.lunctl(&["disk", "move", "a", "--pool", "default", "--format", "raw"]).ok();
     assert_eq!(session.read(0, 8, 1), [3; 512]);
@@ -179,6 +181,8 @@ fn snapshots_of_a_disk_on_a_device_lie_over_it_in_the_pool() {
     assert_eq!(daemon.json(&["disk", "list"])[0]["device"], serde_json::Value::Null);
     assert_ne!(device.read(4096, 512), [4; 512]);
     daemon.lunctl(&["disk", "import", "--in-place", device.link(), "b"]).ok();
+    daemon.lunctl(&["disk", "delete", "b", "--overwrite"]).ok();
+    assert!(device.read(0, 8 << 20).iter().all(|byte| *byte == 0));
     drop(session);
     daemon.stop();
 }

@@ -94,8 +94,8 @@ impl Core {
                     Err(Cause::DiskInUse { disk: disk.name.clone(), holder: format!("job {job}") })
                 }
                 (Some(disk), None) if disk.device.is_some() && disk.parent.is_some() => {
-                    let reason = "its data are on a device that other images lie over: delete its \
-                                  snapshots, or move it, first";
+                    let reason = "its data are on a device that another image lies over since \
+                                  a snapshot was taken: move it first";
                     Err(Cause::BadValue { property: "size".to_owned(), reason: reason.to_owned() })
                 }
                 (Some(disk), None) => {

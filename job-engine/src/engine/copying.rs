@@ -1,9 +1,8 @@
 //! Requests for copies of disks and files, and for smaller disks: each becomes a job with a plan.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use disk_image::{ImageFormat, OpenOptions, check_create, is_device};
+use disk_image::{FileIdentity, ImageFormat, OpenOptions, check_create, is_device};
 
 use super::core::Core;
 use super::masking::Expose;
@@ -444,9 +443,8 @@ impl Core {
         let state = self.shared.state.lock();
         let mut disk = kinds::plan_disk(&create, id, self.now(), config, &state)?;
         if device.is_some() {
-            if let Some(other) =
-                state.disks.values().find(|other| same_device(other, device.as_deref()))
-            {
+            let is_its = |other: &&Disk| same_device(other, device.as_deref());
+            if let Some(other) = state.disks_and_coming().find(is_its) {
                 let holder = "the catalogue, as its device".to_owned();
                 return Err(Cause::DiskInUse { disk: other.name.clone(), holder });
             }
@@ -458,7 +456,7 @@ impl Core {
                 failed(disk_image::ImageError::from_io(operation, request.path.as_path(), error))
             })?;
             Place::allowed(&disk.path, &config.allowed_directories)?;
-            if let Some(other) = state.disks.values().find(|other| other.path == disk.path) {
+            if let Some(other) = state.disks_and_coming().find(|other| other.path == disk.path) {
                 let holder = "the catalogue, as its file".to_owned();
                 return Err(Cause::DiskInUse { disk: other.name.clone(), holder });
             }
@@ -598,9 +596,9 @@ fn take_in(builder: Builder, from: Form, disk: &Disk, verify: bool) -> Builder {
 
 /// Whether a disk's data are on this device, by whatever name.
 fn same_device(disk: &Disk, device: Option<&Path>) -> bool {
-    let number = |path: &Path| Some(std::fs::metadata(path).ok()?.rdev());
     let (Some(one), Some(other)) = (disk.device.as_deref(), device) else { return false };
-    one == other || (number(one).is_some() && number(one) == number(other))
+    let same = |one, other| Some(FileIdentity::of(one).ok()? == FileIdentity::of(other).ok()?);
+    one == other || same(one, other).unwrap_or(false)
 }
 
 /// A file that is copied into a disk's.

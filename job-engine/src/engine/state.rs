@@ -641,20 +641,18 @@ impl State {
     /// Whether a disk has that name, or an unfinished job is about to give it to one or take it
     /// from one that may yet come back.
     pub(crate) fn disk_name_taken(&self, name: &str) -> bool {
-        self.disks.values().any(|disk| disk.name == name)
-            || self.unfinished_jobs().any(|job| match &job.kind {
-                JobKind::CreateDisk { disk, .. } | JobKind::DeleteDisk { disk } => {
-                    disk.name == name
-                }
-                JobKind::Planned { makes, .. } => {
-                    makes.as_ref().is_some_and(|disk| disk.name == name)
-                }
-                // Its disk is in the catalogue.
-                JobKind::ExpandDisk { .. }
-                | JobKind::Operation(_)
-                | JobKind::DataPathFault(_)
-                | JobKind::Unknown(_) => false,
-            })
+        self.disks_and_coming().any(|disk| disk.name == name)
+    }
+
+    /// The disks, those that unfinished jobs are about to make, and those that are being deleted and may
+    /// yet come back.
+    pub(crate) fn disks_and_coming(&self) -> impl Iterator<Item = &Disk> {
+        let of_jobs = self.unfinished_jobs().filter_map(|job| {
+            let deleted =
+                if let JobKind::DeleteDisk { disk } = &job.kind { Some(&**disk) } else { None };
+            deleted.or_else(|| job.kind.makes())
+        });
+        self.disks.values().map(|disk| &**disk).chain(of_jobs)
     }
 
     /// Bytes of disks that jobs other than `except` bring into a pool.

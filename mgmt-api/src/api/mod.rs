@@ -242,7 +242,8 @@ pub struct Disk {
     pub pool: String,
     /// Its file.
     pub path: String,
-    /// The block device that holds its data: its file, or the lowest that that lies over, is a link to it.
+    /// The block device that it was taken in from, as long as its data are there: its file is a link to it,
+    /// or lies over that link since a snapshot was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
     /// When it was made.

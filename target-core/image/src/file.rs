@@ -26,8 +26,11 @@ pub struct FileIdentity {
 }
 
 impl FileIdentity {
-    /// That of the file with this name now.
-    pub(crate) fn of(path: &Path) -> Result<Self, std::io::Error> {
+    /// That of the file with this name now, or of what it is a link to.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn of(path: &Path) -> Result<Self, std::io::Error> {
         Ok(Self::from(&rustix::fs::stat(path)?))
     }
 }

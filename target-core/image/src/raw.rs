@@ -32,7 +32,7 @@ impl RawImage {
     /// options know no smaller one, until it is told to grow.
     ///
     /// # Errors
-    /// `InUse` if somebody else has it open, `InvalidFormat` if it is no regular file, otherwise
+    /// `InUse` if somebody else has it open, `InvalidFormat` if it is no regular file and no block device, otherwise
     /// as the system says.
     #[allow(clippy::needless_pass_by_value, reason = "as every opener")]
     pub fn open(path: impl Into<Arc<Path>>, options: OpenOptions) -> Result<Self, ImageError> {

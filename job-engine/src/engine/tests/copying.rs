@@ -147,7 +147,13 @@ fn an_export_and_an_import_bring_a_disk_back() {
     let refused = bench.import_disk(import(&path, "c", true), Submission::default());
     assert_eq!(refusal(refused), "ISCT-CFG-003");
     std::fs::File::options().write(true).open(&path).unwrap().set_len(32 * MIB).unwrap();
-    let id = bench.import_disk(import(&path, "c", true), Submission::default()).unwrap();
+    // Who deleted one of two disks would take the other's file.
+    let scheduled_start_time = Some(bench.clock.now() + Duration::from_secs(3600));
+    let later = Submission { scheduled_start_time, ..Submission::default() };
+    let id = bench.import_disk(import(&path, "c", true), later).unwrap();
+    let refused = bench.import_disk(import(&path, "d", true), Submission::default());
+    assert_eq!(refusal(refused), "ISCT-CFG-001");
+    bench.clock.advance(Duration::from_secs(3600));
     let made = bench.engine.disk(&completed(&bench, id).kind.disk()).unwrap();
     assert_eq!(made.path, std::fs::canonicalize(&path).unwrap());
     let refused = bench.import_disk(import(&path, "d", true), Submission::default());
