@@ -48,13 +48,19 @@ def main():
         ask(server, "POST", "/targets/t/luns", {"disk": "d"}, token)
         excluded = [word for name in EXCLUDED for word in ("--exclude-operation-id", name)]
         program = pathlib.Path(sys.executable).with_name("schemathesis")
+        counts = lund.data_dir / "requests.json"
+        environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent),
+                       "SCHEMATHESIS_HOOKS": "counting", "LUND_REST_COUNTS": str(counts)}
         status = subprocess.run([
             program, "run", f"{server}/api/v1/openapi.json",
             "--header", f"Authorization: Bearer {token}", "--checks", ",".join(CHECKS),
             "--phases", "examples,coverage,fuzzing", "--max-examples", EXAMPLES,
             "--max-time", SECONDS, "--request-timeout", "70", "--continue-on-failure", "--generation-deterministic", "--no-shrink",
             "--suppress-health-check", "all", "--warnings", "off", "--no-color", *excluded,
-        ], check=False, cwd=lund.data_dir).returncode
+        ], check=False, cwd=lund.data_dir, env=environment).returncode
+        sent = json.loads(counts.read_text())
+        few = {label: count for label, count in sent.items() if count < int(EXAMPLES)}
+        print(f"{len(sent)} operations, {sum(sent.values())} requests; fewer than {EXAMPLES} to {few}")
         # It goes on.
         assert ask(server, "GET", "/status", None, token)["alerts"] == []
         assert ask(server, "GET", "/openapi.json", None, token)["openapi"] == "3.1.0"
