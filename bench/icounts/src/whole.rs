@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use disk_image::{OpenOptions, RawImage};
@@ -20,16 +21,16 @@ const SIZE: u64 = 16 << 20;
 const BLOCK: usize = 512;
 
 /// So many READ(16)s of `length` bytes each, one behind the other.
-pub(crate) fn reads(times: usize, length: usize, digests: bool) -> Result<()> {
+pub(crate) fn reads(times: usize, length: usize, digests: bool) -> Result<Duration> {
     run(Direction::Read, times, length, digests)
 }
 
 /// So many WRITE(16)s of `length` bytes each, one behind the other.
-pub(crate) fn writes(times: usize, length: usize, digests: bool) -> Result<()> {
+pub(crate) fn writes(times: usize, length: usize, digests: bool) -> Result<Duration> {
     run(Direction::Write, times, length, digests)
 }
 
-fn run(direction: Direction, times: usize, length: usize, digests: bool) -> Result<()> {
+fn run(direction: Direction, times: usize, length: usize, digests: bool) -> Result<Duration> {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("disk.raw");
     let image = File::create_new(&path)?;
@@ -63,9 +64,11 @@ fn run(direction: Direction, times: usize, length: usize, digests: bool) -> Resu
     };
     let cdb = |number: usize| sixteen(operation, number % places, length / BLOCK);
     let mut initiator = Initiator::log_in(address, TARGET, digests).context("login")?;
+    let start = Instant::now();
     initiator.run(direction, times, length, cdb)?;
+    let took = start.elapsed();
     runtime.shutdown_background();
-    Ok(())
+    Ok(took)
 }
 
 /// READ(16) or WRITE(16) of the `place`th piece of so many blocks.
