@@ -137,6 +137,12 @@ impl Engine {
         records.filter_map(|(disk, text)| Some((disk.parse().ok()?, text.parse().ok()?))).collect()
     }
 
+    /// Disks that jobs are about to make to stand for snapshots.
+    #[must_use]
+    pub fn snapshots_to_expose(&self) -> Vec<(DiskId, SnapshotId)> {
+        self.shared.state.lock().to_expose().map(|(disk, of, _)| (disk, of)).collect()
+    }
+
     /// Submits that those of these disks are deleted that stand for snapshots, if nobody sees them any
     /// more. If that cannot begin, such a disk stays, and is the one that its snapshot is exposed with
     /// the next time.
@@ -232,7 +238,7 @@ fn not_exposed(state: &State, source: &Disk, snapshot: &DiskSnapshot) -> Result<
 
 impl State {
     /// Disks that unfinished jobs make to stand for snapshots: the disk, the snapshot and the job.
-    fn to_expose(&self) -> impl Iterator<Item = (DiskId, SnapshotId, JobId)> {
+    pub(super) fn to_expose(&self) -> impl Iterator<Item = (DiskId, SnapshotId, JobId)> {
         let unfinished = self.unfinished.iter().filter_map(|id| self.jobs.get(id));
         unfinished.filter_map(|entry| {
             let record = &entry.record;

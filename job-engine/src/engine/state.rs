@@ -360,8 +360,8 @@ impl State {
         }
     }
 
-    /// What subscribers will be told of a change of jobs, disks, snapshots and targets that is about
-    /// to be made.
+    /// What subscribers will be told of a change of jobs, disks, pools, snapshots, targets and LUNs that
+    /// is about to be made: what [`State::apply`] will say of it, save of conditions.
     pub(crate) fn foretell(&self, change: &Change, now: Timestamp) -> Option<ChangeKind> {
         match change {
             Change::PutJob(record) => {
@@ -385,8 +385,14 @@ impl State {
                 let entry = self.jobs.get(id)?;
                 Some(ChangeKind::JobDeleted(Arc::new(entry.view(now))))
             }
-            Change::PutDisk(disk) if !self.disks.contains_key(&disk.id) => {
-                Some(ChangeKind::DiskCreated(Arc::new(Disk::clone(disk))))
+            Change::PutDisk(disk) => {
+                let known = self.disks.contains_key(&disk.id);
+                let disk = Arc::new(Disk::clone(disk));
+                Some(if known {
+                    ChangeKind::DiskChanged(disk)
+                } else {
+                    ChangeKind::DiskCreated(disk)
+                })
             }
             Change::DeleteDisk(id) => self.disks.get(id).cloned().map(ChangeKind::DiskDeleted),
             Change::PutSnapshot(snapshot) => {
@@ -401,17 +407,35 @@ impl State {
                 let gone = self.snapshots.get(id).filter(|it| !it.hidden).cloned();
                 gone.map(ChangeKind::SnapshotDeleted)
             }
-            Change::PutTarget(target) if !self.targets.contains_key(&target.name) => {
-                Some(ChangeKind::TargetCreated(Arc::new(target.clone())))
+            Change::PutTarget(target) => {
+                let known = self.targets.contains_key(&target.name);
+                let target = Arc::new(target.clone());
+                Some(match known {
+                    true => ChangeKind::TargetChanged(target),
+                    false => ChangeKind::TargetCreated(target),
+                })
             }
             Change::DeleteTarget(name) => {
                 self.targets.get(name).cloned().map(ChangeKind::TargetDeleted)
             }
-            Change::PutDisk(_)
-            | Change::PutTarget(_)
-            | Change::PutMapping(_)
-            | Change::DeleteMapping { .. }
-            | Change::PutReservations(_)
+            Change::PutMapping(mapping) => {
+                Some(ChangeKind::MappingCreated(Arc::new(mapping.clone())))
+            }
+            Change::DeleteMapping { target, lun } => {
+                let gone = self.mappings.get(&(target.clone(), *lun)).cloned();
+                gone.map(ChangeKind::MappingDeleted)
+            }
+            Change::PutPool(pool) => {
+                let known = self.pools.contains_key(&pool.id);
+                let pool = Arc::new(pool.clone());
+                Some(if known {
+                    ChangeKind::PoolChanged(pool)
+                } else {
+                    ChangeKind::PoolCreated(pool)
+                })
+            }
+            Change::DeletePool(id) => self.pools.get(id).cloned().map(ChangeKind::PoolDeleted),
+            Change::PutReservations(_)
             | Change::DeleteReservations(_)
             | Change::PutUser(_)
             | Change::DeleteUser(_)
@@ -424,8 +448,6 @@ impl State {
             | Change::DeleteRecord(_)
             | Change::PutCondition(_)
             | Change::DeleteCondition(_)
-            | Change::PutPool(_)
-            | Change::DeletePool(_)
             | Change::PutDebris(_)
             | Change::DeleteDebris(_)
             | Change::PutMessage(_)

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use job_engine::error::{NAMESPACE, SYSTEM_CLASS};
 use job_engine::{Disk, DiskId, Engine, Job, JobId, JobView, Pool, PoolId, PoolState, Snapshot};
-use job_engine::{DiskSnapshot, INSTANCE_ID_PREFIX, Provisioning, SnapshotId, Target};
+use job_engine::{
+    DiskSnapshot, INSTANCE_ID_PREFIX, PoolSettings, Provisioning, SnapshotId, Target,
+};
 
 use super::encode::path_of;
 use super::indications::{self, Indications};
@@ -151,6 +153,11 @@ impl<'a> View<'a> {
             disks: OnceCell::new(),
             faulty: OnceCell::new(),
         }
+    }
+
+    /// Of this catalogue.
+    pub(crate) fn showing(self, snapshot: Snapshot) -> Self {
+        Self { snapshot: snapshot.into(), ..self }
     }
 
     /// With what there is of the data path.
@@ -609,6 +616,19 @@ fn pool(pool: &Pool) -> Instance {
         .with("TotalManagedSpace", pool.total_bytes)
         .with("RemainingManagedSpace", pool.free_bytes)
         .with("ReservedSpace", pool.reserved_bytes)
+        .with("Usage", 2_u16)
+}
+
+/// A pool without what its file system says, which may take long to answer.
+pub(crate) fn pool_of(settings: &PoolSettings) -> Instance {
+    let name = settings.id.to_string();
+    Instance::new(POOL)
+        .with("InstanceID", settings.id.instance_id())
+        .with("PoolID", name.as_str())
+        .with("Name", name.as_str())
+        .with("ElementName", name)
+        .with("Description", settings.directory.display().to_string())
+        .with("Primordial", false)
         .with("Usage", 2_u16)
 }
 

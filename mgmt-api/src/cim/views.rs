@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use job_engine::{AccessEntry, SnapshotId, Target};
+use job_engine::{AccessEntry, DiskId, SnapshotId, Target};
 
 use super::instances::{View, controller_of, link};
 use super::masking::hardware_id;
@@ -103,9 +103,15 @@ fn of_entry(view: &View<'_>, target: &Target, entry: &AccessEntry) -> Instance {
 
 /// Under which number each view has each unit.
 pub(crate) fn units(view: &View<'_>) -> Vec<Instance> {
+    units_where(view, &view.engine.exposed_snapshots().into_iter().collect())
+}
+
+/// The same where these disks stand for snapshots: one that clients have exposed is the unit.
+pub(crate) fn units_where(
+    view: &View<'_>,
+    stands_for: &HashMap<DiskId, SnapshotId>,
+) -> Vec<Instance> {
     let state = view.snapshot();
-    // A snapshot that clients have exposed is the unit; the disk stands for it.
-    let stands_for: HashMap<_, _> = view.engine.exposed_snapshots().into_iter().collect();
     let known = |id: &&SnapshotId| state.snapshots.iter().any(|snapshot| snapshot.id == **id);
     let targets: HashMap<_, _> = state.targets.iter().map(|it| (it.name.as_str(), it)).collect();
     let only_read = state.disks.iter().filter(|disk| disk.read_only).map(|disk| disk.id);

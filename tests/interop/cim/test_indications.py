@@ -1,11 +1,13 @@
 """Indications, as pywbem's listener and subscription manager have them."""
 
 import contextlib
+import json
 import os
 import queue
 import socket
 import subprocess
 import time
+import urllib.request
 
 import pytest
 import pywbem
@@ -396,3 +398,140 @@ def test_snapshots_are_told_of_as_volumes(own_lund):
         assert gone.classname == "CIM_InstDeletion"
         assert gone["SourceInstance"]["DeviceID"] == replica["DeviceID"]
         assert ear.numbers == [0, 1] and ear.nothing()
+
+
+ABOUT = "SELECT * FROM CIM_InstIndication WHERE SourceInstance ISA {}"
+
+
+def ask(lund, method, path, body=None):
+    request = urllib.request.Request(f"{lund.server}/api/v1{path}", body and json.dumps(body).encode(),
+                                     {"Content-Type": "application/json"}, method=method)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.loads(answer.read() or "null")
+
+
+def test_masking_is_told_of(own_lund):
+    client = Client(own_lund.server)
+    volume = client.make_disk("told of")
+    masking = "CIM_ControllerConfigurationService"
+    a, b = "iqn.2026-01.example:a", "iqn.2026-01.example:b"
+    with Ear() as ear, subscriptions(own_lund.server) as manager:
+        manager.subscribe(ear.port, ABOUT.format("CIM_SCSIProtocolController"),
+                          ABOUT.format("CIM_ProtocolControllerForUnit"))
+
+        def told(*expected):
+            """What comes, by kind and class, as it is expected; the instances."""
+            heard = [ear.next() for _ in expected]
+            kinds = [(it.classname.removeprefix("CIM_Inst"), it["SourceInstance"].classname.partition("_")[2])
+                     for it in heard]
+            assert kinds == list(expected), kinds
+            return heard
+
+        view = client.expose(LUNames=[volume["Name"]], InitiatorPortIDs=[a])
+        made, link = told(("Creation", "SCSIProtocolController"), ("Creation", "ProtocolControllerForUnit"))
+        assert made["SourceInstance"]["DeviceID"] == view["DeviceID"]
+        link = link["SourceInstance"]
+        assert (link["DeviceNumber"], link["DeviceAccess"]) == ("0", 2)
+        assert link["Antecedent"]["DeviceID"] == view["DeviceID"]
+        assert link["Dependent"]["DeviceID"] == volume["DeviceID"]
+        [known] = client.wbem.References(volume.path, ResultClass="CIM_ProtocolControllerForUnit")
+        assert all(known[name] == link[name] for name in ("DeviceNumber", "DeviceAccess"))
+        assert all(known[name].keybindings == link[name].keybindings for name in ("Antecedent", "Dependent"))
+
+        # Everybody who sees it may only read.
+        name = view["DeviceID"]
+        entries = ask(own_lund, "GET", f"/targets/{name}")["access"]
+        ask(own_lund, "PUT", f"/targets/{name}/access", {"access": [{**entry, "read_only": True} for entry in entries]})
+        [changed] = told(("Modification", "ProtocolControllerForUnit"))
+        assert (changed["PreviousInstance"]["DeviceAccess"], changed["SourceInstance"]["DeviceAccess"]) == (2, 3)
+
+        # Or it is the disk that nobody may write.
+        ask(own_lund, "PUT", f"/targets/{name}/access", {"access": entries})
+        told(("Modification", "ProtocolControllerForUnit"))
+        ask(own_lund, "PATCH", f"/disks/{volume['ElementName']}".replace(" ", "%20"), {"read_only": True})
+        [changed] = told(("Modification", "ProtocolControllerForUnit"))
+        assert (changed["PreviousInstance"]["DeviceAccess"], changed["SourceInstance"]["DeviceAccess"]) == (2, 3)
+
+        # Another initiator sees it there, too: that is no other view.
+        client.expose(InitiatorPortIDs=[b], ProtocolControllers=[view])
+        value, _ = client.call(masking, "DetachDevice", ProtocolController=view, Device=volume.path)
+        assert value == 0
+        heard = told(*[("Deletion", "ProtocolControllerForUnit")])
+        assert heard[0]["SourceInstance"]["Dependent"]["DeviceID"] == volume["DeviceID"]
+        assert client.call(masking, "DeleteProtocolController", ProtocolController=view)[0] == 0
+        told(("Deletion", "SCSIProtocolController"))
+        assert ear.numbers == list(range(len(ear.numbers))) and ear.nothing()
+
+
+def test_a_snapshot_that_is_exposed_is_the_unit_that_is_told_of(own_lund):
+    client = Client(own_lund.server)
+    volume = client.make_disk("source")
+    masking = "CIM_ControllerConfigurationService"
+    value, output = client.call("CIM_ReplicationService", "CreateElementReplica", ElementName="moment",
+                                SyncType=pywbem.Uint16(7), SourceElement=volume.path)
+    assert value == 4096 and client.wait(output["Job"])["JobState"] == 7
+    [replica] = [it for it in client.wbem.EnumerateInstances("CIM_StorageVolume") if it["Usage"] == 8]
+    with Ear() as ear, subscriptions(own_lund.server) as manager:
+        manager.subscribe(ear.port, ABOUT.format("CIM_ProtocolControllerForUnit"))
+        value, output = client.call(masking, "ExposePaths", LUNames=[replica["Name"]],
+                                    InitiatorPortIDs=["iqn.2026-01.example:a"])
+        assert value == 4096 and client.wait(output["Job"])["JobState"] == 7
+        link = ear.next()
+        assert link.classname == "CIM_InstCreation"
+        view = link["SourceInstance"]["Antecedent"]
+        assert link["SourceInstance"]["Dependent"]["DeviceID"] == replica["DeviceID"]
+        value, output = client.call(masking, "HidePaths", LUNames=[replica["Name"]], ProtocolControllers=[view])
+        assert value == 4096 and client.wait(output["Job"])["JobState"] == 7
+        link = ear.next()
+        assert link.classname == "CIM_InstDeletion"
+        assert link["SourceInstance"]["Dependent"]["DeviceID"] == replica["DeviceID"]
+
+
+def test_pools_and_changes_of_volumes_are_told_of(own_lund, tmp_path):
+    client = Client(own_lund.server)
+    volume = client.make_disk("grows", 8 * MIB)
+    with Ear() as ear, subscriptions(own_lund.server) as manager:
+        manager.subscribe(ear.port, VOLUMES, ABOUT.format("CIM_StoragePool"))
+
+        def change(kind):
+            told = ear.next()
+            assert told.classname == f"CIM_Inst{kind}"
+            return told.get("PreviousInstance"), told["SourceInstance"]
+
+        value, output = client.wbem.InvokeMethod(
+            "CreateOrModifyElementFromStoragePool", client.service, TheElement=volume.path,
+            ElementType=pywbem.Uint16(2), Size=pywbem.Uint64(16 * MIB))
+        assert value == 4096 and client.wait(output["Job"])["JobState"] == 7
+        before, after = change("Modification")
+        assert after["NumberOfBlocks"] == 2 * before["NumberOfBlocks"]
+        assert after["DeviceID"] == volume["DeviceID"]
+
+        directory = tmp_path.resolve() / "pool"
+        directory.mkdir()
+        ask(own_lund, "POST", "/pools", {"name": "fast", "directory": str(directory)})
+        _, pool = change("Creation")
+        [known] = [it for it in client.wbem.EnumerateInstances("CIM_StoragePool") if it["PoolID"] == "fast"]
+        said = {name: value for name, value in pool.items() if value is not None}  # nothing of the file system
+        assert "Description" in said and said == {name: known[name] for name in said}
+        ask(own_lund, "PATCH", "/pools/fast", {"reserve": "1MiB"})
+        assert change("Modification")[1]["InstanceID"] == pool["InstanceID"]
+        ask(own_lund, "DELETE", "/pools/fast")
+        assert change("Deletion")[1]["InstanceID"] == pool["InstanceID"]
+
+        # The first error makes the disk degraded; a record that is removed makes it healthy.
+        ask(own_lund, "POST", "/targets", {"name": "t"})
+        ask(own_lund, "POST", "/targets/t/luns", {"disk": "grows"})
+        with open(client.wbem.GetInstance(volume.path)["MSDevicePath"], "r+b") as image:
+            image.truncate(0)
+        url = f"iscsi://{own_lund.portal}/iqn.2026-01.io.lund:t/0"
+        deadline = time.monotonic() + PATIENCE
+        while ear.nothing():
+            assert time.monotonic() < deadline, "no change"
+            subprocess.run(["iscsi-inq", url], stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE)
+        before, after = change("Modification")
+        assert (before["OperationalStatus"], after["OperationalStatus"]) == ([2], [3])
+        assert (before["HealthState"], after["HealthState"]) == (5, 10)
+        for fault in ask(own_lund, "GET", "/jobs?kind=data-path-fault"):
+            ask(own_lund, "DELETE", f"/jobs/{fault['id']}")
+        before, after = change("Modification")
+        assert (before["OperationalStatus"], after["OperationalStatus"]) == ([3], [2])

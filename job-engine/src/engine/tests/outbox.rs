@@ -1,5 +1,31 @@
 use super::*;
-use crate::catalogue::StoredRecord;
+use crate::catalogue::{PoolLimits, StoredRecord, Threshold};
+use crate::id::PoolId;
+
+fn words(change: &ChangeKind) -> String {
+    match change {
+        ChangeKind::JobCreated(job) => format!("new {}", job.name),
+        ChangeKind::JobChanged { previous, current } => {
+            format!("{} > {}", previous.state.name(), current.state.name())
+        }
+        ChangeKind::JobDeleted(_) => "job gone".to_owned(),
+        ChangeKind::DiskCreated(disk) => format!("disk {}", disk.name),
+        ChangeKind::DiskDeleted(disk) => format!("no disk {}", disk.name),
+        ChangeKind::TargetCreated(target) => format!("target {}", target.alias),
+        ChangeKind::TargetDeleted(target) => format!("no target {}", target.alias),
+        ChangeKind::DiskChanged(disk) => format!("disk {} {}", disk.name, disk.size_bytes),
+        ChangeKind::TargetChanged(target) => format!("target {} changed", target.alias),
+        ChangeKind::MappingCreated(it) => format!("LUN {}", it.lun),
+        ChangeKind::MappingDeleted(it) => format!("no LUN {}", it.lun),
+        ChangeKind::PoolCreated(pool) => format!("pool {}", pool.id),
+        ChangeKind::PoolChanged(pool) => format!("pool {} {:?}", pool.id, pool.limits.reserve),
+        ChangeKind::PoolDeleted(pool) => format!("no pool {}", pool.id),
+        ChangeKind::ConditionChanged(_)
+        | ChangeKind::ConditionOver(_)
+        | ChangeKind::SnapshotCreated(_)
+        | ChangeKind::SnapshotDeleted(_) => panic!("{change:?}"),
+    }
+}
 
 /// Tells of every change by its number, and of nothing that has to be forgotten.
 #[derive(Debug, Default)]
@@ -18,29 +44,7 @@ impl Outbox for Teller {
         let mut told = self.told.lock();
         let mut entry = |change: &ChangeKind| {
             *told += 1;
-            let what = match change {
-                ChangeKind::JobCreated(job) => format!("new {}", job.name),
-                ChangeKind::JobChanged { previous, current } => {
-                    format!("{} > {}", previous.state.name(), current.state.name())
-                }
-                ChangeKind::JobDeleted(_) => "job gone".to_owned(),
-                ChangeKind::DiskCreated(disk) => format!("disk {}", disk.name),
-                ChangeKind::DiskDeleted(disk) => format!("no disk {}", disk.name),
-                ChangeKind::TargetCreated(target) => format!("target {}", target.alias),
-                ChangeKind::TargetDeleted(target) => format!("no target {}", target.alias),
-                ChangeKind::DiskChanged(_)
-                | ChangeKind::ConditionChanged(_)
-                | ChangeKind::ConditionOver(_)
-                | ChangeKind::SnapshotCreated(_)
-                | ChangeKind::SnapshotDeleted(_)
-                | ChangeKind::PoolCreated(_)
-                | ChangeKind::PoolChanged(_)
-                | ChangeKind::PoolDeleted(_)
-                | ChangeKind::TargetChanged(_)
-                | ChangeKind::MappingCreated(_)
-                | ChangeKind::MappingDeleted(_) => panic!("{change:?}"),
-            };
-            (format!("{told:06}"), Some(what))
+            (format!("{told:06}"), Some(words(change)))
         };
         changes.iter().map(&mut entry).collect()
     }
@@ -98,4 +102,56 @@ fn what_does_not_become_durable_is_told_to_nobody() {
         bench.restart();
         assert_eq!(teller.opened.lock().as_slice(), ["target real"]);
     }
+}
+
+#[test]
+fn changes_of_disks_pools_targets_and_luns_are_told_as_they_will_be_seen() {
+    let (bench, teller) = bench();
+    let (sender, seen) = channel();
+    let follow = move |event: &ChangeEvent| drop(sender.send(words(&event.change)));
+    bench.subscribe(Box::new(follow)).unwrap();
+
+    let disk = bench.disk("d");
+    let grown = bench.end(bench.expand_disk(disk.id, 2 * MIB).unwrap());
+    assert_eq!(grown.state, JobState::Completed);
+    let name = bench.create_target(target("t")).unwrap().name;
+    bench.change_access(&name, AccessChange::Replace(Vec::new())).unwrap();
+    bench.map(MapRequest { disk: disk.id, target: name.clone(), lun: Some(5) }).unwrap();
+    bench.unmap(&name, 5).unwrap();
+    bench.delete_target(&name).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let id = PoolId("p".to_owned());
+    let settings = PoolSettings {
+        id: id.clone(),
+        directory: directory.path().canonicalize().unwrap(),
+        limits: PoolLimits::default(),
+    };
+    bench.create_pool(settings).unwrap();
+    let reserve = Some(Threshold::Bytes(MIB));
+    bench.change_pool(&id, PoolLimits { reserve, ..Default::default() }).unwrap();
+    bench.delete_pool(&id).unwrap();
+
+    let told: Vec<String> = (1..=*teller.told.lock())
+        .map(|number| bench.message(&format!("{number:06}")).unwrap())
+        .collect();
+    let heard: Vec<String> = told.iter().map(|_| seen.recv_timeout(PATIENCE).unwrap()).collect();
+    assert_eq!(told, heard, "the same, once, in the same order");
+    assert!(seen.try_recv().is_err());
+    let of_jobs = |it: &&String| it.contains('>') || it.starts_with("new ");
+    let rest: Vec<&str> = told.iter().filter(|it| !of_jobs(it)).map(String::as_str).collect();
+    assert_eq!(
+        rest,
+        [
+            "disk d",
+            "disk d 2097152",
+            "target t",
+            "target t changed",
+            "LUN 5",
+            "no LUN 5",
+            "no target t",
+            "pool p",
+            "pool p Some(Bytes(1048576))",
+            "no pool p",
+        ]
+    );
 }

@@ -1,5 +1,5 @@
-//! Indications (DSP1054): clients subscribe to changes of jobs, disks and targets and to errors of
-//! the data path, and have them delivered over CIM-XML.
+//! Indications (DSP1054): clients subscribe to changes of jobs, disks, pools and masking and to errors
+//! of the data path, and have them delivered over CIM-XML.
 //!
 //! Filters, destinations and subscriptions survive a restart, and so does what is not delivered: an
 //! indication is stored in the transaction of the change that it tells of (`outbox`), and removed
@@ -7,17 +7,19 @@
 //! it had. A listener that is away holds up nobody but itself.
 
 mod delivery;
+mod differences;
 mod message;
 mod outbox;
 mod query;
 mod registry;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
 use jiff::Timestamp;
 use job_engine::error::{NAMESPACE, SYSTEM_CLASS};
-use job_engine::{ChangeKind, CimError, DiskSnapshot, Engine, Job, JobKind};
+use job_engine::{ChangeKind, CimError, DiskId, DiskSnapshot, Engine, Job, JobKind};
 use parking_lot::Mutex;
 use rustls::ClientConfig;
 
@@ -29,7 +31,7 @@ pub(crate) use self::registry::{
 use self::registry::{PREFIX, Registry, key, key_of};
 use super::encode::path_of;
 use super::fault::{Fault, Status};
-use super::instances::{job_instance, volume};
+use super::instances::{job_instance, pool_of, volume};
 use super::methods::error_instance;
 use super::path::ObjectPath;
 use super::replicas;
@@ -37,7 +39,6 @@ use super::schema::Schema;
 use super::stored;
 use super::time;
 use super::value::{Instance, Name, RawInstance, Value};
-use super::views::controller;
 
 const CREATION: &str = "CIM_InstCreation";
 const MODIFICATION: &str = "CIM_InstModification";
@@ -60,6 +61,14 @@ impl fmt::Debug for Indications {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Indications").finish_non_exhaustive()
     }
+}
+
+/// How many records of errors there are, by disk.
+type Faults = HashMap<DiskId, usize>;
+
+/// The disk on which there were the errors that a record is of.
+fn fault_of(job: &Job) -> Option<DiskId> {
+    matches!(job.kind, JobKind::DataPathFault(_)).then(|| job.kind.disk())
 }
 
 /// Something that happened, for whoever wants to hear of it.
@@ -204,8 +213,57 @@ fn missing(path: &ObjectPath) -> Fault {
 }
 
 impl Indications {
-    /// What a change is to clients. Of disks, snapshots and targets the changes have
-    /// no before.
+    /// All that these changes are to clients.
+    fn all_happenings(&self, changes: &[ChangeKind], masking: bool) -> Vec<Happening> {
+        let (mut all, here) = match masking {
+            true => self.differences(changes),
+            false => (Vec::new(), Vec::new()),
+        };
+        let mut faults = Faults::new();
+        for change in changes {
+            all.extend(self.happenings(change));
+            all.extend(self.volume_changed(change, &mut faults));
+        }
+        all.extend(here);
+        all
+    }
+
+    /// A disk as it was is what the engine still has. The first error on one makes it degraded, and that
+    /// no record of an error is left makes it healthy again.
+    fn volume_changed(&self, change: &ChangeKind, faults: &mut Faults) -> Option<Happening> {
+        let (id, now, fault) = if let ChangeKind::DiskChanged(disk) = change {
+            (disk.id, Some(disk), 0)
+        } else if let ChangeKind::JobCreated(job) = change {
+            (fault_of(job)?, None, 1)
+        } else if let ChangeKind::JobDeleted(job) = change {
+            (fault_of(job)?, None, -1)
+        } else {
+            return None;
+        };
+        let engine = self.engine.get().and_then(Weak::upgrade)?;
+        let count = faults.entry(id).or_insert_with(|| engine.faults_of(id));
+        let before = *count > 0;
+        *count = count.saturating_add_signed(fault);
+        let after = *count > 0;
+        let disk = engine.disk(&id)?;
+        let previous = volume(&self.system, &disk, before);
+        let source = volume(&self.system, now.map_or(&disk, |now| now), after);
+        // Where its image lies is told nobody by itself.
+        let shown = |volume: &Instance| {
+            let mut shown = volume.clone();
+            shown.properties.retain(|(name, _)| **name != *"MSDevicePath");
+            shown
+        };
+        let changed = shown(&previous) != shown(&source);
+        changed.then_some(Happening {
+            class: MODIFICATION,
+            source: Some(source),
+            previous: Some(previous),
+            properties: Vec::new(),
+        })
+    }
+
+    /// What a change is to clients, if it is one by itself.
     fn happenings(&self, change: &ChangeKind) -> Vec<Happening> {
         let plain = |class, source| {
             vec![Happening { class, source: Some(source), previous: None, properties: Vec::new() }]
@@ -225,17 +283,23 @@ impl Indications {
             ChangeKind::JobDeleted(job) => plain(DELETION, job_instance(job)),
             ChangeKind::DiskCreated(disk) => plain(CREATION, volume(&self.system, disk, false)),
             ChangeKind::DiskDeleted(disk) => plain(DELETION, volume(&self.system, disk, false)),
-            ChangeKind::TargetCreated(target) => plain(CREATION, controller(&self.system, target)),
-            ChangeKind::TargetDeleted(target) => plain(DELETION, controller(&self.system, target)),
             ChangeKind::SnapshotCreated(made) => plain(CREATION, self.replica(made)),
             ChangeKind::SnapshotDeleted(gone) => plain(DELETION, self.replica(gone)),
-            ChangeKind::PoolCreated(_)
-            | ChangeKind::PoolChanged(_)
-            | ChangeKind::PoolDeleted(_)
-            | ChangeKind::DiskChanged(_)
+            ChangeKind::PoolCreated(pool) => plain(CREATION, pool_of(pool)),
+            ChangeKind::PoolChanged(pool) => vec![Happening {
+                class: MODIFICATION,
+                source: Some(pool_of(pool)),
+                previous: Some(pool_of(pool)),
+                properties: Vec::new(),
+            }],
+            ChangeKind::PoolDeleted(pool) => plain(DELETION, pool_of(pool)),
+            // `volume_changed` and `differences` tell of these; of conditions volumes show nothing.
+            ChangeKind::DiskChanged(_)
             | ChangeKind::ConditionChanged(_)
             | ChangeKind::ConditionOver(_)
+            | ChangeKind::TargetCreated(_)
             | ChangeKind::TargetChanged(_)
+            | ChangeKind::TargetDeleted(_)
             | ChangeKind::MappingCreated(_)
             | ChangeKind::MappingDeleted(_) => Vec::new(),
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::delivery::{Delivery, Source};
 use super::query::Subject;
 use super::registry::{Registry, Subscription};
-use super::{Happening, Indications, message};
+use super::{Happening, Indications, differences, message};
 use crate::cim::encode::Encoder;
 use crate::cim::value::Value;
 
@@ -231,7 +231,11 @@ impl Outbox for Indications {
         if routes.subscriptions.is_empty() {
             return entries;
         }
-        for happening in changes.iter().flat_map(|change| self.happenings(change)) {
+        let schema = &self.schema;
+        let masking = differences::CLASSES.iter().any(|class| {
+            routes.subscriptions.iter().any(|it| it.query.may_be_about(class, schema))
+        });
+        for happening in self.all_happenings(changes, masking) {
             self.messages(&mut routes, &happening, &mut entries);
         }
         for (key, listener) in routes.listeners.iter().filter(|(_, it)| !it.told.is_empty()) {

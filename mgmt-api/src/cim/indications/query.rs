@@ -90,6 +90,11 @@ impl Query {
         Ok(())
     }
 
+    /// Whether it may select instances of a class.
+    pub(super) fn may_be_about(&self, class: &str, schema: &Schema) -> bool {
+        self.terms.iter().filter_map(Term::source).all(|source| schema.is_a(class, source))
+    }
+
     /// Whether a subject is what the query asks for. A modification that only has to lead to
     /// certain values is told of once: when it leads there.
     pub(super) fn selects(&self, subject: &Subject<'_>, schema: &Schema) -> bool {
