@@ -35,7 +35,8 @@ pub use engine::{
     Checks, CloneDisk, Condition, Configuration, CreateSnapshots, Engine, EngineConfig,
     EventPosition, Events, Expose, ExposeTo, ExposeUnit, Exposing, FaultCount, Hide, ImportDisk,
     ImportError, Imported, JobCounts, JobView, LiveImages, MapRequest, MoveDisk, OpenError, Outbox,
-    Snapshot, StoreFigures, TargetRequest, WantedTarget, condition_holds, import_state, under,
+    Shown, Snapshot, StoreFigures, TargetRequest, WantedTarget, condition_holds, import_state,
+    under,
 };
 pub use error::{Cause, CimError, ObjectPaths, RequestError};
 pub use event::{ChangeEvent, ChangeKind};

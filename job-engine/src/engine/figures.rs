@@ -92,14 +92,6 @@ impl Engine {
         }
     }
 
-    /// How many records of errors of a disk there are, without looking at all jobs.
-    #[must_use]
-    pub fn faults_of(&self, disk: DiskId) -> usize {
-        let state = self.shared.state.lock();
-        let from_here = state.faults.range((disk, String::new())..);
-        from_here.take_while(|((of, _), _)| *of == disk).count()
-    }
-
     /// How many jobs and faults there are.
     #[must_use]
     pub fn job_counts(&self) -> JobCounts {

@@ -3,6 +3,7 @@
 mod accounts;
 mod changes;
 mod checking;
+mod concerned;
 mod condition;
 mod configuration;
 mod control;
@@ -43,6 +44,7 @@ use parking_lot::Mutex;
 pub use accounts::AccountChange;
 pub use changes::{ChangedBlocks, ChangedExtent};
 pub use checking::Checks;
+pub use concerned::Shown;
 pub use condition::{Condition, holds as condition_holds, under};
 pub use configuration::{Configuration, WantedTarget};
 pub use copying::{CloneDisk, ImportDisk};

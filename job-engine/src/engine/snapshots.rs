@@ -137,12 +137,6 @@ impl Engine {
         records.filter_map(|(disk, text)| Some((disk.parse().ok()?, text.parse().ok()?))).collect()
     }
 
-    /// Disks that jobs are about to make to stand for snapshots.
-    #[must_use]
-    pub fn snapshots_to_expose(&self) -> Vec<(DiskId, SnapshotId)> {
-        self.shared.state.lock().to_expose().map(|(disk, of, _)| (disk, of)).collect()
-    }
-
     /// Submits that those of these disks are deleted that stand for snapshots, if nobody sees them any
     /// more. If that cannot begin, such a disk stays, and is the one that its snapshot is exposed with
     /// the next time.

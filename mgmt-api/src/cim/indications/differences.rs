@@ -1,11 +1,11 @@
 //! What changes of targets, LUNs and access lists are to clients: views and their links to units come,
 //! go and are changed. What that is follows from all of a target, so it is looked at before and after.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Weak;
 
 use job_engine::error::NAMESPACE;
-use job_engine::{ChangeKind, DiskId, Engine, Snapshot, SnapshotId};
+use job_engine::{ChangeKind, DiskId, Engine, Shown, Snapshot};
 
 use super::{CREATION, DELETION, Happening, Indications, MODIFICATION};
 use crate::cim::encode::path_of;
@@ -80,32 +80,30 @@ type ByPath = BTreeMap<String, Instance>;
 impl Indications {
     /// What is different: what goes, a link before its view, and what comes or is changed, a view
     /// before its links.
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "only new LUNs are of disks that are none yet"
+    )]
     pub(super) fn differences(&self, changes: &[ChangeKind]) -> (Vec<Happening>, Vec<Happening>) {
         let Some(engine) = self.engine.get().and_then(Weak::upgrade) else {
             return Default::default();
         };
-        let mut concerned: BTreeSet<String> =
+        let concerned: BTreeSet<String> =
             changes.iter().filter_map(target_of).map(str::to_owned).collect();
         let turned: Vec<DiskId> =
             changes.iter().filter_map(|change| turned(&engine, change)).collect();
         if concerned.is_empty() && turned.is_empty() {
             return Default::default();
         }
-        let mut before = engine.snapshot_without_jobs();
-        let seen = before.mappings.iter().filter(|it| turned.contains(&it.disk));
-        concerned.extend(seen.map(|mapping| mapping.target.clone()));
-        before.targets.retain(|target| concerned.contains(&target.name));
-        before.mappings.retain(|mapping| concerned.contains(&mapping.target));
-        // A job that ends now has made a disk that stands for a snapshot.
-        let mut stand: HashMap<DiskId, SnapshotId> =
-            engine.exposed_snapshots().into_iter().collect();
-        if changes.iter().any(|change| matches!(change, ChangeKind::DiskCreated(_))) {
-            stand.extend(engine.snapshots_to_expose());
-        }
+        let mapped = changes.iter().filter_map(|change| match change {
+            ChangeKind::MappingCreated(mapping) => Some(mapping.disk),
+            _ => None,
+        });
+        let Shown { snapshot: before, stand_for } = engine.shown_by(concerned, &turned, mapped);
         let after = after(before.clone(), changes);
         let shown = |state: Snapshot| -> [ByPath; 2] {
             let view = View::new(&engine, &self.schema, &self.system, self).showing(state);
-            let units = views::units_where(&view, &stand);
+            let units = views::units_where(&view, &stand_for);
             [self.by_path(views::instances(&view)), self.by_path(units)]
         };
         let ([views_before, links_before], [views_after, links_after]) =
