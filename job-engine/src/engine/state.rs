@@ -362,6 +362,7 @@ impl State {
 
     /// What subscribers will be told of a change of jobs, disks, pools, snapshots, targets and LUNs that
     /// is about to be made: what [`State::apply`] will say of it, save of conditions.
+    #[allow(clippy::too_many_lines, reason = "a table")]
     pub(crate) fn foretell(&self, change: &Change, now: Timestamp) -> Option<ChangeKind> {
         match change {
             Change::PutJob(record) => {
