@@ -100,6 +100,7 @@ pub(crate) fn keep(
         | ChangeKind::PoolCreated(_)
         | ChangeKind::PoolChanged(_)
         | ChangeKind::PoolDeleted(_)
+        | ChangeKind::PoolHealthChanged { .. }
         | ChangeKind::SnapshotCreated(_)
         | ChangeKind::SnapshotDeleted(_)
         | ChangeKind::MappingCreated(_)

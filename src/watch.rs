@@ -52,7 +52,11 @@ impl Watch {
                 reopen(exposure, disk, unit);
             }
         }
-        let pools = exposure.recorder.engine().map(|engine| engine.pools()).unwrap_or_default();
+        let engine = exposure.recorder.engine();
+        let pools = engine.as_ref().map(|engine| engine.pools()).unwrap_or_default();
+        if let Some(engine) = &engine {
+            engine.pools_seen(&pools);
+        }
         self.thresholds.retain(|id, _| pools.iter().any(|pool| pool.id == *id));
         for pool in &pools {
             let of_pool = units.iter().filter(|(disk, _)| disk.pool == pool.id);

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::catalogue::{Disk, DiskSnapshot, Mapping, PoolSettings, StoredCondition, Target};
-use crate::id::DiskId;
+use crate::catalogue::{
+    Disk, DiskSnapshot, Mapping, PoolHealth, PoolSettings, StoredCondition, Target,
+};
+use crate::id::{DiskId, PoolId};
 use crate::job::Job;
 
 /// One change. Numbers rise by one and start anew with every start of the engine.
@@ -45,6 +47,15 @@ pub enum ChangeKind {
     PoolChanged(Arc<PoolSettings>),
     /// A pool is used no more.
     PoolDeleted(Arc<PoolSettings>),
+    /// Something is wrong with a pool from now on, something else, or nothing any more.
+    PoolHealthChanged {
+        /// The pool.
+        pool: PoolId,
+        /// What was wrong.
+        previous: Option<Arc<PoolHealth>>,
+        /// What is wrong.
+        current: Option<Arc<PoolHealth>>,
+    },
     /// A snapshot was taken.
     SnapshotCreated(Arc<DiskSnapshot>),
     /// A snapshot is gone.

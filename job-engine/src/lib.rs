@@ -23,9 +23,9 @@ pub mod store;
 
 pub use catalogue::{
     AccessEntry, AccessState, AccessStateChange, BlockLength, Disk, DiskSnapshot, LunView,
-    MAX_SOFT_THRESHOLDS, Mapping, Overcommit, Pool, PoolLimits, PoolSettings, PoolState,
-    Provisioning, Role, SecretHash, StoredAccessState, StoredCondition, StoredRecord, Target,
-    Threshold, Token, User,
+    MAX_SOFT_THRESHOLDS, Mapping, Overcommit, Pool, PoolHealth, PoolLimits, PoolSettings,
+    PoolState, Provisioning, Role, SecretHash, StoredAccessState, StoredCondition, StoredRecord,
+    Target, Threshold, Token, Trouble, User,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use datapath::{DataPath, Mirrored, NoDataPath, SwitchError, Switched};

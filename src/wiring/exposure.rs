@@ -179,6 +179,7 @@ impl Exposure {
             ChangeKind::PoolCreated(_)
             | ChangeKind::PoolChanged(_)
             | ChangeKind::PoolDeleted(_)
+            | ChangeKind::PoolHealthChanged { .. }
             | ChangeKind::SnapshotCreated(_)
             | ChangeKind::SnapshotDeleted(_)
             | ChangeKind::JobCreated(_)

@@ -9,6 +9,7 @@ mod mapping;
 mod mode_pages;
 mod name;
 mod pool;
+mod pool_health;
 mod record;
 mod reservations;
 mod snapshot;
@@ -26,6 +27,7 @@ pub use pool::{
     MAX_POOLS, MAX_SOFT_THRESHOLDS, Overcommit, Pool, PoolLimits, PoolSettings, PoolState,
     Threshold, check_pool_name,
 };
+pub use pool_health::{PoolHealth, Trouble};
 pub use record::{CONFIGURATION_RECORDS, StoredRecord};
 pub use reservations::StoredReservations;
 pub use snapshot::{DiskSnapshot, MAX_OVERLAYS, MAX_SNAPSHOTS};

@@ -181,6 +181,8 @@ impl State {
             | Change::DeleteSnapshot(_)
             | Change::PutPool(_)
             | Change::DeletePool(_)
+            | Change::PutPoolHealth(_)
+            | Change::DeletePoolHealth(_)
             | Change::PutDebris(_)
             | Change::DeleteDebris(_)
             | Change::PutMessage(_)

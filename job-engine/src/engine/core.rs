@@ -236,6 +236,8 @@ impl Core {
                 }
                 Change::PutDebris(_)
                 | Change::DeleteDebris(_)
+                | Change::PutPoolHealth(_)
+                | Change::DeletePoolHealth(_)
                 | Change::PutMessage(_)
                 | Change::DeleteMessage(_) => false,
                 Change::DeleteJob(_)

@@ -12,6 +12,7 @@ mod core;
 mod events;
 mod exposure;
 mod figures;
+mod health;
 mod job_view;
 mod masking;
 mod moving;
@@ -696,12 +697,9 @@ impl Engine {
         let pools = self.pool_causes().into_iter().map(|(pool, cause)| {
             cause.to_cim_error(Some(&Element::Pool(pool)), &self.shared.paths)
         });
-        let pools: Vec<_> = pools.collect();
-        let state = self.shared.state.lock();
-        let down = state.store_down.clone().map(|reason| {
-            Cause::StoreUnavailable { reason }.to_cim_error(None, &self.shared.paths)
-        });
-        state.alerts.iter().cloned().chain(down).chain(pools).collect()
+        let mut alerts = self.own_alerts();
+        alerts.extend(pools);
+        alerts
     }
 
     /// Makes object paths as they stand in errors.

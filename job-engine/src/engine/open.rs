@@ -171,6 +171,9 @@ fn read(
     let (pools, damaged) = load(store, Tree::Pools)?;
     changes.extend(pools.into_iter().map(Change::PutPool));
     bad.extend(damaged);
+    let (health, damaged) = load(store, Tree::PoolHealth)?;
+    changes.extend(health.into_iter().map(|it| Change::PutPoolHealth(Box::new(it))));
+    bad.extend(damaged);
     let (debris, damaged) = load(store, Tree::Debris)?;
     changes.extend(debris.into_iter().map(Change::PutDebris));
     bad.extend(damaged);

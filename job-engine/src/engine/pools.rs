@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use disk_image::{ImageError, Operation, PoolSpace, pool_space};
 
 use super::core::Core;
+use super::health::trouble;
 use super::shared::Shared;
 use super::state::{Change, State};
 use super::worker::{Failure, JobContext};
@@ -71,7 +72,8 @@ impl Engine {
     /// What is wrong with pools: one that is not there, one below a threshold.
     #[must_use]
     pub fn pool_causes(&self) -> Vec<(PoolId, Cause)> {
-        self.pools().iter().filter_map(|pool| Some((pool.id.clone(), cause_of(pool)?))).collect()
+        let cause = |pool: &Pool| Some((pool.id.clone(), trouble(pool, None)?.1));
+        self.pools().iter().filter_map(cause).collect()
     }
 
     /// Makes a pool of a directory that is there. Disks can be made in it when this returns.
@@ -104,23 +106,6 @@ impl Engine {
         let id = id.clone();
         self.shared.request(move |core| core.delete_pool(&id))
     }
-}
-
-fn cause_of(pool: &Pool) -> Option<Cause> {
-    let name = pool.id.to_string();
-    if let PoolState::Unavailable(reason) = &pool.state {
-        let (directory, reason) = (pool.directory.clone(), reason.clone());
-        return Some(Cause::PoolUnavailable { pool: name, directory, reason });
-    }
-    let free = pool.free_bytes.saturating_add(pool.reserved_bytes);
-    let bytes = |threshold: &Threshold| threshold.bytes(pool.total_bytes);
-    if let Some(hard) = pool.limits.hard_threshold.as_ref().map(bytes)
-        && free < hard
-    {
-        return Some(Cause::PoolExhausted { pool: name, free, threshold: hard });
-    }
-    let soft = pool.limits.soft_thresholds.iter().map(bytes).filter(|it| free < *it).min()?;
-    Some(Cause::PoolNearlyFull { pool: name, free, threshold: soft })
 }
 
 impl EngineConfig {
@@ -389,11 +374,14 @@ impl Core {
                     jobs,
                 });
             }
-            Ok(pool.directory.clone())
+            let in_trouble = state.pool_health.contains_key(id);
+            let healthy = in_trouble.then(|| Change::DeletePoolHealth(id.clone()));
+            Ok((pool.directory.clone(), healthy))
         });
         let element = Element::Pool(id.clone());
-        let directory = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
-        self.commit_request(failpoint::CATALOGUE, vec![Change::DeletePool(id.clone())])?;
+        let (directory, healthy) = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
+        let changes = healthy.into_iter().chain([Change::DeletePool(id.clone())]).collect();
+        self.commit_request(failpoint::CATALOGUE, changes)?;
         if let Err(error) = std::fs::remove_file(directory.join(MARKER)) {
             tracing::debug!(pool = %id, %error, "the pool's mark stays");
         }

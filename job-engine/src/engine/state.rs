@@ -14,8 +14,8 @@ use super::configuration::is_generation;
 use super::events::Recent;
 use super::snapshots::exposed_record;
 use crate::catalogue::{
-    Disk, DiskSnapshot, Mapping, PoolSettings, StoredAccessState, StoredCondition, StoredModePages,
-    StoredRecord, StoredReservations, Target, Token, User,
+    Disk, DiskSnapshot, Mapping, PoolHealth, PoolSettings, StoredAccessState, StoredCondition,
+    StoredModePages, StoredRecord, StoredReservations, Target, Token, User,
 };
 use crate::clock::{between, later};
 use crate::error::CimError;
@@ -177,6 +177,8 @@ pub(crate) enum Change {
     DeleteSnapshot(SnapshotId),
     PutPool(PoolSettings),
     DeletePool(PoolId),
+    PutPoolHealth(Box<PoolHealth>),
+    DeletePoolHealth(PoolId),
     PutDebris(Debris),
     DeleteDebris(PathBuf),
     PutMessage(StoredRecord),
@@ -235,6 +237,8 @@ pub(crate) struct State {
     pub(crate) snapshots: BTreeMap<SnapshotId, Arc<DiskSnapshot>>,
     /// Those that do not stand in the configuration.
     pub(crate) pools: BTreeMap<PoolId, Arc<PoolSettings>>,
+    /// Those with which something is wrong.
+    pub(crate) pool_health: BTreeMap<PoolId, Arc<PoolHealth>>,
     pub(crate) debris: BTreeMap<PathBuf, Debris>,
     /// What is still to be sent, by key.
     pub(crate) messages: BTreeMap<String, String>,
@@ -255,6 +259,7 @@ impl State {
     }
 
     /// Makes a change visible, and tells what to tell subscribers.
+    #[allow(clippy::too_many_lines, reason = "a table")]
     pub(crate) fn apply(&mut self, change: Change, now: Timestamp) -> Option<ChangeKind> {
         // It says of the changes beside it that they were made.
         if !is_generation(&change) {
@@ -317,6 +322,16 @@ impl State {
                 })
             }
             Change::DeletePool(id) => self.pools.remove(&id).map(ChangeKind::PoolDeleted),
+            Change::PutPoolHealth(health) => {
+                let current = Arc::new(*health);
+                let pool = current.pool.clone();
+                let previous = self.pool_health.insert(pool.clone(), current.clone());
+                Some(ChangeKind::PoolHealthChanged { pool, previous, current: Some(current) })
+            }
+            Change::DeletePoolHealth(pool) => {
+                let previous = Some(self.pool_health.remove(&pool)?);
+                Some(ChangeKind::PoolHealthChanged { pool, previous, current: None })
+            }
             change @ (Change::PutReservations(_)
             | Change::DeleteReservations(_)
             | Change::PutUser(_)
@@ -436,6 +451,16 @@ impl State {
                 })
             }
             Change::DeletePool(id) => self.pools.get(id).cloned().map(ChangeKind::PoolDeleted),
+            Change::PutPoolHealth(health) => Some(ChangeKind::PoolHealthChanged {
+                pool: health.pool.clone(),
+                previous: self.pool_health.get(&health.pool).cloned(),
+                current: Some(Arc::new(PoolHealth::clone(health))),
+            }),
+            Change::DeletePoolHealth(pool) => {
+                let previous = Some(self.pool_health.get(pool)?.clone());
+                let pool = pool.clone();
+                Some(ChangeKind::PoolHealthChanged { pool, previous, current: None })
+            }
             Change::PutReservations(_)
             | Change::DeleteReservations(_)
             | Change::PutUser(_)
@@ -512,6 +537,8 @@ impl State {
             | Change::DeleteSnapshot(_)
             | Change::PutPool(_)
             | Change::DeletePool(_)
+            | Change::PutPoolHealth(_)
+            | Change::DeletePoolHealth(_)
             | Change::PutTarget(_)
             | Change::DeleteTarget(_)
             | Change::PutMapping(_)
@@ -766,6 +793,10 @@ pub(crate) fn batch(changes: &[Change]) -> Result<Batch, StoreError> {
             Change::DeleteMessage(key) => batch.delete(Tree::Messages, key.as_bytes()),
             Change::PutPool(pool) => batch.put(Tree::Pools, pool.id.0.as_bytes(), pool)?,
             Change::DeletePool(id) => batch.delete(Tree::Pools, id.0.as_bytes()),
+            Change::PutPoolHealth(health) => {
+                batch.put(Tree::PoolHealth, health.pool.0.as_bytes(), health)?;
+            }
+            Change::DeletePoolHealth(pool) => batch.delete(Tree::PoolHealth, pool.0.as_bytes()),
             Change::PutDebris(debris) => {
                 batch.put(Tree::Debris, path_key(&debris.path), debris)?;
             }

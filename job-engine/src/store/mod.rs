@@ -48,6 +48,8 @@ pub enum Tree {
     Snapshots,
     /// Pools that are not configured, by name.
     Pools,
+    /// What is wrong with pools, by name.
+    PoolHealth,
     /// Files that have no owner any more and are to be removed, by path.
     Debris,
     /// Messages about changes that are still to be sent, by key.
@@ -58,7 +60,7 @@ pub enum Tree {
 
 impl Tree {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Jobs,
         Self::Disks,
         Self::Targets,
@@ -72,6 +74,7 @@ impl Tree {
         Self::Conditions,
         Self::Snapshots,
         Self::Pools,
+        Self::PoolHealth,
         Self::Debris,
         Self::Messages,
         Self::Meta,
@@ -94,6 +97,7 @@ impl Tree {
             Self::Conditions => "conditions",
             Self::Snapshots => "snapshots",
             Self::Pools => "pools",
+            Self::PoolHealth => "pool-health",
             Self::Debris => "debris",
             Self::Messages => "messages",
             Self::Meta => "meta",

@@ -5,12 +5,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use job_engine::error::{NAMESPACE, SYSTEM_CLASS};
-use job_engine::{Disk, DiskId, Engine, Job, JobId, JobView, Pool, PoolId, PoolState, Snapshot};
+use job_engine::{
+    Disk, DiskId, Engine, Job, JobId, JobView, Pool, PoolHealth, PoolId, PoolState, Snapshot,
+};
 use job_engine::{
     DiskSnapshot, INSTANCE_ID_PREFIX, PoolSettings, Provisioning, SnapshotId, Target,
 };
 
 use super::encode::path_of;
+use super::health::{Health, Troubles};
 use super::indications::{self, Indications};
 use super::mof::Class;
 use super::path::ObjectPath;
@@ -118,6 +121,7 @@ pub(crate) struct View<'a> {
     accounts: OnceCell<Vec<api::ChapAccount>>,
     disks: OnceCell<HashSet<DiskId>>,
     faulty: OnceCell<HashSet<DiskId>>,
+    troubles: OnceCell<Vec<Arc<PoolHealth>>>,
 }
 
 impl Space {
@@ -152,6 +156,7 @@ impl<'a> View<'a> {
             accounts: OnceCell::new(),
             disks: OnceCell::new(),
             faulty: OnceCell::new(),
+            troubles: OnceCell::new(),
         }
     }
 
@@ -220,6 +225,11 @@ impl<'a> View<'a> {
         self.faulty.get_or_init(all).contains(&id)
     }
 
+    /// What is wrong with pools.
+    pub(crate) fn troubles(&self) -> &Troubles {
+        self.troubles.get_or_init(|| self.engine.pool_health())
+    }
+
     /// Classes with instances in this namespace, `class` or below it.
     pub(crate) fn leaves(&self, space: Space, class: &str) -> Vec<Arc<Class>> {
         let parts = PARTS.iter().flat_map(|part| part.elements.iter().chain(part.links)).copied();
@@ -237,7 +247,7 @@ impl<'a> View<'a> {
             CAPABILITIES => vec![capabilities()],
             POOL => {
                 let primordial = std::iter::once(primordial(self.pools()));
-                primordial.chain(self.pools().iter().map(pool)).collect()
+                primordial.chain(self.pools().iter().map(|it| pool(it, self.troubles()))).collect()
             }
             VOLUME => {
                 let disks = state().disks.iter().map(|disk| self.volume(disk));
@@ -352,21 +362,8 @@ impl<'a> View<'a> {
     }
 
     fn computer_system(&self) -> Instance {
-        let instance = Instance::new(SYSTEM_CLASS);
-        let instance = match self.engine.alerts().first() {
-            Some(alert) => state(instance, 3, &alert.message, 10),
-            None => healthy(instance),
-        };
-        instance
-            .with("CreationClassName", SYSTEM_CLASS)
-            .with("Name", self.system)
-            .with("NameFormat", "Other")
-            .with("ElementName", self.system)
-            .with("Description", "iSCSI target host")
-            // Storage, Block Server.
-            .with("Dedicated", Value::numbers(&[3, 15]))
-            .with("EnabledState", 2_u16)
-            .with("RequestedState", 12_u16)
+        let own = self.engine.own_alerts();
+        computer_system(self.system, &Health::of_system(own.first(), self.troubles()))
     }
 
     pub(crate) fn service(&self, class: &'static str, title: &str) -> Instance {
@@ -429,7 +426,8 @@ impl<'a> View<'a> {
     }
 
     pub(crate) fn volume(&self, disk: &Disk) -> Instance {
-        volume(self.system, disk, self.is_faulty(disk.id))
+        let faulty = self.is_faulty(disk.id);
+        volume(self.system, disk, &Health::of_disk(disk, faulty, self.troubles()))
     }
 
     /// Something of the server itself.
@@ -452,13 +450,26 @@ pub(crate) fn in_system(system: &str, class: &'static str) -> Instance {
         .with("CreationClassName", class)
 }
 
-/// A disk. A faulty one had errors that nobody has cleared.
-pub(crate) fn volume(system: &str, disk: &Disk, faulty: bool) -> Instance {
+/// The host of all this.
+pub(crate) fn computer_system(system: &str, health: &Health) -> Instance {
+    health
+        .show(Instance::new(SYSTEM_CLASS))
+        .with("CreationClassName", SYSTEM_CLASS)
+        .with("Name", system)
+        .with("NameFormat", "Other")
+        .with("ElementName", system)
+        .with("Description", "iSCSI target host")
+        // Storage, Block Server.
+        .with("Dedicated", Value::numbers(&[3, 15]))
+        .with("EnabledState", 2_u16)
+        .with("RequestedState", 12_u16)
+}
+
+/// A disk.
+pub(crate) fn volume(system: &str, disk: &Disk, health: &Health) -> Instance {
     let full = disk.provisioning == Provisioning::Full;
-    let instance = in_system(system, VOLUME);
-    let instance =
-        if faulty { state(instance, 3, "Errors on the data path", 10) } else { healthy(instance) };
-    instance
+    health
+        .show(in_system(system, VOLUME))
         .with("DeviceID", disk.id.to_string())
         .with("ElementName", disk.name.as_str())
         .with("Caption", disk.name.as_str())
@@ -595,15 +606,16 @@ fn primordial(pools: &[Pool]) -> Instance {
         .with("Usage", 2_u16)
 }
 
-fn pool(pool: &Pool) -> Instance {
+/// What is seen now may not be told yet.
+fn pool(pool: &Pool, told: &Troubles) -> Instance {
     let instance = Instance::new(POOL);
     let instance = match &pool.state {
+        PoolState::Unavailable(reason) => state(instance, 6, reason, 25),
         // Degraded: thin disks take no more.
         PoolState::Ready if pool.is_exhausted() => {
-            state(instance, 3, "below the hard threshold", 10)
+            state(instance, 3, "the pool is below its hard threshold", 10)
         }
-        PoolState::Ready => healthy(instance),
-        PoolState::Unavailable(reason) => state(instance, 6, reason, 25),
+        PoolState::Ready => Health::of_pool(&pool.id, told).show(instance),
     };
     let name = pool.id.to_string();
     instance
@@ -619,10 +631,11 @@ fn pool(pool: &Pool) -> Instance {
         .with("Usage", 2_u16)
 }
 
-/// A pool without what its file system says, which may take long to answer.
-pub(crate) fn pool_of(settings: &PoolSettings) -> Instance {
+/// A pool without what its file system says now, which may take long to answer.
+pub(crate) fn pool_of(settings: &PoolSettings, health: &Health) -> Instance {
     let name = settings.id.to_string();
-    Instance::new(POOL)
+    health
+        .show(Instance::new(POOL))
         .with("InstanceID", settings.id.instance_id())
         .with("PoolID", name.as_str())
         .with("Name", name.as_str())

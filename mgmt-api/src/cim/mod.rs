@@ -11,6 +11,7 @@ mod encode_class;
 mod enumerations;
 mod expose;
 mod fault;
+mod health;
 mod http;
 mod indications;
 mod instances;

@@ -110,9 +110,10 @@ const REFERRED: [Profile; 2] = [
 ];
 
 /// Profiles that are part of Array.
-const SUBPROFILES: [Profile; 6] = [
+const SUBPROFILES: [Profile; 7] = [
     sub("Block Services", Central::Configuration),
     sub("Masking and Mapping", Central::Masking),
+    sub("Health", Central::System),
     sub("iSCSI Target Ports", Central::System),
     sub("Job Control", Central::Configuration),
     sub("Replication Services", Central::Replication),

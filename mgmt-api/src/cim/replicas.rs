@@ -2,7 +2,8 @@
 
 use job_engine::{Disk, DiskSnapshot, Engine, Job, JobId, JobKind, PoolId, Purpose};
 
-use super::instances::{Part, Space, VOLUME, View, by_id, healthy, in_system, job_path, link};
+use super::health::Health;
+use super::instances::{Part, Space, VOLUME, View, by_id, in_system, job_path, link};
 use super::time;
 use super::value::{Instance, Value};
 
@@ -131,15 +132,22 @@ fn result(job: &Job, method: &str) -> Instance {
 /// A snapshot as a volume: initiators do not see it.
 pub(crate) fn volume(view: &View<'_>, snapshot: &DiskSnapshot) -> Instance {
     let disk = view.snapshot().disks.iter().find(|disk| disk.id == snapshot.disk);
-    volume_of(view.system, snapshot, disk)
+    let health = Health::of_snapshot(snapshot, view.troubles());
+    volume_of(view.system, snapshot, disk, &health)
 }
 
 /// The same, of a disk that may be gone.
-pub(crate) fn volume_of(system: &str, snapshot: &DiskSnapshot, disk: Option<&Disk>) -> Instance {
+pub(crate) fn volume_of(
+    system: &str,
+    snapshot: &DiskSnapshot,
+    disk: Option<&Disk>,
+    health: &Health,
+) -> Instance {
     let block = disk.map_or(512, |disk| u64::from(disk.block_length.bytes()));
     let count = snapshot.size_bytes / block;
     let name = snapshot.id.uuid().simple().to_string().to_uppercase();
-    healthy(in_system(system, VOLUME))
+    health
+        .show(in_system(system, VOLUME))
         .with("DeviceID", snapshot.id.to_string())
         .with("ElementName", snapshot.name.as_str())
         .with("Caption", snapshot.name.as_str())

@@ -120,6 +120,12 @@ fn told(change: &ChangeKind, mappings: &[job_engine::Mapping]) -> (&'static str,
         ChangeKind::PoolCreated(it) => ("pool-created", pool(it)),
         ChangeKind::PoolChanged(it) => ("pool-changed", pool(it)),
         ChangeKind::PoolDeleted(it) => ("pool-deleted", pool(it)),
+        ChangeKind::PoolHealthChanged { pool, current, .. } => {
+            let trouble = current.as_ref().map(|it| it.trouble.name());
+            let alert = current.as_ref().map(|it| &it.error);
+            let told = json!({ "id": pool.to_string(), "trouble": trouble, "alert": alert });
+            ("pool-health-changed", json!({ "pool": told }))
+        }
         ChangeKind::SnapshotCreated(it) => ("snapshot-created", snapshot(it)),
         ChangeKind::SnapshotDeleted(it) => ("snapshot-deleted", snapshot(it)),
         ChangeKind::TargetCreated(it) => ("target-created", target(it)),

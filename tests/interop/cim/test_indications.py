@@ -535,3 +535,65 @@ def test_pools_and_changes_of_volumes_are_told_of(own_lund, tmp_path):
             ask(own_lund, "DELETE", f"/jobs/{fault['id']}")
         before, after = change("Modification")
         assert (before["OperationalStatus"], after["OperationalStatus"]) == ([3], [2])
+
+
+def test_a_pool_that_goes_and_comes_back_is_told_with_what_is_in_it(own_lund, tmp_path):
+    client = Client(own_lund.server)
+    directory = tmp_path.resolve() / "pool"
+    away = tmp_path.resolve() / "away"
+    directory.mkdir()
+    elsewhere = client.make_disk("elsewhere")
+    ask(own_lund, "POST", "/pools", {"name": "second", "directory": str(directory)})
+    [pool] = [it for it in client.wbem.EnumerateInstances("CIM_StoragePool") if it["PoolID"] == "second"]
+    value, output = client.wbem.InvokeMethod(
+        "CreateOrModifyElementFromStoragePool", client.service, ElementName="in it", InPool=pool.path,
+        ElementType=pywbem.Uint16(5), Size=pywbem.Uint64(MIB))
+    assert value == 4096 and client.wait(output["Job"])["JobState"] == 7
+    [volume] = client.volumes(output["Job"])
+    value, output = client.call("CIM_ReplicationService", "CreateElementReplica", ElementName="moment",
+                                SyncType=pywbem.Uint16(7), SourceElement=volume.path)
+    assert value == 4096 and client.wait(output["Job"])["JobState"] == 7
+    [replica] = [it for it in client.wbem.EnumerateInstances("CIM_StorageVolume") if it["Usage"] == 8]
+    system = client.wbem.GetInstance(client.only("CIM_ComputerSystem"))
+    good, degraded, error = ([2], 5), ([3], 10), ([6], 25)
+
+    def state(instance):
+        return instance["OperationalStatus"], instance["HealthState"]
+
+    def states():
+        assert state(client.wbem.GetInstance(elsewhere.path)) == good
+        return [state(client.wbem.GetInstance(it.path)) for it in (system, pool, volume, replica)]
+
+    assert states() == [good] * 4
+    with Ear() as ear, subscriptions(own_lund.server) as manager:
+        manager.subscribe(ear.port, VOLUMES, ABOUT.format("CIM_StoragePool"),
+                          ABOUT.format("CIM_ComputerSystem"), "SELECT * FROM CIM_AlertIndication")
+
+        def told(before, after):
+            for it, previous, current in zip((system, pool, volume, replica), before, after, strict=True):
+                heard = ear.next()
+                assert heard.classname == "CIM_InstModification"
+                key = "Name" if it is system else "InstanceID" if it is pool else "DeviceID"
+                assert heard["SourceInstance"][key] == it[key]
+                assert state(heard["PreviousInstance"]) == previous
+                assert state(heard["SourceInstance"]) == current
+            assert states() == after
+            return heard["SourceInstance"]
+
+        well, ill = [good] * 4, [degraded, error, error, error]
+        directory.rename(away)
+        last = told(well, ill)
+        assert last["StatusDescriptions"] == client.wbem.GetInstance(pool.path)["StatusDescriptions"]
+        alert = ear.next()
+        assert alert.classname == "CIM_AlertIndication" and alert["AlertType"] == 5
+        assert str(pool["InstanceID"]) in alert["AlertingManagedElement"]
+        assert str(directory) in alert["Message"]
+        # A start finds what it knows already, and the next one that it is over.
+        own_lund.restart()
+        assert states() == ill
+        assert own_lund.stop() == 0
+        away.rename(directory)
+        own_lund.again = True
+        own_lund.start()
+        told(ill, well)
+        assert ear.nothing() and len(ear.numbers) == 9

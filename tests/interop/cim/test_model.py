@@ -12,7 +12,7 @@ MOF = pathlib.Path(__file__).resolve().parents[3] / "mgmt-api" / "mof"
 FILES = ["lund", "profiles", "masking", "iscsi", "replication", "settings", "network", "security",
          "statistics", "indication_service"]
 INTEROP = {"MSFTSM_ObjectManager": 1, "MSFTSM_Namespace": 3, "MSFTSM_RegisteredProfile": 3,
-           "MSFTSM_RegisteredSubProfile": 6, "MSFTSM_SoftwareIdentity": 1,
+           "MSFTSM_RegisteredSubProfile": 7, "MSFTSM_SoftwareIdentity": 1,
            "MSFTSM_NamespaceInManager": 3, "LUND_CIMXMLCommunicationMechanism": 1,
            "MSFTSM_System": 1, "MSFTSM_HostedService": 2, "MSFTSM_HostedAccessPoint": 2, "MSFTSM_WSManCommunicationMechanism": 1,
            "LUND_IndicationServiceCapabilities": 1}
@@ -292,7 +292,7 @@ def same(path, others):
 def test_profiles_are_those_that_something_keeps_to(client):
     profiles = client.wbem.EnumerateInstances("CIM_RegisteredProfile", namespace="interop")
     names = {p["RegisteredName"]: p for p in profiles}
-    assert {"Array", "Block Services", "Masking and Mapping", "iSCSI Target Ports", "Job Control",
+    assert {"Array", "Block Services", "Health", "Masking and Mapping", "iSCSI Target Ports", "Job Control",
             "Replication Services", "Software", "Profile Registration",
             "Indications"} == set(names)
     for profile in profiles:
@@ -303,4 +303,4 @@ def test_profiles_are_those_that_something_keeps_to(client):
         assert same(profile.path, back)
     parts = client.wbem.AssociatorNames(names["Array"].path,
                                         AssocClass="CIM_SubProfileRequiresProfile")
-    assert len(parts) == 6
+    assert len(parts) == 7

@@ -38,7 +38,8 @@ fn replay(mut snapshot: Snapshot, events: Vec<ChangeEvent>) -> Snapshot {
             ChangeKind::DiskDeleted(gone) => snapshot.disks.retain(|disk| disk.id != gone.id),
             ChangeKind::PoolCreated(_)
             | ChangeKind::PoolChanged(_)
-            | ChangeKind::PoolDeleted(_) => {}
+            | ChangeKind::PoolDeleted(_)
+            | ChangeKind::PoolHealthChanged { .. } => {}
             ChangeKind::SnapshotCreated(new) => snapshot.snapshots.push(DiskSnapshot::clone(&new)),
             ChangeKind::SnapshotDeleted(gone) => snapshot.snapshots.retain(|it| it.id != gone.id),
             ChangeKind::TargetCreated(target) => snapshot.targets.push(Target::clone(&target)),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::catalogue::{PoolLimits, StoredRecord, Threshold};
+use crate::catalogue::{PoolHealth, PoolLimits, PoolState, StoredRecord, Threshold};
 use crate::id::PoolId;
 
 fn words(change: &ChangeKind) -> String {
@@ -20,6 +20,11 @@ fn words(change: &ChangeKind) -> String {
         ChangeKind::PoolCreated(pool) => format!("pool {}", pool.id),
         ChangeKind::PoolChanged(pool) => format!("pool {} {:?}", pool.id, pool.limits.reserve),
         ChangeKind::PoolDeleted(pool) => format!("no pool {}", pool.id),
+        ChangeKind::PoolHealthChanged { pool, previous, current } => {
+            let name =
+                |it: &Option<Arc<PoolHealth>>| it.as_ref().map_or("well", |it| it.trouble.name());
+            format!("pool {pool}: {} > {}", name(previous), name(current))
+        }
         ChangeKind::ConditionChanged(_)
         | ChangeKind::ConditionOver(_)
         | ChangeKind::SnapshotCreated(_)
@@ -154,4 +159,50 @@ fn changes_of_disks_pools_targets_and_luns_are_told_as_they_will_be_seen() {
             "no pool p",
         ]
     );
+}
+
+#[test]
+fn what_is_wrong_with_a_pool_is_told_once_and_that_it_is_over_too() {
+    let (mut bench, teller) = bench();
+    let mut pools = bench.pools();
+    bench.pools_seen(&pools);
+    pools[0].state = PoolState::Unavailable("no disk".to_owned());
+    bench.contents.fail_after(Some(0), false);
+    bench.pools_seen(&pools);
+    assert!(bench.pool_health().is_empty(), "it was not durable");
+    bench.contents.fail_after(None, false);
+    bench.until("the database is back", |state| state.store_down.is_none());
+    for _ in 0..2 {
+        bench.pools_seen(&pools);
+        let [health] = &*bench.pool_health() else { panic!("one is gone") };
+        assert_eq!(health.reason, "no disk");
+        assert!(health.error.message.contains("no disk"), "{}", health.error.message);
+        bench.restart();
+        assert_eq!(teller.opened.lock().as_slice(), ["pool default: well > unavailable"]);
+    }
+    pools[0].state = PoolState::Ready;
+    bench.pools_seen(&pools);
+    bench.pools_seen(&pools);
+    assert!(bench.pool_health().is_empty());
+    bench.restart();
+    let told = ["pool default: well > unavailable", "pool default: unavailable > well"];
+    assert_eq!(*teller.told.lock(), 3, "one was not durable");
+    assert_eq!(teller.opened.lock().len(), 2);
+    for text in told {
+        assert!(teller.opened.lock().iter().any(|it| it == text), "{text}");
+    }
+    // A pool that is deleted in its trouble takes that along.
+    let directory = tempfile::tempdir().unwrap();
+    let id = PoolId("p".to_owned());
+    let directory = directory.path().canonicalize().unwrap();
+    let settings = PoolSettings { id: id.clone(), directory, limits: PoolLimits::default() };
+    let mut made = bench.create_pool(settings).unwrap();
+    made.state = PoolState::Unavailable("no disk".to_owned());
+    pools.push(made);
+    bench.pools_seen(&pools);
+    assert_eq!(bench.pool_health().len(), 1);
+    bench.delete_pool(&id).unwrap();
+    assert!(bench.pool_health().is_empty());
+    bench.pools_seen(&pools);
+    assert!(bench.pool_health().is_empty(), "what was looked at before it went");
 }

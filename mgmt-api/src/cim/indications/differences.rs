@@ -36,6 +36,7 @@ fn target_of(change: &ChangeKind) -> Option<&str> {
         | ChangeKind::PoolCreated(_)
         | ChangeKind::PoolChanged(_)
         | ChangeKind::PoolDeleted(_)
+        | ChangeKind::PoolHealthChanged { .. }
         | ChangeKind::SnapshotCreated(_)
         | ChangeKind::SnapshotDeleted(_) => None,
     }

@@ -8,6 +8,7 @@
 
 mod delivery;
 mod differences;
+mod health;
 mod message;
 mod outbox;
 mod query;
@@ -19,7 +20,9 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use jiff::Timestamp;
 use job_engine::error::{NAMESPACE, SYSTEM_CLASS};
-use job_engine::{ChangeKind, CimError, DiskId, DiskSnapshot, Engine, Job, JobKind};
+use job_engine::{
+    ChangeKind, CimError, Disk, DiskId, DiskSnapshot, Engine, Job, JobKind, PoolSettings,
+};
 use parking_lot::Mutex;
 use rustls::ClientConfig;
 
@@ -31,6 +34,7 @@ pub(crate) use self::registry::{
 use self::registry::{PREFIX, Registry, key, key_of};
 use super::encode::path_of;
 use super::fault::{Fault, Status};
+use super::health::{Health, Troubles};
 use super::instances::{job_instance, pool_of, volume};
 use super::methods::error_instance;
 use super::path::ObjectPath;
@@ -220,9 +224,12 @@ impl Indications {
             false => (Vec::new(), Vec::new()),
         };
         let mut faults = Faults::new();
+        let engine = self.engine.get().and_then(Weak::upgrade);
+        let mut troubles = engine.map(|engine| engine.pool_health()).unwrap_or_default();
         for change in changes {
-            all.extend(self.happenings(change));
-            all.extend(self.volume_changed(change, &mut faults));
+            all.extend(self.happenings(change, &troubles));
+            all.extend(self.volume_changed(change, &mut faults, &troubles));
+            all.extend(self.health_changed(change, &mut troubles));
         }
         all.extend(here);
         all
@@ -230,7 +237,12 @@ impl Indications {
 
     /// A disk as it was is what the engine still has. The first error on one makes it degraded, and that
     /// no record of an error is left makes it healthy again.
-    fn volume_changed(&self, change: &ChangeKind, faults: &mut Faults) -> Option<Happening> {
+    fn volume_changed(
+        &self,
+        change: &ChangeKind,
+        faults: &mut Faults,
+        troubles: &Troubles,
+    ) -> Option<Happening> {
         let (id, now, fault) = if let ChangeKind::DiskChanged(disk) = change {
             (disk.id, Some(disk), 0)
         } else if let ChangeKind::JobCreated(job) = change {
@@ -246,8 +258,11 @@ impl Indications {
         *count = count.saturating_add_signed(fault);
         let after = *count > 0;
         let disk = engine.disk(&id)?;
-        let previous = volume(&self.system, &disk, before);
-        let source = volume(&self.system, now.map_or(&disk, |now| now), after);
+        let shown = |disk: &Disk, faulty| {
+            volume(&self.system, disk, &Health::of_disk(disk, faulty, troubles))
+        };
+        let previous = shown(&disk, before);
+        let source = shown(now.map_or(&disk, |now| now), after);
         // Where its image lies is told nobody by itself.
         let shown = |volume: &Instance| {
             let mut shown = volume.clone();
@@ -264,7 +279,10 @@ impl Indications {
     }
 
     /// What a change is to clients, if it is one by itself.
-    fn happenings(&self, change: &ChangeKind) -> Vec<Happening> {
+    fn happenings(&self, change: &ChangeKind, troubles: &Troubles) -> Vec<Happening> {
+        let volume =
+            |disk: &Disk| volume(&self.system, disk, &Health::of_disk(disk, false, troubles));
+        let pool_of = |pool: &PoolSettings| pool_of(pool, &Health::of_pool(&pool.id, troubles));
         let plain = |class, source| {
             vec![Happening { class, source: Some(source), previous: None, properties: Vec::new() }]
         };
@@ -281,10 +299,10 @@ impl Indications {
                 properties: Vec::new(),
             }],
             ChangeKind::JobDeleted(job) => plain(DELETION, job_instance(job)),
-            ChangeKind::DiskCreated(disk) => plain(CREATION, volume(&self.system, disk, false)),
-            ChangeKind::DiskDeleted(disk) => plain(DELETION, volume(&self.system, disk, false)),
-            ChangeKind::SnapshotCreated(made) => plain(CREATION, self.replica(made)),
-            ChangeKind::SnapshotDeleted(gone) => plain(DELETION, self.replica(gone)),
+            ChangeKind::DiskCreated(disk) => plain(CREATION, volume(disk)),
+            ChangeKind::DiskDeleted(disk) => plain(DELETION, volume(disk)),
+            ChangeKind::SnapshotCreated(made) => plain(CREATION, self.replica(made, troubles)),
+            ChangeKind::SnapshotDeleted(gone) => plain(DELETION, self.replica(gone, troubles)),
             ChangeKind::PoolCreated(pool) => plain(CREATION, pool_of(pool)),
             ChangeKind::PoolChanged(pool) => vec![Happening {
                 class: MODIFICATION,
@@ -293,10 +311,12 @@ impl Indications {
                 properties: Vec::new(),
             }],
             ChangeKind::PoolDeleted(pool) => plain(DELETION, pool_of(pool)),
-            // `volume_changed` and `differences` tell of these; of conditions volumes show nothing.
+            // `health_changed`, `volume_changed` and `differences` tell of these; of conditions
+            // volumes show nothing.
             ChangeKind::DiskChanged(_)
             | ChangeKind::ConditionChanged(_)
             | ChangeKind::ConditionOver(_)
+            | ChangeKind::PoolHealthChanged { .. }
             | ChangeKind::TargetCreated(_)
             | ChangeKind::TargetChanged(_)
             | ChangeKind::TargetDeleted(_)
@@ -306,16 +326,21 @@ impl Indications {
     }
 
     /// A snapshot, which has the blocks of its disk.
-    fn replica(&self, snapshot: &DiskSnapshot) -> Instance {
+    fn replica(&self, snapshot: &DiskSnapshot, troubles: &Troubles) -> Instance {
         let engine = self.engine.get().and_then(Weak::upgrade);
         let disk = engine.and_then(|engine| engine.disk(&snapshot.disk));
-        replicas::volume_of(&self.system, snapshot, disk.as_ref())
+        let health = Health::of_snapshot(snapshot, troubles);
+        replicas::volume_of(&self.system, snapshot, disk.as_ref(), &health)
     }
 
     /// An error of the data path that is new.
     fn alert(&self, job: &Job) -> Option<Happening> {
         let JobKind::DataPathFault(_) = job.kind else { return None };
-        let error: &CimError = job.errors.first()?;
+        Some(self.alert_of(job.errors.first()?, job.time_submitted))
+    }
+
+    /// An alert about the element that an error is of.
+    fn alert_of(&self, error: &CimError, when: Timestamp) -> Happening {
         let told = error_instance(error);
         let take = |name: &'static str| Some((Name::from(name), told.get(name)?.clone()));
         let own = [
@@ -335,13 +360,13 @@ impl Indications {
             // A CIM object path; a device alert.
             ("AlertingElementFormat", Value::Uint(2)),
             ("AlertType", Value::Uint(5)),
-            ("EventTime", Value::from(time::datetime(job.time_submitted))),
+            ("EventTime", Value::from(time::datetime(when))),
             ("SystemCreationClassName", Value::from(SYSTEM_CLASS)),
             ("SystemName", Value::from(self.system.as_str())),
             ("ProviderName", Value::from("lund")),
         ] {
             properties.push((name.into(), value));
         }
-        Some(Happening { class: ALERT, source: None, previous: None, properties })
+        Happening { class: ALERT, source: None, previous: None, properties }
     }
 }
