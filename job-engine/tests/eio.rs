@@ -60,14 +60,14 @@ enum Kind {
     /// The same as a LUN.
     MapSnapshot,
     /// Of an image that is laid over another, and that over a third.
-    ImportChain,
+    ImportChain(ImageFormat),
     /// The deletion of a snapshot over which another one lies.
     Merge,
     /// Of the one that the disk lies over.
     MergeLast,
 }
 
-const KINDS: [Kind; 27] = [
+const KINDS: [Kind; 29] = [
     Kind::Create(ImageFormat::Raw),
     Kind::Create(ImageFormat::Qcow2),
     Kind::Create(ImageFormat::Vhdx),
@@ -92,7 +92,9 @@ const KINDS: [Kind; 27] = [
     Kind::RollBack,
     Kind::Expose,
     Kind::MapSnapshot,
-    Kind::ImportChain,
+    Kind::ImportChain(ImageFormat::Qcow2),
+    Kind::ImportChain(ImageFormat::Vhd),
+    Kind::ImportChain(ImageFormat::Vhdx),
     Kind::Merge,
     Kind::MergeLast,
 ];
@@ -118,27 +120,34 @@ fn read(path: &Path, format: ImageFormat) -> Vec<u8> {
 }
 
 /// Three images, each with a part of the pattern, over something else of the one below.
-fn make_chain(directory: &Path) {
+fn make_chain(directory: &Path, format: ImageFormat) {
     let (mut parent, third) = (None, SIZE / 3 / 512 * 512);
     for (number, name) in (0..).zip(["base", "middle", "top"]) {
-        let path = directory.join(name);
+        let name = chain_name(name, format);
+        let path = directory.join(&name);
         let options = CreateOptions { parent, ..CreateOptions::new(SIZE, Preallocation::Sparse) };
-        let mut creator = create_image(path.as_path(), ImageFormat::Qcow2, options).unwrap();
+        let mut creator = create_image(path.as_path(), format, options).unwrap();
         while !creator.step(SIZE).unwrap().is_complete() {}
         creator.finish().unwrap();
-        let image =
-            open_image(path.as_path(), ImageFormat::Qcow2, &OpenOptions::default()).unwrap();
+        let image = open_image(path.as_path(), format, &OpenOptions::default()).unwrap();
         let at = number * third;
-        let version = if name == "top" { 1 } else { 2 };
+        let version = if number == 2 { 1 } else { 2 };
         // What the next one writes over it.
         let (from, here) = (usize::try_from(at).unwrap(), usize::try_from(third).unwrap());
         let rest = &pattern(version)[from + here..];
         image.write(&[IoSlice::new(&pattern(1)[from..from + here])], at, DURABLE).unwrap();
         image.write(&[IoSlice::new(rest)], at + third, DURABLE).unwrap();
         image.close().unwrap();
-        parent = Some(Parent { path: name.into(), format: ImageFormat::Qcow2 });
+        parent = Some(Parent { path: name.into(), format });
     }
 }
+
+fn chain_name(name: &str, format: ImageFormat) -> String {
+    format!("{name}.{format}")
+}
+
+/// Whose images can have parents.
+const CHAINS: [ImageFormat; 3] = [ImageFormat::Qcow2, ImageFormat::Vhd, ImageFormat::Vhdx];
 
 const DURABLE: Durability = Durability::Durable;
 
@@ -164,7 +173,9 @@ impl Bench {
         for path in [bench.pool(), bench.files(), bench.chain()] {
             std::fs::create_dir(path).unwrap();
         }
-        make_chain(&bench.chain());
+        for format in CHAINS {
+            make_chain(&bench.chain(), format);
+        }
         bench.open();
         Some(bench)
     }
@@ -283,10 +294,10 @@ impl Bench {
                 let request = CloneDisk { source: disk, name, provisioning, format: None, pool };
                 engine.clone_disk(request, how)
             }
-            Kind::Import | Kind::ImportChain => {
+            Kind::Import | Kind::ImportChain(_) => {
                 let path = match kind {
-                    Kind::Import => self.data.path().join("image"),
-                    _ => self.chain().join("top"),
+                    Kind::ImportChain(format) => self.chain().join(chain_name("top", format)),
+                    _ => self.data.path().join("image"),
                 };
                 let request = ImportDisk {
                     path,
@@ -371,7 +382,7 @@ impl Bench {
         }
         let made = self.engine().disks().iter().any(|disk| disk.name == "made");
         let exposes = matches!(kind, Kind::Expose | Kind::MapSnapshot);
-        let imports = matches!(kind, Kind::Import | Kind::ImportChain);
+        let imports = matches!(kind, Kind::Import | Kind::ImportChain(_));
         let makes = exposes || imports || matches!(kind, Kind::Create(_) | Kind::Clone);
         assert_eq!(made, makes && completed, "{told}: {job:?}");
         let maps = kind == Kind::Move || (kind == Kind::MapSnapshot && completed);
