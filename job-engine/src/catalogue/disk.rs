@@ -1,6 +1,6 @@
 //! Virtual disks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use disk_image::ImageFormat;
 use jiff::Timestamp;
@@ -108,6 +108,12 @@ impl Disk {
     #[must_use]
     pub fn takes_pool_space(&self) -> bool {
         self.device.is_none() || self.parent.is_some()
+    }
+
+    /// Where what is written to it lies: its device, or its file.
+    #[must_use]
+    pub fn holder(&self) -> &Path {
+        self.device.as_deref().filter(|_| self.parent.is_none()).unwrap_or(&self.path)
     }
 
     /// Logical blocks in all.

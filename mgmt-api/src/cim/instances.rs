@@ -494,7 +494,7 @@ pub(crate) fn volume(system: &str, disk: &Disk, health: &Health) -> Instance {
         .with("Usage", 2_u16)
         .with("CanDelete", true)
         .with("ThinlyProvisioned", !full)
-        .with("MSDevicePath", disk.path.display().to_string())
+        .with("MSDevicePath", disk.holder().display().to_string())
         .with("MSType", Value::Sint(if full { 2 } else { 3 }))
 }
 
