@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::support::{Daemon, MIB, Place, Session};
+use super::support::{Daemon, MIB, Place, Session, exchange};
 
 /// A loop device over a file, detached when dropped, and a link to it as udev makes them.
 struct Device {
@@ -69,10 +69,48 @@ fn start(place: &Place, directory: &Path) -> Daemon {
     place.start(&["--config", config.to_str().unwrap()])
 }
 
+/// The block of 512 bytes with this byte.
+fn lba(at: u64) -> u64 {
+    at / 512
+}
+
+fn unmap(session: &mut Session, lba: u64, blocks: u32) {
+    let mut list = [0; 24];
+    (list[1], list[3]) = (22, 16);
+    list[8..16].copy_from_slice(&lba.to_be_bytes());
+    list[16..20].copy_from_slice(&blocks.to_be_bytes());
+    session.run_with(0, &[0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0], &list).unwrap().good();
+}
+
+/// What CIM says of the volumes.
+fn volumes(daemon: &Daemon) -> String {
+    let body = "<CIM CIMVERSION='2.0' DTDVERSION='2.0'><MESSAGE ID='1' PROTOCOLVERSION='1.0'><SIMPLEREQ>\
+                <IMETHODCALL NAME='EnumerateInstances'><LOCALNAMESPACEPATH><NAMESPACE NAME='root'/>\
+                <NAMESPACE NAME='cimv2'/><NAMESPACE NAME='storage'/><NAMESPACE NAME='iscsitarget'/>\
+                </LOCALNAMESPACEPATH><IPARAMVALUE NAME='ClassName'><CLASSNAME \
+                NAME='MSISCSITARGET_StorageVolume'/></IPARAMVALUE></IMETHODCALL></SIMPLEREQ></MESSAGE></CIM>";
+    let head = format!(
+        "POST /cimom HTTP/1.0\r\nHost: {}\r\nContent-Type: application/xml; charset=\"utf-8\"\r\n\
+         CIMOperation: MethodCall\r\nCIMMethod: EnumerateInstances\r\n\
+         CIMObject: root/cimv2/storage/iscsitarget\r\nContent-Length: {}\r\n\r\n{body}",
+        daemon.management,
+        body.len()
+    );
+    exchange(daemon.management, head.as_bytes()).body
+}
+
 fn log_in(daemon: &Daemon, target: &str) -> Session {
     let mut session = Session::login(daemon.portal, target);
     session.settle(0);
     session
+}
+
+/// It is killed, and serves again.
+fn killed(daemon: Daemon, place: &Place, directory: &Path, target: &str) -> (Daemon, Session) {
+    daemon.kill();
+    let daemon = start(place, directory);
+    let session = log_in(&daemon, target);
+    (daemon, session)
 }
 
 #[test]
@@ -95,6 +133,8 @@ fn a_block_device_is_a_disk_that_grows_with_it_and_outlives_it() {
         .lunctl(&["disk", "import", "--in-place", device.node.to_str().unwrap(), "b"])
         .fails(2, &["none of the allowed directories"]);
     daemon.lunctl(&["disk", "import", "--in-place", device.link(), "b"]).fails(4, &["a", "in use"]);
+    let volumes = volumes(&daemon);
+    assert!(volumes.contains(&format!(">{}<", device.link())), "not the link to it: {volumes}");
     let disks = daemon.json(&["disk", "list"]);
     assert_eq!(disks[0]["device"], device.link());
     assert_eq!(disks[0]["size_bytes"], 8 * MIB);
@@ -108,11 +148,7 @@ fn a_block_device_is_a_disk_that_grows_with_it_and_outlives_it() {
     session.synchronize(0);
     assert_eq!(device.read(100 * 512, 4096), [0x11; 4096]);
     // UNMAP of what is no multiple of a page, or of anything but a block.
-    let mut list = [0; 24];
-    (list[1], list[3]) = (22, 16);
-    list[8..16].copy_from_slice(&101_u64.to_be_bytes());
-    list[16..20].copy_from_slice(&3_u32.to_be_bytes());
-    session.run_with(0, &[0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0], &list).unwrap().good();
+    unmap(&mut session, 101, 3);
     let wanted = [vec![0x11; 512], vec![0; 3 * 512], vec![0x11; 4 * 512]].concat();
     assert_eq!(session.read(0, 100, 8), wanted);
     // Not beyond its device; and what that holds behind the disk is not shown.
@@ -136,7 +172,7 @@ fn a_block_device_is_a_disk_that_grows_with_it_and_outlives_it() {
     // It does not say when it was written, so no checksums are kept of it.
     let job = daemon.json(&["disk", "check", "a", "--checksums"]);
     assert_eq!(job["checksums"]["state"], "void", "{job}");
-    daemon.lunctl(&["disk", "shrink", "a", "--size", "11MiB"]).fails(5, &["data"]);
+    daemon.lunctl(&["disk", "shrink", "a", "--size", "11MiB"]).fails(2, &["on a device"]);
     daemon.lunctl(&["disk", "clone", "a", "copy"]).ok();
     assert_eq!(std::fs::read(daemon.file_of("copy")).unwrap()[12 * 1048576 - 1], 0x44);
     daemon.lunctl(&["disk", "delete", "a"]).ok();
@@ -160,7 +196,9 @@ fn snapshots_of_a_disk_on_a_device_lie_over_it_in_the_pool() {
     daemon.lunctl(&["snapshot", "create", "s", "a"]).ok();
     session.write_through(0, 8, &[2; 512]);
     assert_eq!(device.read(4096, 512), [1; 512]);
-    daemon.lunctl(&["disk", "expand", "a", "--size", "9MiB"]).fails(2, &["on a device", "move it"]);
+    daemon
+        .lunctl(&["disk", "expand", "a", "--size", "9MiB"])
+        .fails(2, &["its device", device.link()]);
     daemon.lunctl(&["snapshot", "rollback", "a@s"]).ok();
     session.settle(0);
     assert_eq!(session.read(0, 8, 1), [1; 512]);
@@ -173,7 +211,6 @@ fn snapshots_of_a_disk_on_a_device_lie_over_it_in_the_pool() {
     daemon.lunctl(&["snapshot", "delete", "a@s"]).ok();
     assert_eq!(session.read(0, 8, 1), [3; 512]);
     assert_eq!(device.read(4096, 512), [3; 512], "merged into it");
-    daemon.lunctl(&["disk", "expand", "a", "--size", "9MiB"]).fails(2, &["on a device", "move it"]);
     // Into a file: the device is free then, and keeps what it had.
     daemon.lunctl(&["disk", "move", "a", "--pool", "default", "--format", "raw"]).ok();
     assert_eq!(session.read(0, 8, 1), [3; 512]);
@@ -183,6 +220,96 @@ fn snapshots_of_a_disk_on_a_device_lie_over_it_in_the_pool() {
     daemon.lunctl(&["disk", "import", "--in-place", device.link(), "b"]).ok();
     daemon.lunctl(&["disk", "delete", "b", "--overwrite"]).ok();
     assert!(device.read(0, 8 << 20).iter().all(|byte| *byte == 0));
+    drop(session);
+    daemon.stop();
+}
+
+#[test]
+fn a_disk_on_a_device_with_snapshots_grows_as_far_as_the_device_and_shows_none_of_what_that_had() {
+    let place = Place::new();
+    let directory = place.path().canonicalize().unwrap().join("devices");
+    std::fs::create_dir(&directory).unwrap();
+    let Some(device) = Device::attach(&directory, "a", 8 * MIB) else { return };
+    let daemon = start(&place, &directory);
+    daemon.lunctl(&["disk", "import", "--in-place", device.link(), "a"]).ok();
+    let target = daemon.expose("t", "a", 0);
+    let mut session = log_in(&daemon, &target);
+    let end = lba(8 * MIB);
+    session.write(0, end - 1, &[1; 512]);
+    daemon.lunctl(&["snapshot", "create", "s", "a"]).ok();
+    session.write_through(0, end - 1, &[2; 512]);
+    daemon.lunctl(&["disk", "shrink", "a", "--size", "4MiB"]).fails(2, &["on a device"]);
+    // What is there behind the disk came while the device was open.
+    device.lengthen(8 * MIB, 16 * MIB);
+    let expand = |daemon: &Daemon, size| daemon.lunctl(&["disk", "expand", "a", "--size", size]);
+    expand(&daemon, "20MiB").fails(2, &["its device", device.link(), "16777216"]);
+    expand(&daemon, "12MiB").ok();
+    session.settle(0);
+    assert_eq!(session.capacity(0).0, lba(12 * MIB));
+    assert_eq!(session.read(0, end - 1, 2), [[2; 512], [0; 512]].concat());
+    session.write(0, lba(9 * MIB), &[3; 65536]);
+    session.write_through(0, lba(10 * MIB), &[4; 65536]);
+    // Its clusters show the device again.
+    unmap(&mut session, lba(9 * MIB), 128);
+    session.synchronize(0);
+    drop(session);
+
+    let (daemon, mut session) = killed(daemon, &place, &directory, &target);
+    assert_eq!(session.capacity(0).0, lba(12 * MIB));
+    assert_eq!(session.read(0, end - 1, 2), [[2; 512], [0; 512]].concat());
+    assert_eq!(session.read(0, lba(9 * MIB), 128), [0; 65536]);
+    assert_eq!(session.read(0, lba(10 * MIB), 1), [4; 512]);
+    assert_eq!(session.read(0, lba(12 * MIB) - 1, 1), [0; 512]);
+    // Back to the smaller one, and on again: nothing of what was there.
+    daemon.lunctl(&["snapshot", "rollback", "a@s"]).ok();
+    session.settle(0);
+    assert_eq!(session.capacity(0).0, end);
+    assert_eq!(session.read(0, end - 1, 1), [1; 512]);
+    expand(&daemon, "12MiB").ok();
+    session.settle(0);
+    assert_eq!(session.read(0, lba(10 * MIB), 1), [0; 512]);
+    session.write_through(0, lba(11 * MIB), &[5; 65536]);
+    // An image of somebody else over it.
+    daemon.lunctl(&["snapshot", "create", "t", "a"]).ok();
+    daemon.lunctl(&["snapshot", "expose", "a@t", "linked", "--linked"]).ok();
+    daemon.lunctl(&["disk", "expand", "linked", "--size", "17MiB"]).fails(2, &["its device"]);
+    daemon.lunctl(&["disk", "expand", "linked", "--size", "13MiB"]).ok();
+    assert_eq!(device.read(12 * MIB, 4096), [0; 4096]);
+    assert_eq!(device.read(13 * MIB, 4096), [0xee; 4096], "it is nobody's");
+    daemon.lunctl(&["disk", "delete", "linked"]).ok();
+    session.write_through(0, lba(11 * MIB) + 128, &[6; 512]);
+    // What lies over the device comes into it, the new part, too.
+    daemon.lunctl(&["snapshot", "delete", "a@s"]).ok();
+    let shows = |session: &mut Session, last: &[u8; 512]| {
+        assert_eq!(session.read(0, end - 1, 2), [[1; 512], [0; 512]].concat());
+        assert_eq!(session.read(0, lba(10 * MIB), 1), [0; 512]);
+        assert_eq!(session.read(0, lba(11 * MIB), 129), [&[5; 65536], &last[..]].concat());
+        assert_eq!(session.read(0, lba(12 * MIB) - 1, 1), [0; 512]);
+    };
+    shows(&mut session, &[6; 512]);
+    assert_eq!(device.read(11 * MIB, 65536), [5; 65536]);
+    assert_eq!(device.read(11 * MIB + 65536, 512), [0; 512]);
+    assert_eq!(device.read(13 * MIB, 4096), [0xee; 4096]);
+    drop(session);
+
+    let (daemon, mut session) = killed(daemon, &place, &directory, &target);
+    shows(&mut session, &[6; 512]);
+    expand(&daemon, "16MiB").ok();
+    session.settle(0);
+    shows(&mut session, &[6; 512]);
+    assert_eq!(session.read(0, lba(12 * MIB), 1), [0; 512]);
+    session.write_through(0, lba(16 * MIB) - 1, &[7; 512]);
+    daemon.lunctl(&["snapshot", "rollback", "a@t"]).ok();
+    session.settle(0);
+    assert_eq!(session.capacity(0).0, lba(12 * MIB));
+    shows(&mut session, &[0; 512]);
+    // Where it has gone, its snapshot has the device still.
+    daemon.lunctl(&["disk", "move", "a", "--pool", "default", "--format", "raw"]).ok();
+    let import = ["disk", "import", "--in-place", device.link(), "b"];
+    daemon.lunctl(&import).fails(4, &["a snapshot of it"]);
+    shows(&mut session, &[0; 512]);
+    daemon.lunctl(&["snapshot", "delete", "a@t"]).ok();
+    daemon.lunctl(&import).ok();
     drop(session);
     daemon.stop();
 }

@@ -1,8 +1,9 @@
 //! Requests about jobs: submit, change state, kill, change settings, delete.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use disk_image::device_length;
+use disk_image::{ImageError, ImageErrorKind, Operation, device_length};
 
 use super::core::Core;
 use super::state::{Change, Ending, JobRecord};
@@ -93,17 +94,14 @@ impl Core {
                 (Some(disk), Some(job)) => {
                     Err(Cause::DiskInUse { disk: disk.name.clone(), holder: format!("job {job}") })
                 }
-                (Some(disk), None) if disk.device.is_some() && disk.parent.is_some() => {
-                    let reason = "its data are on a device that another image lies over since \
-                                  a snapshot was taken: move it first";
-                    Err(Cause::BadValue { property: "size".to_owned(), reason: reason.to_owned() })
-                }
-                (Some(disk), None) => {
-                    kinds::check_growth(disk, size_bytes).map(|()| Disk::clone(disk))
-                }
+                (Some(disk), None) => kinds::check_growth(disk, size_bytes)
+                    .map(|()| (Disk::clone(disk), state.device_below(disk))),
             }
         };
-        let fits = |disk: Disk| device_holds(&disk, size_bytes).map(|()| disk);
+        let fits = |(disk, device): (Disk, Option<PathBuf>)| match device {
+            Some(device) => device_holds(&disk, &device, size_bytes).map(|()| disk),
+            None => Ok(disk),
+        };
         let disk = found.and_then(fits).map_err(|cause| self.refuse(cause, Some(&element)))?;
         let affected = vec![
             AffectedElement { element, effect: ElementEffect::Other },
@@ -447,11 +445,17 @@ impl Core {
     }
 }
 
-/// A disk on a device becomes as large as that at most.
-fn device_holds(disk: &Disk, size_bytes: u64) -> Result<(), Cause> {
-    let length = device_length(&disk.path).map_err(|error| Cause::from(&error))?;
-    let Some(length) = length.filter(|length| *length < size_bytes) else { return Ok(()) };
-    let device = disk.device.as_deref().unwrap_or(&disk.path).display();
+/// A disk on a device becomes as large as that at most, also where images lie over it: what they hold is
+/// brought into it when the snapshots go.
+fn device_holds(disk: &Disk, link: &Path, size_bytes: u64) -> Result<(), Cause> {
+    let length = device_length(link).map_err(|error| Cause::from(&error))?.ok_or_else(|| {
+        Cause::from(&ImageError::new(ImageErrorKind::NotFound, Operation::Open, link))
+    })?;
+    if length >= size_bytes {
+        return Ok(());
+    }
+    let device = std::fs::read_link(link).unwrap_or_else(|_| link.to_path_buf());
+    let device = device.display();
     let reason = format!("its device {device} has {length} bytes: make that larger first");
     let block = u64::from(disk.block_length.bytes());
     let nearest = Some(length / block * block).filter(|nearest| *nearest > disk.size_bytes);

@@ -1,6 +1,7 @@
 //! Requests for copies of disks and files, and for smaller disks: each becomes a job with a plan.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use disk_image::{FileIdentity, ImageFormat, OpenOptions, check_create, is_device};
 
@@ -9,7 +10,7 @@ use super::masking::Expose;
 use super::overlays::{Frozen, frozen_or_shared};
 use super::state::Change;
 use super::{Engine, State};
-use crate::catalogue::{BlockLength, Disk, Provisioning};
+use crate::catalogue::{BlockLength, Disk, DiskSnapshot, Provisioning};
 use crate::error::{Cause, RequestError};
 use crate::id::{DiskId, JobId, PoolId};
 use crate::job::{AffectedElement, Element, ElementEffect, JobKind, Purpose, Submission};
@@ -448,6 +449,13 @@ impl Core {
                 let holder = "the catalogue, as its device".to_owned();
                 return Err(Cause::DiskInUse { disk: other.name.clone(), holder });
             }
+            // A disk that was moved has left its snapshots there.
+            let lies_there = |it: &&Arc<DiskSnapshot>| same_file(&it.path, &request.path);
+            if let Some(snapshot) = state.snapshots.values().find(lies_there) {
+                let disk = state.disks.get(&snapshot.disk).map(|disk| disk.name.clone());
+                let holder = "a snapshot of it, which lies on the device".to_owned();
+                return Err(Cause::DiskInUse { disk: disk.unwrap_or_default(), holder });
+            }
             disk.device = device;
         } else if request.in_place {
             // Where it is without links, now that nobody can have changed them on the way here.
@@ -506,8 +514,17 @@ impl Core {
         let element = Element::Disk(disk);
         let planned = {
             let state = self.shared.state.lock();
-            whole_disk(&state, disk)
-                .and_then(|disk| check_shrinkage(&disk, to_bytes).map(|()| disk))
+            whole_disk(&state, disk).and_then(|disk| {
+                check_shrinkage(&disk, to_bytes)?;
+                if state.device_below(&disk).is_some() {
+                    // What is behind its end could be neither cut off nor forgotten.
+                    let reason = "its data are on a device, which becomes no smaller: move it into \
+                                  a file first";
+                    let (property, reason) = ("size".to_owned(), reason.to_owned());
+                    return Err(Cause::BadValue { property, reason });
+                }
+                Ok(disk)
+            })
         };
         let disk = planned.map_err(|cause| self.refuse(cause, Some(&element)))?;
         let place = Place::pool(&disk.path);
@@ -597,8 +614,11 @@ fn take_in(builder: Builder, from: Form, disk: &Disk, verify: bool) -> Builder {
 /// Whether a disk's data are on this device, by whatever name.
 fn same_device(disk: &Disk, device: Option<&Path>) -> bool {
     let (Some(one), Some(other)) = (disk.device.as_deref(), device) else { return false };
-    let same = |one, other| Some(FileIdentity::of(one).ok()? == FileIdentity::of(other).ok()?);
-    one == other || same(one, other).unwrap_or(false)
+    one == other || same_file(one, other)
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    matches!((FileIdentity::of(one), FileIdentity::of(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// A file that is copied into a disk's.

@@ -3,12 +3,13 @@
 //! An image's parent is always a snapshot's file. A snapshot that clients have deleted stays, hidden,
 //! as long as an image is laid over it; one image alone is brought together with it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use disk_image::{ImageFormat, shares_blocks};
+use disk_image::{ImageFormat, is_device, shares_blocks};
 
 use super::copying::{Builder, whole_disk};
 use super::state::{Change, Debris, State};
+use super::worker::JobContext;
 use crate::catalogue::{Disk, DiskSnapshot, MAX_OVERLAYS};
 use crate::datapath::Switched;
 use crate::error::Cause;
@@ -64,6 +65,14 @@ impl State {
         line
     }
 
+    /// The block device that a disk is on, or that images of others lie over which its own lies over: the link to
+    /// it, which may lead nowhere at the moment.
+    pub(super) fn device_below(&self, disk: &Disk) -> Option<PathBuf> {
+        let lowest = self.line(disk.parent).pop().map_or_else(|| disk.path.clone(), |it| it.path);
+        let is_lost = |path: &Path| path.is_symlink() && !path.exists();
+        (is_device(&lowest) || is_lost(&lowest)).then_some(lowest)
+    }
+
     /// Hidden snapshots that nobody needs once `parent` has lost the one image that is laid over it.
     pub(super) fn needless(&self, parent: Option<SnapshotId>) -> Vec<DiskSnapshot> {
         let line = self.line(parent);
@@ -74,6 +83,18 @@ impl State {
     pub(crate) fn remains(&self, disk: DiskId) -> Vec<DiskSnapshot> {
         let all = self.snapshots.values().filter(|it| it.disk == disk && it.hidden);
         all.map(|it| DiskSnapshot::clone(it)).collect()
+    }
+}
+
+impl JobContext {
+    /// The block device that images lie over, one of which is the disk's, and the end of what may be theirs
+    /// there: only what is behind all of them is nobody's.
+    pub(crate) fn device_under(&self, disk: &Disk) -> Option<(PathBuf, u64)> {
+        let state = self.shared.state.lock();
+        disk.parent?;
+        let sizes = state.line(disk.parent).into_iter().map(|it| it.size_bytes);
+        let end = sizes.fold(disk.size_bytes, u64::max);
+        Some((state.device_below(disk)?, end))
     }
 }
 

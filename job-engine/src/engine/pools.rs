@@ -152,7 +152,9 @@ fn provisioned(state: &State, pool: &PoolId, except: Option<JobId>) -> u64 {
     let of_jobs = state.unfinished_jobs().filter(|job| Some(job.id) != except).map(|job| {
         match (job.kind.makes(), &job.kind) {
             (Some(disk), _) if disk.pool == *pool && disk.takes_pool_space() => disk.size_bytes,
-            (None, JobKind::ExpandDisk { disk, size_bytes }) if disk.pool == *pool => {
+            (None, JobKind::ExpandDisk { disk, size_bytes })
+                if disk.pool == *pool && disk.takes_pool_space() =>
+            {
                 size_bytes.saturating_sub(disk.size_bytes)
             }
             _ => 0,

@@ -1,19 +1,20 @@
 //! Making a virtual disk larger, while it is in use.
 //!
-//! 1. record `ExpandAllocating`; 2. the file grows, and nobody sees it; 3. the disk has its new size in the
+//! 1. record `ExpandAllocating`; 2. the file grows, and nobody sees it, nor that what a device below holds there is
+//!    zeroed; 3. the disk has its new size in the
 //!    catalogue, and then on the data path; 4. the job ends.
 
 use std::time::Instant;
 
 use disk_image::{
-    ExtendOptions, Extender, ImageError, ImageErrorKind, Preallocation, extend_image,
+    ExtendOptions, Extender, ImageError, ImageErrorKind, ImageFormat, Preallocation, extend_image,
     undo_extension,
 };
 
 use super::Step;
 use super::create_disk::MAX_SIZE_BYTES;
 use super::delete_disk::{LOCK_INTERVAL, LOCK_PATIENCE};
-use super::space::Wanted;
+use super::space::{PIECE_BYTES, Wanted};
 use crate::catalogue::{Disk, Provisioning};
 use crate::engine::{Change, Failure, IfEnding, JobContext};
 use crate::error::Cause;
@@ -51,6 +52,7 @@ pub(super) fn run(
         }
         context.step(failpoint::EXPAND_ALLOCATING, Step::ExpandAllocating, Vec::new())?;
     }
+    clear_device(context, disk, size_bytes)?;
     extend(context, disk, size_bytes, step != Step::Pending)?;
     failpoint::hit("expand.extended");
     let larger = Disk { size_bytes, ..disk.clone() };
@@ -60,6 +62,35 @@ pub(super) fn run(
 
 fn wanted(disk: &Disk, size_bytes: u64) -> Wanted<'_> {
     Wanted { disk, verb: "expand", bytes: size_bytes - disk.size_bytes }
+}
+
+/// What a device below the disk's image holds behind the disk was never its data, and would come to light:
+/// an image shows its parent where nothing was written, as far as that goes when it is opened. It is zeroed,
+/// not hidden in the image, since an unmapped block shows the parent again.
+fn clear_device(context: &JobContext, disk: &Disk, size_bytes: u64) -> Result<(), Failure> {
+    let Some((device, end)) = context.device_under(disk) else { return Ok(()) };
+    if end >= size_bytes {
+        return Ok(());
+    }
+    let options = ExtendOptions {
+        from_bytes: end,
+        to_bytes: size_bytes,
+        preallocation: Preallocation::Sparse,
+        resume: false,
+    };
+    let failed = |error: ImageError| Cause::from(&error);
+    let mut extender = extend_image(device, ImageFormat::Raw, options, None).map_err(failed)?;
+    loop {
+        let progress = extender.progress();
+        context.progress(progress.done, progress.total)?;
+        if progress.is_complete() {
+            break;
+        }
+        context.boundary()?;
+        extender.step(PIECE_BYTES).map_err(failed)?;
+        failpoint::hit("expand.piece");
+    }
+    Ok(extender.finish().map_err(failed)?)
 }
 
 fn extend(context: &JobContext, disk: &Disk, size_bytes: u64, resume: bool) -> Result<(), Failure> {

@@ -11,7 +11,7 @@ use crate::error::Cause;
 use crate::failpoint;
 
 /// Allocated between two looks at what clients want.
-const PIECE_BYTES: u64 = 256 << 20;
+pub(super) const PIECE_BYTES: u64 = 256 << 20;
 
 /// Something that grows in steps.
 pub(super) trait Growth {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use disk_image::{
     CreateOptions, ImageError, ImageErrorKind, ImageFormat, LayerCopier, OpenOptions, Parent,
-    Preallocation, make_named, open_named, open_shared, rebase_named,
+    Preallocation, is_device, make_named, open_named, open_shared, rebase_named,
 };
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +54,9 @@ impl Work<'_> {
             let file = open(&from.place, Access::Look).map_err(|error| fail(&error))?;
             file.allocated().map_err(|error| fail(&error))?
         };
-        self.reserve(&into.place, bytes, needed.min(bytes))?;
+        if !is_device(&into.place.path) {
+            self.reserve(&into.place, bytes, needed.min(bytes))?;
+        }
         if into.format == ImageFormat::Raw {
             let file = open(&into.place, Access::Share).map_err(|error| fail(&error))?;
             if file.length().map_err(|error| fail(&error))? < bytes {

@@ -63,8 +63,10 @@ pub(crate) fn exclusive(path: &Path) -> OFlags {
 pub(crate) fn zero(file: &OwnedFd, offset: u64, length: u64) -> Result<(), Errno> {
     let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     match retry_on_intr(|| fallocate(file, mode, offset, length)) {
-        // It has no such request, or not for what is no multiple of its blocks.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => write_zeroes(file, offset, length),
+        // It has no such request, or not for what is no multiple of its blocks; or somebody reads there.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::BUSY) => {
+            write_zeroes(file, offset, length)
+        }
         result => result,
     }
 }
