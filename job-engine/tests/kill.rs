@@ -10,6 +10,10 @@
 
 #[path = "kill/check.rs"]
 mod check;
+#[path = "kill/device.rs"]
+mod device;
+#[path = "support/loop_device.rs"]
+mod loop_device;
 #[path = "kill/scenario.rs"]
 mod scenario;
 #[path = "support/xfs.rs"]
@@ -24,6 +28,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use job_engine::failpoint::{OVERLAY_STEPS, REFLINK_STEPS, STEPS};
+use loop_device::LoopDevice;
 
 /// Far more than any job here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -61,6 +66,22 @@ fn child_that_recovers() {
 fn child_that_checks() {
     if let Some(directory) = std::env::var_os(DIRECTORY) {
         check::all(Path::new(&directory));
+    }
+}
+
+#[test]
+#[ignore = "the child process of the other test"]
+fn child_that_takes_in_a_device() {
+    if let Some(directory) = device::directory() {
+        device::run(&directory);
+    }
+}
+
+#[test]
+#[ignore = "the child process of the other test"]
+fn child_that_checks_a_device() {
+    if let Some(directory) = device::directory() {
+        device::judge(&directory);
     }
 }
 
@@ -162,6 +183,49 @@ fn a_process_that_is_killed_while_files_share_blocks_leaves_everything_whole() {
     let Some(xfs) = xfs::Xfs::mount() else { return };
     let steps: Vec<_> = REFLINK_STEPS.iter().chain(&["plan.done"]).copied().collect();
     walk(&steps, xfs.path());
+}
+
+/// Dies at the `time`-th passing of a step, or nowhere, while it takes in a device.
+fn crash_with_device(step: &str, time: u32, device: &LoopDevice, pattern: &[u8]) -> bool {
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path();
+    device::prepare(directory, device, pattern);
+    let name = "child_that_takes_in_a_device";
+    let died = !child(name, directory, &format!("{step}:{time}")).success();
+    if died && time == 1 {
+        child("child_that_recovers", directory, step);
+    }
+    assert!(child("child_that_checks_a_device", directory, "").success());
+    device::is_untouched(directory, device, pattern);
+    died
+}
+
+#[test]
+fn a_process_that_is_killed_while_a_device_is_taken_in_place_leaves_that_as_it_is() {
+    let pattern = device::pattern();
+    let next = AtomicUsize::new(0);
+    let dies = || {
+        let Some(device) = LoopDevice::attach() else { return };
+        while let Some((step, times)) = device::STEPS.get(next.fetch_add(1, Ordering::Relaxed)) {
+            for time in 1..=*times {
+                let died = || crash_with_device(step, time, &device, &pattern);
+                match catch_unwind(AssertUnwindSafe(died)) {
+                    Ok(true) => {}
+                    Ok(false) if time > 1 => break,
+                    Ok(false) => panic!("{step}: it is not passed"),
+                    Err(_) => panic!("{step}:{time}"),
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..CHILDREN {
+            scope.spawn(dies);
+        }
+    });
+    if let Some(device) = LoopDevice::attach() {
+        assert!(!crash_with_device("", 1, &device, &pattern), "nobody kills it");
+    }
 }
 
 #[test]

@@ -19,8 +19,8 @@ pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 pub(super) const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
 pub(super) fn run(context: &JobContext, disk: &Disk, step: Step) -> Result<(), Failure> {
-    // The lock is held to the end: nobody opens a disk that is being deleted.
-    let _image = lock(context, disk)?;
+    // The lock is held as long as there is a name: nobody opens a disk that is being deleted.
+    let image = lock(context, disk)?;
     if step == Step::Pending {
         let out = vec![Change::DeleteDisk(disk.id)];
         context.step(failpoint::DELETE_UNLINKING, Step::DeleteUnlinking, out)?;
@@ -28,6 +28,8 @@ pub(super) fn run(context: &JobContext, disk: &Disk, step: Step) -> Result<(), F
     context.boundary()?;
     delete(&disk.path, MissingFile::Tolerate).map_err(|error| Cause::from(&error))?;
     failpoint::hit("delete.unlinked");
+    // Whoever sees the job completed may take a device in again.
+    drop(image);
     // The images that its own was laid over go with it.
     let remains = context.shared.state.lock().remains(disk.id);
     let gone = swept(&remains, context.id);
