@@ -291,11 +291,16 @@ impl Engine {
         }
         let shared = Shared::new(config, state, sender);
         let core = Core::new(shared.clone(), store, journal, lock);
+        let engine = Arc::new(Self { shared, thread: Mutex::new(None) });
+        if let Some(outbox) = &engine.shared.config.outbox {
+            outbox.engine(Arc::downgrade(&engine));
+        }
         let thread = std::thread::Builder::new()
             .name("lund-jobs".to_owned())
             .spawn(move || core.run(&receiver))
             .map_err(|source| OpenError::Io { operation: "start a thread for", path, source })?;
-        Ok(Arc::new(Self { shared, thread: Mutex::new(Some(thread)) }))
+        *engine.thread.lock() = Some(thread);
+        Ok(engine)
     }
 
     /// Stops at the next step boundaries and closes the database. Jobs go on at the next start.
@@ -309,6 +314,8 @@ impl Engine {
             self.shared.delivery.lock().thread == Some(std::thread::current().id());
         if let Some(thread) = thread
             && !calls_subscribers
+            // Nor the thread itself, which may be what an outbox looks at the engine from.
+            && thread.thread().id() != std::thread::current().id()
             && thread.join().is_err()
         {
             tracing::error!("the job engine's thread panicked");

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Weak;
 
 use super::Engine;
 use super::core::Core;
@@ -17,6 +18,10 @@ pub trait Outbox: fmt::Debug + Send + Sync {
     /// What the store holds, before the engine changes anything: what [`Engine::records`] tells,
     /// and the messages by key.
     fn open(&self, records: Vec<StoredRecord>, messages: Vec<StoredRecord>);
+
+    /// The engine whose state may be looked at, before it changes anything: jobs of an earlier run go on
+    /// before [`Engine::open`] returns.
+    fn engine(&self, engine: Weak<Engine>);
 
     /// Messages about changes that are about to become durable, and those that give way to them
     /// (without a text). On the engine's thread: it may look at the state, which is that before the

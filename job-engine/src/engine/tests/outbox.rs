@@ -1,3 +1,5 @@
+use std::sync::Weak;
+
 use super::*;
 use crate::catalogue::{PoolHealth, PoolLimits, PoolState, StoredRecord, Threshold};
 use crate::id::PoolId;
@@ -36,6 +38,7 @@ fn words(change: &ChangeKind) -> String {
 #[derive(Debug, Default)]
 struct Teller {
     opened: Mutex<Vec<String>>,
+    engines: Mutex<Vec<Weak<Engine>>>,
     told: Mutex<u64>,
     outcomes: Mutex<Vec<bool>>,
 }
@@ -45,7 +48,20 @@ impl Outbox for Teller {
         *self.opened.lock() = messages.into_iter().map(|message| message.text).collect();
     }
 
+    fn engine(&self, engine: Weak<Engine>) {
+        assert!(engine.upgrade().is_some());
+        self.engines.lock().push(engine);
+    }
+
     fn tell(&self, changes: &[ChangeKind]) -> Vec<(String, Option<String>)> {
+        let engine = self.engines.lock().last().and_then(Weak::upgrade);
+        // Jobs of an earlier run may be the first to tell of.
+        let before = engine.expect("there is one before anything changes").snapshot();
+        for change in changes {
+            if let ChangeKind::DiskCreated(disk) = change {
+                assert!(before.disks.iter().all(|it| it.id != disk.id), "not yet");
+            }
+        }
         let mut told = self.told.lock();
         let mut entry = |change: &ChangeKind| {
             *told += 1;

@@ -86,7 +86,7 @@ impl Indications {
         reason = "only new LUNs are of disks that are none yet"
     )]
     pub(super) fn differences(&self, changes: &[ChangeKind]) -> (Vec<Happening>, Vec<Happening>) {
-        let Some(engine) = self.engine.get().and_then(Weak::upgrade) else {
+        let Some(engine) = self.state.get().and_then(Weak::upgrade) else {
             return Default::default();
         };
         let concerned: BTreeSet<String> =

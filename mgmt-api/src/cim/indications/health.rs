@@ -41,7 +41,7 @@ impl Indications {
         troubles.extend(current.clone());
         // As the engine has them.
         troubles.sort_by(|one, other| one.pool.cmp(&other.pool));
-        let Some(engine) = self.engine.get().and_then(Weak::upgrade) else { return Vec::new() };
+        let Some(engine) = self.state.get().and_then(Weak::upgrade) else { return Vec::new() };
         let before: &Troubles = &before;
         let after: &Troubles = troubles;
         let mut all = Vec::new();

@@ -57,6 +57,9 @@ pub struct Indications {
     registry: Mutex<Registry>,
     /// For the engine's thread: nobody waits for anything while he holds it.
     routes: Mutex<Routes>,
+    /// What changes are looked up in, before anything changes.
+    state: OnceLock<Weak<Engine>>,
+    /// What deliveries take their messages from, once there are any.
     engine: OnceLock<Weak<Engine>>,
     tls: OnceLock<Arc<ClientConfig>>,
 }
@@ -92,9 +95,9 @@ impl Indications {
     /// The text says what is wrong with the built-in class declarations.
     pub fn new(system: String) -> Result<Arc<Self>, String> {
         let (registry, routes) = (Mutex::default(), Mutex::default());
-        let (schema, engine) = (Arc::new(Schema::load()?), OnceLock::new());
-        let tls = OnceLock::new();
-        Ok(Arc::new(Self { schema, system, registry, routes, engine, tls }))
+        let schema = Arc::new(Schema::load()?);
+        let (state, engine, tls) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Ok(Arc::new(Self { schema, system, registry, routes, state, engine, tls }))
     }
 
     /// Says which listeners to believe where they are called over https: before anybody is. Without
@@ -224,7 +227,7 @@ impl Indications {
             false => (Vec::new(), Vec::new()),
         };
         let mut faults = Faults::new();
-        let engine = self.engine.get().and_then(Weak::upgrade);
+        let engine = self.state.get().and_then(Weak::upgrade);
         let mut troubles = engine.map(|engine| engine.pool_health()).unwrap_or_default();
         for change in changes {
             all.extend(self.happenings(change, &troubles));
@@ -252,7 +255,7 @@ impl Indications {
         } else {
             return None;
         };
-        let engine = self.engine.get().and_then(Weak::upgrade)?;
+        let engine = self.state.get().and_then(Weak::upgrade)?;
         let count = faults.entry(id).or_insert_with(|| engine.faults_of(id));
         let before = *count > 0;
         *count = count.saturating_add_signed(fault);
@@ -327,7 +330,7 @@ impl Indications {
 
     /// A snapshot, which has the blocks of its disk.
     fn replica(&self, snapshot: &DiskSnapshot, troubles: &Troubles) -> Instance {
-        let engine = self.engine.get().and_then(Weak::upgrade);
+        let engine = self.state.get().and_then(Weak::upgrade);
         let disk = engine.and_then(|engine| engine.disk(&snapshot.disk));
         let health = Health::of_snapshot(snapshot, troubles);
         replicas::volume_of(&self.system, snapshot, disk.as_ref(), &health)

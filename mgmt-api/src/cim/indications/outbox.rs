@@ -225,6 +225,10 @@ impl Outbox for Indications {
         drop(routes.lead(&registry, self));
     }
 
+    fn engine(&self, engine: Weak<Engine>) {
+        let _ = self.state.set(engine);
+    }
+
     fn tell(&self, changes: &[ChangeKind]) -> Vec<(String, Option<String>)> {
         let mut entries = Vec::new();
         let mut routes = self.routes.lock();
