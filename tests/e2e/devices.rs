@@ -20,6 +20,13 @@ fn call(program: &str, arguments: &[&str]) -> Option<String> {
 }
 
 impl Device {
+    /// One of 8 MiB, in a directory of its own.
+    fn first(place: &Place) -> Option<(Self, PathBuf)> {
+        let directory = place.path().canonicalize().unwrap().join("devices");
+        std::fs::create_dir(&directory).unwrap();
+        Some((Self::attach(&directory, "a", 8 * MIB)?, directory))
+    }
+
     fn attach(directory: &Path, name: &str, bytes: u64) -> Option<Self> {
         let backing = directory.join(format!("{name}.backing"));
         File::create(&backing).unwrap().set_len(bytes).unwrap();
@@ -105,6 +112,15 @@ fn log_in(daemon: &Daemon, target: &str) -> Session {
     session
 }
 
+/// The device is disk `a`, and LUN 0 of a target.
+fn taken_in(place: &Place, directory: &Path, device: &Device) -> (Daemon, String, Session) {
+    let daemon = start(place, directory);
+    daemon.lunctl(&["disk", "import", "--in-place", device.link(), "a"]).ok();
+    let target = daemon.expose("t", "a", 0);
+    let session = log_in(&daemon, &target);
+    (daemon, target, session)
+}
+
 /// It is killed, and serves again.
 fn killed(daemon: Daemon, place: &Place, directory: &Path, target: &str) -> (Daemon, Session) {
     daemon.kill();
@@ -116,9 +132,7 @@ fn killed(daemon: Daemon, place: &Place, directory: &Path, target: &str) -> (Dae
 #[test]
 fn a_block_device_is_a_disk_that_grows_with_it_and_outlives_it() {
     let place = Place::new();
-    let directory = place.path().canonicalize().unwrap().join("devices");
-    std::fs::create_dir(&directory).unwrap();
-    let Some(device) = Device::attach(&directory, "a", 8 * MIB) else { return };
+    let Some((device, directory)) = Device::first(&place) else { return };
     let daemon = start(&place, &directory);
     let import = ["disk", "import", "--in-place", device.link(), "a"];
     let taken = File::options().read(true).write(true).custom_flags(O_EXCL).open(&device.node);
@@ -185,13 +199,8 @@ fn a_block_device_is_a_disk_that_grows_with_it_and_outlives_it() {
 #[test]
 fn snapshots_of_a_disk_on_a_device_lie_over_it_in_the_pool() {
     let place = Place::new();
-    let directory = place.path().canonicalize().unwrap().join("devices");
-    std::fs::create_dir(&directory).unwrap();
-    let Some(device) = Device::attach(&directory, "a", 8 * MIB) else { return };
-    let daemon = start(&place, &directory);
-    daemon.lunctl(&["disk", "import", "--in-place", device.link(), "a"]).ok();
-    let target = daemon.expose("t", "a", 0);
-    let mut session = log_in(&daemon, &target);
+    let Some((device, directory)) = Device::first(&place) else { return };
+    let (daemon, target, mut session) = taken_in(&place, &directory, &device);
     session.write(0, 8, &[1; 512]);
     daemon.lunctl(&["snapshot", "create", "s", "a"]).ok();
     session.write_through(0, 8, &[2; 512]);
@@ -227,13 +236,8 @@ fn snapshots_of_a_disk_on_a_device_lie_over_it_in_the_pool() {
 #[test]
 fn a_disk_on_a_device_with_snapshots_grows_as_far_as_the_device_and_shows_none_of_what_that_had() {
     let place = Place::new();
-    let directory = place.path().canonicalize().unwrap().join("devices");
-    std::fs::create_dir(&directory).unwrap();
-    let Some(device) = Device::attach(&directory, "a", 8 * MIB) else { return };
-    let daemon = start(&place, &directory);
-    daemon.lunctl(&["disk", "import", "--in-place", device.link(), "a"]).ok();
-    let target = daemon.expose("t", "a", 0);
-    let mut session = log_in(&daemon, &target);
+    let Some((device, directory)) = Device::first(&place) else { return };
+    let (daemon, target, mut session) = taken_in(&place, &directory, &device);
     let end = lba(8 * MIB);
     session.write(0, end - 1, &[1; 512]);
     daemon.lunctl(&["snapshot", "create", "s", "a"]).ok();

@@ -22,6 +22,9 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// What [`Trouble::Exhausted`] is, for operators.
+    pub const EXHAUSTED: &str = "the pool is below its hard threshold";
+
     /// Its name for clients.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -90,7 +90,7 @@ fn changes(state: &State, pools: &[Pool], paths: &ObjectPaths) -> Vec<Change> {
                 let reason = match &pool.state {
                     PoolState::Unavailable(reason) => reason.clone(),
                     PoolState::Ready if trouble == Trouble::Exhausted => {
-                        "the pool is below its hard threshold".to_owned()
+                        Trouble::EXHAUSTED.to_owned()
                     }
                     PoolState::Ready => "the pool is below a soft threshold".to_owned(),
                 };

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use job_engine::{CimError, Disk, DiskSnapshot, PoolHealth, PoolId, Trouble};
+use job_engine::{CimError, Disk, DiskSnapshot, Pool, PoolHealth, PoolId, PoolState, Trouble};
 
 use super::instances::state;
 use super::value::Instance;
@@ -38,6 +38,20 @@ impl Health {
             Trouble::NearlyFull => Self::good(),
             Trouble::Exhausted => Self::degraded(&trouble.reason),
             Trouble::Unavailable => Self::error(&trouble.reason),
+        }
+    }
+
+    /// Of a pool whose file system was asked just now, which may not be told yet.
+    pub(crate) fn seen(pool: &Pool, told: &Troubles) -> Self {
+        let now = Self::unavailable(pool);
+        now.or_else(|| pool.is_exhausted().then(|| Self::degraded(Trouble::EXHAUSTED)))
+            .unwrap_or_else(|| Self::of_pool(&pool.id, told))
+    }
+
+    pub(crate) fn unavailable(pool: &Pool) -> Option<Self> {
+        match &pool.state {
+            PoolState::Ready => None,
+            PoolState::Unavailable(reason) => Some(Self::error(reason)),
         }
     }
 

@@ -2,12 +2,11 @@
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use job_engine::error::{NAMESPACE, SYSTEM_CLASS};
-use job_engine::{
-    Disk, DiskId, Engine, Job, JobId, JobView, Pool, PoolHealth, PoolId, PoolState, Snapshot,
-};
+use job_engine::{Disk, DiskId, Engine, Job, JobId, JobView, Pool, PoolHealth, PoolId, Snapshot};
 use job_engine::{
     DiskSnapshot, INSTANCE_ID_PREFIX, PoolSettings, Provisioning, SnapshotId, Target,
 };
@@ -586,15 +585,9 @@ pub(crate) fn state(instance: Instance, operational: u16, text: &str, health: u1
 /// The file systems that pools take their space from.
 fn primordial(pools: &[Pool]) -> Instance {
     let total = pools.iter().map(|pool| pool.total_bytes).fold(0, u64::saturating_add);
-    let reason = pools.iter().find_map(|pool| match &pool.state {
-        PoolState::Ready => None,
-        PoolState::Unavailable(reason) => Some(reason),
-    });
-    let instance = match reason {
-        None => healthy(Instance::new(POOL)),
-        Some(reason) => state(Instance::new(POOL), 6, reason, 25),
-    };
-    instance
+    let health = pools.iter().find_map(Health::unavailable).unwrap_or_else(Health::good);
+    health
+        .show(Instance::new(POOL))
         .with("InstanceID", primordial_id())
         .with("PoolID", "primordial")
         .with("Name", "primordial")
@@ -606,41 +599,27 @@ fn primordial(pools: &[Pool]) -> Instance {
         .with("Usage", 2_u16)
 }
 
-/// What is seen now may not be told yet.
 fn pool(pool: &Pool, told: &Troubles) -> Instance {
-    let instance = Instance::new(POOL);
-    let instance = match &pool.state {
-        PoolState::Unavailable(reason) => state(instance, 6, reason, 25),
-        // Degraded: thin disks take no more.
-        PoolState::Ready if pool.is_exhausted() => {
-            state(instance, 3, "the pool is below its hard threshold", 10)
-        }
-        PoolState::Ready => Health::of_pool(&pool.id, told).show(instance),
-    };
-    let name = pool.id.to_string();
-    instance
-        .with("InstanceID", pool.id.instance_id())
-        .with("PoolID", name.as_str())
-        .with("Name", name.as_str())
-        .with("ElementName", name)
-        .with("Description", pool.directory.display().to_string())
-        .with("Primordial", false)
+    named_pool(&Health::seen(pool, told), &pool.id, &pool.directory)
         .with("TotalManagedSpace", pool.total_bytes)
         .with("RemainingManagedSpace", pool.free_bytes)
         .with("ReservedSpace", pool.reserved_bytes)
-        .with("Usage", 2_u16)
 }
 
 /// A pool without what its file system says now, which may take long to answer.
 pub(crate) fn pool_of(settings: &PoolSettings, health: &Health) -> Instance {
-    let name = settings.id.to_string();
+    named_pool(health, &settings.id, &settings.directory)
+}
+
+fn named_pool(health: &Health, id: &PoolId, directory: &Path) -> Instance {
+    let name = id.to_string();
     health
         .show(Instance::new(POOL))
-        .with("InstanceID", settings.id.instance_id())
+        .with("InstanceID", id.instance_id())
         .with("PoolID", name.as_str())
         .with("Name", name.as_str())
         .with("ElementName", name)
-        .with("Description", settings.directory.display().to_string())
+        .with("Description", directory.display().to_string())
         .with("Primordial", false)
         .with("Usage", 2_u16)
 }

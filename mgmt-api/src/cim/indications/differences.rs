@@ -7,7 +7,7 @@ use std::sync::Weak;
 use job_engine::error::NAMESPACE;
 use job_engine::{ChangeKind, DiskId, Engine, Shown, Snapshot};
 
-use super::{CREATION, DELETION, Happening, Indications, MODIFICATION};
+use super::{CREATION, DELETION, Happening, Indications};
 use crate::cim::encode::path_of;
 use crate::cim::instances::{CONTROLLER, View};
 use crate::cim::value::Instance;
@@ -125,20 +125,15 @@ impl Indications {
     }
 }
 
-fn happening(class: &'static str, source: Instance, previous: Option<Instance>) -> Happening {
-    Happening { class, source: Some(source), previous, properties: Vec::new() }
-}
-
 fn deleted(before: ByPath, after: &ByPath) -> Vec<Happening> {
     let gone = before.into_iter().filter(|(path, _)| !after.contains_key(path));
-    gone.map(|(_, instance)| happening(DELETION, instance, None)).collect()
+    gone.map(|(_, instance)| Happening::of(DELETION, instance, None)).collect()
 }
 
 fn made(before: &ByPath, after: ByPath) -> Vec<Happening> {
     let told = |(path, instance): (String, Instance)| match before.get(&path) {
-        None => Some(happening(CREATION, instance, None)),
-        Some(previous) if *previous == instance => None,
-        Some(previous) => Some(happening(MODIFICATION, instance, Some(previous.clone()))),
+        None => Some(Happening::of(CREATION, instance, None)),
+        Some(previous) => Happening::modified(previous.clone(), instance),
     };
     after.into_iter().filter_map(told).collect()
 }

@@ -6,25 +6,9 @@ use std::sync::{Arc, Weak};
 use jiff::Timestamp;
 use job_engine::{ChangeKind, PoolHealth};
 
-use super::{Happening, Indications, MODIFICATION};
+use super::{Happening, Indications};
 use crate::cim::health::{Health, Troubles};
 use crate::cim::instances::{computer_system, pool_of, volume};
-use crate::cim::value::Instance;
-
-/// If it looks different, it was modified.
-fn modified(
-    show: impl Fn(&Troubles) -> Instance,
-    before: &Troubles,
-    after: &Troubles,
-) -> Option<Happening> {
-    let (previous, source) = (show(before), show(after));
-    (previous != source).then_some(Happening {
-        class: MODIFICATION,
-        source: Some(source),
-        previous: Some(previous),
-        properties: Vec::new(),
-    })
-}
 
 impl Indications {
     /// What follows from a change of a pool. `troubles` are those before it, and then those behind it.
@@ -49,12 +33,12 @@ impl Indications {
         let system = |troubles: &Troubles| {
             computer_system(&self.system, &Health::of_system(own.first(), troubles))
         };
-        all.extend(modified(system, before, after));
+        all.extend(Happening::modified(system(before), system(after)));
         let settings = engine.pool_settings().into_iter().find(|(it, _)| it.id == *pool);
         if let Some((settings, _)) = settings {
             let pool =
                 |troubles: &Troubles| pool_of(&settings, &Health::of_pool(&settings.id, troubles));
-            all.extend(modified(pool, before, after));
+            all.extend(Happening::modified(pool(before), pool(after)));
         }
         let directory = current.as_ref().or(previous.as_ref()).map(|it| it.directory.as_path());
         let (disks, snapshots) = directory.map(|it| engine.images_in(it)).unwrap_or_default();
@@ -63,11 +47,11 @@ impl Indications {
             let shown = |troubles: &Troubles| {
                 volume(&self.system, disk, &Health::of_disk(disk, faulty, troubles))
             };
-            all.extend(modified(shown, before, after));
+            all.extend(Happening::modified(shown(before), shown(after)));
         }
         for snapshot in &snapshots {
             let shown = |troubles: &Troubles| self.replica(snapshot, troubles);
-            all.extend(modified(shown, before, after));
+            all.extend(Happening::modified(shown(before), shown(after)));
         }
         all.extend(current.iter().map(|it| self.alert_of(&it.error, Timestamp::now())));
         all

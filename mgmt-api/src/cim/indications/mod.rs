@@ -87,6 +87,18 @@ struct Happening {
     properties: Vec<(Name, Value)>,
 }
 
+impl Happening {
+    /// Of an instance; a modification has what that was before.
+    fn of(class: &'static str, source: Instance, previous: Option<Instance>) -> Self {
+        Self { class, source: Some(source), previous, properties: Vec::new() }
+    }
+
+    /// If it looks different, it was modified.
+    fn modified(previous: Instance, source: Instance) -> Option<Self> {
+        (previous != source).then(|| Self::of(MODIFICATION, source, Some(previous)))
+    }
+}
+
 impl Indications {
     /// To be the outbox of an engine, and then part of a [`super::Cimom`]. `system` is
     /// `CIM_ComputerSystem.Name`.
@@ -247,7 +259,7 @@ impl Indications {
         troubles: &Troubles,
     ) -> Option<Happening> {
         let (id, now, fault) = if let ChangeKind::DiskChanged(disk) = change {
-            (disk.id, Some(disk), 0)
+            (disk.id, Some(&**disk), 0)
         } else if let ChangeKind::JobCreated(job) = change {
             (fault_of(job)?, None, 1)
         } else if let ChangeKind::JobDeleted(job) = change {
@@ -265,7 +277,7 @@ impl Indications {
             volume(&self.system, disk, &Health::of_disk(disk, faulty, troubles))
         };
         let previous = shown(&disk, before);
-        let source = shown(now.map_or(&disk, |now| now), after);
+        let source = shown(now.unwrap_or(&disk), after);
         // Where its image lies is told nobody by itself.
         let shown = |volume: &Instance| {
             let mut shown = volume.clone();
@@ -273,12 +285,7 @@ impl Indications {
             shown
         };
         let changed = shown(&previous) != shown(&source);
-        changed.then_some(Happening {
-            class: MODIFICATION,
-            source: Some(source),
-            previous: Some(previous),
-            properties: Vec::new(),
-        })
+        changed.then(|| Happening::of(MODIFICATION, source, Some(previous)))
     }
 
     /// What a change is to clients, if it is one by itself.
@@ -286,33 +293,27 @@ impl Indications {
         let volume =
             |disk: &Disk| volume(&self.system, disk, &Health::of_disk(disk, false, troubles));
         let pool_of = |pool: &PoolSettings| pool_of(pool, &Health::of_pool(&pool.id, troubles));
-        let plain = |class, source| {
-            vec![Happening { class, source: Some(source), previous: None, properties: Vec::new() }]
-        };
+        let plain = |class, source| vec![Happening::of(class, source, None)];
         match change {
             ChangeKind::JobCreated(job) => {
                 let mut all = plain(CREATION, job_instance(job));
                 all.extend(self.alert(job));
                 all
             }
-            ChangeKind::JobChanged { previous, current } => vec![Happening {
-                class: MODIFICATION,
-                source: Some(job_instance(current)),
-                previous: Some(job_instance(previous)),
-                properties: Vec::new(),
-            }],
+            ChangeKind::JobChanged { previous, current } => vec![Happening::of(
+                MODIFICATION,
+                job_instance(current),
+                Some(job_instance(previous)),
+            )],
             ChangeKind::JobDeleted(job) => plain(DELETION, job_instance(job)),
             ChangeKind::DiskCreated(disk) => plain(CREATION, volume(disk)),
             ChangeKind::DiskDeleted(disk) => plain(DELETION, volume(disk)),
             ChangeKind::SnapshotCreated(made) => plain(CREATION, self.replica(made, troubles)),
             ChangeKind::SnapshotDeleted(gone) => plain(DELETION, self.replica(gone, troubles)),
             ChangeKind::PoolCreated(pool) => plain(CREATION, pool_of(pool)),
-            ChangeKind::PoolChanged(pool) => vec![Happening {
-                class: MODIFICATION,
-                source: Some(pool_of(pool)),
-                previous: Some(pool_of(pool)),
-                properties: Vec::new(),
-            }],
+            ChangeKind::PoolChanged(pool) => {
+                vec![Happening::of(MODIFICATION, pool_of(pool), Some(pool_of(pool)))]
+            }
             ChangeKind::PoolDeleted(pool) => plain(DELETION, pool_of(pool)),
             // `health_changed`, `volume_changed` and `differences` tell of these; of conditions
             // volumes show nothing.
