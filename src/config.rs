@@ -4,6 +4,7 @@ mod alua;
 mod chap;
 mod isns;
 mod management;
+mod memory;
 mod pool;
 mod portal_group;
 mod redirect;
@@ -47,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) access_methods: AccessMethods,
     pub(crate) scsi: Scsi,
     pub(crate) management: Management,
+    /// Bytes of images that may be pinned in memory.
+    pub(crate) pinned: u64,
     pub(crate) max_logins: usize,
     /// Bytes.
     pub(crate) max_backlog: usize,
@@ -93,6 +96,8 @@ struct File {
     isns: Option<isns::Table>,
     #[serde(default)]
     management: management::Table,
+    #[serde(default)]
+    memory: memory::Table,
     #[serde(default)]
     disks: Disks,
     #[serde(default)]
@@ -247,6 +252,7 @@ impl Config {
             access_methods,
             scsi: scsi::scsi(source, &file.scsi)?,
             management,
+            pinned: memory::pinned(source, &file.memory)?,
             max_logins: usize::try_from(max_logins)?,
             max_backlog: max_backlog(source, file.iscsi.max_backlog.as_ref())?,
             max_sessions: usize::try_from(max_sessions)?,

@@ -57,6 +57,7 @@ fn engine_config(config: &Config) -> EngineConfig {
 pub(crate) fn run(config: &Config, exporter: Option<&Arc<Exporter>>) -> anyhow::Result<()> {
     let sockets = Sockets::inherited()?;
     limits::raise_open_files(config);
+    disk_image::set_hot_budget(config.pinned);
     // One thread stays out of writes, so that a disk that hangs stops nothing else.
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -130,6 +130,10 @@ fn initiators(registry: &mut Registry, totals: &Totals) {
     }
     let help = "CHECK CONDITIONs by their sense key";
     register(registry, "check_conditions", help, None, &senses);
+    let pinned = Gauge::<u64, AtomicU64>::default();
+    pinned.set(totals.pinned_bytes);
+    let help = "Parts of images that are kept in memory, as they are read again and again";
+    register(registry, "image_pinned", help, Some(Unit::Bytes), &pinned);
     let by = |pairs: &[(&'static str, u64)]| {
         let family = Counters::default();
         for (kind, value) in pairs {

@@ -57,6 +57,7 @@ impl Config {
             fixed("management.listen", json!(management.listen)),
             fixed("management.socket", json!(management.socket)),
             fixed("management.tls.listen", json!(tls)),
+            fixed("memory.pinned", json!(self.pinned)),
             fixed("telemetry.endpoint", json!(endpoint)),
             fixed("telemetry.requests", json!(telemetry.is_some_and(|it| it.requests))),
             fixed("telemetry.service_name", json!(service_name)),

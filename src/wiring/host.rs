@@ -46,6 +46,10 @@ impl Host for NodeHost {
         self.node.senses()
     }
 
+    fn pinned_bytes(&self) -> u64 {
+        disk_image::hot_bytes()
+    }
+
     fn units(&self) -> Vec<service::UnitCounters> {
         self.node.units().iter().map(|unit| sessions::unit(unit)).collect()
     }

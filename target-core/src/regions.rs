@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 
 /// Bits of an offset within a region.
 const REGION: u32 = 16;
-/// Regions whose counts are apart.
-const COUNTS: usize = 1024;
+/// Regions whose counts are apart; few enough to stay in the processor's cache.
+const COUNTS: usize = 256;
 
 #[derive(Debug)]
 #[repr(align(64))] // not in one cache line with another region's

@@ -37,6 +37,9 @@ impl Host for Nobody {
     fn senses(&self) -> [u64; 16] {
         [0; 16]
     }
+    fn pinned_bytes(&self) -> u64 {
+        0
+    }
     fn units(&self) -> Vec<service::UnitCounters> {
         Vec::new()
     }

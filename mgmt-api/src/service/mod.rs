@@ -51,6 +51,8 @@ pub trait Host: Send + Sync {
     fn totals(&self) -> TotalCounters;
     /// CHECK CONDITIONs since the start, by sense key.
     fn senses(&self) -> [u64; 16];
+    /// Bytes of images that are pinned in memory.
+    fn pinned_bytes(&self) -> u64;
     /// Counts of the disks that are exposed, by their identifiers.
     fn units(&self) -> Vec<UnitCounters>;
     /// A session with everything that is known of it.

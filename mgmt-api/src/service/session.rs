@@ -106,6 +106,8 @@ pub struct Totals {
     pub counters: TotalCounters,
     /// CHECK CONDITIONs since the start, by sense key.
     pub senses: [u64; 16],
+    /// Bytes of images that are pinned in memory.
+    pub pinned_bytes: u64,
     /// The sessions that have been there for the longest, at most 128.
     pub(crate) named: Vec<SessionFigures>,
 }
@@ -174,7 +176,8 @@ impl Service {
             *sessions.entry(target).or_default() += 1;
         }
         let (counters, senses) = (self.host.totals(), self.host.senses());
-        Totals { sessions, outstanding, counters, senses, named }
+        let pinned_bytes = self.host.pinned_bytes();
+        Totals { sessions, outstanding, counters, senses, pinned_bytes, named }
     }
 
     /// What the disks that are exposed have done, by their names.

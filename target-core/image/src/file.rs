@@ -13,6 +13,7 @@ use crate::block_file::BlockFile;
 use crate::device;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::flush::GroupFlush;
+use crate::hot::HotFile;
 use crate::image::{Durability, Wait};
 
 /// `statfs` magic numbers of the file systems whose reads never wait for a device.
@@ -65,6 +66,7 @@ pub struct ImageFile {
     zero_range: AtomicBool,
     space: AtomicBool,
     flush: GroupFlush,
+    hot: HotFile,
 }
 
 impl ImageFile {
@@ -136,8 +138,8 @@ impl ImageFile {
         }
         let magic = rustix::fs::fstatfs(&file).map_err(fail(Operation::Open))?.f_type;
         // That of a device's node says nothing of the device.
-        let in_memory =
-            !is_device && u64::try_from(magic).is_ok_and(|m| MEMORY_FILE_SYSTEMS.contains(&m));
+        let magic = u64::try_from(magic).ok();
+        let in_memory = !is_device && magic.is_some_and(|it| MEMORY_FILE_SYSTEMS.contains(&it));
         Ok(Self {
             identity: FileIdentity::from(&stat),
             granularity: u32::try_from(stat.st_blksize).unwrap_or(4096).max(512),
@@ -150,6 +152,7 @@ impl ImageFile {
             zero_range: AtomicBool::new(true),
             space: AtomicBool::new(true),
             flush: GroupFlush::default(),
+            hot: HotFile::new(is_device, magic),
             file,
             path,
         })
@@ -167,6 +170,12 @@ impl ImageFile {
         for feature in [&self.punch, &self.zero_range, &self.dsync] {
             feature.store(false, Relaxed);
         }
+    }
+
+    /// What is pinned of it.
+    #[cfg(test)]
+    pub(crate) fn hot(&self) -> &HotFile {
+        &self.hot
     }
 
     /// As after a sync that failed.
@@ -217,6 +226,11 @@ impl ImageFile {
         let source = std::io::Error::from_raw_os_error(errno);
         ImageError::from_io(operation, self.path.clone(), source)
             .with_kind(ImageErrorKind::SyncFailed)
+    }
+
+    /// A read that did not wait has found all of it.
+    fn was_read(&self, offset: u64) {
+        self.hot.was_read(&self.file, || self.length().ok(), offset);
     }
 
     /// Goes on where a read was cut short; a cold page or a signal may do that, the end of the
@@ -451,6 +465,7 @@ impl BlockFile for ImageFile {
     }
 
     fn set_length(&self, length: u64) -> Result<(), ImageError> {
+        let _left = self.hot.leave(length..u64::MAX);
         device::set_length(&self.file, length).map_err(|errno| {
             ImageError::from_io(Operation::Resize, self.path.clone(), errno.into()).at(length, 0)
         })
@@ -463,14 +478,23 @@ impl BlockFile for ImageFile {
         if length == 0 {
             return Ok(());
         }
-        if wait == Wait::Block || self.in_memory {
+        if wait == Wait::Block {
             return self.read_rest(bufs, offset, length, 0);
+        }
+        if self.hot.read(bufs, offset, length) {
+            return Ok(());
+        }
+        if self.in_memory {
+            return self.read_rest(bufs, offset, length, 0).inspect(|()| self.was_read(offset));
         }
         if !self.nowait.load(Relaxed) {
             return would_block();
         }
         match preadv2(&self.file, bufs, offset, ReadWriteFlags::NOWAIT) {
-            Ok(count) if bytes(count) == length => Ok(()),
+            Ok(count) if bytes(count) == length => {
+                self.was_read(offset);
+                Ok(())
+            }
             // The first pages were cached, the next is not. Or the file has shrunk: the
             // waiting read will say so.
             Ok(_) | Err(Errno::AGAIN | Errno::INTR) => would_block(),
@@ -502,11 +526,13 @@ impl BlockFile for ImageFile {
     }
 
     fn punch(&self, offset: u64, length: u64) -> Result<bool, ImageError> {
+        let _left = self.hot.leave(offset..offset.saturating_add(length));
         self.punch_hole(offset, length)
             .map_err(|errno| self.error(errno, Operation::Unmap, offset, length))
     }
 
     fn write_zeroes(&self, offset: u64, length: u64) -> Result<(), ImageError> {
+        let _left = self.hot.leave(offset..offset.saturating_add(length));
         self.zero(offset, length)
             .map_err(|errno| self.error(errno, Operation::WriteZeroes, offset, length))
     }

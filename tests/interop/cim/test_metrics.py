@@ -6,6 +6,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import time
 import urllib.error
 import urllib.request
 
@@ -38,6 +39,8 @@ def test_metrics_agree_with_what_was_done(client, server):
     assert ("lund_build_info", ("version", "0.1.0")) in seen
 
 
+# File systems of which parts of images are pinned.
+LOCAL = ("ext2/ext3", "xfs", "btrfs", "f2fs", "tmpfs", "ramfs")
 FILES = pathlib.Path(__file__).resolve().parents[3] / "packaging" / "prometheus"
 # Its own, or the one that tests/run unpacks.
 PROMTOOL = shutil.which("promtool", path=os.pathsep.join(
@@ -146,6 +149,16 @@ def test_sessions_and_caches_of_images_are_told(tmp_path):
             if "wrote" not in line:
                 pytest.skip(f"qemu-io has no iSCSI module: {line}")
             seen = metrics(lund.server)
+            if subprocess.check_output(["stat", "-f", "-c", "%T", lund.data_dir], text=True).strip() in LOCAL:
+                # What is read again and again is pinned.
+                client.stdout.readline()
+                deadline = time.monotonic() + 60
+                while not 2 * MIB <= metrics(lund.server)[("lund_image_pinned_bytes",)] < 64 * MIB:
+                    assert time.monotonic() < deadline
+                    client.stdin.write("read -P 0xcd 0 4k\n")
+                    client.stdin.flush()
+                    assert "read 4096/4096" in client.stdout.readline()
+                    client.stdout.readline()
         finally:
             client.kill()
             client.wait()
