@@ -14,7 +14,9 @@ from servers import Lund
 
 SESSIONS = 1000
 LUNS = (1000, 10_000)
-TARGET = "iqn.2026-01.invalid.bench:luns"
+TARGET = "iqn.2026-01.invalid.bench:luns{}"
+# As many as a target may have.
+LUNS_A_TARGET = 256
 LIMITS = (("iops", 20_000, 4096), ("bytes_per_second", 100 * 2**20, 65536))
 MODEST = ("--block", 4096, "--rw", "randread", "--depth", 1, "--connections", 1)
 GREEDY = ("--block", 65536, "--rw", "randread", "--depth", 64, "--connections", 4,
@@ -103,7 +105,9 @@ def start_with(directory, loadgen, count, memory):
     lund = Lund(data_dir=directory / f"luns{count}")
     with lund:
         rest = Rest(lund.server)
-        rest("POST", "/targets", {"name": TARGET})
+        targets = -(-count // LUNS_A_TARGET)
+        for number in range(targets):
+            rest("POST", "/targets", {"name": TARGET.format(number)})
         local = threading.local()
 
         def make(number):
@@ -112,7 +116,8 @@ def start_with(directory, loadgen, count, memory):
             name = f"disk{number}"
             job = local.rest("POST", "/disks", {"name": name, "size_bytes": 2**20})
             local.rest("GET", f"/jobs/{job['id']}?wait_seconds=60")
-            local.rest("POST", f"/targets/{TARGET}/luns", {"disk": name, "lun": number})
+            target, lun = divmod(number, LUNS_A_TARGET)
+            local.rest("POST", f"/targets/{TARGET.format(target)}/luns", {"disk": name, "lun": lun})
 
         begin = time.monotonic()
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
@@ -122,16 +127,17 @@ def start_with(directory, loadgen, count, memory):
     lund.again = False
     with lund:
         ready = time.monotonic() - begin
-        server = Served(lund, count - 1)
-        luns = int(loadgen.run(server, "--report-luns", timeout=60))
+        servers = [Served(lund, target, min(LUNS_A_TARGET, count - target * LUNS_A_TARGET) - 1)
+                   for target in range(targets)]
+        luns = sum(int(loadgen.run(it, "--report-luns", timeout=60)) for it in servers)
         served = time.monotonic() - begin
         time.sleep(1)
-        rss = memory(server.pid)["Rss"]
-        threads = len(list((server.proc / "task").iterdir()))
+        rss = memory(lund.process.pid)["Rss"]
+        threads = len(list(pathlib.Path(f"/proc/{lund.process.pid}/task").iterdir()))
     if luns != count:
         sys.exit(f"REPORT LUNS tells of {luns} LUNs, not of {count}")
     print(f"{count} LUNs: made in {made:.1f} s; a start with them serves after {ready:.2f} s, "
-          f"REPORT LUNS and the last one are answered after {served:.2f} s; "
+          f"REPORT LUNS of all targets and their last ones are answered after {served:.2f} s; "
           f"RSS {rss / 1024:.1f} MiB, {threads} threads")
     return {"luns": count, "made_s": made, "ready_s": ready, "served_s": served, "rss_kib": rss,
             "threads": threads}
@@ -142,10 +148,8 @@ class Served:
 
     name = "lund"
 
-    def __init__(self, lund, lun):
-        self.pid = lund.process.pid
-        self.proc = pathlib.Path(f"/proc/{self.pid}")
-        self.url = f"iscsi://{lund.portal}/{TARGET}/{lun}"
+    def __init__(self, lund, target, lun):
+        self.url = f"iscsi://{lund.portal}/{TARGET.format(target)}/{lun}"
 
 
 def measure(server, directory, loadgen, seconds, memory, luns=LUNS):

@@ -34,6 +34,7 @@ mod sessions;
 mod spare;
 mod statistics;
 mod task_set;
+mod tidy;
 mod tokens;
 mod trace;
 mod turn;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::connection::{Mailbox, Sender, mailbox};
 use iscsi_proto::Tsih;
 use iscsi_proto::codec::{Decoded, Decoder, MAX_AHS_LENGTH};
 use iscsi_proto::login::{
@@ -13,9 +14,8 @@ use iscsi_proto::login::{
 use iscsi_proto::pdu::BHS_LENGTH;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::connection::{Connection, Message};
+use crate::connection::Connection;
 use crate::lobby::Place;
 use crate::node::{Node, Visit};
 use crate::sessions::{Admission, Ends};
@@ -72,8 +72,8 @@ pub(crate) struct Admitted {
     pub(crate) ends: Ends,
     /// What came behind the last Login Request.
     pub(crate) rest: Vec<u8>,
-    pub(crate) sender: UnboundedSender<Message>,
-    pub(crate) mailbox: UnboundedReceiver<Message>,
+    pub(crate) sender: Sender,
+    pub(crate) mailbox: Mailbox,
 }
 
 async fn log_in(
@@ -159,7 +159,7 @@ impl Candidate {
 
     /// Begins a session.
     async fn begin(mut self, node: Arc<Node>) -> io::Result<Option<Box<Connection>>> {
-        let (sender, mailbox) = unbounded_channel();
+        let (sender, mailbox) = mailbox();
         let admission = node.sessions.admit(&self.outcome, self.ends, &sender);
         let admission = match within(node.config.abort_time, admission).await {
             Ok(admission) => admission,

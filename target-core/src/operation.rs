@@ -9,12 +9,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
+use crate::connection::Sender;
 use disk_image::ImageError;
 use iscsi_proto::session::TaskId;
 use parking_lot::{Mutex, MutexGuard};
 use scsi::operation::{Condition, MediumOperation, Progress};
 use scsi::{MediumState, Sense};
-use tokio::sync::mpsc::UnboundedSender;
 
 use crate::connection::Message;
 use crate::exclusion::{Exclusion, Shut};
@@ -141,7 +141,7 @@ pub fn run_operation(
 #[derive(Debug)]
 struct Waiter {
     task: TaskId,
-    reply: UnboundedSender<Message>,
+    reply: Sender,
 }
 
 /// What keeps the commands of a unit away from its medium.
@@ -269,7 +269,7 @@ impl Claim {
     }
 
     /// Has the end of the operation told; at once if it is over.
-    pub(crate) fn wait(&self, task: TaskId, reply: UnboundedSender<Message>) {
+    pub(crate) fn wait(&self, task: TaskId, reply: Sender) {
         let mut state = self.state.lock();
         let result = match state.condition {
             Some(condition) if condition.is_in_progress() => {

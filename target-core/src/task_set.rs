@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::connection::Sender;
 use parking_lot::Mutex;
-use tokio::sync::mpsc::UnboundedSender;
 
 use crate::connection::Message;
 use crate::unit::LogicalUnit;
@@ -29,7 +29,7 @@ struct State {
     /// Somebody has the boundary.
     taken: bool,
     /// Sessions with dormant commands, in the order of their turns.
-    waiting: VecDeque<UnboundedSender<Message>>,
+    waiting: VecDeque<Sender>,
 }
 
 /// Behind this nothing is enabled; when it is dropped, it is the turn of who waits.
@@ -55,7 +55,7 @@ impl TaskSet {
     }
 
     /// Has a session with dormant commands be given the boundary in its turn.
-    pub(crate) fn wait(unit: &Arc<LogicalUnit>, session: &UnboundedSender<Message>) {
+    pub(crate) fn wait(unit: &Arc<LogicalUnit>, session: &Sender) {
         let set = unit.task_set();
         let mut state = set.state.lock();
         if !state.waiting.iter().any(|other| other.same_channel(session)) {
@@ -68,7 +68,7 @@ impl TaskSet {
     }
 
     /// Whose turn it is.
-    fn next(&self, state: &mut State) -> Option<UnboundedSender<Message>> {
+    fn next(&self, state: &mut State) -> Option<Sender> {
         let next = state.waiting.pop_front();
         state.taken = next.is_some();
         self.blocked.store(state.taken, Ordering::Release);
@@ -77,7 +77,7 @@ impl TaskSet {
 }
 
 /// To a session that is gone, it is dropped, and goes on to the next one.
-fn give(unit: &Arc<LogicalUnit>, session: Option<UnboundedSender<Message>>) {
+fn give(unit: &Arc<LogicalUnit>, session: Option<Sender>) {
     if let Some(session) = session {
         let _ = session.send(Message::Boundary(Boundary(unit.clone())));
     }
@@ -101,9 +101,9 @@ impl Drop for Boundary {
 mod tests {
     use disk_image::MemImage;
     use scsi::Device;
-    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
     use super::*;
+    use crate::connection::{Mailbox, mailbox};
     use crate::unit::UnitConfig;
 
     fn unit() -> Arc<LogicalUnit> {
@@ -112,8 +112,8 @@ mod tests {
         LogicalUnit::new(UnitConfig::new("disk", device, Ok(image)))
     }
 
-    fn given(session: &mut UnboundedReceiver<Message>) -> Option<Boundary> {
-        let message = session.try_recv().ok()?;
+    fn given(session: &mut Mailbox) -> Option<Boundary> {
+        let message = session.try_recv()?;
         let Message::Boundary(boundary) = message else { panic!("{message:?}") };
         Some(boundary)
     }
@@ -121,9 +121,9 @@ mod tests {
     #[test]
     fn sessions_take_turns_and_one_that_is_gone_is_passed_over() {
         let unit = unit();
-        let (one, mut first) = unbounded_channel();
-        let (two, second) = unbounded_channel();
-        let (three, mut third) = unbounded_channel();
+        let (one, mut first) = mailbox();
+        let (two, second) = mailbox();
+        let (three, mut third) = mailbox();
         assert!(!unit.task_set().is_blocked());
         let boundary = TaskSet::block(&unit).unwrap();
         assert!(unit.task_set().is_blocked() && TaskSet::block(&unit).is_none());

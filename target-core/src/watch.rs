@@ -6,8 +6,10 @@
 //! that hangs it takes the connection away, which goes on as another task, as if the write had been
 //! handed off.
 //!
-//! The watch also has one of the runtime's threads look at sockets. One of them waits for those,
+//! The watch then also has one of the runtime's threads look at sockets. One of them waits for those,
 //! and runs what they bring; if that hangs, the others sleep on until something wakes one of them.
+//! Not before: two threads that look at sockets wake for everything that comes, and the one that
+//! writes would never have them for itself.
 //!
 //! A thread locks its own desk alone; nobody waits for another one there. Of several writes it makes
 //! in one visit it tells which one it is at: with one atomic operation each, in which it also finds
@@ -19,11 +21,11 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use crate::connection::Sender;
 use disk_image::ImageError;
 use iscsi_proto::session::TaskId;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::UnboundedSender;
 
 use crate::clock::Milliseconds;
 use crate::connection::{Connection, Message};
@@ -83,7 +85,7 @@ pub(crate) struct Orphan {
     pub(crate) task: Option<TaskId>,
     pub(crate) unit: Arc<LogicalUnit>,
     pub(crate) memory: usize,
-    pub(crate) reply: UnboundedSender<Message>,
+    pub(crate) reply: Sender,
     /// Since when it is known to hang.
     pub(crate) since: Instant,
 }
@@ -201,15 +203,14 @@ impl Desk {
         left.map(|connection| (connection, result))
     }
 
-    /// True if this thread writes; with a connection whose write hangs.
-    fn look(&self) -> (bool, Option<Box<Connection>>) {
+    fn look(&self) -> Seen {
         let mut state = self.state.lock();
         if let Some(orphan) = &state.orphan {
             orphan.unit.write_hangs(Milliseconds::now());
-            return (true, None);
+            return Seen::Hangs(None);
         }
         if state.left.is_none() {
-            return (false, None);
+            return Seen::Free;
         }
         let at = self.at.load(Ordering::Acquire);
         if at != state.seen {
@@ -217,20 +218,30 @@ impl Desk {
         }
         state.looks += 1;
         if state.looks < LOOKS {
-            return (true, None);
+            return Seen::Writes;
         }
         if self.at.compare_exchange(at, GONE, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             // It has just gone on.
-            return (true, None);
+            return Seen::Writes;
         }
-        let Some(mut connection) = state.left.take() else { return (false, None) };
+        let Some(mut connection) = state.left.take() else { return Seen::Free };
         state.orphan = connection.rescue(at);
         if let Some(orphan) = &state.orphan {
             // Who waits for its turn behind it goes elsewhere.
             orphan.unit.write_hangs(Milliseconds::now());
         }
-        (true, Some(connection))
+        Seen::Hangs(Some(connection))
     }
+}
+
+/// What the watch sees at a desk.
+enum Seen {
+    /// Nobody writes.
+    Free,
+    /// Its thread writes.
+    Writes,
+    /// Its write hangs; with the connection that goes on elsewhere, if that is known only now.
+    Hangs(Option<Box<Connection>>),
 }
 
 /// Ends when nobody can write any more.
@@ -250,14 +261,18 @@ fn run(shared: &Weak<Shared>, runtime: &Handle) {
                 shared.marked.store(false, Ordering::Release);
                 busy = false;
                 let desks: Vec<_> = shared.desks.lock().iter().filter_map(Weak::upgrade).collect();
+                let mut hangs = false;
                 for desk in desks {
-                    let (writes, hanging) = desk.look();
-                    busy |= writes;
-                    if let Some(connection) = hanging {
-                        runtime.spawn(connection.go_on());
+                    let seen = desk.look();
+                    busy |= !matches!(seen, Seen::Free);
+                    if let Seen::Hangs(rescued) = seen {
+                        hangs = true;
+                        rescued.map(|connection| runtime.spawn(connection.go_on()));
                     }
                 }
-                runtime.spawn(std::future::ready(()));
+                if hangs {
+                    runtime.spawn(std::future::ready(()));
+                }
             }
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::mailbox::Sender;
 use bytes::Bytes;
 use disk_image::ImageError;
 use iscsi_proto::login::{LoginOutcome, SessionType};
@@ -12,7 +13,6 @@ use iscsi_proto::session::{Event, Session, SessionError, SessionLimits, TaskId};
 use iscsi_proto::transmit::TransmitQueue;
 use iscsi_proto::{Cid, Lun, TargetTransferTag};
 use scsi::{BlockRange, Cdb, Port, Sense, SenseFormat, Status, UnitAttention};
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::copy::Copying;
@@ -187,7 +187,7 @@ pub(super) struct Core {
     pub(super) session: Session,
     pub(super) tx: TransmitQueue<Bytes>,
     pub(super) nexus: Nexus,
-    pub(super) sender: UnboundedSender<Message>,
+    pub(super) sender: Sender,
     pub(super) pending: Vec<Pending>,
     /// Parameter data and unmap ranges, kept for the next command that needs some.
     pub(super) reply: Vec<u8>,
@@ -243,7 +243,7 @@ impl Core {
         outcome: &LoginOutcome,
         admission: Admission,
         ends: Ends,
-        sender: UnboundedSender<Message>,
+        sender: Sender,
         response: &[u8],
     ) -> Option<Self> {
         let initiator = outcome.initiator_name.as_str().to_owned();
@@ -341,6 +341,7 @@ impl Core {
         {
             self.node.events.session_down(&summary, end);
         }
+        self.node.tidy.session_ended();
     }
 
     /// Publishes the counters, and what is held.

@@ -1,18 +1,17 @@
 //! A session between two connections (RFC 7143 §6.3.4).
 
+use super::mailbox::Mailbox;
 use iscsi_proto::Tsih;
 use iscsi_proto::serial::CmdSn;
-use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::Message;
 use super::core::Core;
 use crate::events::SessionEnd;
 
 /// A session whose connection is gone, for the one that takes it over. Dropped, it ends.
-pub(crate) struct Handover(Option<(Core, UnboundedReceiver<Message>)>);
+pub(crate) struct Handover(Option<(Core, Mailbox)>);
 
 impl Handover {
-    pub(super) const fn new(core: Core, mailbox: UnboundedReceiver<Message>) -> Self {
+    pub(super) const fn new(core: Core, mailbox: Mailbox) -> Self {
         Self(Some((core, mailbox)))
     }
 
@@ -23,7 +22,7 @@ impl Handover {
         Some((core.admission.tsih, session.exp_cmd_sn(), session.widest_max_cmd_sn()))
     }
 
-    pub(super) fn take(mut self) -> Option<(Core, UnboundedReceiver<Message>)> {
+    pub(super) fn take(mut self) -> Option<(Core, Mailbox)> {
         self.0.take()
     }
 }

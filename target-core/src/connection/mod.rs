@@ -11,6 +11,7 @@ mod inline;
 mod limits;
 mod liveness;
 mod low_water;
+mod mailbox;
 mod operation;
 mod read;
 mod receive;
@@ -35,7 +36,6 @@ use scsi::reservation::Nexus;
 use scsi::{Sense, TargetPortGroup, UnitAttention};
 use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
@@ -44,6 +44,7 @@ pub(crate) use self::handover::Handover;
 use self::inline::Written;
 pub(crate) use self::inline::{MAX_ORDERS, Order};
 use self::liveness::{Liveness, Silence};
+pub(crate) use self::mailbox::{Mailbox, Sender, mailbox};
 use self::receive::Receive;
 use self::task_management::{Guard, Then};
 use crate::buffers;
@@ -117,7 +118,7 @@ enum Turn {
 pub(crate) struct Connection {
     stream: TcpStream,
     receive: Receive,
-    mailbox: UnboundedReceiver<Message>,
+    mailbox: Mailbox,
     core: Core,
     liveness: Liveness,
     /// Until when functions are answered.
@@ -170,12 +171,7 @@ impl Connection {
         Some(Self::over(stream, rest, core, mailbox))
     }
 
-    fn over(
-        stream: TcpStream,
-        rest: &[u8],
-        core: Core,
-        mailbox: UnboundedReceiver<Message>,
-    ) -> Box<Self> {
+    fn over(stream: TcpStream, rest: &[u8], core: Core, mailbox: Mailbox) -> Box<Self> {
         let receive = Receive::new(rest);
         let liveness = Liveness::new(core.node.config.nop_interval);
         let (bound, limit, farewell) = (None, None, None);

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::mailbox::Sender;
 use iscsi_proto::pdu::{TaskManagementFunction, TaskManagementResponseCode};
 use iscsi_proto::session::{Session, TaskId};
 use iscsi_proto::{InitiatorTaskTag, Lun};
 use scsi::{AdditionalSense, UnitAttention};
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -28,7 +28,7 @@ const DATA_TIME: Duration = Duration::from_secs(2);
 /// answered.
 #[derive(Debug)]
 pub(crate) struct Guard {
-    requester: UnboundedSender<Message>,
+    requester: Sender,
     then: Then,
 }
 
@@ -85,12 +85,12 @@ impl Function {
 }
 
 impl Guard {
-    pub(super) const fn new(requester: UnboundedSender<Message>, then: Then) -> Self {
+    pub(super) const fn new(requester: Sender, then: Then) -> Self {
         Self { requester, then }
     }
 
     /// The function, if it is one of that session.
-    fn function_of(&self, session: &UnboundedSender<Message>) -> Option<InitiatorTaskTag> {
+    fn function_of(&self, session: &Sender) -> Option<InitiatorTaskTag> {
         match self.then {
             Then::Function { itt, .. } => self.requester.same_channel(session).then_some(itt),
             Then::Command { .. } | Then::Enabled { .. } => None,

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::connection::Sender;
 use iscsi_proto::session::TaskId;
 use parking_lot::Mutex;
-use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Output, Work, WorkError};
 use crate::connection::Message;
@@ -33,7 +33,7 @@ struct Item {
     task: Option<TaskId>,
     work: Work,
     memory: usize,
-    reply: UnboundedSender<Message>,
+    reply: Sender,
     since: Instant,
 }
 
@@ -63,7 +63,7 @@ impl UnitQueue {
         unit: &Arc<LogicalUnit>,
         task: Option<TaskId>,
         work: Work,
-        reply: UnboundedSender<Message>,
+        reply: Sender,
     ) -> usize {
         let memory = work.memory();
         let mut state = unit.queue().state.lock();

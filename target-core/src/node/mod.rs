@@ -28,6 +28,7 @@ use crate::events::{Events, SessionEnd};
 use crate::limits::Limits;
 use crate::lobby::Lobby;
 use crate::sessions::{SessionDetail, SessionSummary, Sessions};
+use crate::tidy::Tidy;
 use crate::tokens::Tokens;
 use crate::trace::{MAX_TRACES, Trace, TraceError, trace};
 use crate::watch::Watch;
@@ -85,6 +86,7 @@ pub struct Node {
     pub(crate) lobby: Arc<Lobby>,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) watch: Watch,
+    pub(crate) tidy: Tidy,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) limits: Limits,
     /// CHECK CONDITIONs by sense key.
@@ -114,6 +116,7 @@ impl Node {
             lobby: Lobby::new(config.max_logins),
             backlog: Backlog::new(config.max_backlog),
             watch: Watch::new(),
+            tidy: Tidy::default(),
             tokens: Arc::default(),
             limits: Limits::default(),
             senses: std::array::from_fn(|_| AtomicU64::new(0)),

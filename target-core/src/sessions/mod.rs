@@ -7,13 +7,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::connection::Sender;
 use iscsi_proto::login::{Authentication, ExistingSession, LoginOutcome, LoginStatus, SessionName};
 use iscsi_proto::names::IscsiName;
 use iscsi_proto::session::Counters;
 use iscsi_proto::{Cid, Isid, Tsih};
 use parking_lot::Mutex;
 use scsi::reservation::InitiatorPort;
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +50,7 @@ struct Entry {
     name: Name,
     summary: SessionSummary,
     published: Arc<Published>,
-    sender: UnboundedSender<Message>,
+    sender: Sender,
     ended: CancellationToken,
     authentication: Authentication,
     /// Of its one connection.
@@ -151,7 +151,7 @@ impl Sessions {
         &self,
         outcome: &LoginOutcome,
         ends: Ends,
-        sender: &UnboundedSender<Message>,
+        sender: &Sender,
     ) -> Result<Admission, LoginStatus> {
         let name = Name::of(outcome);
         loop {
@@ -219,7 +219,7 @@ impl Sessions {
         name: Name,
         outcome: &LoginOutcome,
         ends: Ends,
-        sender: UnboundedSender<Message>,
+        sender: Sender,
     ) -> Result<Admission, LoginStatus> {
         if table.closed {
             return Err(LoginStatus::ServiceUnavailable);

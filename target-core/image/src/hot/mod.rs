@@ -17,7 +17,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use pinned::PinnedFile;
+use memory::PinnedFile;
 use rustix::fs::{Mode, OFlags};
 
 use self::set::SET;

@@ -9,7 +9,7 @@ use std::ptr::{self, NonNull};
 
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 
-use crate::copy::{self, Lost};
+use super::copy::{self, Lost};
 
 /// A mapping of a file. Nothing is read, and no memory is used, before a range is pinned.
 #[derive(Debug)]
@@ -105,12 +105,6 @@ impl PinnedFile {
         // Not dereferenced here.
         Ok((self.base.as_ptr().wrapping_byte_add(range.start), length))
     }
-}
-
-/// Bytes of a page.
-#[must_use]
-pub fn page_size() -> usize {
-    rustix::param::page_size()
 }
 
 #[cfg(test)]

@@ -6,6 +6,10 @@ use super::*;
 
 const PAGES: usize = 8;
 
+fn page_size() -> usize {
+    rustix::param::page_size()
+}
+
 fn file() -> File {
     let file = tempfile::tempfile().unwrap();
     let page = |at| u8::try_from(at / page_size() + 1).unwrap();
@@ -68,7 +72,7 @@ fn what_cannot_be_read_is_not_pinned() {
 /// In a process of its own: others would lock memory meanwhile.
 #[test]
 fn what_is_unpinned_is_locked_no_more() {
-    let name = "map::tests::what_is_unpinned_is_locked_no_more";
+    let name = "pinned::map::tests::what_is_unpinned_is_locked_no_more";
     if std::env::var_os("PINNED_TEST_ALONE").is_none() {
         let mut alone = Command::new(std::env::current_exe().unwrap());
         let output = alone.args([name, "--exact"]).env("PINNED_TEST_ALONE", "1").output().unwrap();
@@ -92,7 +96,7 @@ fn what_is_unpinned_is_locked_no_more() {
 /// What others do with memory that is gone still ends the program.
 #[test]
 fn sigbus_from_elsewhere_is_nobodys_business() {
-    let name = "map::tests::sigbus_from_elsewhere_is_nobodys_business";
+    let name = "pinned::map::tests::sigbus_from_elsewhere_is_nobodys_business";
     if std::env::var_os("PINNED_TEST_DIES").is_none() {
         let mut dies = Command::new(std::env::current_exe().unwrap());
         let output = dies.args([name, "--exact"]).env("PINNED_TEST_DIES", "1").output().unwrap();

@@ -5,14 +5,11 @@
 //! device. Bytes are those of the page cache: what `write` has written is seen at once.
 //!
 //! A file can lose bytes while it is mapped, since somebody else has cut it or its device fails; a
-//! program that reads those gets SIGBUS. Here the copy ends instead, and says so ([`Lost`]).
-//!
-//! All `unsafe` code of lund stands in this crate: the mapping (`map.rs`), and the copy with its
-//! signal handler (`copy.rs`). Where there is no such copy (other processors than x86-64) nothing is
-//! pinned.
+//! program that reads those gets SIGBUS. Here the copy ends instead, and says so ([`Lost`]). Where
+//! there is no such copy (other processors than x86-64) nothing is pinned.
 
 mod copy;
 mod map;
 
 pub use copy::Lost;
-pub use map::{PinnedFile, page_size};
+pub use map::PinnedFile;
