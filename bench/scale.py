@@ -13,6 +13,8 @@ import time
 from servers import Lund
 
 SESSIONS = 1000
+# Seconds.
+SETTLED = 4
 LUNS = (1000, 10_000)
 TARGET = "iqn.2026-01.invalid.bench:luns{}"
 # As many as a target may have.
@@ -42,11 +44,13 @@ class Rest:
 
 def sessions(server, loadgen, memory):
     """Memory of idle sessions, and what is left of it when they have gone."""
+    # Longer than it takes until what sessions have left is given back.
+    time.sleep(SETTLED)
     before = memory(server.pid)["Rss"]
     with loadgen.hold(server, SESSIONS):
         time.sleep(2)
         during = memory(server.pid)["Rss"]
-    time.sleep(2)
+    time.sleep(SETTLED)
     after = memory(server.pid)["Rss"]
     each = (during - before) / SESSIONS
     print(f"{SESSIONS} idle sessions: {each:.1f} KiB RSS each, {(during - before) / 1024:.1f} MiB "

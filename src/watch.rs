@@ -44,7 +44,8 @@ struct Watch {
 impl Watch {
     fn look(&mut self, exposure: &Exposure) {
         let units = exposure.live_units();
-        self.causes.retain(|name, _| units.iter().any(|(_, unit)| unit.name() == name));
+        let names: BTreeSet<&str> = units.iter().map(|(_, unit)| unit.name()).collect();
+        self.causes.retain(|name, _| names.contains(name.as_str()));
         for (disk, unit) in &units {
             if !unit.is_open() {
                 self.open(exposure, disk, unit);

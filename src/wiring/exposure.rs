@@ -1,6 +1,6 @@
 //! Keeps the node as the catalogue has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -228,10 +228,10 @@ impl Exposure {
     pub(crate) fn live_units(&self) -> Vec<(Arc<Disk>, Arc<LogicalUnit>)> {
         let units: Vec<_> =
             self.units.lock().iter().filter_map(|(_, unit)| unit.upgrade()).collect();
-        let disks = self.disks.lock();
-        let disk_of = |unit: &Arc<LogicalUnit>| {
-            disks.iter().find(|disk| disk.id.to_string() == unit.name()).cloned()
-        };
+        let disks = self.disks.lock().clone();
+        let by_name: HashMap<String, &Arc<Disk>> =
+            disks.iter().map(|disk| (disk.id.to_string(), disk)).collect();
+        let disk_of = |unit: &LogicalUnit| by_name.get(unit.name()).copied().cloned();
         units.into_iter().filter_map(|unit| Some((disk_of(&unit)?, unit))).collect()
     }
 

@@ -95,6 +95,10 @@ impl Tasks {
         task.generation = self.generation;
         let generation = self.generation;
         let slot = self.free.pop().unwrap_or_else(|| {
+            if self.slots.is_empty() {
+                // Most sessions rest most of the time, with one command now and then.
+                self.slots.reserve_exact(1);
+            }
             self.slots.push(None);
             self.tags.push(InitiatorTaskTag::RESERVED.0);
             // The session bounds the number of tasks far below.
