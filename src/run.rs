@@ -110,6 +110,8 @@ pub(crate) fn run(config: &Config, exporter: Option<&Arc<Exporter>>) -> anyhow::
     let exposure = Exposure::start(node.clone(), &engine, handle, rules, recorder.clone())
         .inspect_err(|_| exposed.stop())?;
     exposed.connect(exposure.clone());
+    // What reading the database has left.
+    memory::give_back();
     let management = Management::start()?;
     let threads = management.handle()?;
     let served = runtime.block_on(serve(

@@ -3,7 +3,7 @@
 //! writes some.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use disk_image::CacheCounters;
@@ -85,7 +85,7 @@ pub struct Times {
     pub nanoseconds: u64,
 }
 
-/// Those that threads of the unit count in. They have just come out of a call that may sleep.
+/// Those of one kind.
 #[derive(Debug, Default)]
 struct Timed {
     classes: [AtomicU64; BOUNDS.len() + 1],
@@ -113,25 +113,22 @@ impl Timed {
     }
 }
 
-/// How long commands of a session took, by [`Kind`]: only its connection writes it.
+/// How long commands took, by [`Kind`]. Most are of one kind: the others take no memory.
 #[derive(Debug, Default)]
-pub(crate) struct SessionTimes([Timed; Kind::ALL.len()]);
+pub(crate) struct KindTimes([OnceLock<Box<Timed>>; Kind::ALL.len()]);
 
-impl SessionTimes {
-    /// A command that was timed is answered.
-    pub(crate) fn answered(&self, kind: Kind, time: Duration) {
+impl KindTimes {
+    /// A command of this kind took so long.
+    pub(crate) fn count(&self, kind: Kind, time: Duration) {
         if let Some(timed) = self.0.get(kind as usize) {
-            timed.count(time);
+            timed.get_or_init(Box::default).count(time);
         }
     }
 
     pub(crate) fn get(&self) -> [Times; Kind::ALL.len()] {
-        all(&self.0)
+        let timed = |kind: usize| self.0.get(kind).and_then(OnceLock::get);
+        std::array::from_fn(|kind| timed(kind).map(|timed| timed.get()).unwrap_or_default())
     }
-}
-
-fn all(timed: &[Timed; Kind::ALL.len()]) -> [Times; Kind::ALL.len()] {
-    std::array::from_fn(|kind| timed.get(kind).map(Timed::get).unwrap_or_default())
 }
 
 /// A unit's counts since it is there.
@@ -164,8 +161,8 @@ pub struct UnitCounters {
 pub(crate) struct UnitStatistics {
     sessions: Mutex<Sessions>,
     stops: AtomicU32,
-    handed_off: [Timed; Kind::ALL.len()],
-    commands: [Timed; Kind::ALL.len()],
+    handed_off: KindTimes,
+    commands: KindTimes,
 }
 
 #[derive(Debug, Default)]
@@ -197,16 +194,12 @@ impl UnitStatistics {
 
     /// A command that was handed off is done.
     pub(crate) fn handed_off(&self, kind: Kind, time: Duration) {
-        if let Some(timed) = self.handed_off.get(kind as usize) {
-            timed.count(time);
-        }
+        self.handed_off.count(kind, time);
     }
 
     /// A command that was timed is answered.
     pub(crate) fn answered(&self, kind: Kind, time: Duration) {
-        if let Some(timed) = self.commands.get(kind as usize) {
-            timed.count(time);
-        }
+        self.commands.count(kind, time);
     }
 
     /// For the management; `block_length` in bytes.
@@ -217,8 +210,8 @@ impl UnitStatistics {
             write_commands: sum.write_commands,
             read_bytes: sum.blocks_read.saturating_mul(block_length),
             written_bytes: sum.blocks_written.saturating_mul(block_length),
-            handed_off: all(&self.handed_off),
-            commands: all(&self.commands),
+            handed_off: self.handed_off.get(),
+            commands: self.commands.get(),
             ..UnitCounters::default()
         }
     }

@@ -60,7 +60,7 @@ impl Core {
             if !goes_on {
                 let time = now.saturating_duration_since(timed.since);
                 timed.unit.statistics().answered(timed.kind, time);
-                own.answered(timed.kind, time);
+                own.count(timed.kind, time);
             }
             goes_on
         });

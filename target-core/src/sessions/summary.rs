@@ -9,7 +9,7 @@ use iscsi_proto::serial::CmdSn;
 use iscsi_proto::session::{Counters, Session};
 use parking_lot::Mutex;
 
-use crate::statistics::{Kind, SessionTimes, Times};
+use crate::statistics::{Kind, KindTimes, Times};
 
 /// A session in short.
 #[derive(Debug, Clone)]
@@ -80,7 +80,7 @@ pub(crate) struct State {
 pub(crate) struct Published {
     state: Mutex<State>,
     /// How long its commands took.
-    pub(crate) times: SessionTimes,
+    pub(crate) times: KindTimes,
 }
 
 impl Published {
@@ -93,7 +93,7 @@ impl Published {
             max_cmd_sn: outcome.cmd_sn,
             outstanding: 0,
         });
-        Self { state, times: SessionTimes::default() }
+        Self { state, times: KindTimes::default() }
     }
 
     pub(crate) fn set(&self, session: &Session) {
