@@ -15,23 +15,65 @@ pub(super) fn moment() -> u16 {
     u16::try_from((now.tv_sec * 4 + now.tv_nsec / 250_000_000) & 0xff).unwrap_or_default()
 }
 
-/// An eighth of the memory that this program may use: of the machine's, or of its control group's.
+/// An eighth of the memory that this program may use: of the machine's, or of its control group's. 0
+/// where the system does not say how much of it is available.
 #[must_use]
 pub fn default_hot_bytes() -> u64 {
-    let machine = memory("MemTotal:").unwrap_or(0);
+    let machine = Memory::now().map_or(0, |memory| memory.total);
     group_limit().map_or(machine, |limit| limit.min(machine)) / SHARE
 }
 
 /// Others need memory more.
 pub(super) fn is_short_of_memory() -> bool {
-    let (total, available) = (memory("MemTotal:"), memory("MemAvailable:"));
-    matches!((total, available), (Some(total), Some(available)) if available < total / NEEDED)
+    Memory::now().is_some_and(|memory| memory.available < memory.total / NEEDED)
 }
 
-/// A line of `/proc/meminfo`, in bytes.
-fn memory(name: &str) -> Option<u64> {
-    let text = read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+/// Bytes of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Memory {
+    total: u64,
+    /// What programs can have without swapping.
+    available: u64,
+}
+
+impl Memory {
+    /// A service may see no file of `/proc` but those of processes (`ProcSubset=pid`), and asks the
+    /// memory nodes then.
+    fn now() -> Option<Self> {
+        let machine = read_to_string("/proc/meminfo").ok();
+        machine.and_then(|text| Self::of_machine(&text)).or_else(Self::of_nodes)
+    }
+
+    fn of_machine(text: &str) -> Option<Self> {
+        Some(Self { total: bytes(text, "MemTotal:")?, available: bytes(text, "MemAvailable:")? })
+    }
+
+    fn of_nodes() -> Option<Self> {
+        let nodes = std::fs::read_dir("/sys/devices/system/node").ok()?;
+        let files = nodes.filter_map(|node| read_to_string(node.ok()?.path().join("meminfo")).ok());
+        files.filter_map(|text| Self::of_node(&text)).reduce(|all, one| Self {
+            total: all.total + one.total,
+            available: all.available + one.available,
+        })
+    }
+
+    /// What is locked is on neither list.
+    fn of_node(text: &str) -> Option<Self> {
+        let cached = bytes(text, "Active(file):")? + bytes(text, "Inactive(file):")?;
+        Some(Self {
+            total: bytes(text, "MemTotal:")?,
+            available: bytes(text, "MemFree:")? + cached,
+        })
+    }
+}
+
+/// The number in the line that has this word, in bytes.
+fn bytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| {
+        // `Inactive(file):` has `Active(file):` in it, but not as a word.
+        let (before, number) = line.split_once(name)?;
+        (before.is_empty() || before.ends_with(' ')).then_some(number)
+    })?;
     line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
@@ -49,4 +91,27 @@ fn group_limit() -> Option<u64> {
         group.pop();
     }
     least
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_what_the_system_says() {
+        let text = "MemTotal:       24684652 kB\nMemFree:  1 kB\nMemAvailable:   22365400 kB\n";
+        let expected = Memory { total: 24_684_652 << 10, available: 22_365_400 << 10 };
+        assert_eq!(Memory::of_machine(text), Some(expected));
+        let node = "Node 0 MemTotal:       1000 kB\nNode 0 MemFree:         10 kB\n\
+                    Node 0 Inactive(anon):  9000 kB\nNode 0 Inactive(file):  20 kB\n\
+                    Node 0 Active(file):     30 kB\nNode 0 Unevictable:  500 kB\n";
+        let expected = Memory { total: 1000 << 10, available: 60 << 10 };
+        assert_eq!(Memory::of_node(node), Some(expected));
+        assert_eq!(Memory::of_machine(node), None);
+        // Where there are such files, they are as they were when this was written.
+        if let (Some(machine), Some(nodes)) = (Memory::now(), Memory::of_nodes()) {
+            assert!(nodes.total.abs_diff(machine.total) < machine.total / 8);
+            assert!(0 < nodes.available && nodes.available <= nodes.total);
+        }
+    }
 }
