@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use memory::PinnedFile;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, SeekFrom};
 
 use self::set::SET;
 pub use self::system::default_hot_bytes;
@@ -38,7 +38,9 @@ const MOMENTS_OF_A_SECOND: u16 = 4;
 
 /// `statfs` magic numbers of file systems that have the bytes of a file in the page cache, and nowhere
 /// else, and take them from there only if they are asked to: ext4, XFS, Btrfs, F2FS, tmpfs, ramfs.
-const LOCAL: [u64; 6] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994, 0x8584_58f6];
+const LOCAL: [u64; 6] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, TMPFS, 0x8584_58f6];
+/// Where a hole that is looked at through a mapping takes space, and is no hole any more.
+const TMPFS: u64 = 0x0102_1994;
 
 /// The state of a chunk: it may be copied from.
 const PINNED: u16 = 0x8000;
@@ -69,6 +71,7 @@ pub fn hot_bytes() -> u64 {
 #[derive(Debug, Default)]
 pub(crate) struct HotFile {
     reads: AtomicU32,
+    on_tmpfs: bool,
     /// None if it cannot be.
     chunks: OnceLock<Option<Arc<Chunks>>>,
 }
@@ -86,7 +89,7 @@ impl HotFile {
     pub(crate) fn new(is_device: bool, magic: Option<u64>) -> Self {
         let able = is_device || magic.is_some_and(|it| LOCAL.contains(&it));
         let chunks = if able { OnceLock::new() } else { OnceLock::from(None) };
-        Self { reads: AtomicU32::new(0), chunks }
+        Self { reads: AtomicU32::new(0), on_tmpfs: !is_device && magic == Some(TMPFS), chunks }
     }
 
     /// Fills all of `bufs`, whose length is not 0, from what is pinned. False if it cannot: then there
@@ -112,7 +115,8 @@ impl HotFile {
                 Chunks::was_read(chunks, offset);
             }
         } else if self.reads.fetch_add(1, Ordering::Relaxed) == READS_BEFORE {
-            self.chunks.get_or_init(|| Chunks::of(file, length()?).map(Arc::new));
+            let of = || Chunks::of(file, length()?, self.on_tmpfs).map(Arc::new);
+            self.chunks.get_or_init(of);
         }
     }
 
@@ -143,10 +147,12 @@ struct Chunks {
     states: Box<[AtomicU16]>,
     /// So many take something from the file.
     leaving: AtomicU32,
+    /// To look for holes, which must not be pinned.
+    holes: Option<OwnedFd>,
 }
 
 impl Chunks {
-    fn of(file: &OwnedFd, length: u64) -> Option<Self> {
+    fn of(file: &OwnedFd, length: u64, without_holes: bool) -> Option<Self> {
         use std::os::fd::AsRawFd as _;
 
         // A description of its own: the lock of the other one ends when the image is closed.
@@ -160,7 +166,15 @@ impl Chunks {
             map.inspect_err(|error| tracing::debug!(%error, "an image cannot be mapped")).ok()?;
         // Zeroed pages, of which memory has those that are used.
         let states = std::iter::repeat_with(|| AtomicU16::new(0)).take(count).collect();
-        Some(Self { map, states, leaving: AtomicU32::new(0) })
+        let holes = without_holes.then_some(own);
+        Some(Self { map, states, leaving: AtomicU32::new(0), holes })
+    }
+
+    /// Whether a chunk must not be pinned, as a hole in it would be none any more.
+    fn has_hole(&self, number: u64) -> bool {
+        let Some(file) = &self.holes else { return false };
+        let (start, end) = (number.saturating_mul(CHUNK), (number + 1).saturating_mul(CHUNK));
+        !rustix::fs::seek(file, SeekFrom::Hole(start)).is_ok_and(|hole| hole >= end)
     }
 
     fn state(&self, number: u64) -> Option<&AtomicU16> {

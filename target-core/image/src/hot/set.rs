@@ -196,6 +196,9 @@ impl Keeper {
 
     fn pin(&mut self, chunks: &Arc<Chunks>, number: u64) {
         let Some(state) = chunks.state(number) else { return };
+        if chunks.has_hole(number) {
+            return chunks.unpin(number);
+        }
         let is_held = state.load(Ordering::SeqCst) & HELD != 0;
         if !is_held && !self.has_room() && !self.replace() {
             return chunks.unpin(number);

@@ -126,6 +126,34 @@ fn nothing_is_pinned_where_something_is_being_taken() {
     assert!(chunks.pin(0) && place.is_pinned(0));
 }
 
+/// On tmpfs a look at a hole through a mapping would fill it.
+#[test]
+fn a_hole_stays_a_hole() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let place = Place::new();
+    place.heat();
+    place.file.punch(CHUNK, CHUNK).unwrap();
+    let blocks = place.outside.metadata().unwrap().blocks();
+    let chunks = place.hot().chunks.get().unwrap().clone().unwrap();
+    assert!(chunks.has_hole(1) && !chunks.has_hole(0));
+    // As often as pinned another one, twice.
+    for number in [2, 2] {
+        place.hot().leave(number * CHUNK..number * CHUNK + 1);
+        let end = Instant::now() + Duration::from_secs(60);
+        while !place.is_pinned(number) {
+            assert!(Instant::now() < end, "nothing is pinned");
+            for at in [CHUNK, number * CHUNK] {
+                place.read(at, 4096);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    assert!(!place.is_pinned(1));
+    assert_eq!(place.read(CHUNK, 9000), vec![0; 9000]);
+    assert_eq!(place.outside.metadata().unwrap().blocks(), blocks);
+}
+
 #[test]
 fn a_file_that_others_have_cut_is_read_as_it_is() {
     let place = Place::new();
@@ -155,7 +183,7 @@ fn once_is_not_again_and_again() {
     let chunks = {
         let file = tempfile::tempfile().unwrap();
         file.set_len(CHUNK).unwrap();
-        Arc::new(Chunks::of(&file.into(), CHUNK).unwrap())
+        Arc::new(Chunks::of(&file.into(), CHUNK, false).unwrap())
     };
     // In one moment, or in two one behind the other.
     for _ in 0..1000 {
