@@ -244,21 +244,25 @@ impl Chunks {
         }
     }
 
-    /// Pins a chunk, on the thread that may sleep; whether it holds it now.
-    fn pin(&self, number: u64) -> bool {
-        let (Some(state), Some(place)) = (self.state(number), place(number)) else { return false };
-        if let Err(error) = self.map.pin(&place) {
+    /// Pins a chunk, on the thread that may sleep.
+    ///
+    /// # Errors
+    /// As [`PinnedFile::pin`]; then it is not held.
+    fn pin(&self, number: u64) -> std::io::Result<()> {
+        let (Some(state), Some(place)) = (self.state(number), place(number)) else {
+            return Err(std::io::ErrorKind::InvalidInput.into());
+        };
+        self.map.pin(&place).inspect_err(|error| {
             tracing::debug!(%error, "a part of an image cannot be pinned");
             state.fetch_and(!(WANTED | PINNED | HELD), Ordering::SeqCst);
-            return false;
-        }
+        })?;
         state.fetch_or(HELD | USED | PINNED, Ordering::SeqCst);
         state.fetch_and(!WANTED, Ordering::SeqCst);
         // Who takes something away has counted itself in before it looks for what is pinned.
         if self.leaving.load(Ordering::SeqCst) > 0 {
             state.fetch_and(!PINNED, Ordering::SeqCst);
         }
-        true
+        Ok(())
     }
 
     /// Leaves a chunk to the system.

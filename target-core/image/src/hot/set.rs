@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{CHUNK, Chunks, HELD, PINNED, USED, system};
@@ -203,13 +204,13 @@ impl Keeper {
         if !is_held && !self.has_room() && !self.replace() {
             return chunks.unpin(number);
         }
-        if chunks.pin(number) {
-            if !is_held {
-                self.held.push(Held { chunks: Arc::downgrade(chunks), number, idle: 0 });
-            }
-        } else {
-            // A limit, or a bad place of the device: not again and again.
-            self.pause = self.pause.max(1);
+        match chunks.pin(number).map_err(|error| Errno::from_io_error(&error)) {
+            Ok(()) if is_held => {}
+            Ok(()) => self.held.push(Held { chunks: Arc::downgrade(chunks), number, idle: 0 }),
+            // The end of the file, which is no whole chunk, or a bad place of the device: the others can be.
+            Err(Some(Errno::FAULT)) => {}
+            // A limit: not again and again.
+            Err(_) => self.pause = self.pause.max(1),
         }
     }
 

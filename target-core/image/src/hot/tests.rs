@@ -121,9 +121,12 @@ fn nothing_is_pinned_where_something_is_being_taken() {
     place.heat();
     let chunks = place.hot().chunks.get().unwrap().clone().unwrap();
     let left = place.hot().leave(0..1).unwrap();
-    assert!(chunks.pin(0) && !place.is_pinned(0));
+    assert!(chunks.pin(0).is_ok() && !place.is_pinned(0));
     drop(left);
-    assert!(chunks.pin(0) && place.is_pinned(0));
+    assert!(chunks.pin(0).is_ok() && place.is_pinned(0));
+    // Where the file ends in the midst of a chunk.
+    let error = chunks.pin(CHUNKS).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::FAULT.raw_os_error()));
 }
 
 /// On tmpfs a look at a hole through a mapping would fill it.

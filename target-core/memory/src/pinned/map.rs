@@ -62,12 +62,11 @@ impl PinnedFile {
     /// where the file has no such bytes or its device fails. Nothing is pinned then.
     pub fn pin(&self, range: &Range<usize>) -> io::Result<()> {
         let (address, length) = self.part(range)?;
+        // First, since the lock has one error for bytes that are not there and for too many locks.
         // SAFETY: within the mapping; what is there is only brought into memory.
-        let pinned = unsafe { mm::mlock(address, length) };
-        // Reads once more what the lock has not brought in, which says nothing of some errors.
-        // SAFETY: as above.
-        let pinned = pinned
-            .and_then(|()| unsafe { mm::madvise(address, length, Advice::LinuxPopulateRead) });
+        let there = unsafe { mm::madvise(address, length, Advice::LinuxPopulateRead) };
+        // SAFETY: as above; what was evicted meanwhile is brought in once more.
+        let pinned = there.and_then(|()| unsafe { mm::mlock(address, length) });
         if pinned.is_err() {
             self.unpin(range);
         }
