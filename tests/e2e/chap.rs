@@ -25,7 +25,7 @@ fn configure(place: &Place, secret: &str, mode: u32) -> std::path::PathBuf {
 }
 
 fn start(place: &Place, config: &Path) -> Daemon {
-    let daemon = Daemon::spawn(place.command::<&str>(&[]).arg("--config").arg(config), place);
+    let daemon = Daemon::spawn(&mut place.configured(&config), place);
     if daemon.json(&["target", "list"]) == serde_json::json!([]) {
         daemon.lunctl(&["target", "create", "safe"]).ok();
     }
@@ -283,7 +283,7 @@ fn one_secret_for_both_sides_stops_the_start() {
     let text = std::fs::read_to_string(&config).unwrap();
     let mutual = format!("{text}mutual_user = 'target'\nmutual_secret_file = '{other}'\n");
     std::fs::write(&config, mutual).unwrap();
-    let (status, error) = exit_of(place.command::<&str>(&[]).arg("--config").arg(config));
+    let (status, error) = exit_of(&mut place.configured(&config));
     assert_eq!(status, 2, "{error}");
     assert!(error.contains("lund.toml:5: `iscsi.chap.mutual_secret_file`"), "{error}");
     assert!(error.contains("`hosts`") && !error.contains("0123456789ab"), "{error}");
@@ -312,7 +312,7 @@ fn a_secret_that_is_no_secret_stops_the_start() {
     for (secret, mode) in cases {
         let place = Place::new();
         let config = configure(&place, secret, mode);
-        let (status, error) = exit_of(place.command::<&str>(&[]).arg("--config").arg(config));
+        let (status, error) = exit_of(&mut place.configured(&config));
         assert_eq!(status, 2, "{error}");
         assert!(error.contains("lund.toml:3: `iscsi.chap.secret_file`"), "{error}");
         assert!(secret.is_empty() || !error.contains(secret), "{error}");

@@ -94,8 +94,8 @@ fn the_file_counts_where_the_command_line_says_nothing() {
     assert!(first_of_log(&daemon) != '{', "{}", daemon.log());
     daemon.stop();
     // The command line goes before the file.
-    let mut command = place.command(&["--log-format", "json"]);
-    let daemon = Daemon::spawn(command.arg("--config").arg(&path), &place);
+    let mut command = place.configured(&path);
+    let daemon = Daemon::spawn(command.args(["--log-format", "json"]), &place);
     assert_eq!(daemon.lines.len(), 2, "{:?}", daemon.lines);
     assert_eq!(first_of_log(&daemon), '{', "{}", daemon.log());
     daemon.stop();
@@ -105,7 +105,7 @@ fn the_file_counts_where_the_command_line_says_nothing() {
 fn no_more_sessions_than_configured_are_let_in() {
     let place = Place::new();
     let path = place.write("lund.toml", "[iscsi]\nmax_sessions = 2\n");
-    let daemon = Daemon::spawn(place.command::<&str>(&[]).arg("--config").arg(path), &place);
+    let daemon = Daemon::spawn(&mut place.configured(&path), &place);
     daemon.lunctl(&["target", "create", "few"]).ok();
     let target = "iqn.2026-01.io.lund:few";
     let login = || Session::try_login(daemon.portal, target);

@@ -16,8 +16,7 @@ const ALWAYS: u64 = u64::MAX;
 
 /// A daemon with a pool that can fail; in it a disk of each format, LUN 1 to 4, and LUN 0 is elsewhere.
 fn start(place: &Place, faulty: &Faulty) -> (Daemon, String) {
-    let quiet = place.without_thresholds();
-    let daemon = place.start(&quiet.each_ref().map(String::as_str));
+    let daemon = place.start(&[]);
     let pool = faulty.path().canonicalize().unwrap();
     daemon.lunctl(&["pool", "create", "p", pool.to_str().unwrap()]).ok();
     daemon.lunctl(&["disk", "create", "other", "--size", "8MiB"]).ok();

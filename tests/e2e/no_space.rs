@@ -23,11 +23,11 @@ fn on_small_file_system(place: &Place, directory: &Path) -> Option<Daemon> {
     std::fs::create_dir_all(directory).unwrap();
     let text = "[disks]\novercommit = true\nthresholds = ['50%', '2MiB']\n";
     let config = place.write("lund.toml", text);
-    let lund = place.command::<&str>(&[]);
+    let lund = place.configured(&config);
     let script = "mount -t tmpfs -o size=16m tmpfs \"$0\" && exec \"$@\"";
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", script]).arg(directory);
-    command.arg(lund.get_program()).args(lund.get_args()).arg("--config").arg(config);
+    command.arg(lund.get_program()).args(lund.get_args());
     Some(Daemon::spawn(&mut command, place))
 }
 

@@ -49,8 +49,7 @@ fn is_kept_over(restart: impl FnOnce(Daemon)) {
     assert_eq!(before[2].as_array().unwrap().len(), 6);
     restart(daemon);
 
-    let [option, file] = place.without_thresholds();
-    let daemon = place.start(&[&option, &file]);
+    let daemon = place.start(&[]);
     assert_eq!(catalogue(&daemon), before);
     assert_eq!(daemon.json(&["status"])["alerts"], serde_json::json!([]));
     let mut session = Session::login(daemon.portal, target);

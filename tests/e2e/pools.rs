@@ -23,7 +23,7 @@ fn mounted(place: &Place, script: &str, at: &Path) -> Option<Daemon> {
         eprintln!("skipped: no mount namespace can be made here (not root?)");
         return None;
     }
-    let lund = place.command(&place.without_thresholds());
+    let lund = place.command::<&str>(&[]);
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", &format!("{script} && exec \"$@\"")]).arg(at);
     command.arg(lund.get_program()).args(lund.get_args());

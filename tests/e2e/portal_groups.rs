@@ -23,7 +23,7 @@ fn targets_are_reached_and_discovered_through_their_groups() {
     let text = "[[iscsi.portal_groups]]\ntag = 2\nlisten = ['[::1]:0', '127.0.0.2:0']\n\
                 [[iscsi.portal_groups]]\ntag = 3\nlisten = ['127.0.0.3:0']\ntargets = ['db']\n";
     let config = place.write("lund.toml", text);
-    let daemon = Daemon::spawn(place.command::<&str>(&[]).arg("--config").arg(config), &place);
+    let daemon = Daemon::spawn(&mut place.configured(&config), &place);
     daemon.lunctl(&["disk", "create", "d", "--size", "1MiB"]).ok();
     daemon.expose("www", "d", 0);
     daemon.lunctl(&["target", "create", "db"]).ok();

@@ -32,8 +32,7 @@ fn what_was_exported_is_there_again_after_database_and_journal_are_lost() {
     assert!(said.contains("records imported"), "{said}");
     let said = import(&place, &[file, "--replace"]).ok();
     assert!(said.contains("is kept as"), "{said}");
-    let [option, config] = place.without_thresholds();
-    let daemon = place.start(&[&option, &config]);
+    let daemon = place.start(&[]);
     assert_eq!([daemon.json(&["disk", "list"]), daemon.json(&["target", "list"])], before);
     assert_eq!(daemon.json(&["status"])["alerts"], serde_json::json!([]));
     daemon.stop();

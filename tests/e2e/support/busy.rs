@@ -18,8 +18,7 @@ impl Busy {
     pub(crate) fn new() -> Self {
         let place = Place::new();
         let config = place.write("lund.toml", "[jobs]\nmax_running = 1\n");
-        let mut command = place.command::<&str>(&[]);
-        let daemon = Daemon::spawn(command.arg("--config").arg(config), &place);
+        let daemon = Daemon::spawn(&mut place.configured(&config), &place);
         daemon.lunctl(&["disk", "create", "held", "--size", "1MiB"]).ok();
         let lock = File::open(daemon.file_of("held")).unwrap();
         lock.lock().unwrap();

@@ -51,24 +51,26 @@ impl Place {
         command
     }
 
-    /// `lund serve` on free ports, with the data in the place.
+    /// `lund serve` on free ports, with the data in the place. Without a configuration of the test's
+    /// own it does not say that the default pool is nearly full, as it may be on this machine.
     pub(crate) fn command<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Command {
         let mut command = self.bare();
         command.args(["--iscsi-listen", "127.0.0.1:0", "--mgmt-listen", "127.0.0.1:0"]);
         command.arg("--data-dir").arg(self.data()).args(arguments);
+        if arguments.iter().all(|argument| argument.as_ref() != "--config") {
+            command.arg("--config").arg(self.write("quiet.toml", "[disks]\nthresholds = []\n"));
+        }
         command
+    }
+
+    /// The same, with a configuration file.
+    pub(crate) fn configured(&self, config: &Path) -> Command {
+        self.command(&[OsStr::new("--config"), config.as_os_str()])
     }
 
     /// Starts it; it serves when this returns.
     pub(crate) fn start(&self, arguments: &[&str]) -> Daemon {
         Daemon::spawn(&mut self.command(arguments), self)
-    }
-
-    /// Arguments for a daemon that does not say when the default pool is nearly full, as it may be
-    /// on the machine that the tests run on.
-    pub(crate) fn without_thresholds(&self) -> [String; 2] {
-        let path = self.write("lund.toml", "[disks]\nthresholds = []\n");
-        ["--config".to_owned(), path.to_str().unwrap().to_owned()]
     }
 
     /// Starts it with a demo disk of 64 MiB.

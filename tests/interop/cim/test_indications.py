@@ -508,7 +508,7 @@ def test_pools_and_changes_of_volumes_are_told_of(own_lund, tmp_path):
 
         directory = tmp_path.resolve() / "pool"
         directory.mkdir()
-        ask(own_lund, "POST", "/pools", {"name": "fast", "directory": str(directory)})
+        ask(own_lund, "POST", "/pools", {"name": "fast", "directory": str(directory), "soft_thresholds": []})
         _, pool = change("Creation")
         [known] = [it for it in client.wbem.EnumerateInstances("CIM_StoragePool") if it["PoolID"] == "fast"]
         said = {name: value for name, value in pool.items() if value is not None}  # nothing of the file system
@@ -543,7 +543,7 @@ def test_a_pool_that_goes_and_comes_back_is_told_with_what_is_in_it(own_lund, tm
     away = tmp_path.resolve() / "away"
     directory.mkdir()
     elsewhere = client.make_disk("elsewhere")
-    ask(own_lund, "POST", "/pools", {"name": "second", "directory": str(directory)})
+    ask(own_lund, "POST", "/pools", {"name": "second", "directory": str(directory), "soft_thresholds": []})
     [pool] = [it for it in client.wbem.EnumerateInstances("CIM_StoragePool") if it["PoolID"] == "second"]
     value, output = client.wbem.InvokeMethod(
         "CreateOrModifyElementFromStoragePool", client.service, ElementName="in it", InPool=pool.path,
