@@ -11,7 +11,10 @@ use crate::histogram::Histogram;
 use crate::link::Pdu;
 use crate::pattern::{self, Random};
 use crate::pdu::{self, Bhs, DataOut, NO_TAG, Transfer, be32, byte, flag, opcode};
-use crate::session::{Session, describe};
+use crate::session::{Session, describe, is_unit_attention};
+
+/// A command that meets more of them than there can be is a failure.
+const MAX_ATTENTIONS: u8 = 16;
 
 /// What the main thread tells all connections.
 pub(crate) mod phase {
@@ -48,6 +51,7 @@ struct Slot {
     received: u32,
     write: bool,
     busy: bool,
+    attentions: u8,
 }
 
 pub(crate) struct Engine<'a> {
@@ -55,6 +59,8 @@ pub(crate) struct Engine<'a> {
     job: Job,
     slots: Vec<Slot>,
     free: Vec<u32>,
+    /// Commands that were not carried out: the target had something to tell first.
+    again: Vec<u32>,
     /// Data of writes: one region for all slots, with marks one for each.
     arena: Vec<u8>,
     random: Random,
@@ -78,6 +84,7 @@ impl<'a> Engine<'a> {
             job,
             slots: vec![Slot::default(); job.depth as usize],
             free: (0..job.depth).rev().collect(),
+            again: Vec::new(),
             arena,
             random: Random::new(job.seed),
             issued: 0,
@@ -92,6 +99,7 @@ impl<'a> Engine<'a> {
         loop {
             let phase = control.load(Ordering::Relaxed);
             let more = phase != phase::STOP && self.job.limit.is_none_or(|n| self.issued < n);
+            self.issue_again()?;
             if more {
                 self.issue(now)?;
             } else if self.free.len() == self.slots.len() {
@@ -127,20 +135,36 @@ impl<'a> Engine<'a> {
             let blocks = self.job.size / self.job.block;
             let lba = (self.job.first + place) * u64::from(blocks);
             let slot = self.slots.get_mut(tag as usize).context("no such slot")?;
-            *slot = Slot { lba, started: now, received: 0, write, busy: true };
-            let cdb = pdu::rw_cdb(write, self.job.short_cdb, lba, blocks);
-            if write {
-                self.write(tag, lba, &cdb);
-            } else {
-                let transfer = Transfer::Read(self.job.size);
-                let session = &mut *self.session;
-                let header =
-                    pdu::scsi_command(session.lun, tag, session.numbers, transfer, &cdb, 0, false);
-                session.link.send_small(&header, &[]);
-            }
-            self.session.numbers.cmd_sn = self.session.numbers.cmd_sn.wrapping_add(1);
+            *slot = Slot { lba, started: now, received: 0, write, busy: true, attentions: 0 };
+            self.send(tag, lba, write);
         }
         Ok(())
+    }
+
+    /// Queues commands once more that met a unit attention.
+    fn issue_again(&mut self) -> Result<()> {
+        while self.session.window_open() {
+            let Some(tag) = self.again.pop() else { break };
+            let slot = self.slots.get_mut(tag as usize).context("no such slot")?;
+            slot.received = 0;
+            let (lba, write) = (slot.lba, slot.write);
+            self.send(tag, lba, write);
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, tag: u32, lba: u64, write: bool) {
+        let cdb = pdu::rw_cdb(write, self.job.short_cdb, lba, self.job.size / self.job.block);
+        if write {
+            self.write(tag, lba, &cdb);
+        } else {
+            let transfer = Transfer::Read(self.job.size);
+            let session = &mut *self.session;
+            let header =
+                pdu::scsi_command(session.lun, tag, session.numbers, transfer, &cdb, 0, false);
+            session.link.send_small(&header, &[]);
+        }
+        self.session.numbers.cmd_sn = self.session.numbers.cmd_sn.wrapping_add(1);
     }
 
     fn region(&self, tag: u32) -> usize {
@@ -240,7 +264,8 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    /// A status arrived: it must be GOOD and all data there.
+    /// A status arrived: it must be GOOD and all data there, or say that the command was not carried
+    /// out since there was something to tell.
     fn complete(&mut self, pdu: &Pdu, now: u64, measure: bool) -> Result<()> {
         let header: &Bhs = &pdu.header;
         let tag = be32(header, 16);
@@ -254,7 +279,13 @@ impl<'a> Engine<'a> {
         let status = byte(header, 3);
         if status != 0 {
             let sense = self.session.link.data(pdu).get(2..).unwrap_or(&[]);
-            bail!("{}: {}", what(), describe(status, if response { sense } else { &[] }));
+            let sense = if response { sense } else { &[] };
+            if is_unit_attention(status, sense) && slot.attentions < MAX_ATTENTIONS {
+                slot.attentions += 1;
+                self.again.push(tag);
+                return Ok(());
+            }
+            bail!("{}: {}", what(), describe(status, sense));
         }
         if byte(header, 1) & (flag::OVERFLOW | flag::UNDERFLOW) != 0 {
             bail!("{}: GOOD with a residual of {}", what(), be32(header, 44));

@@ -223,6 +223,11 @@ impl Session {
     }
 }
 
+/// Whether a command was not carried out since there was something to tell (SAM-5 §5.14).
+pub(crate) fn is_unit_attention(status: u8, sense: &[u8]) -> bool {
+    status == CHECK_CONDITION && byte(sense, 2) & 0x0f == 6
+}
+
 /// A status and its sense data in words.
 pub(crate) fn describe(status: u8, sense: &[u8]) -> String {
     if status == CHECK_CONDITION {
