@@ -58,7 +58,8 @@ pub(crate) async fn connection(node: Arc<Node>, visitor: Visitor, mut place: Pla
             None
         }
     };
-    drop(place);
+    // A session carries nothing of that along.
+    drop((place, lost));
     if let Some(connection) = admitted {
         connection.run().await;
     }

@@ -365,6 +365,17 @@ impl Core {
             && self.share.has_room(pending + self.memory)
     }
 
+    /// Keeps no memory that only commands need, which are few of those of a session: not READs and
+    /// WRITEs.
+    pub(super) fn rest(&mut self) {
+        if self.reply.capacity() > 0 {
+            self.reply = Vec::new();
+        }
+        if self.timed.is_empty() && self.timed.capacity() > 0 {
+            self.timed = Vec::new();
+        }
+    }
+
     /// Whether so many bytes may be kept besides what is held already.
     pub(super) fn share_has_room(&self, bytes: usize) -> bool {
         self.share.has_room(self.tx.pending_bytes() + self.memory + bytes)

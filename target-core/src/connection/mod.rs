@@ -249,7 +249,7 @@ impl Connection {
         loop {
             let mut progress = false;
             if !std::mem::take(&mut resumes) {
-                while let Poll::Ready(Some(message)) = self.mailbox.poll_recv(cx) {
+                while let Poll::Ready(message) = self.mailbox.poll_recv(cx) {
                     self.core.message(message);
                     progress = true;
                 }
@@ -460,5 +460,6 @@ impl Connection {
         if let Some(buffer) = self.core.tx.detach() {
             buffers::give_transmit(buffer);
         }
+        self.core.rest();
     }
 }

@@ -47,15 +47,18 @@ impl Name {
 
 #[derive(Debug)]
 struct Entry {
+    tsih: u16,
     name: Name,
-    summary: SessionSummary,
+    initiator_alias: Box<str>,
+    /// Where its connection comes from, and to.
+    ends: Ends,
+    since: SystemTime,
     published: Arc<Published>,
     sender: Sender,
     ended: CancellationToken,
     authentication: Authentication,
     /// Of its one connection.
     cid: Cid,
-    portal: SocketAddr,
 }
 
 /// Both ends of a connection.
@@ -69,10 +72,16 @@ impl Entry {
     fn summary(&self) -> SessionSummary {
         let counters = self.published.get().counters;
         SessionSummary {
+            tsih: self.tsih,
+            isid: self.name.isid.to_string(),
+            initiator: self.name.initiator.clone(),
+            initiator_alias: self.initiator_alias.to_string(),
+            target: self.name.target.clone(),
+            address: self.ends.peer,
+            since: self.since,
             commands: counters.commands,
             read_bytes: counters.data_in_bytes,
             written_bytes: counters.data_out_bytes,
-            ..self.summary.clone()
         }
     }
 
@@ -82,7 +91,7 @@ impl Entry {
             summary: self.summary(),
             authentication: self.authentication.clone(),
             cid: self.cid.0,
-            portal: self.portal,
+            portal: self.ends.local,
             target_portal_group_tag: self.name.group,
             parameters: state.parameters,
             counters: state.counters,
@@ -96,7 +105,8 @@ impl Entry {
 
 #[derive(Debug, Default)]
 struct Table {
-    by_tsih: HashMap<u16, Entry>,
+    /// Boxed: a table has room for more than it holds.
+    by_tsih: HashMap<u16, Box<Entry>>,
     last: u16,
     /// Nobody is let in any more.
     closed: bool,
@@ -208,7 +218,7 @@ impl Sessions {
     /// A session goes on over another connection.
     pub(crate) fn moved(&self, tsih: Tsih, outcome: &LoginOutcome, ends: Ends) {
         if let Some(entry) = self.table.lock().by_tsih.get_mut(&tsih.0) {
-            (entry.summary.address, entry.portal) = (ends.peer, ends.local);
+            entry.ends = ends;
             entry.authentication = outcome.authentication.clone();
         }
     }
@@ -235,30 +245,20 @@ impl Sessions {
             }
         }
         table.last = tsih;
-        let summary = SessionSummary {
-            tsih,
-            isid: name.isid.to_string(),
-            initiator: name.initiator.clone(),
-            initiator_alias: outcome.initiator_alias.clone().unwrap_or_default(),
-            target: name.target.clone(),
-            address: ends.peer,
-            since: SystemTime::now(),
-            commands: 0,
-            read_bytes: 0,
-            written_bytes: 0,
-        };
         let published = Arc::new(Published::new(outcome));
         let entry = Entry {
+            tsih,
             name,
-            summary,
+            initiator_alias: outcome.initiator_alias.as_deref().unwrap_or_default().into(),
+            ends,
+            since: SystemTime::now(),
             published: published.clone(),
             sender,
             ended: CancellationToken::new(),
             authentication: outcome.authentication.clone(),
             cid: outcome.cid,
-            portal: ends.local,
         };
-        table.by_tsih.insert(tsih, entry);
+        table.by_tsih.insert(tsih, Box::new(entry));
         Ok(Admission { tsih: Tsih(tsih), published })
     }
 
@@ -283,7 +283,7 @@ impl Sessions {
     }
 
     pub(crate) fn summary(&self, tsih: Tsih) -> Option<SessionSummary> {
-        self.table.lock().by_tsih.get(&tsih.0).map(Entry::summary)
+        self.table.lock().by_tsih.get(&tsih.0).map(|entry| entry.summary())
     }
 
     /// Counts over all sessions that there are and were.
@@ -295,7 +295,7 @@ impl Sessions {
     }
 
     pub(crate) fn detail(&self, tsih: u16) -> Option<SessionDetail> {
-        self.table.lock().by_tsih.get(&tsih).map(Entry::detail)
+        self.table.lock().by_tsih.get(&tsih).map(|entry| entry.detail())
     }
 
     /// Sends one session a message; false if it is not there.
@@ -305,7 +305,8 @@ impl Sessions {
     }
 
     pub(crate) fn list(&self) -> Vec<SessionSummary> {
-        let mut list: Vec<_> = self.table.lock().by_tsih.values().map(Entry::summary).collect();
+        let mut list: Vec<_> =
+            self.table.lock().by_tsih.values().map(|entry| entry.summary()).collect();
         list.sort_by_key(|session| session.tsih);
         list
     }
@@ -329,7 +330,7 @@ impl Sessions {
         let mut closed = Vec::new();
         for entry in self.table.lock().by_tsih.values() {
             if entry.name.target.as_deref() == Some(target) {
-                let message = message(&entry.name.initiator, entry.summary.address);
+                let message = message(&entry.name.initiator, entry.ends.peer);
                 if matches!(message, Message::Close(_)) {
                     closed.push(entry.ended.clone());
                 }
@@ -343,8 +344,7 @@ impl Sessions {
     pub(crate) fn targets_of(&self, initiator: &str) -> Vec<(String, IpAddr)> {
         let table = self.table.lock();
         let own = table.by_tsih.values().filter(|entry| entry.name.initiator == initiator);
-        own.filter_map(|entry| Some((entry.name.target.clone()?, entry.summary.address.ip())))
-            .collect()
+        own.filter_map(|entry| Some((entry.name.target.clone()?, entry.ends.peer.ip()))).collect()
     }
 
     /// The initiator ports of all normal sessions.
@@ -383,8 +383,9 @@ impl Sessions {
             let ended = {
                 let table = self.table.lock();
                 let of_target =
-                    |entry: &&Entry| target.is_none() || entry.name.target.as_deref() == target;
-                table.by_tsih.values().find(of_target).map(|entry| entry.ended.clone())
+                    |entry: &Entry| target.is_none() || entry.name.target.as_deref() == target;
+                let mut entries = table.by_tsih.values();
+                entries.find(|entry| of_target(entry)).map(|entry| entry.ended.clone())
             };
             let Some(ended) = ended else { return };
             ended.cancelled().await;
