@@ -25,7 +25,7 @@ fn configure(place: &Place, secret: &str, mode: u32) -> std::path::PathBuf {
 }
 
 fn start(place: &Place, config: &Path) -> Daemon {
-    let daemon = Daemon::spawn(&mut place.configured(&config), place);
+    let daemon = Daemon::spawn(&mut place.configured(config), place);
     if daemon.json(&["target", "list"]) == serde_json::json!([]) {
         daemon.lunctl(&["target", "create", "safe"]).ok();
     }

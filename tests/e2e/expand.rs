@@ -79,7 +79,11 @@ fn every_session_is_told_that_a_disk_has_become_full_or_thin() {
         told
     };
     let place = Place::new();
-    let daemon = place.start_demo();
+    // One that no file system on which tests run is below.
+    let config = place.write("lund.toml", "[disks]\nthresholds = ['1MiB']\n");
+    let start =
+        || place.start(&["--demo", "--demo-size", "64MiB", "--config", config.to_str().unwrap()]);
+    let daemon = start();
     let mut sessions: Vec<_> = (0..2).map(|_| Session::login(daemon.portal, TARGET)).collect();
     for session in &mut sessions {
         session.settle(0);
@@ -97,7 +101,7 @@ fn every_session_is_told_that_a_disk_has_become_full_or_thin() {
     assert!(file.blocks() * 512 >= 64 * MIB);
     daemon.lunctl(&["disk", "provision", "demo", "full"]).fails(2, &["full already"]);
     daemon.kill();
-    let daemon = place.start_demo();
+    let daemon = start();
     let mut session = Session::login(daemon.portal, TARGET);
     session.settle(0);
     assert_eq!(provisioning_type(&mut session), 1);

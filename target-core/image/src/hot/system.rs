@@ -110,7 +110,8 @@ mod tests {
         assert_eq!(Memory::of_machine(node), None);
         // Where there are such files, they are as they were when this was written.
         if let (Some(machine), Some(nodes)) = (Memory::now(), Memory::of_nodes()) {
-            assert!(nodes.total.abs_diff(machine.total) < machine.total / 8);
+            // Nodes lack what a balloon has taken from the machine.
+            assert!(nodes.total <= machine.total + machine.total / 8);
             assert!(0 < nodes.available && nodes.available <= nodes.total);
         }
     }

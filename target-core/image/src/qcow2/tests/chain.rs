@@ -148,7 +148,8 @@ fn parents_elsewhere_loops_and_strange_names_are_refused() {
     assert_eq!(refusal(outside, ImageFormat::Raw).0, ParentMismatch);
     std::os::unix::fs::symlink(outside, directory.path().join("link")).unwrap();
     assert_eq!(refusal("link", ImageFormat::Raw).0, ParentMismatch);
-    assert_eq!(refusal("../../../etc/passwd", ImageFormat::Raw).0, ParentMismatch);
+    let far = "../".repeat(32) + "etc/passwd";
+    assert_eq!(refusal(&far, ImageFormat::Raw).0, ParentMismatch);
     assert_eq!(refusal("gone", ImageFormat::Raw).0, NotFound);
     for name in ["nbd://host/disk", "json:{\"driver\":\"file\"}", "nbd:host:1"] {
         assert_eq!(refusal(name, ImageFormat::Raw).0, Unsupported, "{name}");
