@@ -71,7 +71,8 @@ const O_EXCL: i32 = 0o200;
 
 /// The devices' directory is the one that the configuration allows.
 fn start(place: &Place, directory: &Path) -> Daemon {
-    let text = format!("[disks]\nallowed_directories = [{directory:?}]\n");
+    // A snapshot puts such a disk into the pool, and initiators would be told of its thresholds.
+    let text = format!("[disks]\nthresholds = []\nallowed_directories = [{directory:?}]\n");
     let config = place.write("lund.toml", &text);
     place.start(&["--config", config.to_str().unwrap()])
 }
