@@ -35,11 +35,11 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         daemons = {
             # Two portals, for two paths.
-            "checks": ["--iscsi-listen", "127.0.0.1:0", *plain(directory)],
+            "checks": ["--iscsi-listen", "127.0.0.1:0"],
             "checks-chap": chap(directory),
             "checks-scsi": two_groups(directory, "both", EVERYTHING),
             "checks-alua": two_groups(directory, "implicit"),
-            "checks-copy": plain(directory),
+            "checks-copy": [],
         }
         # Disks beside the demo's.
         disks = {"checks-copy": ["copy"]}
@@ -104,13 +104,6 @@ def restarts(lund, wish, done):
 
 # The disk of the machine that the tests run on may be nearly full: no unit attentions that say so.
 QUIET = "[disks]\nthresholds = []\n"
-
-
-def plain(directory):
-    """Arguments for a daemon with nothing else said."""
-    config = pathlib.Path(directory, "plain.toml")
-    config.write_text(QUIET)
-    return ["--config", str(config)]
 
 
 def chap(directory):
