@@ -110,8 +110,10 @@ mod tests {
         assert_eq!(Memory::of_machine(node), None);
         // Where there are such files, they are as they were when this was written.
         if let (Some(machine), Some(nodes)) = (Memory::now(), Memory::of_nodes()) {
-            // Nodes lack what a balloon has taken from the machine.
+            // Half of a machine has been seen to be missing in its nodes, for minutes; the numbers
+            // above are what says that they are read well.
             assert!(nodes.total <= machine.total + machine.total / 8);
+            assert!(nodes.total > machine.total / 64);
             assert!(0 < nodes.available && nodes.available <= nodes.total);
         }
     }
