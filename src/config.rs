@@ -20,6 +20,7 @@ use ::scsi::AccessMethods;
 use anyhow::Context as _;
 use job_engine::{PoolLimits, PoolSettings};
 use serde::Deserialize;
+use target_core::ZeroCopyReads;
 use toml::Spanned;
 
 pub(crate) use self::chap::{Access, SECRET_LENGTHS};
@@ -53,6 +54,7 @@ pub(crate) struct Config {
     pub(crate) max_logins: usize,
     /// Bytes.
     pub(crate) max_backlog: usize,
+    pub(crate) zero_copy_reads: ZeroCopyReads,
     pub(crate) max_sessions: usize,
     pub(crate) max_sessions_per_target: usize,
     pub(crate) max_sessions_per_initiator: usize,
@@ -115,6 +117,7 @@ struct Iscsi {
     listen: Option<Spanned<Vec<SocketAddr>>>,
     max_logins: Option<Spanned<u32>>,
     max_backlog: Option<Spanned<String>>,
+    zero_copy_reads: Option<Spanned<String>>,
     max_sessions: Option<Spanned<u32>>,
     max_sessions_per_target: Option<Spanned<u32>>,
     max_sessions_per_initiator: Option<Spanned<u32>>,
@@ -255,6 +258,7 @@ impl Config {
             pinned: memory::pinned(source, &file.memory)?,
             max_logins: usize::try_from(max_logins)?,
             max_backlog: max_backlog(source, file.iscsi.max_backlog.as_ref())?,
+            zero_copy_reads: zero_copy_reads(source, file.iscsi.zero_copy_reads.as_ref())?,
             max_sessions: usize::try_from(max_sessions)?,
             max_sessions_per_target: usize::try_from(per_target)?,
             max_sessions_per_initiator: usize::try_from(per_initiator)?,
@@ -416,6 +420,22 @@ fn max_backlog(source: &Source<'_>, given: Option<&Spanned<String>>) -> anyhow::
     }
 }
 
+fn zero_copy_reads(
+    source: &Source<'_>,
+    given: Option<&Spanned<String>>,
+) -> anyhow::Result<ZeroCopyReads> {
+    let Some(given) = given else { return Ok(ZeroCopyReads::default()) };
+    match given.get_ref().as_str() {
+        "auto" => Ok(ZeroCopyReads::Auto),
+        "always" => Ok(ZeroCopyReads::Always),
+        "never" => Ok(ZeroCopyReads::Never),
+        _ => {
+            let why = "is none of \"auto\", \"always\" and \"never\"";
+            Err(source.error("iscsi.zero_copy_reads", given, why))
+        }
+    }
+}
+
 fn check_level(level: &str) -> anyhow::Result<()> {
     tracing_subscriber::EnvFilter::try_new(level)?;
     Ok(())
@@ -487,6 +507,13 @@ mod tests {
         assert!(address.starts_with("lund.toml:2: `management.listen`"), "{address}");
         let backlog = error("[iscsi]\nmax_backlog = '1MiB'\n", &[]);
         assert!(backlog.starts_with("lund.toml:2: `iscsi.max_backlog` must be"), "{backlog}");
+        let zero_copy = error("[iscsi]\nzero_copy_reads = 'yes'\n", &[]);
+        assert!(
+            zero_copy.starts_with("lund.toml:2: `iscsi.zero_copy_reads` is none of"),
+            "{zero_copy}"
+        );
+        let config = load("[iscsi]\nzero_copy_reads = 'always'\n", &[]).unwrap();
+        assert_eq!(config.zero_copy_reads, ZeroCopyReads::Always);
         let level = error("[log]\nlevel = 'a=b=c'\n", &[]);
         assert!(level.starts_with("lund.toml:2: `log.level`"), "{level}");
         let none = error("[iscsi]\nlisten = []\n", &[]);

@@ -87,6 +87,7 @@ pub(crate) fn run(config: &Config, exporter: Option<&Arc<Exporter>>) -> anyhow::
     let node_config = NodeConfig {
         max_logins: config.max_logins,
         max_backlog: config.max_backlog,
+        zero_copy_reads: config.zero_copy_reads,
         max_sessions: config.max_sessions,
         max_sessions_per_target: config.max_sessions_per_target,
         max_sessions_per_initiator: config.max_sessions_per_initiator,

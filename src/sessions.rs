@@ -103,6 +103,7 @@ pub(crate) fn totals(node: &Node) -> TotalCounters {
         task_management_functions: counters.task_management_functions,
         read_bytes: counters.data_in_bytes,
         written_bytes: counters.data_out_bytes,
+        zero_copy_bytes: counters.in_place_bytes,
         pdus_received: counters.pdus_received,
         pdus_sent: counters.pdus_sent,
         rejects: counters.rejects,

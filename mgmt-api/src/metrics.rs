@@ -154,6 +154,10 @@ fn initiators(registry: &mut Registry, totals: &Totals) {
     register(registry, "commands", help, None, &by(&commands));
     let bytes = [("read", counters.read_bytes), ("write", counters.written_bytes)];
     register(registry, "data", "Data of SCSI commands", Some(Unit::Bytes), &by(&bytes));
+    let zero_copy = Counter::<u64>::default();
+    zero_copy.inc_by(counters.zero_copy_bytes);
+    let help = "Data of reads that was sent without being copied";
+    register(registry, "zero_copy", help, Some(Unit::Bytes), &zero_copy);
     let pdus = [("received", counters.pdus_received), ("sent", counters.pdus_sent)];
     register(registry, "pdus", "iSCSI PDUs after the login", None, &by(&pdus));
     let errors = [("reject", counters.rejects), ("data_digest", counters.data_digest_errors)];

@@ -29,6 +29,8 @@ pub struct NodeConfig {
     /// Bytes that all sessions together hold for what initiators do not take and devices do not do;
     /// a session goes beyond it by what it takes in during one turn.
     pub max_backlog: usize,
+    /// Which long reads are sent from the page cache without being copied.
+    pub zero_copy_reads: ZeroCopyReads,
     /// Sessions, in all.
     pub max_sessions: usize,
     /// Sessions of one target.
@@ -49,9 +51,24 @@ impl Default for NodeConfig {
             slow_command: Duration::from_secs(1),
             max_logins: 1024,
             max_backlog: 256 << 20,
+            zero_copy_reads: ZeroCopyReads::Auto,
             max_sessions: 4096,
             max_sessions_per_target: usize::MAX,
             max_sessions_per_initiator: usize::MAX,
         }
     }
+}
+
+/// Which long reads are sent from the page cache (`sendfile`). What is sent so is what stands there when
+/// it goes out, not when the command was carried out. So commands of the same session that write there wait
+/// until the initiator has it; what other sessions write may show, in a half of a block, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ZeroCopyReads {
+    /// None.
+    Never,
+    /// Those of units that one session alone sees, on connections on which it is a gain.
+    #[default]
+    Auto,
+    /// All.
+    Always,
 }

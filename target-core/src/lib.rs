@@ -45,7 +45,7 @@ pub use access::{AccessEntry, LunMapping};
 pub use access_states::{
     AccessStateChange, AccessStateError, AccessStateStore, PortalGroupStatus, StoredAccessState,
 };
-pub use config::NodeConfig;
+pub use config::{NodeConfig, ZeroCopyReads};
 pub use copies::is_copy;
 pub use events::{Events, Fault, NoEvents, SessionEnd};
 pub use exclusion::pause;

@@ -54,6 +54,7 @@ struct Seated {
 
 impl Drop for Seated {
     fn drop(&mut self) {
+        self.unit.unseen();
         self.unit.statistics().end(&self.counters);
     }
 }
@@ -62,6 +63,7 @@ impl UnitRef {
     pub(crate) fn new(unit: &Arc<LogicalUnit>) -> Self {
         let seat = unit.exclusion().seat();
         let counters = unit.statistics().begin();
+        unit.seen();
         Self(Arc::new(Seated { unit: unit.clone(), seat, counters }))
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -113,6 +113,8 @@ pub struct LogicalUnit {
     changing: Mutex<()>,
     queue: UnitQueue,
     exclusion: Exclusion,
+    /// By so many sessions it is seen.
+    viewers: AtomicU32,
     task_set: TaskSet,
     tokens: UnitTokens,
     copies: UnitCopies,
@@ -170,6 +172,7 @@ impl LogicalUnit {
             statistics: UnitStatistics::default(),
             queue: UnitQueue::default(),
             exclusion,
+            viewers: AtomicU32::new(0),
             task_set: TaskSet::default(),
             tokens: UnitTokens::default(),
             copies: UnitCopies::default(),
@@ -346,6 +349,21 @@ impl LogicalUnit {
     /// Keeps atomic commands apart from all others.
     pub(crate) fn exclusion(&self) -> &Exclusion {
         &self.exclusion
+    }
+
+    /// One more session sees it, or sees it once more.
+    pub(crate) fn seen(&self) {
+        self.viewers.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// One does not any more.
+    pub(crate) fn unseen(&self) {
+        self.viewers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether no other session sees it.
+    pub(crate) fn is_seen_by_one(&self) -> bool {
+        self.viewers.load(Ordering::SeqCst) <= 1
     }
 
     /// The order of its commands.

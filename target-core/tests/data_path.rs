@@ -33,6 +33,8 @@ mod forms;
 mod hand_off;
 #[path = "data_path/hanging.rs"]
 mod hanging;
+#[path = "data_path/in_place.rs"]
+mod in_place;
 #[path = "data_path/initiator.rs"]
 mod initiator;
 #[path = "data_path/integrity.rs"]

@@ -24,6 +24,8 @@ pub struct TotalCounters {
     pub task_management_functions: u64,
     pub read_bytes: u64,
     pub written_bytes: u64,
+    /// Those of `read_bytes` that were sent without being copied.
+    pub zero_copy_bytes: u64,
     pub pdus_received: u64,
     pub pdus_sent: u64,
     pub rejects: u64,

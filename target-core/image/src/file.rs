@@ -13,7 +13,7 @@ use crate::block_file::BlockFile;
 use crate::device;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::flush::GroupFlush;
-use crate::hot::HotFile;
+use crate::hot::{HotFile, Pinned};
 use crate::image::{Durability, Wait};
 
 /// `statfs` magic numbers of the file systems whose reads never wait for a device.
@@ -231,6 +231,11 @@ impl ImageFile {
     /// A read that did not wait has found all of it.
     fn was_read(&self, offset: u64) {
         self.hot.was_read(&self.file, || self.length().ok(), offset);
+    }
+
+    /// All of a range whose length is not 0, if it is pinned.
+    pub(crate) fn pinned(&self, offset: u64, length: u64) -> Option<Pinned> {
+        self.hot.pinned(offset, length)
     }
 
     /// Goes on where a read was cut short; a cold page or a signal may do that, the end of the

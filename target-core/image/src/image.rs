@@ -9,6 +9,7 @@ use crate::cache::{CacheBudget, CacheCounters};
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::ImageFile;
 use crate::format::ImageFormat;
+use crate::hot::Pinned;
 use crate::layers::Own;
 use crate::switch::SwitchImage;
 
@@ -136,6 +137,12 @@ pub trait Image: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`ImageErrorKind::OutOfRange`] for a length of 0 too.
     fn block_status(&self, offset: u64, length: u64) -> Result<Extent, ImageError>;
+
+    /// A range whose length is not 0, if all of it stays in memory and can be sent from there. It is no read, see
+    /// [`Pinned`].
+    fn pinned(&self, _offset: u64, _length: u64) -> Option<Pinned> {
+        None
+    }
 
     /// The file whose byte n is the disk's byte n, where there is one.
     fn plain_file(&self) -> Option<&ImageFile> {

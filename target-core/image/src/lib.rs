@@ -63,7 +63,7 @@ pub use extend::{ExtendOptions, Extender, RawExtender, extend_image, undo_extens
 pub use fault::{Fault, FaultImage, Gate};
 pub use file::{FileIdentity, ImageFile};
 pub use format::{ImageFormat, OpenOptions, ParentOpener, open_image, open_over, probe};
-pub use hot::{default_hot_bytes, hot_bytes, set_hot_budget};
+pub use hot::{Pinned, default_hot_bytes, hot_bytes, set_hot_budget};
 pub use image::{AtomicWrites, BlockState, Durability, Extent, Features, Image, Wait};
 pub use layers::{Layer, LayerCopier, Layers, Own};
 pub use mem::MemImage;

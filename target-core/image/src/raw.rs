@@ -12,6 +12,7 @@ use crate::block_file::BlockFile as _;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::{ImageFile, bytes};
 use crate::format::OpenOptions;
+use crate::hot::Pinned;
 use crate::image::{
     AtomicWrites, BlockState, Durability, Extent, Features, Image, PAGE, Wait, check_range,
 };
@@ -171,6 +172,11 @@ impl Image for RawImage {
         self.flush()?;
         self.redo.end();
         self.file.share()
+    }
+
+    fn pinned(&self, offset: u64, length: u64) -> Option<Pinned> {
+        check_range(self.file.path(), Operation::Read, offset, length, self.size()).ok()?;
+        self.file.pinned(offset, length)
     }
 
     fn plain_file(&self) -> Option<&ImageFile> {

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use crate::cache::{CacheBudget, CacheCounters};
 use crate::error::ImageError;
 use crate::format::ImageFormat;
+use crate::hot::Pinned;
 use crate::image::{AtomicWrites, Durability, Extent, Features, Image, Wait};
 use crate::layers::Own;
 
@@ -81,6 +82,10 @@ impl Image for SwitchImage {
 
     fn block_status(&self, offset: u64, length: u64) -> Result<Extent, ImageError> {
         self.current.load().block_status(offset, length)
+    }
+
+    fn pinned(&self, offset: u64, length: u64) -> Option<Pinned> {
+        self.current.load().pinned(offset, length)
     }
 
     fn is_plain(&self) -> bool {

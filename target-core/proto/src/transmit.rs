@@ -2,7 +2,7 @@
 //!
 //! Headers and most payloads stand one behind the other in one buffer, in which the data path
 //! reserves room and reads blocks straight from the page cache. Payloads that were read
-//! elsewhere are owned pieces between them and are never copied.
+//! elsewhere are pieces between them, and so are those that are sent from where they stand.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -16,7 +16,28 @@ const COMPACT: usize = if cfg!(test) { 4 << 10 } else { 256 << 10 };
 /// The slices of a vectored write.
 pub type Slices<'a> = SmallVec<[IoSlice<'a>; 16]>;
 
-/// A queue of bytes to send. `P` is a payload that was read elsewhere.
+/// What stands outside of the queue's buffer.
+pub trait Payload {
+    /// Its bytes; `None` if they stand where this program does not look at them.
+    fn bytes(&self) -> Option<&[u8]>;
+}
+
+impl<T: AsRef<[u8]>> Payload for T {
+    fn bytes(&self) -> Option<&[u8]> {
+        Some(self.as_ref())
+    }
+}
+
+/// A part of what is to be sent.
+#[derive(Debug)]
+pub enum Part<'a, P> {
+    /// Bytes.
+    Bytes(&'a [u8]),
+    /// This range of a payload whose bytes nobody looks at.
+    Outside(&'a P, Range<usize>),
+}
+
+/// A queue of bytes to send.
 #[derive(Debug)]
 pub struct TransmitQueue<P> {
     /// Its length is the high-water mark: what is behind `filled` is old and is overwritten, so
@@ -25,6 +46,8 @@ pub struct TransmitQueue<P> {
     filled: usize,
     sent: usize,
     pieces: VecDeque<Piece<P>>,
+    /// Bytes of them that are [`Part::Outside`].
+    outside: usize,
 }
 
 #[derive(Debug)]
@@ -37,11 +60,11 @@ struct Piece<P> {
 
 impl<P> Default for TransmitQueue<P> {
     fn default() -> Self {
-        Self { buffer: Vec::new(), filled: 0, sent: 0, pieces: VecDeque::new() }
+        Self { buffer: Vec::new(), filled: 0, sent: 0, pieces: VecDeque::new(), outside: 0 }
     }
 }
 
-impl<P: AsRef<[u8]>> TransmitQueue<P> {
+impl<P: Payload> TransmitQueue<P> {
     /// An empty queue that holds no memory.
     #[must_use]
     pub fn new() -> Self {
@@ -83,18 +106,34 @@ impl<P: AsRef<[u8]>> TransmitQueue<P> {
         Some(std::mem::take(&mut self.buffer))
     }
 
+    /// How many of those are [`Part::Outside`].
+    #[must_use]
+    pub const fn outside_bytes(&self) -> usize {
+        self.outside
+    }
+
     /// What is to be sent, in order.
+    pub fn parts(&self) -> impl Iterator<Item = Part<'_, P>> {
+        let mut from = self.sent;
+        let bytes = |range: Range<usize>| {
+            self.buffer.get(range).filter(|it| !it.is_empty()).map(Part::Bytes)
+        };
+        let pieces = self.pieces.iter().flat_map(move |piece| {
+            let before = bytes(std::mem::replace(&mut from, piece.at)..piece.at);
+            [before, piece.part()].into_iter().flatten()
+        });
+        let last = self.pieces.back().map_or(self.sent, |piece| piece.at);
+        pieces.chain(bytes(last..self.filled))
+    }
+
+    /// The same as slices, up to the first part that is [`Part::Outside`].
     #[must_use]
     pub fn io_slices(&self) -> Slices<'_> {
-        let mut slices = Slices::new();
-        let mut from = self.sent;
-        for piece in &self.pieces {
-            push_slice(&mut slices, self.buffer.get(from..piece.at));
-            push_slice(&mut slices, piece.payload.as_ref().get(piece.range.clone()));
-            from = piece.at;
-        }
-        push_slice(&mut slices, self.buffer.get(from..self.filled));
-        slices
+        let bytes = self.parts().map_while(|part| match part {
+            Part::Bytes(bytes) => Some(IoSlice::new(bytes)),
+            Part::Outside(..) => None,
+        });
+        bytes.collect()
     }
 
     /// Takes note that the first `count` bytes are sent; payloads that are out are dropped.
@@ -106,6 +145,9 @@ impl<P: AsRef<[u8]>> TransmitQueue<P> {
             count -= step;
             let Some(piece) = self.pieces.front_mut().filter(|_| self.sent == end) else { break };
             let step = count.min(piece.range.len());
+            if self.outside > 0 && piece.payload.bytes().is_none() {
+                self.outside -= step;
+            }
             piece.range.start += step;
             count -= step;
             if !piece.range.is_empty() {
@@ -146,6 +188,9 @@ impl<P: AsRef<[u8]>> TransmitQueue<P> {
     /// Appends a payload without copying it.
     pub(crate) fn push_payload(&mut self, payload: P, range: Range<usize>) {
         if !range.is_empty() {
+            if payload.bytes().is_none() {
+                self.outside += range.len();
+            }
             self.pieces.push_back(Piece { at: self.filled, payload, range });
         }
     }
@@ -176,9 +221,13 @@ impl<P: AsRef<[u8]>> TransmitQueue<P> {
     }
 }
 
-fn push_slice<'a>(slices: &mut Slices<'a>, bytes: Option<&'a [u8]>) {
-    if let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) {
-        slices.push(IoSlice::new(bytes));
+impl<P: Payload> Piece<P> {
+    fn part(&self) -> Option<Part<'_, P>> {
+        let range = self.range.clone();
+        match self.payload.bytes() {
+            Some(bytes) => bytes.get(range).map(Part::Bytes),
+            None => Some(Part::Outside(&self.payload, range)),
+        }
     }
 }
 
@@ -186,7 +235,7 @@ fn push_slice<'a>(slices: &mut Slices<'a>, bytes: Option<&'a [u8]>) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::TransmitQueue;
+    use super::{Part, Payload, Range, TransmitQueue};
 
     fn bytes_of(queue: &TransmitQueue<Vec<u8>>) -> Vec<u8> {
         queue.io_slices().iter().flat_map(|slice| slice.to_vec()).collect()
@@ -204,6 +253,36 @@ mod tests {
         assert!(queue.detach().is_none());
         queue.push(b"de");
         assert_eq!(bytes_of(&queue), b"de");
+    }
+
+    /// A payload whose bytes nobody looks at.
+    struct Far;
+
+    impl Payload for Far {
+        fn bytes(&self) -> Option<&[u8]> {
+            None
+        }
+    }
+
+    #[test]
+    fn what_is_outside_stops_the_slices_until_it_is_sent() {
+        let mut queue = TransmitQueue::new();
+        queue.push(b"a");
+        queue.push_payload(Far, 1..8);
+        queue.push(b"z");
+        assert_eq!((queue.pending_bytes(), queue.outside_bytes()), (9, 7));
+        assert_eq!(queue.io_slices().len(), 1);
+        let parts: Vec<_> = queue.parts().collect();
+        assert!(matches!(parts[1], Part::Outside(_, Range { start: 1, end: 8 })));
+        assert!(matches!(parts[2], Part::Bytes(b"z")) && parts.len() == 3);
+        queue.advance(3);
+        assert_eq!((queue.pending_bytes(), queue.outside_bytes()), (6, 5));
+        assert!(queue.io_slices().is_empty() && !queue.is_empty());
+        assert!(matches!(queue.parts().next(), Some(Part::Outside(_, Range { start: 3, end: 8 }))));
+        queue.advance(5);
+        assert_eq!((queue.io_slices().len(), queue.outside_bytes()), (1, 0));
+        queue.advance(1);
+        assert!(queue.is_empty() && queue.detach().is_some());
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod atomic;
 mod basic;
 mod capacity;
 mod cdb;
+mod changes;
 mod command;
 pub mod commands;
 pub mod copy;
@@ -39,6 +40,7 @@ mod vpd;
 
 pub use asc::AdditionalSense;
 pub use cdb::Cdb;
+pub use changes::Changes;
 pub use commands::{COMMANDS, Command, lookup};
 pub use device::{
     AtomicTransfers, Capacity, Context, Device, Limits, MediumRotation, MediumState,

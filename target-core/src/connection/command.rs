@@ -45,6 +45,12 @@ impl Core {
         boundary: Option<Arc<Boundary>>,
     ) {
         self.ordered |= boundary.is_some();
+        if !self.flights.is_empty()
+            && let Some(unit) = self.nexus.at(place).map(|seen| seen.unit.clone())
+            && self.waits_for_flights(command, &unit, boundary.clone())
+        {
+            return;
+        }
         let found = self.nexus.at(place);
         let data_out_length =
             if command.writes { command.expected_data_transfer_length } else { 0 };

@@ -6,6 +6,7 @@ use scsi::{Status, UnitAttention};
 
 use super::Message;
 use super::core::{Core, Job, Stage};
+use super::in_place::Data;
 use crate::fault;
 use crate::io::{Completion, Output, WorkError};
 
@@ -92,7 +93,8 @@ impl Core {
             Ok(Output::Data(data)) => {
                 let status = Some(Status::Good.code());
                 let (task, tx) = (job.task, &mut self.tx);
-                self.session.data_in_owned(task, &data, sent, device_length, status, tx);
+                let data = Data::Read(data);
+                self.session.data_in_owned(task, &data, sent..u32::MAX, device_length, status, tx);
             }
             Ok(Output::Reply(reply)) => {
                 self.reply = reply;

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::mailbox::Sender;
-use bytes::Bytes;
 use disk_image::ImageError;
 use iscsi_proto::login::{LoginOutcome, SessionType};
 use iscsi_proto::pdu::{AsyncEvent, Pdu};
@@ -17,6 +16,8 @@ use tokio::sync::oneshot;
 
 use super::copy::Copying;
 use super::dormant::{Dormant, Older};
+use super::flights::Flights;
+use super::in_place::{Data, InPlace};
 use super::inline::Order;
 use super::limits::{Concerns, Delayed};
 use super::task_management::{Function, Guard, Then};
@@ -185,7 +186,9 @@ pub(super) struct Core {
     pub(super) group: u16,
     pub(super) cid: Cid,
     pub(super) session: Session,
-    pub(super) tx: TransmitQueue<Bytes>,
+    pub(super) tx: TransmitQueue<Data>,
+    pub(super) in_place: InPlace,
+    pub(super) flights: Flights,
     pub(super) nexus: Nexus,
     pub(super) sender: Sender,
     pub(super) pending: Vec<Pending>,
@@ -269,6 +272,8 @@ impl Core {
             ends,
             group,
             tx,
+            in_place: InPlace::Never,
+            flights: Flights::default(),
             nexus,
             sender,
             pending: Vec::new(),
@@ -309,6 +314,7 @@ impl Core {
         self.ends = ends;
         self.taps.clear();
         self.tx = TransmitQueue::new();
+        self.flights = Flights::default();
         self.tx.append(response);
         self.blocked = false;
         self.pending.clear();
@@ -508,6 +514,9 @@ impl Core {
     pub(super) fn pdu(&mut self, pdu: &Pdu<'_>) {
         if !self.tx.has_buffer() {
             self.tx.attach(buffers::take_transmit());
+        }
+        if !self.flights.is_empty() {
+            self.landed(pdu);
         }
         let event = self.session.handle(pdu, &mut self.tx);
         self.event(event);

@@ -1,17 +1,18 @@
-//! Commands that wait for an ORDERED one, and ORDERED ones that wait for those before them
-//! (`task_set.rs`). Of a dormant command nothing is under way: no data is asked for, and whatever
+//! Commands that wait for an ORDERED one, ORDERED ones that wait for those before them
+//! (`task_set.rs`), and those that wait for what is on its way (`flights.rs`). Of a dormant command nothing is under way: no data is asked for, and whatever
 //! ends tasks ends it at once. What its initiator sends with it unasked is kept.
 
 use std::sync::Arc;
 
 use iscsi_proto::pdu::TaskAttribute;
 use iscsi_proto::session::{Command, TaskId};
-use iscsi_proto::{InitiatorTaskTag, Lun};
+use iscsi_proto::{InitiatorTaskTag, Lun, StatSn};
 use scsi::{AdditionalSense, Sense, Status};
 
 use super::Message;
 use super::core::{Core, MAX_HANDED_OFF};
 use super::task_management::{Guard, Then};
+use crate::nexus::UnitRef;
 use crate::task_set::{Boundary, TaskSet};
 use crate::unit::LogicalUnit;
 
@@ -20,7 +21,9 @@ use crate::unit::LogicalUnit;
 pub(super) struct Dormant {
     unit: Arc<LogicalUnit>,
     /// It is ORDERED, and waits for nothing but what came before it.
-    boundary: Option<Boundary>,
+    boundary: Option<Arc<Boundary>>,
+    /// Nothing but the acknowledgement of this response is missing.
+    lands_with: Option<StatSn>,
     task: TaskId,
     initiator_task_tag: InitiatorTaskTag,
     lun: Lun,
@@ -45,6 +48,12 @@ pub(super) struct Older {
     _guard: Arc<Guard>,
 }
 
+impl Dormant {
+    fn waits_for_its_turn(&self) -> bool {
+        self.boundary.is_none() && self.lands_with.is_none()
+    }
+}
+
 impl Core {
     /// Whether a command is dealt with here, instead of being enabled now: it becomes dormant, or
     /// its task attribute is one that there is not.
@@ -64,6 +73,44 @@ impl Core {
             }
             TaskAttribute::Untagged | TaskAttribute::Simple | TaskAttribute::Ordered => {}
         }
+        let ordered = matches!(command.attribute, TaskAttribute::Ordered);
+        let boundary = ordered.then(|| TaskSet::block(unit)).flatten().map(Arc::new);
+        let waits = boundary.is_none();
+        if !self.keep(command, unit, boundary, None) {
+            return true;
+        }
+        if waits {
+            TaskSet::wait(unit, &self.sender);
+        } else {
+            self.wait_for_older(unit, command.task);
+        }
+        true
+    }
+
+    /// Whether a command waits for what is on its way.
+    #[cold]
+    pub(super) fn waits_for_flights(
+        &mut self,
+        command: &Command<'_>,
+        unit: &UnitRef,
+        boundary: Option<Arc<Boundary>>,
+    ) -> bool {
+        let Some(stat_sn) = self.must_wait_for(command, unit) else { return false };
+        if self.keep(command, unit, boundary, Some(stat_sn)) {
+            // It may have nothing else to say until the command is done.
+            self.ping();
+        }
+        true
+    }
+
+    /// Makes a command dormant; false if there is no room for its data, and it is answered so.
+    fn keep(
+        &mut self,
+        command: &Command<'_>,
+        unit: &Arc<LogicalUnit>,
+        boundary: Option<Arc<Boundary>>,
+        lands_with: Option<StatSn>,
+    ) -> bool {
         let first = self.session.parameters().first_burst_length;
         let offered = if command.writes { command.expected_data_transfer_length } else { 0 };
         let most = usize::try_from(offered.min(first)).unwrap_or(usize::MAX);
@@ -71,16 +118,14 @@ impl Core {
         if most > 0 && (kept > MAX_HANDED_OFF || !self.share_has_room(kept)) {
             let (task, status) = (command.task, Status::TaskSetFull.code());
             self.session.respond(task, status, &[], u64::from(offered), &mut self.tx);
-            return true;
+            return false;
         }
-        let ordered = matches!(command.attribute, TaskAttribute::Ordered);
-        let boundary = ordered.then(|| TaskSet::block(unit)).flatten();
         self.session.keep_data(command.task);
         self.wakes = true;
-        let waits = boundary.is_none();
         self.dormant.push(Dormant {
             unit: unit.clone(),
             boundary,
+            lands_with,
             task: command.task,
             initiator_task_tag: command.initiator_task_tag,
             lun: command.lun,
@@ -95,11 +140,6 @@ impl Core {
             data: command.immediate_data.to_vec(),
             most,
         });
-        if waits {
-            TaskSet::wait(unit, &self.sender);
-        } else {
-            self.wait_for_older(unit, command.task);
-        }
         true
     }
 
@@ -123,11 +163,11 @@ impl Core {
     /// It is this session's turn: its dormant commands are enabled, up to an ORDERED one.
     pub(super) fn boundary_given(&mut self, boundary: Boundary) {
         let unit = boundary.unit().clone();
-        let next = |it: &Dormant| Arc::ptr_eq(&it.unit, &unit) && it.boundary.is_none();
+        let next = |it: &Dormant| it.waits_for_its_turn() && Arc::ptr_eq(&it.unit, &unit);
         while let Some(at) = self.dormant.iter().position(next) {
             let Some(dormant) = self.dormant.get_mut(at) else { return };
             if matches!(dormant.attribute, TaskAttribute::Ordered) {
-                dormant.boundary = Some(boundary);
+                dormant.boundary = Some(Arc::new(boundary));
                 let task = dormant.task;
                 if self.dormant.iter().any(next) {
                     TaskSet::wait(&unit, &self.sender);
@@ -152,7 +192,8 @@ impl Core {
     /// Keeps the guard until the commands that are enabled now have ended.
     pub(super) fn note_older(&mut self, unit: &Arc<LogicalUnit>, guard: &Arc<Guard>) {
         let luns = self.nexus.luns_of(unit);
-        let dormant = |task| self.dormant.iter().any(|it| it.task == task);
+        let dormant =
+            |task| self.dormant.iter().any(|it| it.task == task && it.lands_with.is_none());
         let enabled = self.session.tasks().filter(|(task, lun)| {
             lun.number().is_some_and(|lun| luns.contains(&Lun::from_number(lun))) && !dormant(*task)
         });
@@ -188,6 +229,16 @@ impl Core {
         }
     }
 
+    /// Enables what has waited for responses that are acknowledged; whether something still waits so.
+    pub(super) fn enable_landed(&mut self, is_acknowledged: impl Fn(StatSn) -> bool) -> bool {
+        let landed = |it: &Dormant| it.lands_with.is_some_and(&is_acknowledged);
+        while let Some(at) = self.dormant.iter().position(landed) {
+            let dormant = self.dormant.remove(at);
+            self.enable_dormant(dormant);
+        }
+        self.dormant.iter().any(|it| it.lands_with.is_some())
+    }
+
     fn enable_dormant(&mut self, dormant: Dormant) {
         // Its data does not stand in the receive buffer, from which this thread would write.
         self.wakes = true;
@@ -206,6 +257,6 @@ impl Core {
             immediate_data: &dormant.data,
         };
         let place = self.nexus.place(command.lun);
-        self.enable(&command, place, dormant.boundary.map(Arc::new));
+        self.enable(&command, place, dormant.boundary);
     }
 }

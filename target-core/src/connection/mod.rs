@@ -6,7 +6,9 @@ mod completion;
 mod copy;
 mod core;
 mod dormant;
+mod flights;
 mod handover;
+mod in_place;
 mod inline;
 mod limits;
 mod liveness;
@@ -41,6 +43,7 @@ use tokio::time::Sleep;
 
 use self::core::Core;
 pub(crate) use self::handover::Handover;
+use self::in_place::InPlace;
 use self::inline::Written;
 pub(crate) use self::inline::{MAX_ORDERS, Order};
 use self::liveness::{Liveness, Silence};
@@ -171,7 +174,8 @@ impl Connection {
         Some(Self::over(stream, rest, core, mailbox))
     }
 
-    fn over(stream: TcpStream, rest: &[u8], core: Core, mailbox: Mailbox) -> Box<Self> {
+    fn over(stream: TcpStream, rest: &[u8], mut core: Core, mailbox: Mailbox) -> Box<Self> {
+        core.in_place = InPlace::of(core.node.config.zero_copy_reads, &core.session, &stream);
         let receive = Receive::new(rest);
         let liveness = Liveness::new(core.node.config.nop_interval);
         let (bound, limit, farewell) = (None, None, None);
@@ -396,7 +400,9 @@ impl Connection {
     fn send(&mut self, cx: &mut Context<'_>) -> bool {
         let mut progress = false;
         while !self.core.tx.is_empty() {
-            let sent = {
+            let sent = if self.core.tx.outside_bytes() > 0 {
+                self.poll_send_in_place(cx)
+            } else {
                 let slices = self.core.tx.io_slices();
                 let slices = slices.get(..MAX_SLICES).unwrap_or(&slices);
                 let sent = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);

@@ -20,11 +20,11 @@ const MAX_SLICES: usize = 1024;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reading {
     /// First byte on the image.
-    offset: u64,
+    pub(super) offset: u64,
     /// Bytes that the command asks for.
-    length: u64,
+    pub(super) length: u64,
     /// Bytes that are sent, or to be sent.
-    done: u32,
+    pub(super) done: u32,
 }
 
 impl Core {
@@ -84,6 +84,10 @@ impl Core {
             self.read_elsewhere(job.clone(), reading, false);
             return None;
         };
+        if let Some(done) = self.read_in_place(job, reading) {
+            let total = self.session.data_in_length(job.task, length);
+            return total.is_some_and(|total| done < total).then_some(Reading { done, ..reading });
+        }
         let (task, tx) = (job.task, &mut self.tx);
         let Some(layout) = self.session.begin_data_in_part(task, length, done, MAX_DATA_IN, tx)
         else {

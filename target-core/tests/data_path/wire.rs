@@ -115,6 +115,21 @@ impl Wire {
         }
     }
 
+    /// Reads to the end of the connection, which may be in the midst of a PDU.
+    pub fn discard_to_end(&mut self) {
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut bytes = vec![0; 256 << 10];
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if is_closed(error.kind()) => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => panic!("the connection does not end: {error}"),
+            }
+        }
+    }
+
     /// Reads to the end of the connection; the opcodes that came before it.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         let mut opcodes = Vec::new();

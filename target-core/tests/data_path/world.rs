@@ -40,18 +40,31 @@ impl World {
     }
 
     pub fn with(config: NodeConfig) -> Self {
+        Self::prepared(config, |_| true).unwrap()
+    }
+
+    /// With connections of this congestion control; none where the system does not have it.
+    pub fn with_congestion(config: NodeConfig, name: &str) -> Option<Self> {
+        let set = |it: &TcpListener| rustix::net::sockopt::set_tcp_congestion(it, name).is_ok();
+        Self::prepared(config, set)
+    }
+
+    fn prepared(config: NodeConfig, prepare: impl FnOnce(&TcpListener) -> bool) -> Option<Self> {
         // More threads than cores: some tests hold one of them in a write.
         let runtime = Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap();
         let events = Arc::new(Recorder::default());
         let node = Node::new(config, events.clone());
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        if !prepare(&listener) {
+            return None;
+        }
         let address = listener.local_addr().unwrap();
         runtime.spawn(target_core::serve(node.clone(), 1, listener));
         let next_isid = AtomicU32::new(1);
         let world = Self { runtime: Some(runtime), node, events, address, next_isid };
         world.target(TARGET, AuthPolicy::None);
         world.node.set_state(NodeState::Serving);
-        world
+        Some(world)
     }
 
     /// With a unit of 8 MiB in memory as LUN 0; its image.

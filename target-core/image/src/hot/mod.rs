@@ -8,11 +8,12 @@
 //! [`Wait::Nowait`](crate::Wait) promises. What is taken from a file (holes, shorter files) is not
 //! copied from any more before it goes.
 
+mod pinned;
 mod set;
 mod system;
 
 use std::io::IoSliceMut;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -20,6 +21,7 @@ use std::sync::{Arc, OnceLock};
 use memory::PinnedFile;
 use rustix::fs::{Mode, OFlags, SeekFrom};
 
+pub use self::pinned::Pinned;
 use self::set::SET;
 pub use self::system::default_hot_bytes;
 
@@ -100,6 +102,11 @@ impl HotFile {
         chunks.read(bufs, offset, length)
     }
 
+    /// All of a range whose length is not 0, if it is pinned.
+    pub(crate) fn pinned(&self, offset: u64, length: u64) -> Option<Pinned> {
+        Pinned::of(self.chunks.get()?.as_ref()?, offset, length)
+    }
+
     /// Counts a read of what was in the page cache.
     pub(crate) fn was_read(
         &self,
@@ -145,10 +152,13 @@ impl Drop for Left<'_> {
 struct Chunks {
     map: PinnedFile,
     states: Box<[AtomicU16]>,
+    /// Of each chunk, how many send from it.
+    senders: Box<[AtomicU32]>,
     /// So many take something from the file.
     leaving: AtomicU32,
-    /// To look for holes, which must not be pinned.
-    holes: Option<OwnedFd>,
+    file: OwnedFd,
+    /// Holes must not be pinned.
+    without_holes: bool,
 }
 
 impl Chunks {
@@ -166,15 +176,18 @@ impl Chunks {
             map.inspect_err(|error| tracing::debug!(%error, "an image cannot be mapped")).ok()?;
         // Zeroed pages, of which memory has those that are used.
         let states = std::iter::repeat_with(|| AtomicU16::new(0)).take(count).collect();
-        let holes = without_holes.then_some(own);
-        Some(Self { map, states, leaving: AtomicU32::new(0), holes })
+        let senders = std::iter::repeat_with(|| AtomicU32::new(0)).take(count).collect();
+        let (leaving, file) = (AtomicU32::new(0), own);
+        Some(Self { map, states, senders, leaving, file, without_holes })
     }
 
     /// Whether a chunk must not be pinned, as a hole in it would be none any more.
     fn has_hole(&self, number: u64) -> bool {
-        let Some(file) = &self.holes else { return false };
+        if !self.without_holes {
+            return false;
+        }
         let (start, end) = (number.saturating_mul(CHUNK), (number + 1).saturating_mul(CHUNK));
-        !rustix::fs::seek(file, SeekFrom::Hole(start)).is_ok_and(|hole| hole >= end)
+        !rustix::fs::seek(&self.file, SeekFrom::Hole(start)).is_ok_and(|hole| hole >= end)
     }
 
     fn state(&self, number: u64) -> Option<&AtomicU16> {
@@ -183,8 +196,7 @@ impl Chunks {
 
     #[inline]
     fn read(&self, bufs: &mut [IoSliceMut<'_>], offset: u64, length: u64) -> bool {
-        let (first, last) = (offset / CHUNK, offset.saturating_add(length - 1) / CHUNK);
-        if !(first..=last).all(|number| self.use_of(number)) {
+        if !self.uses(offset, length) {
             return false;
         }
         let Ok(mut at) = usize::try_from(offset) else { return false };
@@ -197,6 +209,12 @@ impl Chunks {
             at += buf.len();
         }
         true
+    }
+
+    /// Whether a range may be copied from, and shall be kept.
+    #[inline]
+    fn uses(&self, offset: u64, length: u64) -> bool {
+        chunks_of(offset, length).all(|number| self.use_of(number))
     }
 
     /// Whether a chunk may be copied from, and shall be kept.
@@ -265,12 +283,29 @@ impl Chunks {
         Ok(())
     }
 
-    /// Leaves a chunk to the system.
-    fn unpin(&self, number: u64) {
-        let (Some(state), Some(place)) = (self.state(number), place(number)) else { return };
+    /// Leaves a chunk to the system, unless somebody sends from it: then nobody else begins to.
+    fn unpin(&self, number: u64) -> bool {
+        let (Some(state), Some(place)) = (self.state(number), place(number)) else { return true };
+        let before = state.fetch_and(!PINNED, Ordering::SeqCst);
+        // Who sends has counted itself in before it looks whether the chunk is pinned.
+        let is_sent = self.senders(number).is_some_and(|it| it.load(Ordering::SeqCst) > 0);
+        if before & HELD != 0 && is_sent {
+            state.fetch_and(!WANTED, Ordering::SeqCst);
+            return false;
+        }
         state.store(0, Ordering::SeqCst);
         self.map.unpin(&place);
+        true
     }
+
+    fn senders(&self, number: u64) -> Option<&AtomicU32> {
+        self.senders.get(usize::try_from(number).ok()?)
+    }
+}
+
+/// The chunks that a range touches, whose length is not 0.
+fn chunks_of(offset: u64, length: u64) -> RangeInclusive<u64> {
+    offset / CHUNK..=offset.saturating_add(length - 1) / CHUNK
 }
 
 /// Where a chunk is mapped.

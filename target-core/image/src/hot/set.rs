@@ -198,11 +198,13 @@ impl Keeper {
     fn pin(&mut self, chunks: &Arc<Chunks>, number: u64) {
         let Some(state) = chunks.state(number) else { return };
         if chunks.has_hole(number) {
-            return chunks.unpin(number);
+            chunks.unpin(number);
+            return;
         }
         let is_held = state.load(Ordering::SeqCst) & HELD != 0;
         if !is_held && !self.has_room() && !self.replace() {
-            return chunks.unpin(number);
+            chunks.unpin(number);
+            return;
         }
         match chunks.pin(number).map_err(|error| Errno::from_io_error(&error)) {
             Ok(()) if is_held => {}
@@ -216,23 +218,16 @@ impl Keeper {
 
     /// Makes room with what was not read lately.
     fn replace(&mut self) -> bool {
-        let at = self.held.iter().position(|held| held.idle >= REPLACED);
-        let Some(held) = at.filter(|_| self.pause == 0).map(|at| self.held.swap_remove(at)) else {
+        if self.pause > 0 {
             return false;
-        };
-        held.release();
-        self.has_room()
+        }
+        let at = self.held.iter().position(|held| held.idle >= REPLACED && held.release());
+        at.map(|at| self.held.swap_remove(at)).is_some() && self.has_room()
     }
 
     fn look(&mut self) {
         self.pause = self.pause.saturating_sub(1);
-        self.held.retain_mut(|held| {
-            let keeps = held.look();
-            if !keeps {
-                held.release();
-            }
-            keeps
-        });
+        self.held.retain_mut(|held| held.look() || !held.release());
         let mut most =
             usize::try_from(self.set.budget.load(Ordering::Relaxed) / CHUNK).unwrap_or(usize::MAX);
         if !self.held.is_empty() && system::is_short_of_memory() {
@@ -245,7 +240,9 @@ impl Keeper {
         }
         if self.held.len() > most {
             self.held.sort_by_key(|held| held.idle);
-            self.held.drain(most..).for_each(|held| held.release());
+            let mut too_many = self.held.split_off(most);
+            too_many.retain(|held| !held.release());
+            self.held.append(&mut too_many);
         }
     }
 }
@@ -260,9 +257,8 @@ impl Held {
         before & PINNED != 0 && self.idle < MAX_IDLE
     }
 
-    fn release(&self) {
-        if let Some(chunks) = self.chunks.upgrade() {
-            chunks.unpin(self.number);
-        }
+    /// Gives it back; false if somebody sends from it.
+    fn release(&self) -> bool {
+        self.chunks.upgrade().is_none_or(|chunks| chunks.unpin(self.number))
     }
 }

@@ -195,3 +195,45 @@ fn once_is_not_again_and_again() {
     let state = chunks.state(0).unwrap().load(Ordering::SeqCst);
     assert!(state & (WANTED | PINNED) == 0 && (1..=2).contains(&((state & HEAT) >> HEAT_SHIFT)));
 }
+
+#[test]
+fn what_somebody_sends_from_stays_pinned_and_is_what_the_file_has() {
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
+
+    let place = Place::new();
+    assert!(place.file.pinned(0, 1).is_none());
+    place.heat();
+    // It ends where the file has another piece that is no whole chunk.
+    assert!(place.file.pinned(CHUNKS * CHUNK - 6, 12).is_none());
+    let pinned = place.file.pinned(CHUNK - 5000, 9000).unwrap();
+    let chunks = place.hot().chunks.get().unwrap().clone().unwrap();
+    let copy = pinned.clone();
+    drop(pinned);
+    // Nobody else begins, and what was begun goes on.
+    assert!(!chunks.unpin(0) && !chunks.unpin(1) && chunks.unpin(2));
+    assert!(!place.is_pinned(0) && place.file.pinned(0, 1).is_none());
+    let (one, mut other) = UnixStream::pair().unwrap();
+    place.file.write(&[IoSlice::new(b"new")], CHUNK, Durability::Cached).unwrap();
+    let mut expected = expected(CHUNK - 5000, 9000);
+    expected[5000..5003].copy_from_slice(b"new");
+    assert_eq!(copy.send_to(&one, &(10..8000)).unwrap(), 7990);
+    let mut bytes = vec![0; 7990];
+    other.read_exact(&mut bytes).unwrap();
+    assert!(bytes == expected[10..8000]);
+    // As much as the socket takes, and no error is hidden.
+    one.set_nonblocking(true).unwrap();
+    let full = loop {
+        if let Err(error) = copy.send_to(&one, &(0..9000)) {
+            break error;
+        }
+    };
+    assert_eq!(full.kind(), std::io::ErrorKind::WouldBlock);
+    place.outside.set_len(CHUNK).unwrap();
+    let (one, _other) = UnixStream::pair().unwrap();
+    assert_eq!(copy.send_to(&one, &(0..9000)).unwrap(), 5000);
+    let gone = copy.send_to(&one, &(5000..9000)).unwrap_err();
+    assert_eq!(gone.kind(), std::io::ErrorKind::UnexpectedEof);
+    drop(copy);
+    assert!(chunks.unpin(0) && chunks.unpin(1));
+}

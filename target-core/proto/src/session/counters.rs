@@ -19,6 +19,8 @@ pub struct Counters {
     pub task_management_functions: u64,
     /// Bytes of Data-In.
     pub data_in_bytes: u64,
+    /// Those of them that were sent from where the medium's bytes stand in memory.
+    pub in_place_bytes: u64,
     /// Bytes of immediate data and Data-Out.
     pub data_out_bytes: u64,
     /// Rejects sent.
@@ -36,6 +38,7 @@ impl AddAssign for Counters {
         self.write_commands += other.write_commands;
         self.task_management_functions += other.task_management_functions;
         self.data_in_bytes += other.data_in_bytes;
+        self.in_place_bytes += other.in_place_bytes;
         self.data_out_bytes += other.data_out_bytes;
         self.rejects += other.rejects;
         self.data_digest_errors += other.data_digest_errors;

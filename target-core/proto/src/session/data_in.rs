@@ -10,7 +10,7 @@ use crate::codec::padding;
 use crate::digest::Digest;
 use crate::ids::{InitiatorTaskTag, TargetTransferTag};
 use crate::pdu::{BHS_LENGTH, Bhs, DataIn, FINAL, U24, opcode};
-use crate::transmit::TransmitQueue;
+use crate::transmit::{Payload, TransmitQueue};
 
 /// The most bytes of a Data-In PDU, whatever more the initiator takes: a long transfer is read and
 /// sent in parts of this size, while they are in the processor's cache.
@@ -87,7 +87,7 @@ struct Transfer {
 impl Session {
     /// Reserves room for the data of `task`: `device_length` bytes, or as many as the initiator
     /// expects. `None` if it expects none or the task is gone; respond then.
-    pub fn begin_data_in<P: AsRef<[u8]>>(
+    pub fn begin_data_in<P: Payload>(
         &mut self,
         task: TaskId,
         device_length: u64,
@@ -98,7 +98,7 @@ impl Session {
 
     /// Reserves room for a part of that: from the byte `from` of the transfer on, about `most` bytes.
     /// The next part begins where this one ends. `None` if there is nothing more.
-    pub fn begin_data_in_part<P: AsRef<[u8]>>(
+    pub fn begin_data_in_part<P: Payload>(
         &mut self,
         task: TaskId,
         device_length: u64,
@@ -108,21 +108,44 @@ impl Session {
     ) -> Option<DataInLayout> {
         let total = self.data_in_length(task, device_length)?;
         let segment = self.data_in_segment();
-        let left = total.checked_sub(from).filter(|left| *left > 0)?;
+        let length = part_length(total, from, most, segment)?;
         let header = BHS_LENGTH + usize::from(self.parameters.header_digest) * 4;
         let trailer = usize::from(self.parameters.data_digest) * 4;
         let pdu = |data: usize| header + data + padding(data) + trailer;
-        let (length, room) = if left <= segment {
-            (left, pdu(left as usize))
+        let room = if length <= segment {
+            pdu(length as usize)
         } else {
-            // A part has whole PDUs.
-            let length = left.min((most - most % segment).max(segment));
             let (whole, rest) = ((length / segment) as usize, (length % segment) as usize);
             let rest = if rest > 0 { pdu(rest) } else { 0 };
-            (length, whole * pdu(segment as usize) + rest)
+            whole * pdu(segment as usize) + rest
         };
         let start = tx.reserve(room);
         Some(DataInLayout { task, start, from, total, length, segment, header, trailer })
+    }
+
+    /// What [`Self::begin_data_in_part`] would reserve room for: the bytes of the transfer, from `from` on.
+    #[must_use]
+    pub fn data_in_part(
+        &self,
+        task: TaskId,
+        device_length: u64,
+        from: u32,
+        most: u32,
+    ) -> Option<Range<u32>> {
+        let total = self.data_in_length(task, device_length)?;
+        let length = part_length(total, from, most, self.data_in_segment())?;
+        Some(from..from + length)
+    }
+
+    /// Counts Data-In that nobody has copied for the queue.
+    pub fn count_in_place(&mut self, bytes: u32) {
+        self.counters.in_place_bytes += u64::from(bytes);
+    }
+
+    /// Whether data carry a digest, for which somebody has to look at them.
+    #[must_use]
+    pub const fn data_has_digest(&self) -> bool {
+        self.parameters.data_digest
     }
 
     /// Bytes that may be sent for a task; `None` if that is nothing.
@@ -136,7 +159,7 @@ impl Session {
 
     /// Stamps the headers once the payload stands in its slices. With a status the task ends
     /// with the last PDU of the transfer (phase collapse), else with a response.
-    pub fn finish_data_in<P: AsRef<[u8]>>(
+    pub fn finish_data_in<P: Payload>(
         &mut self,
         layout: DataInLayout,
         device_length: u64,
@@ -163,7 +186,7 @@ impl Session {
     }
 
     /// Stamps one PDU, of which the header and the data stand in these places of the queue.
-    fn finish_pdu<P: AsRef<[u8]>>(
+    fn finish_pdu<P: Payload>(
         &mut self,
         task: TaskId,
         transfer: Transfer,
@@ -186,21 +209,17 @@ impl Session {
     }
 
     /// Takes the room back; nothing may have been queued behind it.
-    pub fn cancel_data_in<P: AsRef<[u8]>>(
-        &mut self,
-        layout: DataInLayout,
-        tx: &mut TransmitQueue<P>,
-    ) {
+    pub fn cancel_data_in<P: Payload>(&mut self, layout: DataInLayout, tx: &mut TransmitQueue<P>) {
         tx.truncate(layout.start);
     }
 
-    /// Sends data that was read elsewhere, without copying it: that of the transfer from the byte
-    /// `from` on. `clone` must be cheap: each PDU keeps one.
-    pub fn data_in_owned<P: AsRef<[u8]> + Clone>(
+    /// Sends data that stands elsewhere, without copying it: that of this part of the transfer, which
+    /// may end behind it. `clone` must be cheap: each PDU keeps one. With a digest it must have bytes.
+    pub fn data_in_owned<P: Payload + Clone>(
         &mut self,
         task: TaskId,
         payload: &P,
-        from: u32,
+        part: Range<u32>,
         device_length: u64,
         status: Option<u8>,
         tx: &mut TransmitQueue<P>,
@@ -208,10 +227,11 @@ impl Session {
         let Some(length) = self.data_in_length(task, device_length) else { return };
         let Some(transfer) = self.transfer(task, length, device_length, status) else { return };
         let segment = self.data_in_segment();
-        let mut offset = from;
-        while offset < length {
-            let count = segment.min(length - offset) as usize;
-            let start = (offset - from) as usize;
+        let end = part.end.min(length);
+        let mut offset = part.start;
+        while offset < end {
+            let count = segment.min(end - offset) as usize;
+            let start = (offset - part.start) as usize;
             let range = start..start + count;
             let bhs = self.data_in_header(task, transfer, offset, count);
             let start = tx.end();
@@ -221,7 +241,8 @@ impl Session {
             let pad = padding(count);
             let digest = self.parameters.data_digest.then(|| {
                 let mut digest = Digest::default();
-                digest.update(payload.as_ref().get(range.clone()).unwrap_or_default());
+                let bytes = payload.bytes().unwrap_or_default();
+                digest.update(bytes.get(range.clone()).unwrap_or_default());
                 digest.update([0; 3].get(..pad).unwrap_or_default());
                 digest.to_wire()
             });
@@ -230,13 +251,14 @@ impl Session {
             tx.push(digest.as_ref().map_or(&[], |digest| digest.as_slice()));
             offset += u32::try_from(count).unwrap_or(u32::MAX);
         }
-        if status.is_some() {
+        if status.is_some() && end == length {
             self.end(task);
         }
     }
 
     /// The most bytes of a Data-In PDU: it takes part in a sequence, which MaxBurstLength bounds.
-    fn data_in_segment(&self) -> u32 {
+    #[must_use]
+    pub fn data_in_segment(&self) -> u32 {
         let segment = self.parameters.initiator_max_recv_data_segment_length;
         segment.min(self.parameters.max_burst_length).min(MAX_DATA_IN)
     }
@@ -318,7 +340,13 @@ impl Session {
     }
 }
 
-impl<P: AsRef<[u8]>> TransmitQueue<P> {
+/// Bytes of a part, which has whole PDUs unless the transfer ends with it.
+fn part_length(total: u32, from: u32, most: u32, segment: u32) -> Option<u32> {
+    let left = total.checked_sub(from).filter(|left| *left > 0)?;
+    Some(if left <= segment { left } else { left.min((most - most % segment).max(segment)) })
+}
+
+impl<P: Payload> TransmitQueue<P> {
     /// The places of a transfer's payload, to be filled in order.
     pub fn payload_slices(&mut self, layout: &DataInLayout) -> SmallVec<[IoSliceMut<'_>; 8]> {
         let end = self.end();

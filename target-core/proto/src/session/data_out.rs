@@ -5,13 +5,13 @@ use super::task::{Task, transfer_tag};
 use super::{Event, Session, SessionError, TaskId};
 use crate::ids::{InitiatorTaskTag, TargetTransferTag};
 use crate::pdu::{DataOut, FINAL, Pdu, ReadyToTransfer, RejectReason, opcode};
-use crate::transmit::TransmitQueue;
+use crate::transmit::{Payload, TransmitQueue};
 
 impl Session {
     /// Takes `device_length` bytes of data for a write, or as many as the initiator offers; asks
     /// for what does not come by itself. The answer is how many bytes will be handed out in all,
     /// the immediate data included.
-    pub fn accept_write<P: AsRef<[u8]>>(
+    pub fn accept_write<P: Payload>(
         &mut self,
         task: TaskId,
         device_length: u64,
@@ -35,7 +35,7 @@ impl Session {
 
     /// Sends the R2Ts that are due: in order, at most MaxBurstLength each, at most
     /// MaxOutstandingR2T at once, and none while unsolicited data is coming.
-    fn solicit<P: AsRef<[u8]>>(&mut self, task: TaskId, tx: &mut TransmitQueue<P>) {
+    fn solicit<P: Payload>(&mut self, task: TaskId, tx: &mut TransmitQueue<P>) {
         let (max_burst, max_outstanding) =
             (self.parameters.max_burst_length, self.parameters.max_outstanding_r2t);
         loop {
@@ -77,7 +77,7 @@ impl Session {
         }
     }
 
-    pub(super) fn data_out<'a, P: AsRef<[u8]>>(
+    pub(super) fn data_out<'a, P: Payload>(
         &mut self,
         header: &DataOut,
         pdu: &Pdu<'a>,
@@ -131,7 +131,7 @@ impl Session {
 
     /// Ends a task of which data was lost: it is told so once, and what still comes for it is only
     /// looked at for its end.
-    pub(super) fn data_lost<'a, P: AsRef<[u8]>>(
+    pub(super) fn data_lost<'a, P: Payload>(
         &mut self,
         header: &DataOut,
         tx: &mut TransmitQueue<P>,
@@ -151,7 +151,7 @@ impl Session {
     }
 
     /// Sends a response that waited for data, if there is nothing left to wait for.
-    fn respond_held<P: AsRef<[u8]>>(&mut self, task: TaskId, tx: &mut TransmitQueue<P>) {
+    fn respond_held<P: Payload>(&mut self, task: TaskId, tx: &mut TransmitQueue<P>) {
         let Some(entry) = self.tasks.get_mut(task) else { return };
         let waits = entry.data_is_under_way();
         if let Some(held) = entry.held.take_if(|_| !waits) {

@@ -35,7 +35,7 @@ use crate::pdu::{
 };
 use crate::serial::{CmdSn, StatSn};
 use crate::text::TextAccumulator;
-use crate::transmit::TransmitQueue;
+use crate::transmit::{Payload, TransmitQueue};
 
 /// Tasks beyond the window that immediate commands may take.
 const IMMEDIATE_TASKS: usize = 16;
@@ -238,7 +238,7 @@ impl Session {
     ///
     /// # Errors
     /// The connection must be closed, once the queue is sent.
-    pub fn handle<'a, P: AsRef<[u8]>>(
+    pub fn handle<'a, P: Payload>(
         &mut self,
         pdu: &Pdu<'a>,
         tx: &mut TransmitQueue<P>,
@@ -287,7 +287,7 @@ impl Session {
     ///
     /// # Errors
     /// The connection must be closed, once the queue is sent.
-    pub fn data_digest_error<'a, P: AsRef<[u8]>>(
+    pub fn data_digest_error<'a, P: Payload>(
         &mut self,
         pdu: &Pdu<'a>,
         tx: &mut TransmitQueue<P>,
@@ -334,7 +334,7 @@ impl Session {
     ///
     /// `device_length` is what the device has or wants in bytes; the residual follows from it. A
     /// response overtakes no data: it is held until what is under way has come.
-    pub fn respond<P: AsRef<[u8]>>(
+    pub fn respond<P: Payload>(
         &mut self,
         task: TaskId,
         status: u8,
@@ -392,7 +392,7 @@ impl Session {
         Err(SessionError::Protocol("a gap in CmdSN"))
     }
 
-    fn scsi_command<'a, P: AsRef<[u8]>>(
+    fn scsi_command<'a, P: Payload>(
         &mut self,
         command: &'a ScsiCommand,
         pdu: &Pdu<'a>,
@@ -507,6 +507,12 @@ impl Session {
     /// The same where nobody wants to know what it was.
     fn end(&mut self, task: TaskId) {
         self.in_window -= u32::from(self.tasks.end(task));
+    }
+
+    /// That of the next response.
+    #[must_use]
+    pub const fn stat_sn(&self) -> StatSn {
+        self.stat_sn
     }
 
     fn next_stat_sn(&mut self) -> StatSn {

@@ -13,7 +13,7 @@ use crate::pdu::{
     TextResponse, opcode,
 };
 use crate::serial::CmdSn;
-use crate::transmit::TransmitQueue;
+use crate::transmit::{Payload, TransmitQueue};
 
 /// A text response that is longer than a segment: the initiator asks for the rest (§11.10.4).
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) struct PendingText {
 const TEXT_TAG: u32 = 1;
 
 impl Session {
-    pub(super) fn nop_out<'a, P: AsRef<[u8]>>(
+    pub(super) fn nop_out<'a, P: Payload>(
         &mut self,
         request: &NopOut,
         pdu: &Pdu<'a>,
@@ -60,7 +60,7 @@ impl Session {
     }
 
     /// Asks the initiator whether it is there; it answers with a NOP-Out of the same tag.
-    pub fn ping<P: AsRef<[u8]>>(&mut self, tag: TargetTransferTag, tx: &mut TransmitQueue<P>) {
+    pub fn ping<P: Payload>(&mut self, tag: TargetTransferTag, tx: &mut TransmitQueue<P>) {
         let header = NopIn {
             opcode: opcode::NOP_IN,
             flags: FINAL,
@@ -74,7 +74,7 @@ impl Session {
         self.send(*header.bytes(), &[&[]], tx);
     }
 
-    pub(super) fn text<'a, P: AsRef<[u8]>>(
+    pub(super) fn text<'a, P: Payload>(
         &mut self,
         request: &TextRequest,
         pdu: &Pdu<'a>,
@@ -123,7 +123,7 @@ impl Session {
     }
 
     /// Answers a Text Request, in as many PDUs as the initiator's segments need.
-    pub fn text_response<P: AsRef<[u8]>>(
+    pub fn text_response<P: Payload>(
         &mut self,
         itt: InitiatorTaskTag,
         text: Vec<u8>,
@@ -134,7 +134,7 @@ impl Session {
         self.send_text(tx);
     }
 
-    fn send_text<P: AsRef<[u8]>>(&mut self, tx: &mut TransmitQueue<P>) {
+    fn send_text<P: Payload>(&mut self, tx: &mut TransmitQueue<P>) {
         let Some(mut pending) = self.pending_text.take() else { return };
         let limit = self.parameters.initiator_max_recv_data_segment_length as usize;
         let end = pending.text.len().min(pending.sent + limit);
@@ -147,7 +147,7 @@ impl Session {
         }
     }
 
-    fn text_part<P: AsRef<[u8]>>(
+    fn text_part<P: Payload>(
         &mut self,
         itt: InitiatorTaskTag,
         part: &[u8],
@@ -186,7 +186,7 @@ impl Session {
     }
 
     /// Answers a Logout Request.
-    pub fn logout_response<P: AsRef<[u8]>>(
+    pub fn logout_response<P: Payload>(
         &mut self,
         itt: InitiatorTaskTag,
         response: LogoutResponseCode,
@@ -207,7 +207,7 @@ impl Session {
         self.send(*header.bytes(), &[&[]], tx);
     }
 
-    pub(super) fn task_management<'a, P: AsRef<[u8]>>(
+    pub(super) fn task_management<'a, P: Payload>(
         &mut self,
         request: &TaskManagementRequest,
         pdu: &Pdu<'a>,
@@ -247,7 +247,7 @@ impl Session {
     }
 
     /// Answers a task management function.
-    pub fn task_management_response<P: AsRef<[u8]>>(
+    pub fn task_management_response<P: Payload>(
         &mut self,
         itt: InitiatorTaskTag,
         response: TaskManagementResponseCode,
@@ -257,7 +257,7 @@ impl Session {
     }
 
     /// The same with Additional Response Information (RFC 7144).
-    pub fn query_response<P: AsRef<[u8]>>(
+    pub fn query_response<P: Payload>(
         &mut self,
         itt: InitiatorTaskTag,
         response: TaskManagementResponseCode,
@@ -282,18 +282,18 @@ impl Session {
     }
 
     /// Sends an event of the target's own accord.
-    pub fn async_message<P: AsRef<[u8]>>(&mut self, event: AsyncEvent, tx: &mut TransmitQueue<P>) {
+    pub fn async_message<P: Payload>(&mut self, event: AsyncEvent, tx: &mut TransmitQueue<P>) {
         self.async_message_of(Lun(0), event, tx);
     }
 
     /// Says that a function of another session has ended the tasks of a unit. Only with
     /// TaskReporting=FastAbort (§4.2.3.4).
-    pub fn task_termination<P: AsRef<[u8]>>(&mut self, lun: Lun, tx: &mut TransmitQueue<P>) {
+    pub fn task_termination<P: Payload>(&mut self, lun: Lun, tx: &mut TransmitQueue<P>) {
         self.aborted.told_of_unit(lun, self.stat_sn);
         self.async_message_of(lun, AsyncEvent::TaskTermination, tx);
     }
 
-    fn async_message_of<P: AsRef<[u8]>>(
+    fn async_message_of<P: Payload>(
         &mut self,
         lun: Lun,
         event: AsyncEvent,
@@ -318,7 +318,7 @@ impl Session {
     }
 
     /// Refuses a PDU; its header goes back (§11.17).
-    pub(super) fn reject<P: AsRef<[u8]>>(
+    pub(super) fn reject<P: Payload>(
         &mut self,
         reason: RejectReason,
         pdu: &Pdu<'_>,
@@ -328,7 +328,7 @@ impl Session {
     }
 
     /// Refuses a request that was handed out; its header goes back (§11.17).
-    pub fn refuse<P: AsRef<[u8]>>(
+    pub fn refuse<P: Payload>(
         &mut self,
         reason: RejectReason,
         refused: &Bhs,
@@ -349,14 +349,14 @@ impl Session {
     }
 
     /// Queues a PDU without data, of which the header has no length.
-    pub(super) fn send_header<P: AsRef<[u8]>>(&mut self, bhs: &Bhs, tx: &mut TransmitQueue<P>) {
+    pub(super) fn send_header<P: Payload>(&mut self, bhs: &Bhs, tx: &mut TransmitQueue<P>) {
         let header = BHS_LENGTH + usize::from(self.parameters.header_digest) * 4;
         let start = tx.reserve(header);
         self.write_header(bhs, tx.bytes_mut(start..start + header));
     }
 
     /// Queues a PDU whose data segment is made of `parts`.
-    pub(super) fn send<P: AsRef<[u8]>>(
+    pub(super) fn send<P: Payload>(
         &mut self,
         mut bhs: Bhs,
         parts: &[&[u8]],

@@ -25,7 +25,14 @@ fn in_place(wired: &mut Wired, task: TaskId, data: &[u8], status: Option<u8>) ->
 /// Sends a buffer that somebody else filled.
 fn owned(wired: &mut Wired, task: TaskId, data: &[u8], status: Option<u8>) -> Vec<u8> {
     let device_length = u64::try_from(data.len()).unwrap();
-    wired.session.data_in_owned(task, &data.to_vec(), 0, device_length, status, &mut wired.tx);
+    wired.session.data_in_owned(
+        task,
+        &data.to_vec(),
+        0..u32::MAX,
+        device_length,
+        status,
+        &mut wired.tx,
+    );
     wired.sent()
 }
 
@@ -126,7 +133,7 @@ fn in_parts(wired: &mut Wired, task: TaskId, data: &[u8], most: u32, owned_from:
         let rest = &data[done as usize..];
         if done >= owned_from {
             let rest = &rest.to_vec();
-            wired.session.data_in_owned(task, rest, done, length, Some(0), &mut wired.tx);
+            wired.session.data_in_owned(task, rest, done..u32::MAX, length, Some(0), &mut wired.tx);
             bytes.extend(wired.sent());
             return bytes;
         }
@@ -178,7 +185,7 @@ fn a_command_that_reads_nothing_gets_no_data() {
         let task = wired.command(scsi);
         assert!(wired.session.begin_data_in(task, 512, &mut wired.tx).is_none());
         assert_eq!(wired.session.data_in_length(task, 512), None);
-        wired.session.data_in_owned(task, &vec![0; 512], 0, 512, Some(0), &mut wired.tx);
+        wired.session.data_in_owned(task, &vec![0; 512], 0..u32::MAX, 512, Some(0), &mut wired.tx);
         assert!(wired.tx.is_empty());
     }
     assert_eq!(wired.session.outstanding(), 2);

@@ -14,7 +14,7 @@ fn serve(wired: &mut Wired, seen: Seen) {
             0 => {
                 session.accept_write(task, 3000, tx);
             }
-            1 => session.data_in_owned(task, &pattern(2000), 0, 2000, Some(0), tx),
+            1 => session.data_in_owned(task, &pattern(2000), 0..u32::MAX, 2000, Some(0), tx),
             _ => session.respond(task, 2, &[0x70; 18], 0, tx),
         },
         Seen::WriteData { task, complete, .. } => {
