@@ -251,8 +251,9 @@ impl Connection {
             return Turn::Sleep;
         }
         loop {
-            let mut progress = false;
-            if !std::mem::take(&mut resumes) {
+            // Who goes on behind a write has not looked for messages: it does before it sleeps.
+            let mut progress = std::mem::take(&mut resumes);
+            if !progress {
                 while let Poll::Ready(message) = self.mailbox.poll_recv(cx) {
                     self.core.message(message);
                     progress = true;

@@ -51,5 +51,6 @@ fn a_write_whose_data_comes_behind_it_is_flushed() {
         writer.answer_r2t(&asked);
     }
     writer.finish(tag).good();
-    assert_eq!(image.calls(Operation::Flush), flushes + 1);
+    // Once, or with each piece where the unit is known as slow.
+    assert!(image.calls(Operation::Flush) > flushes);
 }
