@@ -2,6 +2,7 @@
 
 mod alua;
 mod chap;
+mod data_path;
 mod isns;
 mod management;
 mod memory;
@@ -54,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) max_logins: usize,
     /// Bytes.
     pub(crate) max_backlog: usize,
+    /// The priority of the threads that serve initiators.
+    pub(crate) nice: i32,
     pub(crate) zero_copy_reads: ZeroCopyReads,
     pub(crate) max_sessions: usize,
     pub(crate) max_sessions_per_target: usize,
@@ -118,6 +121,7 @@ struct Iscsi {
     max_logins: Option<Spanned<u32>>,
     max_backlog: Option<Spanned<String>>,
     zero_copy_reads: Option<Spanned<String>>,
+    nice: Option<Spanned<i32>>,
     max_sessions: Option<Spanned<u32>>,
     max_sessions_per_target: Option<Spanned<u32>>,
     max_sessions_per_initiator: Option<Spanned<u32>>,
@@ -257,8 +261,12 @@ impl Config {
             management,
             pinned: memory::pinned(source, &file.memory)?,
             max_logins: usize::try_from(max_logins)?,
-            max_backlog: max_backlog(source, file.iscsi.max_backlog.as_ref())?,
-            zero_copy_reads: zero_copy_reads(source, file.iscsi.zero_copy_reads.as_ref())?,
+            max_backlog: data_path::max_backlog(source, file.iscsi.max_backlog.as_ref())?,
+            nice: data_path::nice(source, file.iscsi.nice.as_ref())?,
+            zero_copy_reads: data_path::zero_copy_reads(
+                source,
+                file.iscsi.zero_copy_reads.as_ref(),
+            )?,
             max_sessions: usize::try_from(max_sessions)?,
             max_sessions_per_target: usize::try_from(per_target)?,
             max_sessions_per_initiator: usize::try_from(per_initiator)?,
@@ -408,34 +416,6 @@ fn least_bandwidth(
     Ok((rate > 0).then_some(rate))
 }
 
-fn max_backlog(source: &Source<'_>, given: Option<&Spanned<String>>) -> anyhow::Result<usize> {
-    const KEY: &str = "iscsi.max_backlog";
-    let Some(given) = given else { return Ok(256 << 20) };
-    let bytes = mgmt_api::size::parse(given.get_ref())
-        .map_err(|error| source.error(KEY, given, &format!("is no size: {error}")))?;
-    // Less would stop sessions that have done nothing unusual.
-    match usize::try_from(bytes) {
-        Ok(bytes) if bytes >= 16 << 20 => Ok(bytes),
-        _ => Err(source.error(KEY, given, "must be at least 16MiB")),
-    }
-}
-
-fn zero_copy_reads(
-    source: &Source<'_>,
-    given: Option<&Spanned<String>>,
-) -> anyhow::Result<ZeroCopyReads> {
-    let Some(given) = given else { return Ok(ZeroCopyReads::default()) };
-    match given.get_ref().as_str() {
-        "auto" => Ok(ZeroCopyReads::Auto),
-        "always" => Ok(ZeroCopyReads::Always),
-        "never" => Ok(ZeroCopyReads::Never),
-        _ => {
-            let why = "is none of \"auto\", \"always\" and \"never\"";
-            Err(source.error("iscsi.zero_copy_reads", given, why))
-        }
-    }
-}
-
 fn check_level(level: &str) -> anyhow::Result<()> {
     tracing_subscriber::EnvFilter::try_new(level)?;
     Ok(())
@@ -454,7 +434,7 @@ mod tests {
         Config::merge(&Source { path: Path::new("lund.toml"), text }, &serve)
     }
 
-    fn error(text: &str, arguments: &[&str]) -> String {
+    pub(super) fn error(text: &str, arguments: &[&str]) -> String {
         format!("{:#}", load(text, arguments).unwrap_err())
     }
 
@@ -505,15 +485,6 @@ mod tests {
         assert!(value.starts_with("lund.toml:3: `iscsi.max_sessions` is 0"), "{value}");
         let address = error("[management]\nlisten = '0.0.0.0:5988'\n", &[]);
         assert!(address.starts_with("lund.toml:2: `management.listen`"), "{address}");
-        let backlog = error("[iscsi]\nmax_backlog = '1MiB'\n", &[]);
-        assert!(backlog.starts_with("lund.toml:2: `iscsi.max_backlog` must be"), "{backlog}");
-        let zero_copy = error("[iscsi]\nzero_copy_reads = 'yes'\n", &[]);
-        assert!(
-            zero_copy.starts_with("lund.toml:2: `iscsi.zero_copy_reads` is none of"),
-            "{zero_copy}"
-        );
-        let config = load("[iscsi]\nzero_copy_reads = 'always'\n", &[]).unwrap();
-        assert_eq!(config.zero_copy_reads, ZeroCopyReads::Always);
         let level = error("[log]\nlevel = 'a=b=c'\n", &[]);
         assert!(level.starts_with("lund.toml:2: `log.level`"), "{level}");
         let none = error("[iscsi]\nlisten = []\n", &[]);

@@ -5,6 +5,7 @@ mod access_states;
 mod args;
 mod chap_accounts;
 mod config;
+mod data_path;
 mod demo;
 mod io_limits;
 mod isns;

@@ -2,7 +2,6 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chap_accounts::ChapAccounts;
 use crate::config::Config;
+use crate::data_path;
 use crate::demo;
 use crate::io_limits::IoLimits;
 use crate::isns;
@@ -58,16 +58,7 @@ pub(crate) fn run(config: &Config, exporter: Option<&Arc<Exporter>>) -> anyhow::
     let sockets = Sockets::inherited()?;
     limits::raise_open_files(config);
     disk_image::set_hot_budget(config.pinned);
-    // One thread stays out of writes, so that a disk that hangs stops nothing else.
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores + 1)
-        // Each disk that hangs takes 16 of them.
-        .max_blocking_threads(4096)
-        .enable_all()
-        .thread_name("lund")
-        .build()
-        .context("cannot start the runtime")?;
+    let runtime = data_path::start(config.nice)?;
     let mut engine_config = engine_config(config);
     let exposed = Arc::new(Exposed::default());
     engine_config.data_path = exposed.clone();

@@ -47,6 +47,7 @@ impl Config {
             fixed("iscsi.max_sessions", json!(self.max_sessions)),
             fixed("iscsi.max_sessions_per_initiator", json!(self.max_sessions_per_initiator)),
             fixed("iscsi.max_sessions_per_target", json!(self.max_sessions_per_target)),
+            fixed("iscsi.nice", json!(self.nice)),
             fixed("iscsi.portal_groups", json!(groups)),
             fixed("iscsi.zero_copy_reads", json!(zero_copy_reads)),
             fixed("isns.server", json!(self.isns.as_ref().map(|it| &it.server))),

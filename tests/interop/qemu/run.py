@@ -8,10 +8,13 @@ import argparse
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from lund import Lund  # noqa: E402
@@ -138,6 +141,33 @@ mutual_secret_file = "{directory}/mutual"
     say("CHAP: one way, mutual and in discovery; wrong secrets are refused")
 
 
+def zero_copy():
+    """Reads that are sent from the page cache, and writes to the same blocks right behind them."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        config = pathlib.Path(directory, "lund.toml")
+        config.write_text("[iscsi]\nzero_copy_reads = 'always'\n[memory]\npinned = '64MiB'\n[disks]\nthresholds = []\n")
+        with Lund("--demo", "--demo-size", "256MiB", "--config", config,
+                  data_dir=pathlib.Path(directory, "lund")) as lund:
+            def sent():
+                with urllib.request.urlopen(f"{lund.server}/metrics", timeout=60) as answer:
+                    text = answer.read().decode()
+                return int(re.search(r"^lund_zero_copy_bytes_total (\d+)", text, re.M)[1])
+
+            qemu_io(lund.url, "write -P 1 0 16M")
+            deadline = time.monotonic() + 60
+            # Until it is pinned.
+            while sent() < 64 * MIB:
+                assert time.monotonic() < deadline, f"{sent()} bytes"
+                qemu_io(lund.url, *["read -P 1 0 16M"] * 4)
+            # Reads are of both patterns, as they come: none is compared before all is done.
+            both = [command for number in range(2, 40)
+                    for command in ("aio_read 0 16M", f"aio_write -P {number} 4M 1M", "aio_read 3M 3M")]
+            before = sent()
+            qemu_io(lund.url, *both, "aio_flush", "read -P 39 4M 1M", "read -P 1 5M 11M", "read -P 1 0 4M")
+            assert sent() > before
+            say(f"{sent() / MIB:.0f} MiB sent without a copy, beside writes, too: read as they were written")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--url")
@@ -147,6 +177,7 @@ def main():
         return
     with Lund("--demo", "--demo-size", "256MiB") as lund:
         all_of(lund.url, lund.image())
+    zero_copy()
     if shutil.which("iscsi-ls") and shutil.which("iscsi-inq"):
         chap()
     else:
