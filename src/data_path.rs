@@ -16,9 +16,6 @@ pub(crate) fn start(nice: i32) -> anyhow::Result<Runtime> {
         .worker_threads(cores + 1)
         // Each disk that hangs takes 16 of them.
         .max_blocking_threads(4096)
-        // A turn of a busy connection takes as long as many commands of another one: there is a look
-        // at sockets behind each.
-        .event_interval(1)
         .enable_all()
         .thread_name("lund")
         .on_thread_start(move || go_first(nice))

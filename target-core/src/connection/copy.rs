@@ -58,7 +58,7 @@ struct Outcome {
 }
 
 impl Copying {
-    fn is_under_way(&self) -> bool {
+    pub(super) fn is_under_way(&self) -> bool {
         self.outcome.is_none()
     }
 

@@ -11,6 +11,7 @@ use iscsi_proto::pdu::{DataOut, Pdu, Request};
 use iscsi_proto::session::Command;
 use scsi::{Cdb, Changes};
 
+use super::copy::Copying;
 use super::core::{Core, Stage};
 use crate::nexus::UnitRef;
 use crate::regions::overlap;
@@ -80,7 +81,7 @@ impl Core {
         self.flights.0.len() < MOST
             && self.working == 0
             && self.orders.is_empty()
-            && self.copies.is_empty()
+            && !self.copies.iter().any(Copying::is_under_way)
             && self.dormant.is_empty()
             && self.pending.iter().all(|pending| reads(&pending.stage))
     }
