@@ -380,6 +380,7 @@ impl Core {
         if self.timed.is_empty() && self.timed.capacity() > 0 {
             self.timed = Vec::new();
         }
+        self.flights.rest();
     }
 
     /// Whether so many bytes may be kept besides what is held already.

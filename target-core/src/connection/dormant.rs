@@ -1,6 +1,7 @@
 //! Commands that wait for an ORDERED one, ORDERED ones that wait for those before them
-//! (`task_set.rs`), and those that wait for what is on its way (`flights.rs`). Of a dormant command nothing is under way: no data is asked for, and whatever
-//! ends tasks ends it at once. What its initiator sends with it unasked is kept.
+//! (`task_set.rs`), and those that wait for what is on its way (`flights.rs`). Of a dormant command
+//! nothing is under way: no data is asked for, and whatever ends tasks ends it at once. What its
+//! initiator sends with it unasked is kept.
 
 use std::sync::Arc;
 
@@ -88,7 +89,6 @@ impl Core {
     }
 
     /// Whether a command waits for what is on its way.
-    #[cold]
     pub(super) fn waits_for_flights(
         &mut self,
         command: &Command<'_>,
@@ -96,8 +96,9 @@ impl Core {
         boundary: Option<Arc<Boundary>>,
     ) -> bool {
         let Some(stat_sn) = self.must_wait_for(command, unit) else { return false };
-        if self.keep(command, unit, boundary, Some(stat_sn)) {
-            // It may have nothing else to say until the command is done.
+        let asked = self.dormant.iter().any(|it| it.lands_with.is_some());
+        if self.keep(command, unit, boundary, Some(stat_sn)) && !asked {
+            // The initiator may have nothing else to say until the command is done.
             self.ping();
         }
         true

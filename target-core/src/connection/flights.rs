@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use iscsi_proto::StatSn;
 use iscsi_proto::pdu::{DataOut, Pdu, Request};
@@ -15,17 +15,25 @@ use super::copy::Copying;
 use super::core::{Core, Stage};
 use crate::nexus::UnitRef;
 use crate::regions::overlap;
+use crate::unit::LogicalUnit;
 
 /// So many may be on their way.
 const MOST: usize = 256;
 
 #[derive(Debug)]
 struct Flight {
-    unit: UnitRef,
+    /// A session that is idle keeps no unit from being closed.
+    unit: Weak<LogicalUnit>,
     /// Bytes on the image.
     place: Range<u64>,
     /// That of the first response behind it.
     stat_sn: StatSn,
+}
+
+impl Flight {
+    fn is_of(&self, unit: &Arc<LogicalUnit>) -> bool {
+        std::ptr::eq(self.unit.as_ptr(), Arc::as_ptr(unit))
+    }
 }
 
 /// All of a connection, in the order in which they were sent.
@@ -37,17 +45,22 @@ impl Flights {
         self.0.is_empty()
     }
 
+    /// Gives memory back.
+    pub(super) fn rest(&mut self) {
+        if self.0.is_empty() && self.0.capacity() > 0 {
+            self.0 = VecDeque::new();
+        }
+    }
+
     pub(super) fn take_off(&mut self, unit: &UnitRef, place: Range<u64>, stat_sn: StatSn) {
         match self.0.back_mut() {
             // The next part of the same read.
             Some(last)
-                if last.unit.is(unit)
-                    && last.stat_sn == stat_sn
-                    && last.place.end == place.start =>
+                if last.is_of(unit) && last.stat_sn == stat_sn && last.place.end == place.start =>
             {
                 last.place.end = place.end;
             }
-            _ => self.0.push_back(Flight { unit: unit.clone(), place, stat_sn }),
+            _ => self.0.push_back(Flight { unit: Arc::downgrade(unit), place, stat_sn }),
         }
     }
 
@@ -60,16 +73,15 @@ impl Flights {
 
     /// The last one that is in the way of a command.
     fn in_the_way(&self, unit: &UnitRef, changes: &Changes, block_length: u64) -> Option<StatSn> {
-        let is_in_the_way = |flight: &&Flight| match changes {
-            Changes::Nothing => false,
-            Changes::Units => true,
-            Changes::Unit => Arc::ptr_eq(&flight.unit, unit),
+        let place = match changes {
+            Changes::Nothing => return None,
+            Changes::Units => return self.0.back().map(|flight| flight.stat_sn),
+            Changes::Unit => 0..u64::MAX,
             Changes::Blocks(blocks) => {
-                let bytes = |block: u64| block.saturating_mul(block_length);
-                Arc::ptr_eq(&flight.unit, unit)
-                    && overlap(&flight.place, &(bytes(blocks.start)..bytes(blocks.end)))
+                blocks.start.saturating_mul(block_length)..blocks.end.saturating_mul(block_length)
             }
         };
+        let is_in_the_way = |flight: &&Flight| flight.is_of(unit) && overlap(&flight.place, &place);
         self.0.iter().rev().find(is_in_the_way).map(|flight| flight.stat_sn)
     }
 }
@@ -87,7 +99,6 @@ impl Core {
     }
 
     /// The response for which a command has to wait; `None` if it need not.
-    #[cold]
     pub(super) fn must_wait_for(&self, command: &Command<'_>, unit: &UnitRef) -> Option<StatSn> {
         let changes = if command.extended_cdb.is_empty() {
             Changes::of(Cdb::new(command.cdb))
@@ -99,7 +110,6 @@ impl Core {
     }
 
     /// Takes note of what the initiator has. What waited for that goes on.
-    #[cold]
     pub(super) fn landed(&mut self, pdu: &Pdu<'_>) {
         // At the same place in everything that an initiator sends.
         self.flights.land(StatSn(DataOut::view(pdu.bhs).exp_stat_sn.get()));
@@ -121,7 +131,7 @@ mod tests {
     use scsi::Device;
 
     use super::*;
-    use crate::unit::{LogicalUnit, UnitConfig};
+    use crate::unit::UnitConfig;
 
     fn unit() -> UnitRef {
         let device = Device::new("disk", [0x60; 16], 512, 1 << 11);

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use disk_image::{OpenOptions, RawImage};
@@ -10,7 +11,7 @@ use target_core::{NodeConfig, ZeroCopyReads};
 use crate::initiator::{Data, Initiator};
 use crate::task_management::LOGICAL_UNIT_RESET;
 use crate::world::{
-    BLOCK, Random, TEST_UNIT_READY, World, durable_write, eventually, keys, read, write,
+    BLOCK, Random, TARGET, TEST_UNIT_READY, World, durable_write, eventually, keys, read, write,
 };
 
 const LENGTH: usize = 4 << 20;
@@ -22,6 +23,7 @@ struct Place {
     world: World,
     disk: File,
     data: Vec<u8>,
+    path: PathBuf,
     _directory: tempfile::TempDir,
 }
 
@@ -41,7 +43,7 @@ impl Place {
         std::fs::write(&path, &data).unwrap();
         let disk = File::options().read(true).write(true).open(&path).unwrap();
         world.unit(0, Arc::new(RawImage::open(&*path, OpenOptions::default()).unwrap()));
-        Some(Self { world, disk, data, _directory: directory })
+        Some(Self { world, disk, data, path, _directory: directory })
     }
 
     /// Reads until all of it is pinned.
@@ -186,6 +188,18 @@ fn what_waits_for_data_on_its_way_can_be_aborted_and_outlives_no_session() {
     place.world.events.wait_for_end(tsih);
     let mut other = place.world.initiator(&[0]);
     assert_eq!(place.sent_in_place(&mut other), LENGTH as u64);
+}
+
+#[test]
+fn a_unit_that_goes_away_is_closed_although_nothing_is_acknowledged() {
+    let place = Place::new(ZeroCopyReads::Auto);
+    let mut initiator = place.world.initiator(&[0]);
+    place.heat(&mut initiator);
+    // The last thing that the initiator says.
+    assert!(contents(&mut initiator) == place.data);
+    let node = &place.world.node;
+    place.world.block_on(node.remove_unit(TARGET, 0)).unwrap();
+    eventually(|| RawImage::open(&*place.path, OpenOptions::default()).is_ok());
 }
 
 #[test]
