@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use disk_image::{OpenOptions, RawImage};
+use disk_image::{Image as _, OpenOptions, RawImage};
 use target_core::{NodeConfig, ZeroCopyReads};
 
 use crate::initiator::{Data, Initiator};
@@ -22,6 +22,7 @@ const RENO: &str = "reno";
 struct Place {
     world: World,
     disk: File,
+    image: Weak<RawImage>,
     data: Vec<u8>,
     path: PathBuf,
     _directory: tempfile::TempDir,
@@ -42,15 +43,17 @@ impl Place {
         let (path, data) = (directory.path().join("disk"), Random::new(5).bytes(LENGTH));
         std::fs::write(&path, &data).unwrap();
         let disk = File::options().read(true).write(true).open(&path).unwrap();
-        world.unit(0, Arc::new(RawImage::open(&*path, OpenOptions::default()).unwrap()));
-        Some(Self { world, disk, data, path, _directory: directory })
+        let opened = Arc::new(RawImage::open(&*path, OpenOptions::default()).unwrap());
+        let image = Arc::downgrade(&opened);
+        world.unit(0, opened);
+        Some(Self { world, disk, image, data, path, _directory: directory })
     }
 
     /// Reads until all of it is pinned.
     fn heat(&self, initiator: &mut Initiator) {
         eventually(|| {
             assert!(contents(initiator) == self.data);
-            disk_image::hot_bytes() >= LENGTH as u64
+            self.image.upgrade().unwrap().pinned(0, LENGTH as u64).is_some()
         });
     }
 
