@@ -1,6 +1,7 @@
 //! Cached writes run on the thread of their connection. One that hangs holds up nothing but itself,
 //! and whoever waits for its end is answered within a bound.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use disk_image::{Fault, Operation};
@@ -326,4 +327,23 @@ fn an_atomic_command_waits_for_a_write_that_hangs_though_its_session_goes_on() {
     gate.open();
     initiator.finish(tag).good();
     other.finish(swap).check((0x0e, 0x1d, 0));
+}
+
+/// It comes while the connection waits for its turn to write, behind one that hangs, or before or after
+/// that: so at several moments. Can miss a fault, and cannot invent one.
+#[test]
+fn a_message_that_comes_while_a_connection_waits_for_its_turn_is_heard() {
+    let block = Random::new(4).bytes(BLOCK);
+    for moment in 0..16 {
+        let (world, hung) = World::with_memory();
+        let (mut one, mut other) = (world.initiator(&[0]), world.initiator(&[0]));
+        let gate = hung.gate(Operation::Write);
+        one.start(0, &write(50, 1), Data::Out(&block));
+        assert!(gate.wait_for_arrivals(1, PATIENCE));
+        other.start(0, &write(60, 1), Data::Out(&block));
+        std::thread::sleep(Duration::from_micros(500 * moment));
+        let mut trace = world.node.trace(other.tsih).unwrap();
+        assert!(world.block_on(poll_fn(|cx| trace.poll_next(cx))).is_some());
+        gate.open();
+    }
 }
