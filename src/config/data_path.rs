@@ -33,21 +33,24 @@ pub(super) fn nice(source: &Source<'_>, given: Option<&Spanned<i32>>) -> anyhow:
     }
 }
 
+/// The values of `iscsi.zero_copy_reads`.
+pub(super) const ZERO_COPY_READS: [(&str, ZeroCopyReads); 3] = [
+    ("auto", ZeroCopyReads::Auto),
+    ("always", ZeroCopyReads::Always),
+    ("never", ZeroCopyReads::Never),
+];
+
 /// Which reads are sent without being copied.
 pub(super) fn zero_copy_reads(
     source: &Source<'_>,
     given: Option<&Spanned<String>>,
 ) -> anyhow::Result<ZeroCopyReads> {
     let Some(given) = given else { return Ok(ZeroCopyReads::default()) };
-    match given.get_ref().as_str() {
-        "auto" => Ok(ZeroCopyReads::Auto),
-        "always" => Ok(ZeroCopyReads::Always),
-        "never" => Ok(ZeroCopyReads::Never),
-        _ => {
-            let why = "is none of \"auto\", \"always\" and \"never\"";
-            Err(source.error("iscsi.zero_copy_reads", given, why))
-        }
-    }
+    let found = ZERO_COPY_READS.iter().find(|(word, _)| word == given.get_ref());
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let why = "is none of \"auto\", \"always\" and \"never\"";
+        source.error("iscsi.zero_copy_reads", given, why)
+    })
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use mgmt_api::api::Setting;
 use mgmt_api::space;
 use serde_json::{Value, json};
-use target_core::ZeroCopyReads;
 
 use super::Config;
+use super::data_path::ZERO_COPY_READS;
 
 impl Config {
     /// All settings in force, in the order of their keys.
@@ -28,11 +28,7 @@ impl Config {
         let telemetry = self.telemetry.as_ref();
         let endpoint = telemetry.map(|it| it.collector.endpoint.to_string());
         let service_name = telemetry.map(|it| &it.collector.service_name);
-        let zero_copy_reads = match self.zero_copy_reads {
-            ZeroCopyReads::Auto => "auto",
-            ZeroCopyReads::Always => "always",
-            ZeroCopyReads::Never => "never",
-        };
+        let zero_copy_reads = ZERO_COPY_READS.iter().find(|(_, it)| *it == self.zero_copy_reads);
         vec![
             fixed("data_dir", json!(self.data_dir)),
             fixed("disks.allowed_directories", json!(self.allowed_directories)),
@@ -49,7 +45,7 @@ impl Config {
             fixed("iscsi.max_sessions_per_target", json!(self.max_sessions_per_target)),
             fixed("iscsi.nice", json!(self.nice)),
             fixed("iscsi.portal_groups", json!(groups)),
-            fixed("iscsi.zero_copy_reads", json!(zero_copy_reads)),
+            fixed("iscsi.zero_copy_reads", json!(zero_copy_reads.map(|(word, _)| word))),
             fixed("isns.server", json!(self.isns.as_ref().map(|it| &it.server))),
             fixed("jobs.back_off", json!(self.job_back_off)),
             Setting {

@@ -90,7 +90,6 @@ impl Core {
         self.flights.take_off(&job.unit, place, self.session.stat_sn());
         let (task, status) = (job.task, Some(Status::Good.code()));
         self.session.data_in_owned(task, &data, part.clone(), length, status, &mut self.tx);
-        self.session.count_in_place(count);
         Some(part.end)
     }
 }

@@ -159,11 +159,11 @@ def zero_copy():
             while sent() < 64 * MIB:
                 assert time.monotonic() < deadline, f"{sent()} bytes"
                 qemu_io(lund.url, *["read -P 1 0 16M"] * 4)
-            # Reads are of both patterns, as they come: none is compared before all is done.
+            # Of writes that are under way together any may be the last: what is compared comes behind all of them.
             both = [command for number in range(2, 40)
                     for command in ("aio_read 0 16M", f"aio_write -P {number} 4M 1M", "aio_read 3M 3M")]
             before = sent()
-            qemu_io(lund.url, *both, "aio_flush", "read -P 39 4M 1M", "read -P 1 5M 11M", "read -P 1 0 4M")
+            qemu_io(lund.url, *both, "aio_flush", "write -P 77 4M 1M", "read -P 77 4M 1M", "read -P 1 5M 11M", "read -P 1 0 4M")
             assert sent() > before
             say(f"{sent() / MIB:.0f} MiB sent without a copy, beside writes, too: read as they were written")
 

@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Chunks, chunks_of};
 
@@ -33,7 +33,7 @@ impl Pinned {
         pinned
     }
 
-    fn each(&self, count: impl Fn(&std::sync::atomic::AtomicU32) -> u32) {
+    fn each(&self, count: impl Fn(&AtomicU32) -> u32) {
         for number in chunks_of(self.offset, self.length) {
             self.chunks.senders(number).map(&count);
         }

@@ -137,11 +137,6 @@ impl Session {
         Some(from..from + length)
     }
 
-    /// Counts Data-In that nobody has copied for the queue.
-    pub fn count_in_place(&mut self, bytes: u32) {
-        self.counters.in_place_bytes += u64::from(bytes);
-    }
-
     /// Whether data carry a digest, for which somebody has to look at them.
     #[must_use]
     pub const fn data_has_digest(&self) -> bool {
@@ -228,6 +223,9 @@ impl Session {
         let Some(transfer) = self.transfer(task, length, device_length, status) else { return };
         let segment = self.data_in_segment();
         let end = part.end.min(length);
+        if payload.bytes().is_none() {
+            self.counters.in_place_bytes += u64::from(end.saturating_sub(part.start));
+        }
         let mut offset = part.start;
         while offset < end {
             let count = segment.min(end - offset) as usize;
