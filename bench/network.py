@@ -28,7 +28,7 @@ def enter(name):
         try:
             CONGESTION.write_text(name)
         except OSError as error:
-            sys.exit(f"--congestion {name}: {error.strerror}; see tcp_available_congestion_control")
+            sys.exit(f"--congestion {name}: {error.strerror}; see tcp_allowed_congestion_control")
         return
     unshare = shutil.which("unshare")
     if os.geteuid() or not unshare:

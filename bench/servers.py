@@ -29,12 +29,16 @@ COUNT = itertools.count()
 
 
 class LundServer:
-    """lund with its demo disk."""
+    """lund with its demo disk, in the page cache or past it."""
 
     name, digests = "lund", True
 
-    def __init__(self, directory, size):
-        arguments = ("--demo", "--demo-size", f"{size // 2**20}MiB")
+    def __init__(self, directory, size, direct=False):
+        arguments = ["--demo", "--demo-size", f"{size // 2**20}MiB"]
+        if direct:
+            config = directory / "direct.toml"
+            config.write_text("[disks]\ndirect_io = true\n")
+            arguments += ["--config", config]
         self.lund = Lund(*arguments, data_dir=directory / "lund")
 
     def __enter__(self):
@@ -58,8 +62,10 @@ class TgtServer:
     name, digests = "tgt", True
     iqn = "iqn.2026-01.invalid.bench:tgt"
 
-    def __init__(self, directory, size, threads=TGT_THREADS):
+    def __init__(self, directory, size, threads=TGT_THREADS, direct=False):
         self.image, self.size, self.threads = directory / "tgt.img", size, threads
+        # The one of its kinds of disks that goes past the page cache, without threads.
+        self.backing = "aio" if direct else "rdwr"
         self.log = directory / "tgt.log"
         self.process = None
 
@@ -70,7 +76,7 @@ class TgtServer:
             self._admin("target", "new", targetname=self.iqn)
             for name, value in TGT_PARAMETERS.items():
                 self._admin("target", "update", name=name, value=value)
-            self._admin("logicalunit", "new", lun=1, bstype="rdwr", backing_store=self.image)
+            self._admin("logicalunit", "new", lun=1, bstype=self.backing, backing_store=self.image)
             self._admin("target", "bind", initiator_address="ALL")
         except BaseException:
             self._stop()

@@ -145,6 +145,7 @@ struct Disks {
     reserve: Option<Spanned<String>>,
     thresholds: Option<Vec<Spanned<String>>>,
     hard_threshold: Option<Spanned<String>>,
+    direct_io: Option<Spanned<bool>>,
     allowed_directories: Option<Spanned<Vec<PathBuf>>>,
 }
 
@@ -241,15 +242,17 @@ impl Config {
         let (running, per_pool) = job_limits(source, &file.jobs)?;
         let (unfinished, ended) = kept_jobs(source, &file.jobs)?;
         let management = management::management(source, serve, &file.management, &data_dir)?;
+        let disks_dir = file.disks.directory.unwrap_or_else(|| data_dir.join("disks"));
         let space = pool::Space {
             table: "disks",
             overcommit: file.disks.overcommit.as_ref(),
             reserve: file.disks.reserve.as_ref(),
             thresholds: file.disks.thresholds.as_deref(),
             hard_threshold: file.disks.hard_threshold.as_ref(),
+            direct_io: file.disks.direct_io.as_ref(),
+            directory: &disks_dir,
         };
         let default_limits = space.limits(source)?;
-        let disks_dir = file.disks.directory.unwrap_or_else(|| data_dir.join("disks"));
         Ok(Self {
             pools: pool::pools(source, &file.pools, &disks_dir)?,
             disks_dir,

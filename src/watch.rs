@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use disk_image::{ImageErrorKind, OpenOptions, SwitchImage, open_image};
+use disk_image::{DirectIo, ImageErrorKind, OpenOptions, SwitchImage, open_image};
 use job_engine::{Disk, FaultReport, Pool, PoolId, PoolState};
 use target_core::LogicalUnit;
 
@@ -70,7 +70,7 @@ impl Watch {
         let _opening = exposure.opening.lock();
         let Some(disk) = exposure.disk(disk.id) else { return };
         let disk = &*disk;
-        match open(disk) {
+        match open(disk, exposure.direct_io(&disk.pool)) {
             Ok(image) => {
                 tracing::info!(disk = disk.name, "the disk is ready now");
                 self.causes.remove(unit.name());
@@ -144,7 +144,7 @@ impl Watch {
 /// Looks whether there is a file with the name of the one that was deleted.
 fn reopen(exposure: &Exposure, disk: &Disk, unit: &Arc<LogicalUnit>) {
     // Whatever the reason, that the file was deleted was told.
-    if open(disk).is_ok() {
+    if open(disk, DirectIo::default()).is_ok() {
         tracing::warn!(disk = disk.name, "the disk's file was deleted; there is another one now");
         exposure.replace(disk, unit);
     }
@@ -155,8 +155,12 @@ fn allocated(file: &std::fs::Metadata) -> u64 {
 }
 
 /// Opens a disk's image, in whose place another one may come. While a job makes the file longer, the disk is not.
-pub(crate) fn open(disk: &Disk) -> Result<Arc<dyn disk_image::Image>, disk_image::ImageError> {
-    let options = OpenOptions { size_bytes: Some(disk.size_bytes), ..OpenOptions::default() };
+pub(crate) fn open(
+    disk: &Disk,
+    direct_io: DirectIo,
+) -> Result<Arc<dyn disk_image::Image>, disk_image::ImageError> {
+    let options =
+        OpenOptions { size_bytes: Some(disk.size_bytes), direct_io, ..OpenOptions::default() };
     let image = open_image(disk.path.as_path(), disk.format, &options)?;
     Ok(Arc::new(SwitchImage::new(image)))
 }

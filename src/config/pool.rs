@@ -31,6 +31,7 @@ pub(super) struct Table {
     reserve: Option<Spanned<String>>,
     thresholds: Option<Vec<Spanned<String>>>,
     hard_threshold: Option<Spanned<String>>,
+    direct_io: Option<Spanned<bool>>,
 }
 
 /// What the space of a pool may be used for, as it stands in a table.
@@ -40,6 +41,8 @@ pub(super) struct Space<'a> {
     pub(super) reserve: Option<&'a Spanned<String>>,
     pub(super) thresholds: Option<&'a [Spanned<String>]>,
     pub(super) hard_threshold: Option<&'a Spanned<String>>,
+    pub(super) direct_io: Option<&'a Spanned<bool>>,
+    pub(super) directory: &'a Path,
 }
 
 impl Space<'_> {
@@ -66,7 +69,17 @@ impl Space<'_> {
             let read = given.iter().map(|text| one("thresholds", Some(text)));
             soft_thresholds = read.filter_map(Result::transpose).collect::<anyhow::Result<_>>()?;
         }
+        // A directory that is not there yet is looked at when disks in it are used.
+        if let Some(value) = self.direct_io.filter(|it| *it.get_ref())
+            && let Err(error) = disk_image::can_do_direct_io(self.directory)
+            && error.kind() == std::io::ErrorKind::Unsupported
+        {
+            let directory = self.directory.display();
+            let reason = format!("is true, and the file system of {directory} has no direct I/O");
+            return Err(source.error(&key("direct_io"), value, &reason));
+        }
         Ok(PoolLimits {
+            direct_io: self.direct_io.is_some_and(|it| *it.get_ref()),
             overcommit: overcommit.transpose()?.unwrap_or_default(),
             reserve: one("reserve", self.reserve)?,
             soft_thresholds,
@@ -111,6 +124,8 @@ pub(super) fn pools(
             reserve: table.reserve.as_ref(),
             thresholds: table.thresholds.as_deref(),
             hard_threshold: table.hard_threshold.as_ref(),
+            direct_io: table.direct_io.as_ref(),
+            directory: &directory,
         };
         let limits = space.limits(source)?;
         pools.push(PoolSettings { id: PoolId(name.clone()), directory, limits });

@@ -32,6 +32,7 @@ impl Config {
         vec![
             fixed("data_dir", json!(self.data_dir)),
             fixed("disks.allowed_directories", json!(self.allowed_directories)),
+            fixed("disks.direct_io", json!(self.default_limits.direct_io)),
             fixed("disks.directory", json!(self.disks_dir)),
             fixed("disks.overcommit", json!(space::show(self.default_limits.overcommit))),
             fixed("iscsi.abort_seconds", json!(self.abort_time.as_secs())),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use disk_image::{Image, pool_space};
+use disk_image::{DirectIo, Image, pool_space};
 use job_engine::{
     ChangeEvent, ChangeKind, Disk, DiskId, Engine, ImageFormat, LiveImages, LunView, Mapping,
     PoolId, PoolLimits, Provisioning, Snapshot, Target,
@@ -55,6 +55,8 @@ pub(crate) struct Exposure {
     units: Mutex<Vec<(String, Weak<LogicalUnit>)>>,
     /// Bytes of each pool, that its thresholds are parts of.
     totals: Mutex<BTreeMap<PoolId, u64>>,
+    /// Whether images of a pool go past the page cache.
+    direct_io: Mutex<BTreeMap<PoolId, DirectIo>>,
     /// Held while LUNs change.
     changing: Mutex<()>,
     /// Held while a unit gets its image or another one.
@@ -88,6 +90,7 @@ impl Exposure {
             disks: Mutex::default(),
             units: Mutex::default(),
             totals: Mutex::default(),
+            direct_io: Mutex::default(),
             changing: Mutex::default(),
             opening: Mutex::default(),
         });
@@ -176,9 +179,15 @@ impl Exposure {
                 let removal = self.node.remove_unit(&mapping.target, mapping.lun);
                 self.finish(&mapping.target, removal);
             }
+            ChangeKind::PoolChanged(pool) => {
+                if let Some(known) = self.direct_io.lock().get(&pool.id) {
+                    known.set(pool.limits.direct_io);
+                }
+            }
+            ChangeKind::PoolDeleted(pool) => {
+                self.direct_io.lock().remove(&pool.id);
+            }
             ChangeKind::PoolCreated(_)
-            | ChangeKind::PoolChanged(_)
-            | ChangeKind::PoolDeleted(_)
             | ChangeKind::PoolHealthChanged { .. }
             | ChangeKind::SnapshotCreated(_)
             | ChangeKind::SnapshotDeleted(_)
@@ -235,11 +244,22 @@ impl Exposure {
         units.into_iter().filter_map(|unit| Some((disk_of(&unit)?, unit))).collect()
     }
 
-    /// Free bytes below which initiators are warned, in a pool of `total` bytes.
-    fn thresholds(&self, pool: &PoolId, total: u64) -> Vec<u64> {
+    fn limits(&self, pool: &PoolId) -> PoolLimits {
         let pools = self.recorder.engine().map(|engine| engine.pool_settings()).unwrap_or_default();
         let limits = pools.into_iter().find(|(it, _)| it.id == *pool).map(|(it, _)| it.limits);
-        self.soft_thresholds(pool, &limits.unwrap_or_default(), total)
+        limits.unwrap_or_default()
+    }
+
+    /// The switch of a pool that says whether its images go past the page cache.
+    pub(crate) fn direct_io(&self, pool: &PoolId) -> DirectIo {
+        let mut known = self.direct_io.lock();
+        let new = || DirectIo::new(self.limits(pool).direct_io);
+        known.entry(pool.clone()).or_insert_with(new).clone()
+    }
+
+    /// Free bytes below which initiators are warned, in a pool of `total` bytes.
+    fn thresholds(&self, pool: &PoolId, total: u64) -> Vec<u64> {
+        self.soft_thresholds(pool, &self.limits(pool), total)
     }
 
     /// The same of what is known of a pool, from the highest to the lowest.
@@ -360,7 +380,8 @@ impl Exposure {
         if let Some(unit) = there.and_then(|(_, unit)| unit.upgrade()) {
             return unit;
         }
-        let image = watch::open(disk);
+        let direct_io = self.direct_io(&disk.pool);
+        let image = watch::open(disk, direct_io.clone());
         if let Err(error) = &image {
             self.cannot_open(disk, error);
         }
@@ -378,6 +399,7 @@ impl Exposure {
                 ..self.rules.scsi.limit(device(disk))
             },
             image,
+            direct_io,
             reservations: self.recorder.reservations(&disk.id),
             store: self.recorder.clone(),
             mode_pages: self.recorder.mode_pages(&disk.id),

@@ -40,7 +40,11 @@ impl Exposure {
                 continue;
             }
             let size_bytes = disk.size_bytes;
-            let options = OpenOptions { size_bytes: Some(size_bytes), ..OpenOptions::default() };
+            let options = OpenOptions {
+                size_bytes: Some(size_bytes),
+                direct_io: self.direct_io(&disk.pool),
+                ..OpenOptions::default()
+            };
             let image = if *over {
                 open_over(disk.path.as_path(), disk.format, &options, before)?
             } else {

@@ -213,6 +213,7 @@ fn pools_sessions_and_status_are_shown() {
             "id",
             "directory",
             "configured",
+            "direct_io",
             "disks",
             "total_bytes",
             "free_bytes",

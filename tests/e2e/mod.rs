@@ -9,6 +9,7 @@ mod configuration;
 mod declarative;
 mod deleted_files;
 mod devices;
+mod direct_io;
 mod drain;
 mod eio;
 mod exit_status;

@@ -73,7 +73,7 @@ pub enum Overcommit {
     Unlimited,
 }
 
-/// What a pool's space may be used for.
+/// What a pool's space may be used for, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PoolLimits {
     /// Over-commitment by thin disks.
@@ -88,6 +88,9 @@ pub struct PoolLimits {
     /// Free space below which thin disks take no more (07h/27h/07h).
     #[serde(default)]
     pub hard_threshold: Option<Threshold>,
+    /// Disks are read and written past the page cache.
+    #[serde(default)]
+    pub direct_io: bool,
 }
 
 /// A pool as it was configured or made.

@@ -339,6 +339,7 @@ impl Core {
             ));
         }
         drop(state);
+        check_direct_io(&limits, &real)?;
         match owner(&real).map_err(failed)? {
             Some(owner) if owner != name => refuse(format!("it belongs to pool {owner}")),
             _ => Ok(PoolSettings { id, directory, limits }),
@@ -352,6 +353,7 @@ impl Core {
     ) -> Result<PoolSettings, RequestError> {
         let planned = self.own_pool(id).and_then(|pool| {
             check_limits(&limits)?;
+            check_direct_io(&limits, &pool.directory)?;
             Ok(PoolSettings { limits, ..PoolSettings::clone(&pool) })
         });
         let element = Element::Pool(id.clone());
@@ -405,6 +407,21 @@ impl Core {
             }),
             (None, _) => Err(Cause::NotFound { what: "pool".to_owned(), name: id.to_string() }),
         }
+    }
+}
+
+/// Refuses direct I/O where there is none.
+fn check_direct_io(limits: &PoolLimits, directory: &Path) -> Result<(), Cause> {
+    if !limits.direct_io {
+        return Ok(());
+    }
+    match disk_image::can_do_direct_io(directory) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => Err(Cause::BadValue {
+            property: "direct_io".to_owned(),
+            reason: format!("the file system of {} has no direct I/O", directory.display()),
+        }),
+        Err(error) => Err(Cause::from(&ImageError::from_io(Operation::Open, directory, error))),
+        Ok(()) => Ok(()),
     }
 }
 

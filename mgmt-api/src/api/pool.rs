@@ -35,6 +35,8 @@ pub struct Pool {
     pub soft_thresholds: Vec<String>,
     /// Free space below which thin disks take no more.
     pub hard_threshold: Option<String>,
+    /// Disks are read and written past the page cache.
+    pub direct_io: bool,
 }
 
 /// A request for a new pool.
@@ -57,9 +59,12 @@ pub struct CreatePool {
     /// Free space below which thin disks take no more; `none` for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hard_threshold: Option<String>,
+    /// Whether disks are read and written past the page cache; not, if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct_io: Option<bool>,
 }
 
-/// What the space of a pool may be used for. What is not given stays.
+/// What the space of a pool may be used for, and how. What is not given stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangePool {
@@ -75,4 +80,7 @@ pub struct ChangePool {
     /// Free space below which thin disks take no more; `none` for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hard_threshold: Option<String>,
+    /// Whether disks are read and written past the page cache; those in use follow at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct_io: Option<bool>,
 }

@@ -36,7 +36,9 @@ impl Service {
     pub fn create_pool(&self, request: api::CreatePool) -> Result<api::Pool> {
         let api::CreatePool { name, directory, .. } = request;
         let api::CreatePool { overcommit, reserve, soft_thresholds, hard_threshold, .. } = request;
-        let limits = api::ChangePool { overcommit, reserve, soft_thresholds, hard_threshold };
+        let direct_io = request.direct_io;
+        let limits =
+            api::ChangePool { overcommit, reserve, soft_thresholds, hard_threshold, direct_io };
         let limits = changed(PoolLimits::default(), &limits)?;
         let directory = PathBuf::from(directory);
         let settings = PoolSettings { id: PoolId(name), directory, limits };
@@ -67,7 +69,8 @@ impl Service {
 }
 
 fn changed(mut limits: PoolLimits, request: &api::ChangePool) -> Result<PoolLimits> {
-    let api::ChangePool { overcommit, reserve, soft_thresholds, hard_threshold } = request;
+    let api::ChangePool { overcommit, reserve, soft_thresholds, hard_threshold, direct_io } =
+        request;
     let invalid = |name: &'static str| {
         move |reason: String| ServiceError::new(Refusal::Invalid, format!("`{name}` {reason}"))
     };
@@ -88,12 +91,14 @@ fn changed(mut limits: PoolLimits, request: &api::ChangePool) -> Result<PoolLimi
         let read = |text: &String| space::threshold(text).map_err(invalid("soft_thresholds"));
         limits.soft_thresholds = texts.iter().map(read).collect::<Result<_>>()?;
     }
+    limits.direct_io = direct_io.unwrap_or(limits.direct_io);
     Ok(limits)
 }
 
 fn view(pool: &Pool) -> api::Pool {
     let show = |threshold: &Threshold| threshold.to_string();
-    let PoolLimits { overcommit, reserve, soft_thresholds, hard_threshold } = &pool.limits;
+    let PoolLimits { overcommit, reserve, soft_thresholds, hard_threshold, direct_io } =
+        &pool.limits;
     api::Pool {
         id: pool.id.to_string(),
         directory: pool.directory.display().to_string(),
@@ -112,5 +117,6 @@ fn view(pool: &Pool) -> api::Pool {
         reserve: reserve.as_ref().map(show),
         soft_thresholds: soft_thresholds.iter().map(show).collect(),
         hard_threshold: hard_threshold.as_ref().map(show),
+        direct_io: *direct_io,
     }
 }

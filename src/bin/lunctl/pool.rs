@@ -23,7 +23,8 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Pool) -> Result<(
             let directory = directory.into_os_string().into_string().map_err(|path| {
                 Failure::Usage(format!("{}: the path is no UTF-8", path.display()))
             })?;
-            let ChangePool { overcommit, reserve, soft_thresholds, hard_threshold } = limits(space);
+            let ChangePool { overcommit, reserve, soft_thresholds, hard_threshold, direct_io } =
+                limits(space);
             let request = CreatePool {
                 name,
                 directory,
@@ -31,6 +32,7 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Pool) -> Result<(
                 reserve,
                 soft_thresholds,
                 hard_threshold,
+                direct_io,
             };
             let pool: Pool = client.post(&["pools"], &request)?;
             output.value(&pool, || format!("pool {} created", pool.id));
@@ -49,13 +51,13 @@ pub(crate) fn run(client: &Client, output: Output, verb: args::Pool) -> Result<(
 }
 
 fn limits(space: PoolSpace) -> ChangePool {
-    let PoolSpace { overcommit, reserve, soft_threshold, hard_threshold } = space;
+    let PoolSpace { overcommit, reserve, soft_threshold, hard_threshold, direct_io } = space;
     let soft_thresholds = match soft_threshold.as_slice() {
         [] => None,
         [none] if none == "none" => Some(Vec::new()),
         _ => Some(soft_threshold),
     };
-    ChangePool { overcommit, reserve, soft_thresholds, hard_threshold }
+    ChangePool { overcommit, reserve, soft_thresholds, hard_threshold, direct_io }
 }
 
 fn list(pools: &[Pool]) -> String {

@@ -3,21 +3,23 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{FallocateFlags, FileType, FlockOperation, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwrite, pwritev2, retry_on_intr};
 
 use crate::block_file::BlockFile;
 use crate::device;
+use crate::direct::{DirectFile, DirectIo};
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::flush::GroupFlush;
 use crate::hot::{HotFile, Pinned};
 use crate::image::{Durability, Wait};
 
 /// `statfs` magic numbers of the file systems whose reads never wait for a device.
-const MEMORY_FILE_SYSTEMS: [u64; 2] = [0x0102_1994 /* tmpfs */, 0x8584_58f6 /* ramfs */];
+pub(crate) const MEMORY_FILE_SYSTEMS: [u64; 2] =
+    [0x0102_1994 /* tmpfs */, 0x8584_58f6 /* ramfs */];
 
 /// Which file it is, by whatever name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,6 +69,9 @@ pub struct ImageFile {
     space: AtomicBool,
     flush: GroupFlush,
     hot: HotFile,
+    direct_io: DirectIo,
+    /// Opened when it is used first; none if the file system cannot.
+    direct: OnceLock<Option<DirectFile>>,
 }
 
 impl ImageFile {
@@ -153,9 +158,51 @@ impl ImageFile {
             space: AtomicBool::new(true),
             flush: GroupFlush::default(),
             hot: HotFile::new(is_device, magic),
+            direct_io: DirectIo::default(),
+            direct: OnceLock::new(),
             file,
             path,
         })
+    }
+
+    /// Goes past the page cache as long as the switch is on, where the file system can do that.
+    pub(crate) fn with_direct_io(self, direct_io: DirectIo) -> Self {
+        Self { direct_io, ..self }
+    }
+
+    /// What is read from and written to past the page cache, if that is on.
+    fn direct(&self) -> Option<&DirectFile> {
+        if !self.direct_io.is_on() || self.in_memory {
+            return None;
+        }
+        let open = || {
+            let direct = DirectFile::of(&self.file, self.read_only);
+            if direct.is_none() {
+                let path = self.path.display();
+                tracing::warn!(%path, "the file system has no direct I/O: the page cache is used");
+            }
+            direct
+        };
+        self.direct.get_or_init(open).as_ref()
+    }
+
+    /// Reads past the page cache; none if the system does not take it so.
+    fn read_direct(
+        &self,
+        direct: &DirectFile,
+        bufs: &mut [IoSliceMut<'_>],
+        offset: u64,
+        length: u64,
+    ) -> Option<Result<(), ImageError>> {
+        let operation = Operation::Read;
+        match direct.read(bufs, offset, length) {
+            Ok(true) => Some(Ok(())),
+            Ok(false) => {
+                Some(Err(self.fault(ImageErrorKind::ShortTransfer, operation, offset, length)))
+            }
+            Err(Errno::INVAL) => None,
+            Err(errno) => Some(Err(self.error(errno, operation, offset, length))),
+        }
     }
 
     /// Which file it is.
@@ -235,6 +282,9 @@ impl ImageFile {
 
     /// All of a range whose length is not 0, if it is pinned.
     pub(crate) fn pinned(&self, offset: u64, length: u64) -> Option<Pinned> {
+        if self.direct_io.is_on() {
+            return None;
+        }
         self.hot.pinned(offset, length)
     }
 
@@ -273,6 +323,17 @@ impl ImageFile {
         length: u64,
         flags: ReadWriteFlags,
     ) -> Result<(), Errno> {
+        if let Some(direct) = self.direct()
+            && direct.is_aligned(offset, length)
+        {
+            // What the page cache has of it goes.
+            let _left = self.hot.leave(offset..offset.saturating_add(length));
+            let written = direct.write(bufs, offset, flags);
+            // Not with these flags, or not so: the system says which.
+            if written != Err(Errno::INVAL) {
+                return written;
+            }
+        }
         let mut done = 0;
         let mut rest;
         let mut now = bufs;
@@ -450,7 +511,7 @@ impl BlockFile for ImageFile {
     }
 
     fn nowait_reads(&self) -> bool {
-        self.in_memory || self.nowait.load(Relaxed)
+        self.in_memory || (self.nowait.load(Relaxed) && self.direct().is_none())
     }
 
     fn punches(&self) -> bool {
@@ -482,6 +543,14 @@ impl BlockFile for ImageFile {
             || Err(self.fault(ImageErrorKind::WouldBlock, Operation::Read, offset, length));
         if length == 0 {
             return Ok(());
+        }
+        if let Some(direct) = self.direct() {
+            if wait == Wait::Nowait {
+                return would_block();
+            }
+            if let Some(result) = self.read_direct(direct, bufs, offset, length) {
+                return result;
+            }
         }
         if wait == Wait::Block {
             return self.read_rest(bufs, offset, length, 0);

@@ -11,6 +11,7 @@ use crate::block_file::BlockFile;
 use crate::cache::CacheBudget;
 use crate::chain::Chain;
 use crate::copy::NamedFile;
+use crate::direct::DirectIo;
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::file::ImageFile;
 use crate::image::Image;
@@ -87,6 +88,8 @@ pub struct OpenOptions {
     pub parent_directories: Vec<PathBuf>,
     /// An image that has a parent is refused: whoever brought it could name any file.
     pub no_parents: bool,
+    /// Whether the file and those of its parents are read and written past the page cache.
+    pub direct_io: DirectIo,
     /// Who opens parents, if not those directories say where they may be.
     pub parent_opener: Option<Arc<dyn ParentOpener>>,
 }
@@ -149,6 +152,7 @@ pub fn open_over(
             .because(format!("a {format} image is not laid over another one")));
     }
     let file = ImageFile::open(path, options.read_only)?;
+    let file = file.with_direct_io(options.direct_io.clone());
     Ok(Arc::new(Qcow2Image::open_over(file, options, parent)?.with_journal()?))
 }
 
@@ -178,6 +182,7 @@ pub(crate) fn open_in_chain(
     options: &OpenOptions,
     chain: &Chain,
 ) -> Result<Arc<dyn Image>, ImageError> {
+    let file = file.with_direct_io(options.direct_io.clone());
     match format {
         ImageFormat::Raw => Ok(Arc::new(RawImage::from_file(file, options.size_bytes)?)),
         ImageFormat::Qcow2 => {

@@ -15,6 +15,7 @@ mod copy;
 mod create;
 mod defect;
 mod device;
+mod direct;
 mod error;
 mod extend;
 mod fault;
@@ -58,6 +59,7 @@ pub use create::{
     create_image, is_whole, partial_path,
 };
 pub use device::{device_length, is_device};
+pub use direct::{DirectIo, can_do_direct_io};
 pub use error::{ImageError, ImageErrorKind, Operation};
 pub use extend::{ExtendOptions, Extender, RawExtender, extend_image, undo_extension};
 pub use fault::{Fault, FaultImage, Gate};

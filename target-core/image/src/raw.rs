@@ -41,7 +41,8 @@ impl RawImage {
         if options.read_only {
             redo::finish(&path)?;
         }
-        Self::from_file(ImageFile::open(path, options.read_only)?, options.size_bytes)
+        let file = ImageFile::open(path, options.read_only)?;
+        Self::from_file(file.with_direct_io(options.direct_io), options.size_bytes)
     }
 
     /// The image in a file that is open.

@@ -168,6 +168,24 @@ def zero_copy():
             say(f"{sent() / MIB:.0f} MiB sent without a copy, beside writes, too: read as they were written")
 
 
+def direct():
+    """The same disk past the page cache, where the temporary directory's file system can do that."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = pathlib.Path(directory, "probe")
+        path.touch()
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_DIRECT))
+        except OSError as error:
+            say(f"direct I/O is not tried: {error.strerror} in {directory}")
+            return
+        config = pathlib.Path(directory, "lund.toml")
+        config.write_text("[disks]\ndirect_io = true\nthresholds = []\n")
+        with Lund("--demo", "--demo-size", "256MiB", "--config", config,
+                  data_dir=pathlib.Path(directory, "lund")) as lund:
+            all_of(lund.url, lund.image())
+    say("all of this past the page cache, too")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--url")
@@ -178,6 +196,7 @@ def main():
     with Lund("--demo", "--demo-size", "256MiB") as lund:
         all_of(lund.url, lund.image())
     zero_copy()
+    direct()
     if shutil.which("iscsi-ls") and shutil.which("iscsi-inq"):
         chap()
     else:

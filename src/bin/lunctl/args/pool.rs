@@ -22,7 +22,7 @@ pub(crate) enum Pool {
         #[command(flatten)]
         space: PoolSpace,
     },
-    /// Change what the space of a pool may be used for
+    /// Change what the space of a pool may be used for, and how
     Change {
         /// Its name
         pool: String,
@@ -52,4 +52,7 @@ pub(crate) struct PoolSpace {
     /// Free space below which thin disks take no more, or none
     #[arg(long, value_name = "SPACE")]
     pub(crate) hard_threshold: Option<String>,
+    /// Whether disks are read and written past the page cache
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) direct_io: Option<bool>,
 }
