@@ -69,9 +69,10 @@ impl Space<'_> {
             let read = given.iter().map(|text| one("thresholds", Some(text)));
             soft_thresholds = read.filter_map(Result::transpose).collect::<anyhow::Result<_>>()?;
         }
-        // A directory that is not there yet is looked at when disks in it are used.
+        // One that is not there yet will be, as a rule, in the file system of what is there.
+        let there = self.directory.ancestors().find(|it| it.exists()).unwrap_or(self.directory);
         if let Some(value) = self.direct_io.filter(|it| *it.get_ref())
-            && let Err(error) = disk_image::can_do_direct_io(self.directory)
+            && let Err(error) = disk_image::can_do_direct_io(there)
             && error.kind() == std::io::ErrorKind::Unsupported
         {
             let directory = self.directory.display();

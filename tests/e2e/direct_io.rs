@@ -102,12 +102,20 @@ fn a_file_system_without_is_named() {
     let place = Place::new();
     let memory = tempfile::tempdir_in("/dev/shm").unwrap();
     let path = memory.path().to_str().unwrap();
-    let configuration = format!("[[pools]]\nname = 'p'\ndirectory = '{path}'\ndirect_io = true\n");
-    let configuration = place.write("lund.toml", &configuration);
-    let (status, message) = exit_of(&mut place.configured(&configuration));
-    assert_ne!(status, 0);
-    assert!(message.contains("pools.direct_io") && message.contains(path), "{message}");
-    assert!(message.contains("lund.toml:4"), "{message}");
+    for (key, configuration) in [
+        (
+            "pools.direct_io",
+            format!("[[pools]]\nname = 'p'\ndirectory = '{path}'\ndirect_io = true\n"),
+        ),
+        // Which would be made.
+        ("disks.direct_io", format!("[disks]\n\ndirectory = '{path}/new/one'\ndirect_io = true\n")),
+    ] {
+        let configuration = place.write("lund.toml", &configuration);
+        let (status, message) = exit_of(&mut place.configured(&configuration));
+        assert_ne!(status, 0);
+        assert!(message.contains(key) && message.contains(path), "{message}");
+        assert!(message.contains("lund.toml:4"), "{message}");
+    }
     let daemon = place.start(&[]);
     let create = ["pool", "create", "p", path];
     daemon.lunctl(&[&create[..], &["--direct-io"]].concat()).fails(2, &["direct_io", path]);

@@ -172,11 +172,12 @@ impl ImageFile {
 
     /// What is read from and written to past the page cache, if that is on.
     fn direct(&self) -> Option<&DirectFile> {
-        if !self.direct_io.is_on() || self.in_memory {
+        if !self.direct_io.is_on() {
             return None;
         }
         let open = || {
-            let direct = DirectFile::of(&self.file, self.read_only);
+            let able = !self.in_memory;
+            let direct = able.then(|| DirectFile::of(&self.file, self.read_only)).flatten();
             if direct.is_none() {
                 let path = self.path.display();
                 tracing::warn!(%path, "the file system has no direct I/O: the page cache is used");

@@ -22,6 +22,7 @@ use super::inline::Order;
 use super::limits::{Concerns, Delayed};
 use super::task_management::{Function, Guard, Then};
 use super::timed::Timed;
+use super::trial::Trial;
 use super::{Handover, Message};
 use crate::backlog::Share;
 use crate::buffers;
@@ -188,6 +189,7 @@ pub(super) struct Core {
     pub(super) session: Session,
     pub(super) tx: TransmitQueue<Data>,
     pub(super) in_place: InPlace,
+    pub(super) trial: Trial,
     pub(super) flights: Flights,
     pub(super) nexus: Nexus,
     pub(super) sender: Sender,
@@ -273,6 +275,7 @@ impl Core {
             group,
             tx,
             in_place: InPlace::Never,
+            trial: Trial::new(),
             flights: Flights::default(),
             nexus,
             sender,

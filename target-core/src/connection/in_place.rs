@@ -41,7 +41,7 @@ impl Payload for Data {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum InPlace {
     Never,
-    /// Where no other session sees the unit.
+    /// Where no other session sees the unit, as long as it costs less.
     Alone,
     Always,
 }
@@ -87,6 +87,9 @@ impl Core {
         let from = offset + u64::from(part.start);
         let place = from..from + u64::from(count);
         let data = Data::Pinned(job.unit.image()?.pinned(from, u64::from(count))?);
+        if self.in_place == InPlace::Alone && !self.trial.queue(count) {
+            return None;
+        }
         self.flights.take_off(&job.unit, place, self.session.stat_sn());
         let (task, status) = (job.task, Some(Status::Good.code()));
         self.session.data_in_owned(task, &data, part.clone(), length, status, &mut self.tx);

@@ -21,6 +21,7 @@ mod reservation;
 mod task_management;
 mod text;
 mod timed;
+mod trial;
 mod write;
 
 use std::future::poll_fn;
@@ -236,6 +237,12 @@ impl Connection {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Turn {
+        let turn = self.turn(cx);
+        self.core.trial.turn_over();
+        turn
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
         let mut resumes = std::mem::take(&mut self.resumes);
         let yields = std::mem::take(&mut self.core.yields);
         if !resumes || self.place.is_some() {
