@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use super::support::{Place, Session, exit_of};
+use super::support::{Place, Session, eventually, exit_of};
 
 const TARGET: &str = "iqn.2026-01.io.lund:t";
 const LENGTH: usize = 64 << 10;
@@ -32,10 +32,17 @@ fn has(path: &Path, offset: u64) -> bool {
     }
 }
 
-/// False where the temporary directory's file system cannot.
+/// False where the temporary directory is on a file system of which it is not known that it does not go
+/// through the page cache all the same.
 fn is_able(place: &Place) -> bool {
-    let able = disk_image::can_do_direct_io(place.path());
-    able.inspect_err(|error| eprintln!("skipped: no direct I/O here: {error}")).is_ok()
+    const EXT4: u64 = 0xef53;
+    const XFS: u64 = 0x5846_5342;
+    let magic = u64::try_from(rustix::fs::statfs(place.path()).unwrap().f_type).unwrap();
+    let able = [EXT4, XFS].contains(&magic) && disk_image::can_do_direct_io(place.path()).is_ok();
+    if !able {
+        eprintln!("skipped: it is neither ext4 nor XFS, or without direct I/O");
+    }
+    able
 }
 
 #[test]
@@ -72,15 +79,20 @@ fn disks_follow_their_pool_past_the_page_cache_and_back() {
     for (on, byte) in [("false", 2), ("true", 3)] {
         daemon.lunctl(&["pool", "change", "fast", "--direct-io", on]).ok();
         assert_eq!(is_direct().to_string(), on);
-        use_it(byte);
-        assert_eq!(is_cached(&file), on == "false", "{on}");
+        eventually("the disk follows its pool", || {
+            use_it(byte);
+            (is_cached(&file) == (on == "false")).then_some(())
+        });
     }
     // What it is laid over, and what is laid over it.
     daemon.lunctl(&["snapshot", "create", "s", "a"]).ok();
     use_it(4);
-    assert_ne!(daemon.file_of("a"), file, "on a file system that shares blocks this says less");
     session.write(0, 8192, &[4; 16 * LENGTH]);
-    assert!(not_cached(&daemon.file_of("a")) >= 16);
+    let laid_over = daemon.file_of("a");
+    // Not where the file system shares blocks.
+    if laid_over != file {
+        assert!(not_cached(&laid_over) >= 16);
+    }
     session.synchronize(0);
     drop(session);
     daemon.stop();

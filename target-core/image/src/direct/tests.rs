@@ -32,10 +32,18 @@ impl Place {
         Self { path, switch, image, _directory: directory }
     }
 
-    /// False where the temporary directory's file system cannot.
+    /// False where the temporary directory is on a file system of which it is not known that it does not
+    /// go through the page cache all the same.
     fn is_able(&self) -> bool {
-        let able = can_do_direct_io(self.path.parent().unwrap());
-        able.inspect_err(|error| eprintln!("skipped: no direct I/O here: {error}")).is_ok()
+        const EXT4: u64 = 0xef53;
+        const XFS: u64 = 0x5846_5342;
+        let magic = u64::try_from(rustix::fs::statfs(&self.path).unwrap().f_type).unwrap();
+        let able =
+            [EXT4, XFS].contains(&magic) && can_do_direct_io(self.path.parent().unwrap()).is_ok();
+        if !able {
+            eprintln!("skipped: it is neither ext4 nor XFS, or without direct I/O");
+        }
+        able
     }
 
     fn write(&self, data: &[u8], offset: usize, durability: Durability) {
