@@ -183,6 +183,10 @@ impl Exposure {
                 if let Some(known) = self.direct_io.lock().get(&pool.id) {
                     known.set(pool.limits.direct_io);
                 }
+                // Who comes after this look knows it already.
+                for (_, unit) in self.live_units().iter().filter(|(it, _)| it.pool == pool.id) {
+                    self.tell_whether_writes_sleep(&pool.id, unit);
+                }
             }
             ChangeKind::PoolDeleted(pool) => {
                 self.direct_io.lock().remove(&pool.id);
@@ -255,6 +259,12 @@ impl Exposure {
         let mut known = self.direct_io.lock();
         let new = || DirectIo::new(self.limits(pool).direct_io);
         known.entry(pool.clone()).or_insert_with(new).clone()
+    }
+
+    /// Has a unit know it of its pool, after it is one of the units.
+    pub(super) fn tell_whether_writes_sleep(&self, pool: &PoolId, unit: &LogicalUnit) {
+        let known = self.direct_io.lock();
+        unit.set_writes_sleep(known.get(pool).is_some_and(DirectIo::is_on));
     }
 
     /// Free bytes below which initiators are warned, in a pool of `total` bytes.
@@ -380,8 +390,7 @@ impl Exposure {
         if let Some(unit) = there.and_then(|(_, unit)| unit.upgrade()) {
             return unit;
         }
-        let direct_io = self.direct_io(&disk.pool);
-        let image = watch::open(disk, direct_io.clone());
+        let image = watch::open(disk, self.direct_io(&disk.pool));
         if let Err(error) = &image {
             self.cannot_open(disk, error);
         }
@@ -399,7 +408,6 @@ impl Exposure {
                 ..self.rules.scsi.limit(device(disk))
             },
             image,
-            direct_io,
             reservations: self.recorder.reservations(&disk.id),
             store: self.recorder.clone(),
             mode_pages: self.recorder.mode_pages(&disk.id),
@@ -409,6 +417,7 @@ impl Exposure {
         });
         unit.set_read_only(disk.read_only);
         units.push((name, Arc::downgrade(&unit)));
+        self.tell_whether_writes_sleep(&disk.pool, &unit);
         unit
     }
 }

@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use disk_image::{
-    AtomicWrites, BlockState, DirectIo, Image, ImageError, ImageErrorKind, Operation,
-};
+use disk_image::{AtomicWrites, BlockState, Image, ImageError, ImageErrorKind, Operation};
 use parking_lot::Mutex;
 use scsi::operation::Condition;
 use scsi::{AdditionalSense, Device, MediumState, ModeParameters, Provisioning, Sense, SenseKey};
@@ -44,8 +42,6 @@ pub struct UnitConfig {
     pub device: Device,
     /// Its image, or why that cannot be opened: then the unit is there, and not ready.
     pub image: Result<Arc<dyn Image>, ImageError>,
-    /// Whether its image goes past the page cache: then writes wait for a device.
-    pub direct_io: DirectIo,
     /// What the store gave back of its persistent reservations.
     pub reservations: Option<Vec<u8>>,
     /// Where they are kept.
@@ -73,7 +69,6 @@ impl UnitConfig {
             name: name.into(),
             device,
             image,
-            direct_io: DirectIo::default(),
             reservations: None,
             store: Arc::new(NoReservationStore),
             mode_pages: None,
@@ -142,7 +137,7 @@ pub struct LogicalUnit {
     modes: UnitModes,
     statistics: UnitStatistics,
     slow_until: AtomicU64,
-    direct_io: DirectIo,
+    writes_sleep: AtomicBool,
 }
 
 impl fmt::Debug for LogicalUnit {
@@ -155,7 +150,7 @@ impl LogicalUnit {
     /// Makes the unit. It does its first I/O when an initiator asks.
     #[must_use]
     pub fn new(config: UnitConfig) -> Arc<Self> {
-        let UnitConfig { name, device, image, direct_io, reservations, store, .. } = config;
+        let UnitConfig { name, device, image, reservations, store, .. } = config;
         let opened = OnceLock::new();
         let sense = match image {
             Ok(image) => {
@@ -193,7 +188,7 @@ impl LogicalUnit {
             not_ready: Mutex::new(sense),
             next_health_check: AtomicU64::new(0),
             slow_until: AtomicU64::new(0),
-            direct_io,
+            writes_sleep: AtomicBool::new(false),
         })
     }
 
@@ -510,9 +505,15 @@ impl LogicalUnit {
                 .is_ok()
     }
 
+    /// Whether its image goes past the page cache: then each write waits for a device, and none runs on
+    /// a connection's own thread.
+    pub fn set_writes_sleep(&self, sleep: bool) {
+        self.writes_sleep.store(sleep, Ordering::Relaxed);
+    }
+
     /// Whether writes must not run on the connection's own thread now.
     pub(crate) fn is_slow(&self, now: Milliseconds) -> bool {
-        self.direct_io.is_on() || self.slow_until.load(Ordering::Relaxed) > now.0
+        self.writes_sleep.load(Ordering::Relaxed) || self.slow_until.load(Ordering::Relaxed) > now.0
     }
 
     /// Takes note of a write that took long, or is not done.

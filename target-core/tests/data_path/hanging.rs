@@ -60,6 +60,31 @@ fn the_session_of_a_write_that_hangs_goes_on() {
 }
 
 #[test]
+fn writes_of_a_unit_whose_writes_sleep_are_handed_off() {
+    let world = World::new();
+    let unit = world.unit(0, memory(1 << 20));
+    let mut initiator = world.initiator(&[0]);
+    let handed_off = || -> u64 {
+        let counters = unit.counters();
+        counters.handed_off[Kind::Write as usize].classes.iter().sum()
+    };
+    let block = Random::new(5).bytes(BLOCK);
+    let mut write_some = |count: u32| {
+        let before = handed_off();
+        for lba in 0..count {
+            initiator.execute(0, &write(lba, 1), Data::Out(&block)).good();
+            assert!(initiator.execute(0, &read(lba, 1), Data::In(BLOCK)).good() == block);
+        }
+        handed_off() - before
+    };
+    unit.set_writes_sleep(true);
+    assert_eq!(write_some(20), 20);
+    unit.set_writes_sleep(false);
+    // Some may be: a thread that waits for a processor looks like a slow disk.
+    eventually(|| write_some(20) < 20);
+}
+
+#[test]
 fn what_came_in_one_piece_with_a_write_that_hangs_is_answered() {
     let (world, hung) = World::with_memory();
     world.unit(1, memory(1 << 20));
