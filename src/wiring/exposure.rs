@@ -183,7 +183,7 @@ impl Exposure {
                 if let Some(known) = self.direct_io.lock().get(&pool.id) {
                     known.set(pool.limits.direct_io);
                 }
-                // Who comes after this look knows it already.
+                // One that is being made is in nobody's sight before it has looked.
                 for (_, unit) in self.live_units().iter().filter(|(it, _)| it.pool == pool.id) {
                     self.tell_whether_writes_sleep(&pool.id, unit);
                 }
@@ -261,10 +261,9 @@ impl Exposure {
         known.entry(pool.clone()).or_insert_with(new).clone()
     }
 
-    /// Has a unit know it of its pool, after it is one of the units.
-    pub(super) fn tell_whether_writes_sleep(&self, pool: &PoolId, unit: &LogicalUnit) {
-        let known = self.direct_io.lock();
-        unit.set_writes_sleep(known.get(pool).is_some_and(DirectIo::is_on));
+    /// Has a unit know it of the pool that its disk is in.
+    fn tell_whether_writes_sleep(&self, pool: &PoolId, unit: &LogicalUnit) {
+        unit.set_writes_sleep(self.direct_io(pool).is_on());
     }
 
     /// Free bytes below which initiators are warned, in a pool of `total` bytes.
@@ -318,6 +317,8 @@ impl Exposure {
             self.finish(&disk.name, change);
         }
         self.node.set_provisioning(&unit, provisioning(disk));
+        // It may have come into another pool.
+        self.tell_whether_writes_sleep(&disk.pool, &unit);
         // A smaller size was put in force before the catalogue had it.
         if let Err(error) = self.node.grow_unit(&unit, disk.size_bytes) {
             tracing::error!(disk = disk.name, %error, "the disk's new size is not there");

@@ -50,8 +50,6 @@ impl Exposure {
             } else {
                 open_image(disk.path.as_path(), disk.format, &options)?
             };
-            // It may come into another pool.
-            self.tell_whether_writes_sleep(&disk.pool, &unit);
             all.push(Next { unit, front, image, size_bytes, over: *over });
         }
         let units: Vec<_> = all.iter().map(|next| next.unit.clone()).collect();

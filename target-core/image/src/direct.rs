@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags, pread, pwrite, pwritev2, retry_on_intr};
 
 use crate::file::{MEMORY_FILE_SYSTEMS, bytes};
+use crate::slices::{gather, part, part_mut, scatter};
 
 /// Where a file system does not say what it needs.
 const ALIGNMENT: usize = 4096;
@@ -56,19 +57,30 @@ pub fn can_do_direct_io(directory: &Path) -> std::io::Result<()> {
     if magic.is_some_and(|it| MEMORY_FILE_SYSTEMS.contains(&it)) {
         return Err(std::io::ErrorKind::Unsupported.into());
     }
+    let unsupported = || std::io::ErrorKind::Unsupported.into();
+    DirectFile::of(&without_name(directory)?, false).map(|_| ()).ok_or_else(unsupported)
+}
+
+/// A file in a directory that is gone when it is closed.
+fn without_name(directory: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let open = |flags| retry_on_intr(|| rustix::fs::open(directory, flags, mode));
-    let unsupported = std::io::Error::from(std::io::ErrorKind::Unsupported);
-    match open(flags | OFlags::DIRECT) {
-        Ok(file) => alignment(&file).map(|_| ()).ok_or(unsupported),
-        // A file system without nameless files says so without the flag, too.
-        Err(Errno::INVAL) => match open(flags) {
-            Ok(_) => Err(unsupported),
-            Err(errno) => Err(errno.into()),
-        },
-        Err(errno) => Err(errno.into()),
+    let open = |path: &Path, more| retry_on_intr(|| rustix::fs::open(path, flags | more, mode));
+    match open(directory, OFlags::TMPFILE) {
+        // Not every file system has files without a name.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR) => named_for_a_moment(directory, open),
+        made => made,
     }
+}
+
+fn named_for_a_moment(
+    directory: &Path,
+    open: impl FnOnce(&Path, OFlags) -> Result<OwnedFd, Errno>,
+) -> Result<OwnedFd, Errno> {
+    let path = directory.join(format!(".lund-direct-io-{}", std::process::id()));
+    let file = open(&path, OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW)?;
+    rustix::fs::unlink(&path)?;
+    Ok(file)
 }
 
 /// Of what offsets and lengths must be multiples, at least a sector; none if the file system says
@@ -112,7 +124,6 @@ impl DirectFile {
     ) -> Result<bool, Errno> {
         let unit = bytes(self.alignment);
         let (mut at, end) = (offset, offset + length);
-        let mut into = Cursor { bufs, buf: 0, done: 0 };
         let mut buffer = Buffer::take();
         while at < end {
             let start = at / unit * unit;
@@ -126,7 +137,9 @@ impl DirectFile {
             }
             let skip = usize::try_from(at - start).unwrap_or(PIECE);
             let until = usize::try_from(got - start).unwrap_or(PIECE);
-            into.put(piece.get(skip..until).unwrap_or_default());
+            let data = piece.get(skip..until).unwrap_or_default();
+            let done = usize::try_from(at - offset).unwrap_or(usize::MAX);
+            scatter(&mut part_mut(bufs, done, data.len()), data);
             at = got;
         }
         Ok(true)
@@ -145,29 +158,19 @@ impl DirectFile {
         offset: u64,
         flags: ReadWriteFlags,
     ) -> Result<(), Errno> {
-        let mut at = offset;
         if let [one] = bufs
             && one.as_ptr().addr().is_multiple_of(ALIGNMENT)
         {
-            return self.write_piece(one, at, flags);
+            return self.write_piece(one, offset, flags);
         }
+        let length: usize = bufs.iter().map(|buf| buf.len()).sum();
         let mut buffer = Buffer::take();
-        let mut filled = 0;
-        for buf in bufs {
-            let mut rest = &**buf;
-            while !rest.is_empty() {
-                let (now, later) = rest.split_at(rest.len().min(PIECE - filled));
-                if let Some(place) = buffer.get(PIECE).get_mut(filled..filled + now.len()) {
-                    place.copy_from_slice(now);
-                }
-                (rest, filled) = (later, filled + now.len());
-                if filled == PIECE {
-                    self.write_piece(buffer.get(PIECE), at, flags)?;
-                    (at, filled) = (at + bytes(PIECE), 0);
-                }
-            }
+        for done in (0..length).step_by(PIECE) {
+            let piece = buffer.get(length - done);
+            gather(&part(bufs, done, piece.len()), piece);
+            self.write_piece(piece, offset + bytes(done), flags)?;
         }
-        self.write_piece(buffer.get(filled), at, flags)
+        Ok(())
     }
 
     fn write_piece(&self, piece: &[u8], offset: u64, flags: ReadWriteFlags) -> Result<(), Errno> {
@@ -185,33 +188,6 @@ impl DirectFile {
             at += bytes(count);
         }
         Ok(())
-    }
-}
-
-/// Where the next bytes go.
-struct Cursor<'a, 'b> {
-    bufs: &'a mut [IoSliceMut<'b>],
-    buf: usize,
-    done: usize,
-}
-
-impl Cursor<'_, '_> {
-    fn put(&mut self, mut from: &[u8]) {
-        while !from.is_empty()
-            && let Some(buf) = self.bufs.get_mut(self.buf)
-        {
-            let place = buf.get_mut(self.done..).unwrap_or_default();
-            let count = place.len().min(from.len());
-            let (now, later) = from.split_at(count);
-            if let Some(place) = place.get_mut(..count) {
-                place.copy_from_slice(now);
-            }
-            from = later;
-            self.done += count;
-            if self.done >= buf.len() {
-                (self.buf, self.done) = (self.buf + 1, 0);
-            }
-        }
     }
 }
 

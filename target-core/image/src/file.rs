@@ -16,6 +16,7 @@ use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::flush::GroupFlush;
 use crate::hot::{HotFile, Pinned};
 use crate::image::{Durability, Wait};
+use crate::slices::{part, part_mut};
 
 /// `statfs` magic numbers of the file systems whose reads never wait for a device.
 pub(crate) const MEMORY_FILE_SYSTEMS: [u64; 2] =
@@ -300,7 +301,7 @@ impl ImageFile {
     ) -> Result<(), ImageError> {
         let mut done_bytes = bytes(done);
         while done_bytes < length {
-            let mut rest = skip_mut(bufs, done);
+            let mut rest = part_mut(bufs, done, usize::MAX);
             match preadv2(&self.file, &mut rest, offset + done_bytes, ReadWriteFlags::empty()) {
                 Ok(0) => {
                     let kind = ImageErrorKind::ShortTransfer;
@@ -350,7 +351,7 @@ impl ImageFile {
                 Ok(count) => {
                     done += count;
                     if bytes(done) < length {
-                        rest = skip(bufs, done);
+                        rest = part(bufs, done, usize::MAX);
                         now = &rest;
                     }
                 }
@@ -642,33 +643,4 @@ pub(crate) fn lock(file: &OwnedFd, shared: bool) -> Result<(), Errno> {
 
 pub(crate) fn bytes(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
-}
-
-/// The same buffers without their first `done` bytes; rare, so it may allocate.
-fn skip_mut<'a>(bufs: &'a mut [IoSliceMut<'_>], mut done: usize) -> Vec<IoSliceMut<'a>> {
-    let mut rest = Vec::with_capacity(bufs.len());
-    for buf in bufs {
-        let skipped = done.min(buf.len());
-        done -= skipped;
-        if let Some(tail) = buf.get_mut(skipped..)
-            && !tail.is_empty()
-        {
-            rest.push(IoSliceMut::new(tail));
-        }
-    }
-    rest
-}
-
-fn skip<'a>(bufs: &'a [IoSlice<'_>], mut done: usize) -> Vec<IoSlice<'a>> {
-    let mut rest = Vec::with_capacity(bufs.len());
-    for buf in bufs {
-        let skipped = done.min(buf.len());
-        done -= skipped;
-        if let Some(tail) = buf.get(skipped..)
-            && !tail.is_empty()
-        {
-            rest.push(IoSlice::new(tail));
-        }
-    }
-    rest
 }

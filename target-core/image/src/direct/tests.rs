@@ -124,6 +124,17 @@ fn file_systems_that_are_memory_cannot() {
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
 }
 
+#[test]
+fn a_probe_leaves_nothing_in_the_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let make = |path: &Path, more| {
+        rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC | more, Mode::RUSR | Mode::WUSR)
+    };
+    let _file = named_for_a_moment(directory.path(), make).unwrap();
+    let _ = can_do_direct_io(directory.path());
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Write { offset: usize, length: usize, durability: Durability },

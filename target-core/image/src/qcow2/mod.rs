@@ -14,7 +14,6 @@
 //! reference counts are never used. Tables that contradict themselves make the operation fail that
 //! meets them, and nothing is repaired on the way.
 
-mod buffers;
 mod check;
 mod commit;
 mod compressed;

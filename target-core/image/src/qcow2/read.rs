@@ -3,13 +3,13 @@
 use std::io::IoSliceMut;
 use std::sync::{Arc, PoisonError};
 
-use super::buffers::{part_mut, scatter};
 use super::compressed::decompress;
 use super::entry::Mapping;
 use super::gates::L1;
 use super::{Problem, Qcow2Image};
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::image::Wait;
+use crate::slices::{part_mut, scatter};
 
 /// Where a run of bytes comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,13 +4,13 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::buffers::part;
 use super::entry::Mapping;
 use super::owner::Taken;
 use super::{Kind, Qcow2Image};
 use crate::cache::Table;
 use crate::error::ImageError;
 use crate::image::{Durability, Wait};
+use crate::slices::part;
 
 /// The most that gets a new place at once, in bytes.
 const MAX_RUN_BYTES: u64 = 2 << 20;
