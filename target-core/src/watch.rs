@@ -22,14 +22,13 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crate::connection::Sender;
-use disk_image::ImageError;
 use iscsi_proto::session::TaskId;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::clock::Milliseconds;
-use crate::connection::{Connection, Message};
-use crate::io::{Completion, Output};
+use crate::connection::{Connection, Message, Outcome};
+use crate::io::{Completion, Output, WorkError};
 use crate::spare::{MayHang, Spare};
 use crate::statistics::Kind;
 use crate::unit::LogicalUnit;
@@ -82,9 +81,11 @@ struct State {
 /// A write that hangs, and whom to tell when it ends after all.
 #[derive(Debug)]
 pub(crate) struct Orphan {
-    pub(crate) task: Option<TaskId>,
+    /// Which of the orders it begins with.
+    pub(crate) first: usize,
+    /// The command of each, and the bytes that it holds.
+    pub(crate) parts: Vec<(TaskId, usize)>,
     pub(crate) unit: Arc<LogicalUnit>,
-    pub(crate) memory: usize,
     pub(crate) reply: Sender,
     /// Since when it is known to hang.
     pub(crate) since: Instant,
@@ -176,31 +177,33 @@ impl Desk {
         }
     }
 
-    /// Goes on to the order of this number. False if the connection has gone on with it, the one
+    /// Goes on from one order to a later one. False if the connection has gone on with it, the one
     /// before being what it waits for.
-    pub(crate) fn go_on_to(&self, number: usize) -> bool {
-        let (before, order) = (number.wrapping_sub(1), Ordering::AcqRel);
+    pub(crate) fn go_on(&self, before: usize, number: usize) -> bool {
+        let order = Ordering::AcqRel;
         self.at.compare_exchange(before, number, order, Ordering::Acquire).is_ok()
     }
 
     /// Takes the connection back when the writes are done. `None` if it has gone on without the last
-    /// of them; then its result is sent there.
-    pub(crate) fn take_back(
-        &self,
-        result: Result<(), ImageError>,
-    ) -> Option<(Box<Connection>, Result<(), ImageError>)> {
+    /// of them; then their results are sent there.
+    pub(crate) fn take_back(&self, mut outcome: Outcome) -> Option<(Box<Connection>, Outcome)> {
         let mut state = self.state.lock();
         let (left, orphan) = (state.left.take(), state.orphan.take());
         drop(state);
-        if let Some(Orphan { task, unit, memory, reply, since }) = orphan {
-            let result = result.map(|()| Output::Done).map_err(Into::into);
+        if let Some(Orphan { first, parts, unit, reply, since }) = orphan {
             let time = since.elapsed();
-            unit.statistics().handed_off(Kind::Write, time);
-            // A connection that is gone has nobody to tell.
-            let _ = reply.send(Message::Done(Completion { task, unit, memory, result, time }));
+            for (number, (task, memory)) in (first..).zip(parts) {
+                let failed = outcome.failed.iter().position(|(at, _)| *at == number);
+                let error = failed.map(|at| WorkError::Image(outcome.failed.swap_remove(at).1));
+                let result = error.map_or(Ok(Output::Done), Err);
+                unit.statistics().handed_off(Kind::Write, time);
+                let (task, unit) = (Some(task), unit.clone());
+                // A connection that is gone has nobody to tell.
+                let _ = reply.send(Message::Done(Completion { task, unit, memory, result, time }));
+            }
             return None;
         }
-        left.map(|connection| (connection, result))
+        left.map(|connection| (connection, outcome))
     }
 
     fn look(&self) -> Seen {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use iscsi_proto::pdu::TaskAttribute;
 use iscsi_proto::session::{Command, TaskId};
 use scsi::{
@@ -161,7 +162,7 @@ impl Core {
             }
             Plan::WriteSame { lba, blocks, unmap, source, durable, .. } => {
                 job.unit.counters().write(0);
-                self.write_same(job, (lba, blocks), (unmap, durable), source, Vec::new(), 0);
+                self.write_same(job, (lba, blocks), (unmap, durable), source, Bytes::new(), 0);
             }
             Plan::ModeSelect { mode, save } => self.mode_select(job, mode, save, 0),
             Plan::CopyReport { report, list_identifier, allocation_length } => {
@@ -189,7 +190,7 @@ impl Core {
     }
 
     /// Carries out a command whose data has been gathered.
-    pub(super) fn with_data(&mut self, job: Job, data: Vec<u8>) {
+    pub(super) fn with_data(&mut self, job: Job, data: Bytes) {
         let (mode, saved_mode) = job.unit.modes().get();
         let context = Context {
             statistics: &|| job.unit.statistics().get(),
@@ -319,7 +320,7 @@ impl Core {
         (lba, blocks): (u64, u64),
         (unmap, durable): (bool, bool),
         source: WriteSameSource,
-        block: Vec<u8>,
+        block: Bytes,
         device_length: u64,
     ) {
         let block_length = u64::from(job.unit.device().logical_block_length);
@@ -360,7 +361,7 @@ impl Core {
         let mut data = Vec::with_capacity(wanted);
         data.extend(immediate_data.iter().take(wanted));
         if self.session.write_is_complete(task) {
-            return self.with_data(job, data);
+            return self.with_data(job, data.into());
         }
         let stage = Stage::Gather(data);
         self.pending.push(Pending::new(job, stage));

@@ -657,6 +657,19 @@ impl Core {
         self.memory += UnitQueue::submit(unit, task, work, self.sender.clone());
     }
 
+    /// Hands off writes of bytes that adjoin: of each its command, and how many of them.
+    pub(super) fn submit_write(
+        &mut self,
+        unit: &Arc<LogicalUnit>,
+        offset: u64,
+        data: Vec<u8>,
+        parts: Vec<(TaskId, usize)>,
+    ) {
+        self.working += u32::try_from(parts.len()).unwrap_or(u32::MAX);
+        self.memory += data.len();
+        UnitQueue::submit_write(unit, offset, data.into(), parts, self.sender.clone());
+    }
+
     /// Hands off the work that a command consists of.
     pub(super) fn hand_off(&mut self, job: Job, work: Work, device_length: u64) {
         self.hand_off_rest(job, work, device_length, 0);

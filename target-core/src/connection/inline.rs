@@ -1,6 +1,7 @@
 //! Writes on the connection's own thread. Commands say what is to be written ([`Order`]); it is done
 //! when nothing of the connection is in use any more, so that the connection can go on elsewhere
-//! should a write hang. Writes that have come together are made in one visit to the desk.
+//! should a write hang. Writes that have come together are made in one visit to the desk, those of
+//! blocks that adjoin in one call.
 
 use std::io::IoSlice;
 use std::ops::Range;
@@ -14,6 +15,7 @@ use iscsi_proto::session::TaskId;
 use smallvec::SmallVec;
 
 use super::Connection;
+use super::adjacent::adjoining;
 use super::core::{Core, Job, Pending, Stage};
 use super::write::Streaming;
 use crate::clock::Milliseconds;
@@ -140,14 +142,14 @@ impl Batch {
             let inside = self.unit.enter()?;
             let image = self.unit.image()?;
             desk.leave(waiting.take()?);
-            let (done, result) = self.write_at(desk, image);
+            let outcome = self.write_at(desk, image);
             drop((inside, hanging));
-            Some(desk.take_back(result).map(|(back, result)| (back, done, result)))
+            Some(desk.take_back(outcome))
         });
         let yields = turn.is_some_and(Mine::end);
         match (done.flatten(), waiting) {
-            (Some(Some((mut connection, done, result))), _) => {
-                connection.core.written(done, result);
+            (Some(Some((mut connection, outcome))), _) => {
+                connection.core.written(outcome);
                 connection.core.yields = yields;
                 Written::Done(connection)
             }
@@ -160,25 +162,23 @@ impl Batch {
         }
     }
 
-    /// Writes as many as it can: how many, and what came of the last one of those. It ends with one
-    /// that fails, that takes long, or that the connection did not wait for.
-    fn write_at(&self, desk: &Desk, image: &Arc<dyn Image>) -> (usize, Result<(), ImageError>) {
-        let (mut done, mut result) = (0, Ok(()));
+    /// Writes as many as it can. It ends with one that fails, that takes long, or that the
+    /// connection did not wait for.
+    fn write_at(&self, desk: &Desk, image: &Arc<dyn Image>) -> Outcome {
+        let mut outcome = Outcome::default();
         let slow = SLOW_WRITE + Milliseconds::resolution();
         let start = Milliseconds::now();
-        for (number, (offset, range)) in self.places.iter().enumerate() {
-            if number > 0 && !desk.go_on_to(number) {
+        let (mut before, mut calls) = (0, 0);
+        while let Some(left) = self.places.get(outcome.done..).filter(|left| !left.is_empty()) {
+            let at = outcome.done;
+            if at > 0 && !desk.go_on(before, at) {
                 break;
             }
-            let data = self.buffer.get(range.clone()).unwrap_or_default();
-            let place = range_of(*offset, data.len());
-            self.unit.tokens().changing(&place);
-            let slices = [IoSlice::new(data)];
-            let write = || image.write(&slices, *offset, Durability::Cached);
-            result = self.unit.write(place, write);
-            done = number + 1;
-            let timed = done % WRITES_TIMED == 0 || done == self.places.len();
-            if !timed && result.is_ok() {
+            let count = adjoining(left.iter().map(|(offset, data)| (*offset, data.len())));
+            self.write_some(image, at, left.get(..count).unwrap_or(left), &mut outcome);
+            (before, calls) = (at, calls + 1);
+            let timed = calls % WRITES_TIMED == 0 || count > 1 || outcome.done == self.places.len();
+            if !timed && outcome.failed.is_empty() {
                 continue;
             }
             // In the page cache they cost microseconds; if not, the unit is known as slow for a while.
@@ -187,12 +187,65 @@ impl Batch {
                 self.unit.write_hangs(end);
                 break;
             }
-            if result.is_err() {
+            if !outcome.failed.is_empty() {
                 break;
             }
         }
-        (done, result)
+        outcome
     }
+
+    /// Writes those that adjoin, of which the first has the number `at`.
+    fn write_some(
+        &self,
+        image: &Arc<dyn Image>,
+        at: usize,
+        places: &[(u64, Range<usize>)],
+        outcome: &mut Outcome,
+    ) {
+        outcome.done = at + places.len();
+        let result = self.write_call(image, places);
+        let Err(error) = result else { return };
+        if places.len() == 1 {
+            outcome.failed.push((at, error));
+            return;
+        }
+        // Each by itself: whose it is that cannot be written.
+        for (number, place) in (at..).zip(places) {
+            if let Err(error) = self.write_call(image, std::slice::from_ref(place)) {
+                outcome.failed.push((number, error));
+            }
+        }
+    }
+
+    fn write_call(
+        &self,
+        image: &Arc<dyn Image>,
+        places: &[(u64, Range<usize>)],
+    ) -> Result<(), ImageError> {
+        let Some((offset, first)) = places.first() else { return Ok(()) };
+        let data =
+            |range: &Range<usize>| IoSlice::new(self.buffer.get(range.clone()).unwrap_or_default());
+        let (one, several): (_, SmallVec<[_; MAX_ORDERS]>);
+        let slices: &[IoSlice<'_>] = if places.len() == 1 {
+            one = [data(first)];
+            &one
+        } else {
+            several = places.iter().map(|(_, range)| data(range)).collect();
+            &several
+        };
+        let place = range_of(*offset, slices.iter().map(|slice| slice.len()).sum());
+        self.unit.tokens().changing(&place);
+        self.unit.write(place, || image.write(slices, *offset, Durability::Cached))
+    }
+}
+
+/// What came of the orders of a visit.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// How many have been carried out, in their order.
+    pub(crate) done: usize,
+    /// Those of them that have failed, in their order.
+    pub(crate) failed: Vec<(usize, ImageError)>,
 }
 
 impl Connection {
@@ -225,13 +278,13 @@ impl Core {
         Ok(())
     }
 
-    /// The first `done` orders have been carried out, of which all but the last have succeeded.
-    fn written(&mut self, done: usize, result: Result<(), ImageError>) {
+    /// Orders have been carried out.
+    fn written(&mut self, Outcome { done, failed }: Outcome) {
         let mut orders = std::mem::take(&mut self.orders);
-        let mut result = Some(result);
-        for (order, left) in orders.drain(..done.min(orders.len())).zip((0..done).rev()) {
-            let last = if left == 0 { result.take() } else { None };
-            self.order_written(order, last.unwrap_or(Ok(())));
+        let mut failed = failed.into_iter().peekable();
+        for (number, order) in orders.drain(..done.min(orders.len())).enumerate() {
+            let error = failed.next_if(|(at, _)| *at == number);
+            self.order_written(order, error.map_or(Ok(()), |(_, error)| Err(error)));
         }
         self.orders = orders;
     }
@@ -250,39 +303,62 @@ impl Core {
         }
     }
 
-    /// Hands the first `count` orders off.
+    /// Hands the first `count` orders off, those that adjoin together.
     fn hand_off_orders(&mut self, count: usize, buffer: &[u8]) {
         let mut orders = std::mem::take(&mut self.orders);
-        for Order { offset, data, step } in orders.drain(..count.min(orders.len())) {
-            let data = buffer.get(data).unwrap_or_default().to_vec();
-            let work = Work::Write { offset, data, durable: false };
-            match step {
-                Step::Whole { job, device_length } => self.hand_off(job, work, device_length),
-                Step::Piece { task, unit } => self.submit(&unit, Some(task), work),
+        let mut left = orders.drain(..count.min(orders.len()));
+        while let Some(first) = left.as_slice().first() {
+            let (unit, offset) = (first.step.unit().clone(), first.offset);
+            let count = adjoining_orders(left.as_slice(), &unit);
+            let mut data = Vec::new();
+            let mut parts = Vec::new();
+            for order in left.by_ref().take(count) {
+                let own = buffer.get(order.data).unwrap_or_default();
+                data.extend_from_slice(own);
+                let stage = |_, device_length| Stage::Work { device_length, sent: 0 };
+                parts.push((self.begin_work(order.offset, order.step, stage), own.len()));
             }
+            self.submit_write(&unit, offset, data, parts);
         }
+        drop(left);
         self.orders = orders;
     }
 
-    /// Makes the order that hangs work that has been handed off, and hands off those behind it.
-    /// Nothing is left that could still be written and that nobody knows of.
-    fn orphan(&mut self, hanging: usize, buffer: &[u8]) -> Option<Orphan> {
-        self.written(hanging, Ok(()));
-        if self.orders.is_empty() {
-            return None;
-        }
-        let Order { offset, data, step } = self.orders.remove(0);
-        let (unit, memory) = (step.unit().clone(), data.len());
-        (self.working, self.memory) = (self.working + 1, self.memory + memory);
-        let task = match step {
+    /// An order becomes work that is done elsewhere; of which command.
+    fn begin_work(
+        &mut self,
+        offset: u64,
+        step: Step,
+        stage: impl FnOnce(u64, u64) -> Stage,
+    ) -> TaskId {
+        match step {
             Step::Whole { job, device_length } => {
                 let task = job.task;
-                let stage = Stage::Write(Streaming::whole(offset, device_length));
+                let stage = stage(offset, device_length);
                 self.pending.push(Pending { working: 1, ..Pending::new(job, stage) });
                 task
             }
+            // It counts already.
             Step::Piece { task, .. } => task,
-        };
+        }
+    }
+
+    /// Makes the orders that hang work that has been handed off, and hands off those behind them.
+    /// Nothing is left that could still be written and that nobody knows of.
+    fn orphan(&mut self, hanging: usize, buffer: &[u8]) -> Option<Orphan> {
+        self.written(Outcome { done: hanging, failed: Vec::new() });
+        let unit = self.orders.first()?.step.unit().clone();
+        let count = adjoining_orders(&self.orders, &unit);
+        let mut orders = std::mem::take(&mut self.orders);
+        let mut parts = Vec::with_capacity(count);
+        for order in orders.drain(..count) {
+            let memory = order.data.len();
+            (self.working, self.memory) = (self.working + 1, self.memory + memory);
+            // Nobody has looked whether the write cache is on, as who does work handed off does.
+            let stage = |offset, length| Stage::Write(Streaming::whole(offset, length));
+            parts.push((self.begin_work(order.offset, order.step, stage), memory));
+        }
+        self.orders = orders;
         self.hand_off_orders(self.orders.len(), buffer);
         // The write keeps its seat in the unit's exclusion; what comes behind takes another one.
         let seated = self.nexus.reseat(&unit);
@@ -290,6 +366,12 @@ impl Core {
             pending.job.unit = seated.clone();
         }
         let (unit, reply) = (Arc::clone(&unit), self.sender.clone());
-        Some(Orphan { task: Some(task), unit, memory, reply, since: Instant::now() })
+        Some(Orphan { first: hanging, parts, unit, reply, since: Instant::now() })
     }
+}
+
+/// How many of the first orders are one call: as [`Batch::write_at`] has it.
+fn adjoining_orders(orders: &[Order], unit: &UnitRef) -> usize {
+    let own = orders.iter().take_while(|order| order.step.unit().is(unit));
+    adjoining(own.map(|order| (order.offset, order.data.len())))
 }

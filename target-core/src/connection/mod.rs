@@ -1,6 +1,7 @@
 //! A connection in its full feature phase: one task, that receives what there is, handles every
 //! PDU of it, and sends all answers at once.
 
+mod adjacent;
 mod command;
 mod completion;
 mod copy;
@@ -46,7 +47,7 @@ use self::core::Core;
 pub(crate) use self::handover::Handover;
 use self::in_place::InPlace;
 use self::inline::Written;
-pub(crate) use self::inline::{MAX_ORDERS, Order};
+pub(crate) use self::inline::{MAX_ORDERS, Order, Outcome};
 use self::liveness::{Liveness, Silence};
 pub(crate) use self::mailbox::{Mailbox, Sender, mailbox};
 use self::receive::Receive;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use iscsi_proto::session::TaskId;
 use scsi::Status;
 use scsi::reservation::{Nexus, Outcome, Verdict};
@@ -25,7 +26,7 @@ impl Core {
     }
 
     /// PERSISTENT RESERVE OUT, with its parameter list.
-    pub(super) fn reserve_out(&mut self, job: Job, list: Vec<u8>) {
+    pub(super) fn reserve_out(&mut self, job: Job, list: Bytes) {
         let device_length = u64::try_from(list.len()).unwrap_or(u64::MAX);
         let ports = KnownPorts {
             initiators: self.node.sessions.initiator_ports(),

@@ -1,5 +1,6 @@
 //! Writes: each piece goes to the image as it comes, straight from the receive buffer.
 
+use bytes::Bytes;
 use disk_image::ImageError;
 use iscsi_proto::session::TaskId;
 
@@ -73,7 +74,7 @@ impl Core {
         if data.is_empty() {
             return self.good(job.task, length);
         }
-        let job = if durable || job.unit.is_slow(self.now) {
+        let job = if durable {
             job
         } else {
             match self.order(offset, data, Step::Whole { job, device_length: length }) {
@@ -81,7 +82,7 @@ impl Core {
                 Err(Step::Piece { .. }) | Ok(()) => return,
             }
         };
-        let work = Work::Write { offset, data: data.to_vec(), durable };
+        let work = Work::Write { offset, data: Bytes::copy_from_slice(data), durable };
         self.hand_off(job, work, length);
     }
 
@@ -95,7 +96,7 @@ impl Core {
                 if complete {
                     let pending = self.pending.swap_remove(at);
                     if let Stage::Gather(data) = pending.stage {
-                        self.with_data(pending.job, data);
+                        self.with_data(pending.job, data.into());
                     }
                 }
             }
@@ -173,13 +174,13 @@ impl Core {
         }
         pending.working += 1;
         let (unit, task) = (pending.job.unit.clone(), pending.job.task);
-        let work = Work::Write { offset: streaming.offset + offset, data, durable: false };
+        let work =
+            Work::Write { offset: streaming.offset + offset, data: data.into(), durable: false };
         self.submit(&unit, Some(task), work);
     }
 
     /// Writes one piece, here or elsewhere.
     fn piece(&mut self, at: usize, offset: u64, data: &[u8]) {
-        let now = self.now;
         let Some(pending) = self.pending.get_mut(at) else { return };
         let Stage::Write(streaming) = &mut pending.stage else { return };
         if streaming.failure.is_some() {
@@ -190,10 +191,10 @@ impl Core {
         pending.working += 1;
         let (unit, task) = (pending.job.unit.clone(), pending.job.task);
         let step = Step::Piece { task, unit };
-        let step = if step.unit().is_slow(now) { Err(step) } else { self.order(place, data, step) };
-        if let Err(step) = step {
+        if let Err(step) = self.order(place, data, step) {
             // It counts as under way already.
-            let work = Work::Write { offset: place, data: data.to_vec(), durable: false };
+            let work =
+                Work::Write { offset: place, data: Bytes::copy_from_slice(data), durable: false };
             self.submit(step.unit(), Some(task), work);
         }
     }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::connection::Sender;
+use bytes::Bytes;
 use iscsi_proto::session::TaskId;
 use parking_lot::Mutex;
 
 use super::{Output, Work, WorkError};
 use crate::connection::Message;
+use crate::statistics::Kind;
 use crate::unit::LogicalUnit;
 
 /// Threads that work for one unit at once. More deepen the device's queue; without a bound a
@@ -30,11 +32,24 @@ struct State {
 
 #[derive(Debug)]
 struct Item {
-    task: Option<TaskId>,
-    work: Work,
-    memory: usize,
+    what: What,
     reply: Sender,
     since: Instant,
+}
+
+#[derive(Debug)]
+enum What {
+    One {
+        task: Option<TaskId>,
+        work: Work,
+        memory: usize,
+    },
+    /// Writes of bytes that adjoin: of each its command, and how many of them.
+    Writes {
+        offset: u64,
+        data: Bytes,
+        parts: Vec<(TaskId, usize)>,
+    },
 }
 
 /// What came of it.
@@ -66,42 +81,88 @@ impl UnitQueue {
         reply: Sender,
     ) -> usize {
         let memory = work.memory();
+        Self::push(unit, What::One { task, work, memory }, reply);
+        memory
+    }
+
+    /// Hands writes off whose bytes adjoin: of each its command, and how many of them. Each has a
+    /// completion of its own, with so many bytes of memory.
+    pub(crate) fn submit_write(
+        unit: &Arc<LogicalUnit>,
+        offset: u64,
+        data: Bytes,
+        parts: Vec<(TaskId, usize)>,
+        reply: Sender,
+    ) {
+        Self::push(unit, What::Writes { offset, data, parts }, reply);
+    }
+
+    fn push(unit: &Arc<LogicalUnit>, what: What, reply: Sender) {
         let mut state = unit.queue().state.lock();
-        let since = Instant::now();
-        state.waiting.push_back(Item { task, work, memory, reply, since });
+        state.waiting.push_back(Item { what, reply, since: Instant::now() });
         if state.threads < THREADS_A_UNIT {
             state.threads += 1;
             drop(state);
             let unit = unit.clone();
             tokio::task::spawn_blocking(move || drain(&unit));
         }
-        memory
     }
 }
 
 fn drain(unit: &Arc<LogicalUnit>) {
     loop {
         let mut state = unit.queue().state.lock();
-        let Some(Item { task, work, memory, reply, since }) = state.waiting.pop_front() else {
+        let Some(Item { what, reply, since }) = state.waiting.pop_front() else {
             state.threads -= 1;
             return;
         };
         drop(state);
-        let kind = work.kind();
-        let result = match work.run(unit) {
-            Ok(Output::More(work)) => {
-                let item = Item { task, work, memory, reply, since };
-                unit.queue().state.lock().waiting.push_back(item);
-                continue;
+        let done = |kind, task: Option<TaskId>, memory, result| {
+            let time = since.elapsed();
+            if task.is_some() {
+                unit.statistics().handed_off(kind, time);
             }
-            result => result,
+            let unit = unit.clone();
+            // A connection that is gone has nobody to tell.
+            let _ = reply.send(Message::Done(Completion { task, unit, memory, result, time }));
         };
-        let time = since.elapsed();
-        if task.is_some() {
-            unit.statistics().handed_off(kind, time);
+        match what {
+            What::One { task, work, memory } => {
+                let kind = work.kind();
+                match work.run(unit) {
+                    Ok(Output::More(work)) => {
+                        let what = What::One { task, work, memory };
+                        let item = Item { what, reply, since };
+                        unit.queue().state.lock().waiting.push_back(item);
+                    }
+                    result => done(kind, task, memory, result),
+                }
+            }
+            What::Writes { offset, data, parts } => {
+                write(unit, offset, data, parts, |task, memory, result| {
+                    done(Kind::Write, Some(task), memory, result);
+                });
+            }
         }
-        let unit = unit.clone();
-        // A connection that is gone has nobody to tell.
-        let _ = reply.send(Message::Done(Completion { task, unit, memory, result, time }));
+    }
+}
+
+/// Writes what adjoins as one. If that fails, each by itself: whose it is that cannot be written.
+fn write(
+    unit: &LogicalUnit,
+    offset: u64,
+    mut data: Bytes,
+    parts: Vec<(TaskId, usize)>,
+    done: impl Fn(TaskId, usize, Result<Output, WorkError>),
+) {
+    let write = |offset, data| Work::Write { offset, data, durable: false }.run(unit);
+    if parts.len() > 1 && write(offset, data.clone()).is_ok() {
+        return parts.into_iter().for_each(|(task, length)| done(task, length, Ok(Output::Done)));
+    }
+    let mut at = offset;
+    for (task, length) in parts {
+        let own = data.split_to(length.min(data.len()));
+        done(task, length, write(at, own));
+        at = at.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
     }
 }

@@ -41,12 +41,12 @@ pub(crate) enum Work {
     },
     Write {
         offset: u64,
-        data: Vec<u8>,
+        data: Bytes,
         durable: bool,
     },
     WriteAndVerify {
         offset: u64,
-        data: Vec<u8>,
+        data: Bytes,
         compare: bool,
     },
     Verify {
@@ -56,31 +56,31 @@ pub(crate) enum Work {
     /// `data` is compared with as many bytes, `times` times one behind the other.
     Compare {
         offset: u64,
-        data: Vec<u8>,
+        data: Bytes,
         times: u32,
     },
     /// The second half of `data` is written if the first half is what is there.
     CompareAndWrite {
         offset: u64,
-        data: Vec<u8>,
+        data: Bytes,
         durable: bool,
     },
     /// Within what the image can write as a whole.
     WriteAtomic {
         offset: u64,
-        data: Vec<u8>,
+        data: Bytes,
         durable: bool,
     },
     /// What is there, or `data`, bit by bit.
     OrWrite {
         offset: u64,
-        data: Vec<u8>,
+        data: Bytes,
         durable: bool,
     },
     /// PERSISTENT RESERVE OUT.
     ReserveOut {
         cdb: Cdb,
-        list: Vec<u8>,
+        list: Bytes,
         nexus: Nexus,
         ports: Box<KnownPorts>,
     },
@@ -124,7 +124,7 @@ pub(crate) enum Work {
     WriteSame {
         offset: u64,
         length: u64,
-        block: Vec<u8>,
+        block: Bytes,
         durable: bool,
     },
     Unmap {
@@ -491,13 +491,13 @@ impl Work {
                 })?;
                 image.write(&[IoSlice::new(new)], offset, durability(durable))?;
             }
-            Self::OrWrite { offset, mut data, durable } => {
-                let mut there = vec![0; data.len()];
-                image.read(&mut [IoSliceMut::new(&mut there)], offset, Wait::Block)?;
-                for (new, old) in data.iter_mut().zip(&there) {
-                    *new |= old;
+            Self::OrWrite { offset, data, durable } => {
+                let mut both = vec![0; data.len()];
+                image.read(&mut [IoSliceMut::new(&mut both)], offset, Wait::Block)?;
+                for (there, new) in both.iter_mut().zip(&data) {
+                    *there |= new;
                 }
-                image.write(&[IoSlice::new(&data)], offset, durability(durable))?;
+                image.write(&[IoSlice::new(&both)], offset, durability(durable))?;
             }
             Self::PreFetch(read) => {
                 read.run_on(unit, image)?;
