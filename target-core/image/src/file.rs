@@ -1,6 +1,8 @@
 //! An open, locked file that holds an image.
 
 use std::io::{IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -9,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use rustix::fs::{FallocateFlags, FileType, FlockOperation, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwrite, pwritev2, retry_on_intr};
 
+use crate::ahead::ReadAhead;
 use crate::block_file::BlockFile;
 use crate::device;
 use crate::direct::{DirectFile, DirectIo};
@@ -21,6 +24,9 @@ use crate::slices::{part, part_mut};
 /// `statfs` magic numbers of the file systems whose reads never wait for a device.
 pub(crate) const MEMORY_FILE_SYSTEMS: [u64; 2] =
     [0x0102_1994 /* tmpfs */, 0x8584_58f6 /* ramfs */];
+
+/// The system reads no more than what a device reads at once for one advice (force_page_cache_ra).
+const FETCHED_AT_ONCE: u64 = 128 << 10;
 
 /// Which file it is, by whatever name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,6 +76,7 @@ pub struct ImageFile {
     space: AtomicBool,
     flush: GroupFlush,
     hot: HotFile,
+    ahead: ReadAhead,
     direct_io: DirectIo,
     /// Opened when it is used first; none if the file system cannot.
     direct: OnceLock<Option<DirectFile>>,
@@ -159,6 +166,7 @@ impl ImageFile {
             space: AtomicBool::new(true),
             flush: GroupFlush::default(),
             hot: HotFile::new(is_device, magic),
+            ahead: ReadAhead::default(),
             direct_io: DirectIo::default(),
             direct: OnceLock::new(),
             file,
@@ -297,9 +305,8 @@ impl ImageFile {
         bufs: &mut [IoSliceMut<'_>],
         offset: u64,
         length: u64,
-        mut done: usize,
     ) -> Result<(), ImageError> {
-        let mut done_bytes = bytes(done);
+        let (mut done, mut done_bytes) = (0, 0);
         while done_bytes < length {
             let mut rest = part_mut(bufs, done, usize::MAX);
             match preadv2(&self.file, &mut rest, offset + done_bytes, ReadWriteFlags::empty()) {
@@ -316,6 +323,22 @@ impl ImageFile {
             }
         }
         Ok(())
+    }
+
+    /// Has the system read, without waiting for it.
+    pub(crate) fn fetch(&self, range: Range<u64>) {
+        let mut at = range.start;
+        while at < range.end {
+            let piece = FETCHED_AT_ONCE.min(range.end - at);
+            // Advice: who reads finds out what is wrong.
+            let _ = rustix::fs::fadvise(
+                &self.file,
+                at,
+                NonZeroU64::new(piece),
+                rustix::fs::Advice::WillNeed,
+            );
+            at += piece;
+        }
     }
 
     fn write_all(
@@ -555,13 +578,17 @@ impl BlockFile for ImageFile {
             }
         }
         if wait == Wait::Block {
-            return self.read_rest(bufs, offset, length, 0);
+            if self.in_memory {
+                return self.read_rest(bufs, offset, length);
+            }
+            let read = || self.read_rest(bufs, offset, length);
+            return self.ahead.read(offset, length, |range| self.fetch(range), read);
         }
         if self.hot.read(bufs, offset, length) {
             return Ok(());
         }
         if self.in_memory {
-            return self.read_rest(bufs, offset, length, 0).inspect(|()| self.was_read(offset));
+            return self.read_rest(bufs, offset, length).inspect(|()| self.was_read(offset));
         }
         if !self.nowait.load(Relaxed) {
             return would_block();

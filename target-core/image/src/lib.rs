@@ -4,6 +4,7 @@
 //! knows sockets, sessions or a database.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod allocate;
 mod block_file;
 #[allow(dead_code, reason = "what one format does not need, another does")]
