@@ -37,8 +37,27 @@ use crate::unit::LogicalUnit;
 const PERIOD: Duration = Duration::from_millis(10);
 /// A write that is seen so often hangs.
 const LOOKS: u32 = 2;
-/// Instead of the number of a write: the connection has gone on.
+/// Instead of what is written: the connection has gone on.
 const GONE: usize = usize::MAX;
+
+/// Orders that are one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Call {
+    /// How many orders came before.
+    pub(crate) first: usize,
+    pub(crate) count: usize,
+}
+
+impl Call {
+    /// As one number, which is not [`GONE`]: there are few orders.
+    const fn packed(self) -> usize {
+        self.first << 16 | self.count & 0xffff
+    }
+
+    const fn unpacked(packed: usize) -> Self {
+        Self { first: packed >> 16, count: packed & 0xffff }
+    }
+}
 
 thread_local! {
     static DESK: RefCell<Option<Arc<Desk>>> = const { RefCell::new(None) };
@@ -64,7 +83,7 @@ struct Shared {
 #[repr(align(64))] // not in one cache line with another thread's
 pub(crate) struct Desk {
     state: Mutex<State>,
-    /// Which of its writes the thread is at, or [`GONE`].
+    /// Which [`Call`] the thread is at, or [`GONE`].
     at: AtomicUsize,
     shared: Arc<Shared>,
 }
@@ -165,10 +184,10 @@ impl Desk {
     }
 
     /// Leaves a connection here while this thread writes for it, the first of its orders now.
-    pub(crate) fn leave(&self, connection: Box<Connection>) {
+    pub(crate) fn leave(&self, connection: Box<Connection>, call: Call) {
         let mut state = self.state.lock();
-        (state.left, state.seen, state.looks) = (Some(connection), 0, 0);
-        self.at.store(0, Ordering::Relaxed);
+        (state.left, state.seen, state.looks) = (Some(connection), GONE, 0);
+        self.at.store(call.packed(), Ordering::Relaxed);
         drop(state);
         // The watch takes the mark away before it looks at a desk: if it has not seen this one
         // laden, the mark is seen to be gone.
@@ -177,11 +196,11 @@ impl Desk {
         }
     }
 
-    /// Goes on from one order to a later one. False if the connection has gone on with it, the one
-    /// before being what it waits for.
-    pub(crate) fn go_on(&self, before: usize, number: usize) -> bool {
-        let order = Ordering::AcqRel;
-        self.at.compare_exchange(before, number, order, Ordering::Acquire).is_ok()
+    /// Goes on from one call to the next. False if the connection has gone on without the one
+    /// before, which is what it waits for.
+    pub(crate) fn go_on(&self, before: Call, next: Call) -> bool {
+        let (before, next, order) = (before.packed(), next.packed(), Ordering::AcqRel);
+        self.at.compare_exchange(before, next, order, Ordering::Acquire).is_ok()
     }
 
     /// Takes the connection back when the writes are done. `None` if it has gone on without the last
@@ -228,7 +247,7 @@ impl Desk {
             return Seen::Writes;
         }
         let Some(mut connection) = state.left.take() else { return Seen::Free };
-        state.orphan = connection.rescue(at);
+        state.orphan = connection.rescue(Call::unpacked(at));
         if let Some(orphan) = &state.orphan {
             // Who waits for its turn behind it goes elsewhere.
             orphan.unit.write_hangs(Milliseconds::now());

@@ -15,6 +15,8 @@
 mod access;
 #[path = "data_path/access_states.rs"]
 mod access_states;
+#[path = "data_path/adjacent.rs"]
+mod adjacent;
 #[path = "data_path/attentions.rs"]
 mod attentions;
 #[path = "data_path/connections.rs"]

@@ -23,6 +23,9 @@ pub trait BlockFile: Send + Sync + fmt::Debug {
     /// A read with [`Wait::Nowait`] has a chance.
     fn nowait_reads(&self) -> bool;
 
+    /// Writes of bytes that adjoin are better made as one.
+    fn joins_writes(&self) -> bool;
+
     /// [`Self::punch`] may give space back.
     fn punches(&self) -> bool;
 

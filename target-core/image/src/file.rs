@@ -17,6 +17,7 @@ use crate::device;
 use crate::direct::{DirectFile, DirectIo};
 use crate::error::{ImageError, ImageErrorKind, Operation};
 use crate::flush::GroupFlush;
+use crate::folios;
 use crate::hot::{HotFile, Pinned};
 use crate::image::{Durability, Wait};
 use crate::slices::{part, part_mut};
@@ -69,6 +70,7 @@ pub struct ImageFile {
     is_device: bool,
     /// tmpfs has no `RWF_NOWAIT`, and needs none.
     in_memory: bool,
+    large_folios_are_dear: bool,
     nowait: AtomicBool,
     dsync: AtomicBool,
     punch: AtomicBool,
@@ -150,6 +152,7 @@ impl ImageFile {
             return Err(ImageError::new(ImageErrorKind::NotFound, Operation::Open, path));
         }
         let magic = rustix::fs::fstatfs(&file).map_err(fail(Operation::Open))?.f_type;
+        let large_folios_are_dear = !is_device && folios::are_dear(magic);
         // That of a device's node says nothing of the device.
         let magic = u64::try_from(magic).ok();
         let in_memory = !is_device && magic.is_some_and(|it| MEMORY_FILE_SYSTEMS.contains(&it));
@@ -159,6 +162,7 @@ impl ImageFile {
             read_only,
             is_device,
             in_memory,
+            large_folios_are_dear,
             nowait: AtomicBool::new(true),
             dsync: AtomicBool::new(true),
             punch: AtomicBool::new(true),
@@ -537,6 +541,10 @@ impl BlockFile for ImageFile {
 
     fn nowait_reads(&self) -> bool {
         self.in_memory || (self.nowait.load(Relaxed) && self.direct().is_none())
+    }
+
+    fn joins_writes(&self) -> bool {
+        !self.large_folios_are_dear || self.direct().is_some()
     }
 
     fn punches(&self) -> bool {

@@ -65,6 +65,8 @@ pub struct Features {
     pub reads_zero_after_unmap: bool,
     /// A read with [`Wait::Nowait`] has a chance.
     pub nowait_reads: bool,
+    /// Writes of bytes that adjoin are better made as one.
+    pub joins_writes: bool,
 }
 
 /// What [`Image::write_atomic`] can do, in bytes; both are 0 where it can do nothing.

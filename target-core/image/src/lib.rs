@@ -22,6 +22,7 @@ mod extend;
 mod fault;
 mod file;
 mod flush;
+mod folios;
 mod format;
 mod hot;
 mod image;

@@ -106,6 +106,7 @@ impl Image for MemImage {
             unmap_granularity: 4096,
             reads_zero_after_unmap: true,
             nowait_reads: true,
+            joins_writes: true,
         }
     }
 

@@ -221,6 +221,10 @@ impl BlockFile for MemFile {
         self.read_only
     }
 
+    fn joins_writes(&self) -> bool {
+        true
+    }
+
     fn nowait_reads(&self) -> bool {
         true
     }

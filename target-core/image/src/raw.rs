@@ -92,6 +92,7 @@ impl Image for RawImage {
             unmap_granularity: self.file.granularity(),
             reads_zero_after_unmap: true,
             nowait_reads: self.file.nowait_reads(),
+            joins_writes: self.file.joins_writes(),
         }
     }
 

@@ -24,7 +24,7 @@ use crate::nexus::UnitRef;
 use crate::regions::range_of;
 use crate::turn::{Mine, Turn};
 use crate::unit::SLOW_WRITE;
-use crate::watch::{Desk, Orphan, at_desk};
+use crate::watch::{Call, Desk, Orphan, at_desk};
 
 /// Writes of one visit.
 pub(crate) const MAX_ORDERS: usize = 32;
@@ -141,8 +141,9 @@ impl Batch {
             // None while an atomic command keeps others out.
             let inside = self.unit.enter()?;
             let image = self.unit.image()?;
-            desk.leave(waiting.take()?);
-            let outcome = self.write_at(desk, image);
+            let call = self.call(0, image)?;
+            desk.leave(waiting.take()?, call);
+            let outcome = self.write_at(desk, image, call);
             drop((inside, hanging));
             Some(desk.take_back(outcome))
         });
@@ -162,55 +163,55 @@ impl Batch {
         }
     }
 
+    /// The orders of this number and behind it that are one call; none if there is none.
+    fn call(&self, first: usize, image: &Arc<dyn Image>) -> Option<Call> {
+        let left = self.places.get(first..).filter(|left| !left.is_empty())?;
+        let count = adjoining(left.iter().map(|(offset, data)| (*offset, data.len())));
+        let joined = count > 1 && image.features().joins_writes;
+        Some(Call { first, count: if joined { count } else { 1 } })
+    }
+
     /// Writes as many as it can. It ends with one that fails, that takes long, or that the
     /// connection did not wait for.
-    fn write_at(&self, desk: &Desk, image: &Arc<dyn Image>) -> Outcome {
+    fn write_at(&self, desk: &Desk, image: &Arc<dyn Image>, first: Call) -> Outcome {
         let mut outcome = Outcome::default();
         let slow = SLOW_WRITE + Milliseconds::resolution();
         let start = Milliseconds::now();
-        let (mut before, mut calls) = (0, 0);
-        while let Some(left) = self.places.get(outcome.done..).filter(|left| !left.is_empty()) {
-            let at = outcome.done;
-            if at > 0 && !desk.go_on(before, at) {
-                break;
+        let (mut call, mut calls) = (first, 0);
+        loop {
+            self.write_some(image, call, &mut outcome);
+            calls += 1;
+            let next = self.call(outcome.done, image);
+            let timed = calls % WRITES_TIMED == 0 || call.count > 1 || next.is_none();
+            if timed || !outcome.failed.is_empty() {
+                // In the page cache they cost microseconds; if not, the unit is known as slow for a
+                // while.
+                let end = Milliseconds::now();
+                if end.since(start) > slow {
+                    self.unit.write_hangs(end);
+                    break;
+                }
             }
-            let count = adjoining(left.iter().map(|(offset, data)| (*offset, data.len())));
-            self.write_some(image, at, left.get(..count).unwrap_or(left), &mut outcome);
-            (before, calls) = (at, calls + 1);
-            let timed = calls % WRITES_TIMED == 0 || count > 1 || outcome.done == self.places.len();
-            if !timed && outcome.failed.is_empty() {
-                continue;
-            }
-            // In the page cache they cost microseconds; if not, the unit is known as slow for a while.
-            let end = Milliseconds::now();
-            if end.since(start) > slow {
-                self.unit.write_hangs(end);
-                break;
-            }
-            if !outcome.failed.is_empty() {
-                break;
+            match next.filter(|next| outcome.failed.is_empty() && desk.go_on(call, *next)) {
+                Some(next) => call = next,
+                None => break,
             }
         }
         outcome
     }
 
-    /// Writes those that adjoin, of which the first has the number `at`.
-    fn write_some(
-        &self,
-        image: &Arc<dyn Image>,
-        at: usize,
-        places: &[(u64, Range<usize>)],
-        outcome: &mut Outcome,
-    ) {
-        outcome.done = at + places.len();
-        let result = self.write_call(image, places);
-        let Err(error) = result else { return };
-        if places.len() == 1 {
-            outcome.failed.push((at, error));
+    /// Makes one call.
+    fn write_some(&self, image: &Arc<dyn Image>, call: Call, outcome: &mut Outcome) {
+        let Call { first, count } = call;
+        outcome.done = first + count;
+        let places = self.places.get(first..outcome.done).unwrap_or_default();
+        let Err(error) = self.write_call(image, places) else { return };
+        if count == 1 {
+            outcome.failed.push((first, error));
             return;
         }
         // Each by itself: whose it is that cannot be written.
-        for (number, place) in (at..).zip(places) {
+        for (number, place) in (first..).zip(places) {
             if let Err(error) = self.write_call(image, std::slice::from_ref(place)) {
                 outcome.failed.push((number, error));
             }
@@ -251,7 +252,7 @@ pub(crate) struct Outcome {
 impl Connection {
     /// Has the connection go on although one of its orders hangs: as if all that are not done had
     /// been handed off.
-    pub(crate) fn rescue(&mut self, hanging: usize) -> Option<Orphan> {
+    pub(crate) fn rescue(&mut self, hanging: Call) -> Option<Orphan> {
         self.resumes = false;
         let buffer = self.receive.share()?;
         self.core.orphan(hanging, &buffer)
@@ -309,7 +310,10 @@ impl Core {
         let mut left = orders.drain(..count.min(orders.len()));
         while let Some(first) = left.as_slice().first() {
             let (unit, offset) = (first.step.unit().clone(), first.offset);
-            let count = adjoining_orders(left.as_slice(), &unit);
+            let own = left.as_slice().iter().take_while(|order| order.step.unit().is(&unit));
+            let count = adjoining(own.map(|order| (order.offset, order.data.len())));
+            let joins = |image: &Arc<dyn Image>| image.features().joins_writes;
+            let count = if count > 1 && unit.image().is_some_and(joins) { count } else { 1 };
             let mut data = Vec::new();
             let mut parts = Vec::new();
             for order in left.by_ref().take(count) {
@@ -345,13 +349,13 @@ impl Core {
 
     /// Makes the orders that hang work that has been handed off, and hands off those behind them.
     /// Nothing is left that could still be written and that nobody knows of.
-    fn orphan(&mut self, hanging: usize, buffer: &[u8]) -> Option<Orphan> {
-        self.written(Outcome { done: hanging, failed: Vec::new() });
+    fn orphan(&mut self, hanging: Call, buffer: &[u8]) -> Option<Orphan> {
+        let Call { first, count } = hanging;
+        self.written(Outcome { done: first, failed: Vec::new() });
         let unit = self.orders.first()?.step.unit().clone();
-        let count = adjoining_orders(&self.orders, &unit);
         let mut orders = std::mem::take(&mut self.orders);
         let mut parts = Vec::with_capacity(count);
-        for order in orders.drain(..count) {
+        for order in orders.drain(..count.min(orders.len())) {
             let memory = order.data.len();
             (self.working, self.memory) = (self.working + 1, self.memory + memory);
             // Nobody has looked whether the write cache is on, as who does work handed off does.
@@ -366,12 +370,6 @@ impl Core {
             pending.job.unit = seated.clone();
         }
         let (unit, reply) = (Arc::clone(&unit), self.sender.clone());
-        Some(Orphan { first: hanging, parts, unit, reply, since: Instant::now() })
+        Some(Orphan { first, parts, unit, reply, since: Instant::now() })
     }
-}
-
-/// How many of the first orders are one call: as [`Batch::write_at`] has it.
-fn adjoining_orders(orders: &[Order], unit: &UnitRef) -> usize {
-    let own = orders.iter().take_while(|order| order.step.unit().is(unit));
-    adjoining(own.map(|order| (order.offset, order.data.len())))
 }

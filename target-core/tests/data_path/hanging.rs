@@ -154,8 +154,8 @@ fn what_a_thread_waited_for_is_counted_by_unit_and_kind() {
     assert_eq!(world.node.senses()[5], 1);
 }
 
-/// All of `cdbs` with a block each, in one piece: their tags.
-fn at_once(initiator: &mut Initiator, writes: &[(u32, u8)]) -> Vec<u32> {
+/// Writes of one block each, in one piece: their tags.
+pub fn at_once(initiator: &mut Initiator, writes: &[(u32, u8)]) -> Vec<u32> {
     let mut bytes = Vec::new();
     let tags = writes.iter().map(|(lba, fill)| {
         let (tag, pdu) = initiator.command(lun(0), &write(*lba, 1), Data::Out(&[*fill; BLOCK]));
@@ -190,86 +190,6 @@ fn of_writes_that_came_together_only_the_one_that_hangs_is_waited_for() {
     gate.open();
     assert_eq!(initiator.finish_function(function), COMPLETE);
     assert!(!initiator.is_answered(tags[3]));
-}
-
-/// Writes that adjoin and have come together, of the same size, with other data each.
-fn adjoining(initiator: &mut Initiator, from: u32, count: u32) -> (Vec<u32>, Vec<u8>) {
-    let writes: Vec<_> = (0..count).map(|number| (from + number, number as u8 + 1)).collect();
-    let data = writes.iter().flat_map(|(_, fill)| [*fill; BLOCK]).collect();
-    (at_once(initiator, &writes), data)
-}
-
-#[test]
-fn writes_that_adjoin_and_came_together_are_one_call() {
-    for handed_off in [false, true] {
-        let world = World::new();
-        let image = memory(1 << 20);
-        let unit = world.unit(0, image.clone());
-        unit.set_writes_sleep(handed_off);
-        let mut initiator = world.initiator(&[0]);
-        // They may come in two pieces, or one by one on a busy machine.
-        eventually(|| {
-            let before = image.calls(Operation::Write);
-            let (tags, data) = adjoining(&mut initiator, 100, 20);
-            tags.into_iter().for_each(|tag| drop(initiator.finish(tag).good()));
-            assert!(initiator.execute(0, &read(100, 20), Data::In(20 * BLOCK)).good() == data);
-            image.calls(Operation::Write) - before == 1
-        });
-        assert!(unit.counters().write_commands.is_multiple_of(20));
-    }
-}
-
-#[test]
-fn of_writes_that_adjoin_each_fails_for_itself() {
-    for handed_off in [false, true] {
-        let (world, image) = (World::new(), memory(1 << 20));
-        world.unit(0, image.clone()).set_writes_sleep(handed_off);
-        let mut initiator = world.initiator(&[0]);
-        let block = BLOCK as u64;
-        for bad in [7, 9] {
-            let fault = Fault::errno(Operation::Write, 5);
-            image.inject(fault.within(bad * block..bad * block + 1));
-        }
-        let (tags, data) = adjoining(&mut initiator, 0, 20);
-        for (lba, tag) in tags.into_iter().enumerate() {
-            match lba {
-                7 | 9 => initiator.finish(tag).check((3, 0x0c, 0)),
-                _ => drop(initiator.finish(tag).good()),
-            }
-        }
-        let mut found = initiator.execute(0, &read(0, 20), Data::In(20 * BLOCK)).good();
-        for lba in [7, 9] {
-            found[lba * BLOCK..][..BLOCK].fill(lba as u8 + 1);
-        }
-        assert!(found == data);
-    }
-}
-
-#[test]
-fn of_writes_that_adjoin_and_hang_together_each_is_answered() {
-    let (world, hung) = World::with_memory();
-    let mut initiator = world.initiator(&[0]);
-    let block = BLOCK as u64;
-    let gate = hung.gate_within(Operation::Write, 3 * block..4 * block);
-    // A fault that is found only when all of them are tried by themselves.
-    hung.inject(Fault::errno(Operation::Write, 5).within(5 * block..5 * block + 1));
-    let (tags, data) = adjoining(&mut initiator, 0, 20);
-    assert!(gate.wait_for_arrivals(1, PATIENCE));
-    initiator.nop();
-    let abort = initiator.start_function(ABORT_TASK, lun(0), Some(tags[4]));
-    initiator.nop();
-    assert!(!initiator.is_answered(abort), "the task can still write");
-    gate.open();
-    assert_eq!(initiator.finish_function(abort), COMPLETE);
-    for (lba, tag) in tags.iter().enumerate() {
-        match lba {
-            4 => assert!(!initiator.is_answered(*tag)),
-            5 => initiator.finish(*tag).check((3, 0x0c, 0)),
-            _ => drop(initiator.finish(*tag).good()),
-        }
-    }
-    let found = initiator.execute(0, &read(6, 14), Data::In(14 * BLOCK)).good();
-    assert!(found == data[6 * BLOCK..]);
 }
 
 #[test]

@@ -199,6 +199,7 @@ impl Image for Qcow2Image {
             unmap_granularity: u32::try_from(self.geometry.cluster()).unwrap_or(u32::MAX),
             reads_zero_after_unmap: true,
             nowait_reads: self.file.nowait_reads(),
+            joins_writes: self.file.joins_writes(),
         }
     }
 

@@ -174,6 +174,7 @@ impl Image for VhdImage {
             reads_zero_after_unmap: true,
             nowait_reads: self.file.nowait_reads()
                 && self.parent.as_ref().is_none_or(|parent| parent.features().nowait_reads),
+            joins_writes: self.file.joins_writes(),
         }
     }
 

@@ -190,6 +190,7 @@ impl Image for VmdkImage {
             unmap_granularity: self.file.granularity(),
             reads_zero_after_unmap: true,
             nowait_reads: false,
+            joins_writes: false,
         }
     }
 
