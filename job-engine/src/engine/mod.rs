@@ -9,6 +9,7 @@ mod configuration;
 mod control;
 mod copying;
 mod core;
+mod disks;
 mod events;
 mod exposure;
 mod figures;
@@ -528,28 +529,10 @@ impl Engine {
         self.shared.request(move |core| core.delete(id))
     }
 
-    /// All disks in the order of their creation.
-    #[must_use]
-    pub fn disks(&self) -> Vec<Disk> {
-        self.shared.state.lock().disks.values().map(|disk| Disk::clone(disk)).collect()
-    }
-
-    /// A disk.
-    #[must_use]
-    pub fn disk(&self, id: &DiskId) -> Option<Disk> {
-        self.shared.state.lock().disks.get(id).map(|disk| Disk::clone(disk))
-    }
-
     /// All targets by name.
     #[must_use]
     pub fn targets(&self) -> Vec<Target> {
         self.shared.state.lock().targets.values().map(|target| Target::clone(target)).collect()
-    }
-
-    /// All mappings by target and LUN.
-    #[must_use]
-    pub fn mappings(&self) -> Vec<Mapping> {
-        self.shared.state.lock().mappings.values().map(|mapping| Mapping::clone(mapping)).collect()
     }
 
     /// Everything at one moment.

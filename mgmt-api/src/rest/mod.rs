@@ -286,7 +286,7 @@ async fn settings(State(service): Shared, uri: Uri) -> Response {
 }
 
 async fn disks(State(service): Shared, uri: Uri) -> Response {
-    list(service, uri, &[], |service| Ok(service.disks())).await
+    narrowed(service, uri, &[], |service, wanted| Ok(service.disks_wanted(wanted))).await
 }
 
 async fn disk(State(service): Shared, Path(key): Path<String>) -> Response {

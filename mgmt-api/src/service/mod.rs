@@ -23,13 +23,13 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use job_engine::{
-    BlockLength, Cause, CreateDisk, Engine, JobCounts, JobId, MapRequest, PoolId, StoreFigures,
-    Submission, TargetRequest,
+    BlockLength, Cause, CreateDisk, DiskId, Engine, JobCounts, JobId, MapRequest, PoolId,
+    StoreFigures, Submission, TargetRequest,
 };
 
 use crate::api;
 use crate::otlp;
-use crate::rest::MAX_READERS;
+use crate::rest::{MAX_READERS, Wanted};
 
 pub use self::configuration::{Kept, KeptRecords};
 pub use self::current::lasting;
@@ -301,8 +301,28 @@ impl Service {
     /// All disks.
     #[must_use]
     pub fn disks(&self) -> Vec<api::Disk> {
-        let mappings = self.engine.mappings();
-        self.engine.disks().iter().map(|disk| self.view_of(disk, &mappings)).collect()
+        self.disks_wanted(&Wanted::default())
+    }
+
+    /// Disks as far as they are wanted: in the order of their identifiers, and one more than `limit`.
+    pub(crate) fn disks_wanted(&self, wanted: &Wanted) -> Vec<api::Disk> {
+        let is = |name: &str, value: &str| {
+            wanted.filters.iter().all(|(own, wanted)| own != name || wanted == value)
+        };
+        let matches = |disk: &job_engine::Disk, mapped: bool| {
+            is("name", &disk.name)
+                && is("pool", &disk.pool.to_string())
+                && is("exposed", if mapped { "true" } else { "false" })
+        };
+        let (after, limit) = match wanted.after.as_ref().map(|key| key.parse::<DiskId>()) {
+            // No disk has had such a cursor: whoever makes the page looks at all.
+            Some(Err(_)) => (None, None),
+            Some(Ok(after)) => (Some(after), wanted.limit),
+            None => (None, wanted.limit),
+        };
+        let limit = limit.map_or(usize::MAX, |limit| limit.saturating_add(1));
+        let found = self.engine.disks_where(after, limit, matches);
+        found.iter().map(|(disk, mappings)| self.view_of(disk, mappings)).collect()
     }
 
     /// A disk by name or identifier.
@@ -310,26 +330,24 @@ impl Service {
     /// # Errors
     /// [`Refusal::NotFound`].
     pub fn disk(&self, key: &str) -> Result<api::Disk> {
-        Ok(self.view_of(&self.find_disk(key)?, &self.engine.mappings()))
+        let disk = self.find_disk(key)?;
+        Ok(self.view_of(&disk, &self.engine.mappings_of(disk.id)))
     }
 
-    fn view_of(&self, disk: &job_engine::Disk, mappings: &[job_engine::Mapping]) -> api::Disk {
-        let parent = self.engine.visible_snapshot(disk.parent);
-        api::Disk { parent: parent.map(|it| it.to_string()), ..view::disk(disk, mappings) }
+    fn view_of(&self, disk: &job_engine::Disk, mappings: &[Arc<job_engine::Mapping>]) -> api::Disk {
+        let parent = self.engine.visible_snapshot(disk.parent).map(|it| it.to_string());
+        api::Disk { parent, ..view::disk(disk, mappings.iter().map(|it| &**it)) }
     }
 
     /// A disk without asking its file system.
     fn lasting_disk(&self, key: &str) -> Result<api::Disk> {
-        Ok(view::lasting_disk(&self.find_disk(key)?, &self.engine.mappings()))
+        let disk = self.find_disk(key)?;
+        let mappings = self.engine.mappings_of(disk.id);
+        Ok(view::lasting_disk(&disk, mappings.iter().map(|it| &**it)))
     }
 
-    fn find_disk(&self, key: &str) -> Result<job_engine::Disk> {
-        let disks = self.engine.disks();
-        let found = disks
-            .iter()
-            .find(|disk| disk.name == key)
-            .or_else(|| disks.iter().find(|disk| disk.id.to_string() == key));
-        found.cloned().ok_or_else(|| self.no_such_disk(key))
+    fn find_disk(&self, key: &str) -> Result<Arc<job_engine::Disk>> {
+        self.engine.find_disk(key).ok_or_else(|| self.no_such_disk(key))
     }
 
     /// Submits the creation of a disk.
@@ -398,7 +416,7 @@ impl Service {
     pub fn targets(&self) -> Vec<api::Target> {
         let snapshot = self.engine.snapshot_without_jobs();
         let sessions = self.host.sessions();
-        snapshot.targets.iter().map(|target| view::target(target, &snapshot, &sessions)).collect()
+        view::Targets::new(&snapshot, &sessions).all()
     }
 
     /// A target by its iSCSI name or the short one.
@@ -409,7 +427,8 @@ impl Service {
         let name = job_engine::catalogue::default_target_name(key);
         let missing =
             || ServiceError::new(Refusal::NotFound, format!("there is no target `{name}`"));
-        let found = self.targets().into_iter().find(|target| target.name == name);
+        let (snapshot, sessions) = (self.engine.snapshot_without_jobs(), self.host.sessions());
+        let found = view::Targets::new(&snapshot, &sessions).find(&name);
         found.ok_or_else(|| self.near_target(missing(), key))
     }
 
@@ -417,8 +436,7 @@ impl Service {
     fn lasting_target(&self, key: &str) -> Option<api::Target> {
         let name = job_engine::catalogue::default_target_name(key);
         let snapshot = self.engine.snapshot_without_jobs();
-        let target = snapshot.targets.iter().find(|target| target.name == name)?;
-        Some(view::target(target, &snapshot, &[]))
+        view::Targets::new(&snapshot, &[]).find(&name)
     }
 
     /// Makes a target.

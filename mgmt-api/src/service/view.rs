@@ -1,13 +1,17 @@
 //! The engine's values as clients see them.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
-use job_engine::{JobKind, Snapshot};
+use job_engine::{DiskId, JobKind, Snapshot};
 
 use crate::api;
 
-pub(super) fn disk(disk: &job_engine::Disk, mappings: &[job_engine::Mapping]) -> api::Disk {
+pub(super) fn disk<'a>(
+    disk: &job_engine::Disk,
+    mappings: impl IntoIterator<Item = &'a job_engine::Mapping>,
+) -> api::Disk {
     let metadata = std::fs::metadata(&disk.path).ok();
     let allocated_bytes = metadata.map(|metadata| match disk.takes_pool_space() {
         // st_blocks counts in 512 bytes, whatever the file system.
@@ -18,8 +22,11 @@ pub(super) fn disk(disk: &job_engine::Disk, mappings: &[job_engine::Mapping]) ->
 }
 
 /// What the catalogue says of a disk.
-pub(super) fn lasting_disk(disk: &job_engine::Disk, mappings: &[job_engine::Mapping]) -> api::Disk {
-    let of_disk = mappings.iter().filter(|mapping| mapping.disk == disk.id);
+pub(super) fn lasting_disk<'a>(
+    disk: &job_engine::Disk,
+    mappings: impl IntoIterator<Item = &'a job_engine::Mapping>,
+) -> api::Disk {
+    let of_disk = mappings.into_iter().filter(|mapping| mapping.disk == disk.id);
     api::Disk {
         id: disk.id.to_string(),
         name: disk.name.clone(),
@@ -42,27 +49,51 @@ pub(super) fn lasting_disk(disk: &job_engine::Disk, mappings: &[job_engine::Mapp
     }
 }
 
-pub(super) fn target(
-    target: &job_engine::Target,
-    snapshot: &Snapshot,
-    sessions: &[api::Session],
-) -> api::Target {
-    let name_of = |id| snapshot.disks.iter().find(|disk| disk.id == id).map(|disk| &disk.name);
-    let luns = snapshot.mappings.iter().filter(|mapping| mapping.target == target.name);
-    let of_target = |session: &&api::Session| session.target.as_ref() == Some(&target.name);
-    api::Target {
-        name: target.name.clone(),
-        alias: target.alias.clone(),
-        created: target.created,
-        access: target.access.as_ref().map(|entries| entries.iter().map(access).collect()),
-        luns: luns
-            .map(|mapping| api::Lun {
-                lun: mapping.lun,
-                disk: mapping.disk.to_string(),
-                disk_name: name_of(mapping.disk).cloned().unwrap_or_default(),
-            })
-            .collect(),
-        sessions: sessions.iter().filter(of_target).count(),
+/// Targets as they are shown, each without a look at what belongs to others.
+pub(super) struct Targets<'a> {
+    snapshot: &'a Snapshot,
+    disk_names: BTreeMap<DiskId, &'a str>,
+    /// How many sessions each has.
+    sessions: BTreeMap<&'a str, usize>,
+}
+
+impl<'a> Targets<'a> {
+    pub(super) fn new(snapshot: &'a Snapshot, sessions: &'a [api::Session]) -> Self {
+        let named = |disk: &'a job_engine::Disk| (disk.id, disk.name.as_str());
+        let disk_names = snapshot.disks.iter().map(named).collect();
+        let mut counts = BTreeMap::new();
+        for target in sessions.iter().filter_map(|session| session.target.as_deref()) {
+            *counts.entry(target).or_default() += 1;
+        }
+        Self { snapshot, disk_names, sessions: counts }
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<api::Target> {
+        self.snapshot.targets.iter().find(|target| target.name == name).map(|it| self.show(it))
+    }
+
+    pub(super) fn all(&self) -> Vec<api::Target> {
+        self.snapshot.targets.iter().map(|target| self.show(target)).collect()
+    }
+
+    fn show(&self, target: &job_engine::Target) -> api::Target {
+        // They come by target.
+        let all = &self.snapshot.mappings;
+        let first = all.partition_point(|mapping| mapping.target < target.name);
+        let own = all.iter().skip(first).take_while(|mapping| mapping.target == target.name);
+        let lun = |mapping: &job_engine::Mapping| api::Lun {
+            lun: mapping.lun,
+            disk: mapping.disk.to_string(),
+            disk_name: self.disk_names.get(&mapping.disk).copied().unwrap_or_default().to_owned(),
+        };
+        api::Target {
+            name: target.name.clone(),
+            alias: target.alias.clone(),
+            created: target.created,
+            access: target.access.as_ref().map(|entries| entries.iter().map(access).collect()),
+            luns: own.map(lun).collect(),
+            sessions: self.sessions.get(target.name.as_str()).copied().unwrap_or_default(),
+        }
     }
 }
 

@@ -182,6 +182,69 @@ async fn jobs_come_in_pages_narrowed_down_and_the_newest_first() {
 }
 
 #[tokio::test]
+async fn disks_come_in_pages_each_with_its_own_mappings() {
+    let server = Server::open();
+    let (get, post) = (
+        async |path: &str| server.ask("GET", path, &[], &Value::Null).await,
+        async |path: &str, body: Value| server.ask("POST", path, &[], &body).await,
+    );
+    for target in ["x", "y"] {
+        assert_eq!(post("/targets", json!({ "name": target })).await.status, 201);
+    }
+    for name in ["a", "b", "c", "d"] {
+        let job = post("/disks", json!({"name": name, "size_bytes": 1 << 20})).await.json();
+        let id = job["id"].as_str().unwrap();
+        get(&format!("/jobs/{id}?wait_seconds=60")).await;
+    }
+    for (target, disk, lun) in [("y", "b", 3), ("x", "b", 0), ("x", "d", 7)] {
+        let path = format!("/targets/{target}/luns");
+        assert_eq!(post(&path, json!({"disk": disk, "lun": lun})).await.status, 201);
+    }
+    // Names, and the LUNs of each.
+    let shown = |answer: &Answer| -> Vec<(String, Vec<u64>)> {
+        let list = answer.json();
+        let luns = |it: &Value| {
+            let all = it["mappings"].as_array().unwrap();
+            all.iter().map(|mapping| mapping["lun"].as_u64().unwrap()).collect()
+        };
+        let one = |it: &Value| (it["name"].as_str().unwrap().to_owned(), luns(it));
+        list.as_array().unwrap().iter().map(one).collect()
+    };
+    let all = shown(&get("/disks").await);
+    let wanted = [("a", vec![]), ("b", vec![0, 3]), ("c", vec![]), ("d", vec![7])];
+    assert_eq!(all, wanted.map(|(name, luns)| (name.to_owned(), luns)));
+    let (mut path, mut seen, mut pages) = ("/disks?limit=3".to_owned(), Vec::new(), 0);
+    loop {
+        let page = get(&path).await;
+        seen.extend(shown(&page));
+        pages += 1;
+        let Some((link, _)) = page.header("link").split_once('>') else { break };
+        path = link.strip_prefix("</api/v1").unwrap().to_owned();
+    }
+    assert_eq!((&seen, pages), (&all, 2));
+    assert_eq!(shown(&get("/disks?exposed=true").await), [all[1].clone(), all[3].clone()]);
+    assert_eq!(shown(&get("/disks?exposed=false&limit=1").await), [all[0].clone()]);
+    assert_eq!(shown(&get("/disks?name=c").await), [all[2].clone()]);
+    assert_eq!(shown(&get("/disks?pool=default&exposed=true&name=d").await), [all[3].clone()]);
+    for nothing in ["pool=other", "name=e", "exposed=yes"] {
+        assert!(shown(&get(&format!("/disks?{nothing}")).await).is_empty(), "{nothing}");
+    }
+    // A cursor that is no disk's is a place between them like any other.
+    let cursor = BASE64_URL_SAFE_NO_PAD.encode("!");
+    assert_eq!(shown(&get(&format!("/disks?cursor={cursor}&limit=1")).await), [all[0].clone()]);
+    // By name, and by identifier as it is written, and by nothing like it.
+    let b = get("/disks/b").await.json();
+    let id = b["id"].as_str().unwrap();
+    assert_eq!(get(&format!("/disks/{id}")).await.json(), b);
+    problem(&get(&format!("/disks/{}", id.to_uppercase())).await, 404);
+    // What a target shows of them.
+    let x = get("/targets/x").await.json();
+    let luns: Vec<_> = x["luns"].as_array().unwrap().iter().map(|it| &it["disk_name"]).collect();
+    assert_eq!(luns, ["b", "d"]);
+    assert_eq!(get("/targets").await.json()[0], x);
+}
+
+#[tokio::test]
 async fn a_job_in_a_list_is_what_it_is_by_itself() {
     let server = Server::open();
     let get = async |path: &str| server.ask("GET", path, &[], &Value::Null).await.json();
