@@ -18,7 +18,8 @@ pub(crate) const NAME: &str = "journal.jsonl";
 const OLD_NAME: &str = "journal.1.jsonl";
 const NEW_NAME: &str = "journal.new.jsonl";
 
-/// A file of this size is rotated.
+/// A file of this size is rotated, unless what it began with makes up more than half of it: a large
+/// catalogue is not written anew for each small change.
 const ROTATE_BYTES: u64 = 1 << 20;
 
 /// Hashes of passwords are in it.
@@ -73,6 +74,8 @@ pub(crate) struct Journal {
     directory: PathBuf,
     file: File,
     length: u64,
+    /// Bytes of its first line: everything, as it was when the file was begun.
+    first: u64,
     number: u64,
 }
 
@@ -101,7 +104,9 @@ impl Journal {
         file.sync_all()?;
         sync_directory(directory)?;
         let number = entries.iter().map(|entry| entry.number).max().unwrap_or(0);
-        Ok((Self { directory: directory.to_path_buf(), file, length, number }, entries))
+        let first = text.get(..valid).and_then(|text| text.iter().position(|it| *it == b'\n'));
+        let first = first.and_then(|end| u64::try_from(end).ok()).unwrap_or(0);
+        Ok((Self { directory: directory.to_path_buf(), file, length, first, number }, entries))
     }
 
     /// The highest number so far.
@@ -134,7 +139,7 @@ impl Journal {
 
     /// It is time to [`Journal::rotate`].
     pub(crate) fn is_large(&self) -> bool {
-        self.length >= ROTATE_BYTES
+        self.length >= ROTATE_BYTES.max(self.first.saturating_mul(2))
     }
 
     /// Starts a new file that begins with `everything`; the old one stays beside it.
@@ -151,6 +156,7 @@ impl Journal {
         sync_directory(&self.directory)?;
         self.file = OpenOptions::new().append(true).open(&path)?;
         self.length = u64::try_from(line.len()).unwrap_or(u64::MAX);
+        self.first = self.length;
         Ok(())
     }
 }

@@ -184,6 +184,22 @@ fn a_journal_is_rotated_when_it_is_large() {
     assert!(!journal.is_large());
 }
 
+/// Each transaction would write all of a large catalogue.
+#[test]
+fn a_journal_that_begins_with_much_is_not_rotated_before_as_much_has_come() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(directory.path()).unwrap();
+    journal.rotate(&JournalEntry { reset: true, ..entry(1, &"x".repeat(3 << 20)) }).unwrap();
+    assert!(!journal.is_large());
+    journal.append(&entry(2, &"x".repeat(2 << 20))).unwrap();
+    drop(journal);
+    // It knows after a restart.
+    let (mut journal, _) = Journal::open(directory.path()).unwrap();
+    assert!(!journal.is_large());
+    journal.append(&entry(3, &"x".repeat(1 << 20))).unwrap();
+    assert!(journal.is_large());
+}
+
 #[test]
 fn what_sled_has_committed_is_there_after_a_reopen() {
     let directory = tempfile::tempdir().unwrap();
