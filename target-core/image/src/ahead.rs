@@ -42,7 +42,7 @@ impl ReadAhead {
         }
         let result = read();
         if start.elapsed() >= SLOW {
-            self.with(|streams| streams.has_waited(offset));
+            self.with(|streams| streams.has_waited(offset.saturating_add(length)));
         }
         result
     }
@@ -95,9 +95,9 @@ impl Streams {
         0..0
     }
 
-    /// A read at `offset` has waited for long.
-    fn has_waited(&mut self, offset: u64) {
-        if let Some(stream) = self.all.iter_mut().find(|stream| stream.is_near(offset)) {
+    /// A read up to `end` has waited for long.
+    fn has_waited(&mut self, end: u64) {
+        if let Some(stream) = self.all.iter_mut().find(|stream| stream.is_near(end)) {
             stream.slow = true;
         }
     }

@@ -103,11 +103,19 @@ pub(super) fn write(mut connection: Box<Connection>, waker: &Waker) -> Written {
     Written::Done(connection)
 }
 
+/// First byte on the image, and where its data stands in the receive buffer.
+type Place = (u64, Range<usize>);
+
+/// First byte on the image, and how many.
+fn extent((offset, data): &Place) -> (u64, usize) {
+    (*offset, data.len())
+}
+
 /// Orders of one unit that came one behind the other: what its thread has of them while the
 /// connection lies on the desk.
 struct Batch {
     unit: UnitRef,
-    places: SmallVec<[(u64, Range<usize>); MAX_ORDERS]>,
+    places: SmallVec<[Place; MAX_ORDERS]>,
     buffer: Arc<Vec<u8>>,
 }
 
@@ -141,9 +149,10 @@ impl Batch {
             // None while an atomic command keeps others out.
             let inside = self.unit.enter()?;
             let image = self.unit.image()?;
-            let call = self.call(0, image)?;
+            let joins = self.joins(image);
+            let call = self.call(0, joins)?;
             desk.leave(waiting.take()?, call);
-            let outcome = self.write_at(desk, image, call);
+            let outcome = self.write_at(desk, image, call, joins);
             drop((inside, hanging));
             Some(desk.take_back(outcome))
         });
@@ -163,17 +172,23 @@ impl Batch {
         }
     }
 
+    /// Whether orders that adjoin are one call: there are some, and the image wants that.
+    fn joins(&self, image: &Arc<dyn Image>) -> bool {
+        let mut places = self.places.iter().zip(self.places.iter().skip(1));
+        let adjoin = |(one, next): (&Place, &Place)| adjoining([one, next].map(extent)) > 1;
+        places.any(adjoin) && image.features().joins_writes
+    }
+
     /// The orders of this number and behind it that are one call; none if there is none.
-    fn call(&self, first: usize, image: &Arc<dyn Image>) -> Option<Call> {
+    fn call(&self, first: usize, joins: bool) -> Option<Call> {
         let left = self.places.get(first..).filter(|left| !left.is_empty())?;
-        let count = adjoining(left.iter().map(|(offset, data)| (*offset, data.len())));
-        let joined = count > 1 && image.features().joins_writes;
-        Some(Call { first, count: if joined { count } else { 1 } })
+        let count = if joins { adjoining(left.iter().map(extent)) } else { 1 };
+        Some(Call { first, count })
     }
 
     /// Writes as many as it can. It ends with one that fails, that takes long, or that the
     /// connection did not wait for.
-    fn write_at(&self, desk: &Desk, image: &Arc<dyn Image>, first: Call) -> Outcome {
+    fn write_at(&self, desk: &Desk, image: &Arc<dyn Image>, first: Call, joins: bool) -> Outcome {
         let mut outcome = Outcome::default();
         let slow = SLOW_WRITE + Milliseconds::resolution();
         let start = Milliseconds::now();
@@ -181,7 +196,7 @@ impl Batch {
         loop {
             self.write_some(image, call, &mut outcome);
             calls += 1;
-            let next = self.call(outcome.done, image);
+            let next = self.call(outcome.done, joins);
             let timed = calls % WRITES_TIMED == 0 || call.count > 1 || next.is_none();
             if timed || !outcome.failed.is_empty() {
                 // In the page cache they cost microseconds; if not, the unit is known as slow for a
@@ -205,38 +220,49 @@ impl Batch {
         let Call { first, count } = call;
         outcome.done = first + count;
         let places = self.places.get(first..outcome.done).unwrap_or_default();
-        let Err(error) = self.write_call(image, places) else { return };
-        if count == 1 {
-            outcome.failed.push((first, error));
+        if let [place] = places {
+            if let Err(error) = self.write_slices(image, place.0, &[self.slice(place)]) {
+                outcome.failed.push((first, error));
+            }
+            return;
+        }
+        self.write_several(image, first, places, outcome);
+    }
+
+    #[inline(never)]
+    fn write_several(
+        &self,
+        image: &Arc<dyn Image>,
+        first: usize,
+        places: &[Place],
+        outcome: &mut Outcome,
+    ) {
+        let slices: SmallVec<[_; MAX_ORDERS]> = places.iter().map(|it| self.slice(it)).collect();
+        let offset = places.first().map_or(0, |(offset, _)| *offset);
+        if self.write_slices(image, offset, &slices).is_ok() {
             return;
         }
         // Each by itself: whose it is that cannot be written.
-        for (number, place) in (first..).zip(places) {
-            if let Err(error) = self.write_call(image, std::slice::from_ref(place)) {
+        for ((number, (offset, _)), slice) in (first..).zip(places).zip(&slices) {
+            if let Err(error) = self.write_slices(image, *offset, std::slice::from_ref(slice)) {
                 outcome.failed.push((number, error));
             }
         }
     }
 
-    fn write_call(
+    fn slice(&self, (_, data): &Place) -> IoSlice<'_> {
+        IoSlice::new(self.buffer.get(data.clone()).unwrap_or_default())
+    }
+
+    fn write_slices(
         &self,
         image: &Arc<dyn Image>,
-        places: &[(u64, Range<usize>)],
+        offset: u64,
+        slices: &[IoSlice<'_>],
     ) -> Result<(), ImageError> {
-        let Some((offset, first)) = places.first() else { return Ok(()) };
-        let data =
-            |range: &Range<usize>| IoSlice::new(self.buffer.get(range.clone()).unwrap_or_default());
-        let (one, several): (_, SmallVec<[_; MAX_ORDERS]>);
-        let slices: &[IoSlice<'_>] = if places.len() == 1 {
-            one = [data(first)];
-            &one
-        } else {
-            several = places.iter().map(|(_, range)| data(range)).collect();
-            &several
-        };
-        let place = range_of(*offset, slices.iter().map(|slice| slice.len()).sum());
+        let place = range_of(offset, slices.iter().map(|slice| slice.len()).sum());
         self.unit.tokens().changing(&place);
-        self.unit.write(place, || image.write(slices, *offset, Durability::Cached))
+        self.unit.write(place, || image.write(slices, offset, Durability::Cached))
     }
 }
 
@@ -280,12 +306,12 @@ impl Core {
     }
 
     /// Orders have been carried out.
-    fn written(&mut self, Outcome { done, failed }: Outcome) {
+    fn written(&mut self, Outcome { done, mut failed }: Outcome) {
         let mut orders = std::mem::take(&mut self.orders);
-        let mut failed = failed.into_iter().peekable();
         for (number, order) in orders.drain(..done.min(orders.len())).enumerate() {
-            let error = failed.next_if(|(at, _)| *at == number);
-            self.order_written(order, error.map_or(Ok(()), |(_, error)| Err(error)));
+            let own = failed.iter().position(|(at, _)| *at == number);
+            let error = own.map(|at| failed.swap_remove(at).1);
+            self.order_written(order, error.map_or(Ok(()), Err));
         }
         self.orders = orders;
     }
@@ -314,8 +340,9 @@ impl Core {
             let count = adjoining(own.map(|order| (order.offset, order.data.len())));
             let joins = |image: &Arc<dyn Image>| image.features().joins_writes;
             let count = if count > 1 && unit.image().is_some_and(joins) { count } else { 1 };
-            let mut data = Vec::new();
-            let mut parts = Vec::new();
+            let own = left.as_slice().iter().take(count);
+            let mut data = Vec::with_capacity(own.map(|order| order.data.len()).sum());
+            let mut parts = Vec::with_capacity(count);
             for order in left.by_ref().take(count) {
                 let own = buffer.get(order.data).unwrap_or_default();
                 data.extend_from_slice(own);

@@ -29,7 +29,7 @@ fn run(streams: &mut Streams, from: u64, count: u64) -> Range<u64> {
 fn a_slow_stream_is_read_ahead_ever_further() {
     let mut streams = Streams::default();
     assert!(streams.begin(0, READ).is_empty());
-    streams.has_waited(0);
+    streams.has_waited(READ);
     assert!(streams.begin(READ, READ).is_empty());
     assert!(streams.begin(2 * READ, READ).is_empty());
     // With its own bytes, and in front of the rest.
@@ -51,7 +51,7 @@ fn reads_at_random_are_no_stream() {
     for number in 0..1000_u64 {
         let offset = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
         assert!(streams.begin(offset, READ).is_empty());
-        streams.has_waited(offset);
+        streams.has_waited(offset + READ);
     }
     assert_eq!(streams.all.len(), STREAMS);
     // One place again and again, or backwards.
@@ -59,7 +59,7 @@ fn reads_at_random_are_no_stream() {
     for number in 0..100 {
         for offset in [SLACK * 8, SLACK * 80 - number * READ] {
             assert!(streams.begin(offset, READ).is_empty());
-            streams.has_waited(offset);
+            streams.has_waited(offset + READ);
         }
     }
 }
@@ -72,7 +72,7 @@ fn several_streams_are_told_apart() {
         for (stream, asked) in (0..).zip(&mut asked) {
             let offset = stream * (1 << 30) + number * READ;
             let range = streams.begin(offset, READ);
-            streams.has_waited(offset);
+            streams.has_waited(offset + READ);
             *asked += u32::from(!range.is_empty());
             assert!(range.is_empty() || (range.start >= offset && range.end <= offset + 2 * MOST));
         }
@@ -88,7 +88,7 @@ fn reads_that_come_out_of_their_order_are_one_stream() {
         // 1, 0, 3, 2, ...
         let offset = (number ^ 1) * READ;
         let range = streams.begin(offset, READ);
-        streams.has_waited(offset);
+        streams.has_waited(offset + READ);
         if !range.is_empty() {
             assert!(asked.is_empty() || range.start == asked.end);
             asked = if asked.is_empty() { range } else { asked.start..range.end };
@@ -102,7 +102,7 @@ fn reads_that_come_out_of_their_order_are_one_stream() {
 fn a_stream_that_starts_anew_elsewhere_is_another_one() {
     let mut streams = Streams::default();
     streams.begin(0, READ);
-    streams.has_waited(0);
+    streams.has_waited(READ);
     assert!(!run(&mut streams, READ, u64::from(READS)).is_empty());
     // It is not known to be slow there.
     assert!(run(&mut streams, 1 << 40, 100).is_empty());
