@@ -586,7 +586,8 @@ impl BlockFile for ImageFile {
             }
         }
         if wait == Wait::Block {
-            if self.in_memory {
+            // With direct I/O, what comes here is tables alone.
+            if self.in_memory || self.direct_io.is_on() {
                 return self.read_rest(bufs, offset, length);
             }
             let read = || self.read_rest(bufs, offset, length);
