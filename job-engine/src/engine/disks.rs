@@ -1,6 +1,6 @@
 //! Disks as clients ask for them: what it costs goes by how many are wanted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -41,18 +41,14 @@ impl Engine {
     ) -> Vec<(Arc<Disk>, Vec<Arc<Mapping>>)> {
         let first = after.map_or(Bound::Unbounded, Bound::Excluded);
         let state = self.shared.state.lock();
-        let mapped: BTreeSet<DiskId> = state.mappings.values().map(|it| it.disk).collect();
-        let behind = state.disks.range((first, Bound::Unbounded)).map(|(_, disk)| disk);
-        let found = behind.filter(|disk| wanted(disk, mapped.contains(&disk.id))).take(limit);
-        let mut found: BTreeMap<_, (_, Vec<_>)> =
-            found.map(|disk| (disk.id, (disk.clone(), Vec::new()))).collect();
+        let mut mapped: BTreeMap<DiskId, Vec<&Arc<Mapping>>> = BTreeMap::new();
         for mapping in state.mappings.values() {
-            if let Some((_, own)) = found.get_mut(&mapping.disk) {
-                own.push(mapping.clone());
-            }
+            mapped.entry(mapping.disk).or_default().push(mapping);
         }
-        drop(state);
-        found.into_values().collect()
+        let behind = state.disks.range((first, Bound::Unbounded)).map(|(_, disk)| disk);
+        let found = behind.filter(|disk| wanted(disk, mapped.contains_key(&disk.id))).take(limit);
+        let own = |disk: &Arc<Disk>| mapped.get(&disk.id).into_iter().flatten();
+        found.map(|disk| (disk.clone(), own(disk).map(|&it| it.clone()).collect())).collect()
     }
 
     /// Where a disk is a LUN, by target and LUN.

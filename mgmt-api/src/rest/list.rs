@@ -5,6 +5,7 @@
 //! meanwhile move none of the others from one page to the next.
 
 use std::fmt::Write as _;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::extract::Query;
@@ -107,6 +108,25 @@ pub(crate) struct Wanted {
     pub(crate) limit: Option<usize>,
     /// The key of the last element before.
     pub(crate) after: Option<String>,
+}
+
+impl Wanted {
+    /// The value that an element must have.
+    pub(crate) fn value(&self, filter: &str) -> Option<&str> {
+        self.filters.iter().find(|(own, _)| own == filter).map(|(_, value)| value.as_str())
+    }
+
+    /// Behind which element it begins, and how many are looked at: one more than are wanted, which
+    /// says whether there is another page.
+    pub(crate) fn range<K: FromStr>(&self) -> (Option<K>, usize) {
+        let limit = self.limit.map_or(usize::MAX, |limit| limit.saturating_add(1));
+        match self.after.as_deref().map(str::parse) {
+            Some(Ok(after)) => (Some(after), limit),
+            // No element has had such a cursor: whoever makes the page looks at all.
+            Some(Err(_)) => (None, usize::MAX),
+            None => (None, limit),
+        }
+    }
 }
 
 fn invalid(message: impl Into<String>) -> ServiceError {

@@ -106,9 +106,7 @@ impl Service {
     /// Jobs and faults as far as they are wanted: in the order of their submission, and one more
     /// than `limit`; or so many of the newest.
     pub(crate) fn jobs_wanted(&self, wanted: &Wanted, newest: Option<usize>) -> Vec<JobRow> {
-        let of = |name: &str| {
-            wanted.filters.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
-        };
+        let of = |name| wanted.value(name);
         let disk = of("disk").map(str::parse::<DiskId>);
         if matches!(disk, Some(Err(_))) {
             return Vec::new();
@@ -123,13 +121,7 @@ impl Service {
                 && is(&job.owner, owner)
                 && disk.is_none_or(|disk| job.kind.disk() == disk)
         };
-        let after = wanted.after.as_ref().map(|key| key.parse::<JobId>());
-        let limit = match after {
-            // No job has had such a cursor: whoever makes the page looks at all.
-            Some(Err(_)) => usize::MAX,
-            Some(Ok(_)) | None => wanted.limit.map_or(usize::MAX, |limit| limit.saturating_add(1)),
-        };
-        let after = after.and_then(std::result::Result::ok);
+        let (after, limit) = wanted.range::<JobId>();
         let page = newest.map_or((after, limit, false), |count| (None, count, true));
         self.engine.jobs_where(page, matches).into_iter().map(JobRow).collect()
     }

@@ -306,21 +306,13 @@ impl Service {
 
     /// Disks as far as they are wanted: in the order of their identifiers, and one more than `limit`.
     pub(crate) fn disks_wanted(&self, wanted: &Wanted) -> Vec<api::Disk> {
-        let is = |name: &str, value: &str| {
-            wanted.filters.iter().all(|(own, wanted)| own != name || wanted == value)
-        };
+        let is = |name, value: &str| wanted.value(name).is_none_or(|wanted| wanted == value);
         let matches = |disk: &job_engine::Disk, mapped: bool| {
             is("name", &disk.name)
                 && is("pool", &disk.pool.to_string())
                 && is("exposed", if mapped { "true" } else { "false" })
         };
-        let (after, limit) = match wanted.after.as_ref().map(|key| key.parse::<DiskId>()) {
-            // No disk has had such a cursor: whoever makes the page looks at all.
-            Some(Err(_)) => (None, None),
-            Some(Ok(after)) => (Some(after), wanted.limit),
-            None => (None, wanted.limit),
-        };
-        let limit = limit.map_or(usize::MAX, |limit| limit.saturating_add(1));
+        let (after, limit) = wanted.range::<DiskId>();
         let found = self.engine.disks_where(after, limit, matches);
         found.iter().map(|(disk, mappings)| self.view_of(disk, mappings)).collect()
     }
